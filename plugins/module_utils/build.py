@@ -1,0 +1,187 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From an image's layers to one finished SIF."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import IO
+
+from . import sandbox, sif, skeleton
+from .blobs import BlobCache
+from .compression import decompressed
+from .engine import Engine
+from .errors import DigestMismatch, InvalidLayer
+from .files import make_directory, need_space, replacing, storage_error, umask
+from .image import ResolvedImage
+from .layers import Layer, Union, index
+from .manifest import Descriptor
+from .squashfs import Packer
+
+_CHUNK = 1024 * 1024
+
+
+@dataclass
+class Built:
+    """A finished SIF: where it is, its size in bytes, its sha256, the seconds of each step, and warnings."""
+
+    path: str
+    size: int
+    sha256: str
+    seconds: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+class DamagedBlob(DigestMismatch):
+    """A cached blob is not what its digest says; the cache has to fetch it anew."""
+
+    def __init__(self, descriptor: Descriptor, message: str) -> None:
+        super().__init__(message)
+        self.descriptor = descriptor
+
+
+def build(
+    image: ResolvedImage,
+    cache: BlobCache,
+    engine: Engine,
+    packer: Packer,
+    target: str,
+    tmpdir: str,
+    workers: int = 2,
+) -> Built:
+    """Unite the layers in a sandbox, add what the engine adds, pack it, and put it into a SIF that replaces ``target``.
+
+    :param tmpdir: a directory with room for the unpacked image and its squashfs.
+    :param workers: layers that are verified and indexed at once.
+    :raises DamagedBlob: if a cached layer has to be fetched again.
+    :raises InvalidLayer, EngineError, PackerError, StorageError, NoSpace: as the steps raise them.
+    """
+    clock = _Clock()
+    make_directory(tmpdir)
+    with _work_directory(tmpdir) as work:
+        with clock("verify"), ThreadPoolExecutor(max(1, workers)) as pool:
+            diff_ids = image.config.diff_ids
+            expected = diff_ids if diff_ids is not None and len(diff_ids) == len(image.layers) else [None] * len(image.layers)
+            layers = list(pool.map(lambda pair: _layer(image, cache, *pair), zip(image.layers, expected)))
+        with clock("metadata"):
+            union = Union(layers)
+            engine_tree = os.path.join(work, "engine")
+            os.mkdir(engine_tree)
+            frame = skeleton.make(engine, image.config, image.reference.uri, engine_tree)
+            union.add(frame.cover(union))
+        with clock("unpack"):
+            need_space(work, union.size, f"unpacking {image.reference}")
+            root = os.path.join(work, "root")
+            os.mkdir(root)
+            warnings = sandbox.write(root, union.entries())
+        with clock("pack"):
+            squashfs = os.path.join(work, "squashfs")
+            packer.pack(root, squashfs, as_root=os.geteuid() != 0)
+        with clock("assemble"):
+            size, sha256 = _assemble(image, frame, squashfs, target)
+    return Built(target, size, sha256, clock.seconds, warnings)
+
+
+def _assemble(image: ResolvedImage, frame: skeleton.Skeleton, squashfs: str, target: str) -> tuple[int, str]:
+    make_directory(os.path.dirname(target))
+    need_space(os.path.dirname(target), os.path.getsize(squashfs), f"the SIF of {image.reference}")
+    with replacing(target, mode=0o777 & ~umask()) as stream, open(squashfs, "rb") as partition:
+        sif.write(stream, partition, image.config.platform.architecture, frame.objects, uuid.uuid4(), int(time.time()))
+        stream.seek(0)
+        hasher = hashlib.sha256()
+        for chunk in iter(lambda: stream.read(_CHUNK), b""):
+            hasher.update(chunk)
+        size = stream.tell()
+    return size, hasher.hexdigest()
+
+
+def _layer(image: ResolvedImage, cache: BlobCache, descriptor: Descriptor, diff_id: str | None) -> Layer:
+    """Index a layer and verify its content on the way.
+
+    The digest of the uncompressed archive, which the image's config vouches for, proves the content; only where there is
+    none, or it does not fit, the blob's own digest is computed, to tell a damaged cache from a badly published image.
+    """
+    what = f"the layer {descriptor.digest} of {image.reference}"
+    path = cache.path(descriptor.digest)
+    try:
+        with _Hashing(decompressed(open(path, "rb"), what), diff_id) as archive:
+            entries = index(archive, what)
+            while archive.read(_CHUNK):  # padding after the end of the archive belongs to the digest
+                pass
+        if diff_id and archive.digest != diff_id:
+            raise DigestMismatch(
+                f"digest mismatch for {what}: its content is {archive.digest}, but the image's config says {diff_id}; "
+                "the image was published wrongly"
+            )
+    except OSError as error:
+        raise storage_error(error, path) from error
+    except (InvalidLayer, DigestMismatch) as error:
+        if cache.proven(descriptor.digest):
+            raise
+        raise DamagedBlob(descriptor, f"digest mismatch for {what}: the cached file {path} is damaged") from error
+    if not diff_id and not cache.proven(descriptor.digest):
+        raise DamagedBlob(descriptor, f"digest mismatch for {what}: the cached file {path} is damaged")
+    return Layer(what, entries, lambda: decompressed(open(path, "rb"), what))
+
+
+class _Hashing(io.RawIOBase):
+    """A readable stream that computes the digest of all that is read through it."""
+
+    def __init__(self, source: IO[bytes], like: str | None) -> None:
+        self._source = source
+        self._algorithm = (like or "sha256").partition(":")[0]
+        self._hasher = hashlib.new(self._algorithm)
+
+    @property
+    def digest(self) -> str:
+        return f"{self._algorithm}:{self._hasher.hexdigest()}"
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._source.read(size)
+        self._hasher.update(data)
+        return data
+
+    def close(self) -> None:
+        if not self.closed:
+            self._source.close()
+        super().close()
+
+
+class _Clock:
+    """Measures named steps in seconds."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, step: str) -> Iterator[None]:
+        begin = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[step] = round(time.monotonic() - begin, 3)
+
+
+@contextmanager
+def _work_directory(parent: str) -> Iterator[str]:
+    """A directory for one build, removed whatever happens."""
+    try:
+        path = tempfile.mkdtemp(prefix="sregistry-", dir=parent)
+    except OSError as error:
+        raise storage_error(error, parent) from error
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,183 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Reading compressed layers: gzip, zstd or plain, told apart by their first bytes, not by what a manifest calls them.
+
+The fastest decoder that is installed is used, none is required: ``compression.zstd`` (Python 3.14), ``zstandard``, or the
+``zstd`` program; for gzip ``isal``, else ``zlib``.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+import zlib
+from typing import IO, Any
+
+from .errors import InvalidLayer
+
+CHUNK = 1024 * 1024  # bytes
+
+_GZIP = b"\x1f\x8b"
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_ZSTD_SKIPPABLE = tuple(bytes([0x50 + n]) + b"\x2a\x4d\x18" for n in range(16))
+
+try:
+    from isal import isal_zlib
+except ImportError:
+    _gzip_module: Any = zlib
+else:
+    _gzip_module = isal_zlib
+
+
+def decompressed(source: IO[bytes], what: object) -> IO[bytes]:
+    """A readable stream of the content of a compressed file.
+
+    :param source: at its beginning, seekable; it is closed with the returned stream.
+    :param what: names the layer in errors.
+    :raises InvalidLayer: now or while reading, if the content is damaged or no decoder for it is installed.
+    """
+    magic = source.read(4)
+    source.seek(0)
+    if magic[:2] == _GZIP:
+        return _GzipReader(source, what)
+    if magic == _ZSTD or magic in _ZSTD_SKIPPABLE:
+        return _zstd(source, what)
+    return source
+
+
+class _Reader(io.RawIOBase):
+    """The common part of the readers: ``_more`` gives the next bytes, none at the end."""
+
+    def __init__(self, source: IO[bytes]) -> None:
+        self._source = source
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def _more(self) -> bytes:
+        raise NotImplementedError
+
+    def read(self, size: int = -1) -> bytes:
+        if size is None or size < 0:
+            return b"".join(iter(lambda: self.read(CHUNK), b""))
+        if not self._rest:
+            self._rest = memoryview(self._more())
+        piece = bytes(self._rest[:size])
+        self._rest = self._rest[size:]
+        return piece
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self.read(len(buffer))
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._source.close()
+        super().close()
+
+
+class _GzipReader(_Reader):
+    """Gzip with any number of members (RFC 1952, section 2.2); zero padding after the last is allowed."""
+
+    def __init__(self, source: IO[bytes], what: object) -> None:
+        super().__init__(source)
+        self._what = what
+        self._decoder = _gzip_module.decompressobj(wbits=31)
+        self._finished_member = False
+
+    def _more(self) -> bytes:
+        try:
+            while True:
+                data = self._decoder.unconsumed_tail or (self._decoder.unused_data if self._decoder.eof else b"")
+                if self._decoder.eof:
+                    data = data.lstrip(b"\0") or self._next_after_padding()
+                    if not data:
+                        return b""
+                    self._decoder = _gzip_module.decompressobj(wbits=31)
+                elif not data:
+                    data = self._source.read(CHUNK)
+                    if not data:
+                        raise InvalidLayer(f"{self._what} is cut off: the gzip stream has no end")
+                piece = self._decoder.decompress(data, 4 * CHUNK)
+                if piece:
+                    return piece
+        except (zlib.error, getattr(_gzip_module, "error", zlib.error)) as error:
+            raise InvalidLayer(f"{self._what} is damaged: {error}") from error
+
+    def _next_after_padding(self) -> bytes:
+        while True:
+            data = self._source.read(CHUNK)
+            if not data:
+                return b""
+            data = data.lstrip(b"\0")
+            if data:
+                return data
+
+
+def _zstd(source: IO[bytes], what: object) -> _Reader:
+    try:
+        from compression import zstd
+    except ImportError:
+        pass
+    else:
+        return _LibraryZstdReader(source, zstd.ZstdFile(source), zstd.ZstdError, what)
+    try:
+        import zstandard
+    except ImportError:
+        pass
+    else:
+        stream = zstandard.ZstdDecompressor().stream_reader(source, read_size=CHUNK, read_across_frames=True)
+        return _LibraryZstdReader(source, stream, zstandard.ZstdError, what)
+    program = shutil.which("zstd")
+    if not program:
+        raise InvalidLayer(
+            f"{what} is compressed with zstd, and nothing here can read that; "
+            "install the package zstd (or python3-zstandard) on this host"
+        )
+    return _ProgramZstdReader(source, program, what)
+
+
+class _LibraryZstdReader(_Reader):
+    def __init__(self, source: IO[bytes], stream: Any, error: type[Exception], what: object) -> None:
+        super().__init__(source)
+        self._stream, self._error, self._what = stream, error, what
+
+    def _more(self) -> bytes:
+        try:
+            return bytes(self._stream.read(CHUNK))
+        except (self._error, EOFError) as error:
+            raise InvalidLayer(f"{self._what} is damaged: {error}") from error
+
+
+class _ProgramZstdReader(_Reader):
+    def __init__(self, source: IO[bytes], program: str, what: object) -> None:
+        super().__init__(source)
+        self._what = what
+        os.lseek(source.fileno(), 0, os.SEEK_SET)  # Python has read ahead; the program reads the file itself
+        self._process = subprocess.Popen(
+            [program, "-dcq", "--long=31"], stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+
+    def _more(self) -> bytes:
+        assert self._process.stdout is not None and self._process.stderr is not None
+        data = self._process.stdout.read(CHUNK)
+        if not data and self._process.wait() != 0:
+            said = self._process.stderr.read(500).decode("utf-8", "replace").strip()
+            raise InvalidLayer(f"{self._what} is damaged: {said}")
+        return data
+
+    def close(self) -> None:
+        if not self.closed:
+            if self._process.poll() is None:
+                self._process.kill()
+            self._process.wait()
+            for pipe in (self._process.stdout, self._process.stderr):
+                if pipe:
+                    pipe.close()
+        super().close()

@@ -1,0 +1,91 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The one tree of exceptions of this library: every message names the thing that is wrong and the way out."""
+
+from __future__ import annotations
+
+
+class SregistryError(Exception):
+    """Root of every error that a user can cause, meet or mend."""
+
+
+class InvalidReference(SregistryError):
+    """A name that is no image reference; raised before any network traffic."""
+
+
+class InvalidPlatform(SregistryError):
+    """A platform that is not ``os/architecture[/variant]``."""
+
+
+class CredentialsError(SregistryError):
+    """A login or authfile that cannot be used."""
+
+
+class RegistryError(SregistryError):
+    """A registry answered with an error, or not at all."""
+
+
+class Unreachable(RegistryError):
+    """No answer: no route, refused, name not resolved, timed out, or cut off again and again."""
+
+
+class CertificateError(RegistryError):
+    """The TLS certificate of the registry was not accepted."""
+
+
+class Unauthorized(RegistryError):
+    """The registry wants a login, or did not accept the one given (status 401)."""
+
+
+class Denied(RegistryError):
+    """The login is known but has no right to this repository (status 403)."""
+
+
+class NotFound(RegistryError):
+    """The repository, tag, manifest or blob does not exist (status 404)."""
+
+
+class RateLimited(RegistryError):
+    """The registry serves no more for now (status 429)."""
+
+
+class DigestMismatch(RegistryError):
+    """Received content is not what its digest or size says."""
+
+
+class InvalidManifest(SregistryError):
+    """A manifest, index or config that does not follow its specification."""
+
+
+class PlatformNotFound(SregistryError):
+    """The image exists, but not for the platform asked for."""
+
+
+class InvalidLayer(SregistryError):
+    """A layer that cannot be decompressed or is no tar archive."""
+
+
+class EngineError(SregistryError):
+    """Singularity or Apptainer is missing or failed."""
+
+
+class PackerError(SregistryError):
+    """The squashfs packer is missing or failed."""
+
+
+class InvalidSif(SregistryError):
+    """A file that is no SIF, or a damaged one."""
+
+
+class NoSpace(SregistryError):
+    """A file system has too little room."""
+
+
+class StorageError(SregistryError):
+    """A directory or file of the store cannot be read or written."""
+
+
+class InventoryError(SregistryError):
+    """An inventory document that cannot be read or written."""

@@ -1,0 +1,185 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Files that appear whole or not at all, and locks between processes and hosts."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import IO
+
+from .errors import NoSpace, StorageError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+
+
+def make_directory(path: str, mode: int = 0o755) -> None:
+    """Create a directory and its parents.
+
+    :raises StorageError: naming the first part that cannot be made.
+    """
+    try:
+        os.makedirs(path, mode=mode, exist_ok=True)
+    except OSError as error:
+        raise storage_error(error, path) from error
+
+
+@contextmanager
+def replacing(path: str, mode: int | None = None) -> Iterator[IO[bytes]]:
+    """Write a file beside its destination; when the block ends well, make it durable and rename it into place.
+
+    When the block fails nothing is left behind and the old file, if any, stays as it was.
+
+    :param mode: permission bits of the new file; by default those that the umask leaves of 0666.
+    :raises StorageError: if it cannot be written; ``NoSpace`` if there is no room.
+    """
+    temporary = None
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)[:200]}.", suffix=".tmp", dir=os.path.dirname(path))
+        with os.fdopen(descriptor, "w+b") as stream:
+            os.fchmod(stream.fileno(), 0o666 & ~umask() if mode is None else mode)
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+        temporary = None
+        _sync_directory(os.path.dirname(path))
+    except OSError as error:
+        raise storage_error(error, path) from error
+    finally:
+        if temporary:
+            with suppress(OSError):
+                os.unlink(temporary)
+
+
+@contextmanager
+def locked(path: str, timeout: float) -> Iterator[None]:
+    """Hold an exclusive lock, named by a file, against other processes and, on a shared file system, other hosts.
+
+    A file system without locks is not an error: writes are atomic anyway, and only work may be done twice.
+
+    :param timeout: seconds to wait for another holder.
+    :raises StorageError: if the file cannot be made, or the other holder does not finish in time.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666 & ~umask())
+    except OSError as error:
+        raise storage_error(error, path) from error
+    try:
+        _acquire(descriptor, path, timeout)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _acquire(descriptor: int, path: str, timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    pause = 0.01
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                return
+            if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EINTR):
+                raise storage_error(error, path) from error
+        if time.monotonic() > deadline:
+            raise StorageError(f"another run has held {path} for {timeout:.0f} s; wait for it to end, or stop it")
+        time.sleep(pause)
+        pause = min(0.5, pause * 1.5)
+
+
+def nearest(path: str) -> str:
+    """The path itself, or the closest parent of it that exists."""
+    while not os.path.exists(path):
+        parent = os.path.dirname(path)
+        if parent == path:
+            break
+        path = parent
+    return path or "."
+
+
+def need_writable(directory: str) -> None:
+    """Refuse early where no file could be made.
+
+    :raises StorageError: naming the directory.
+    """
+    existing = nearest(directory)
+    if not os.path.isdir(existing):
+        raise storage_error(NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)), existing)
+    if not os.access(existing, os.W_OK | os.X_OK):
+        code = errno.EROFS if os.statvfs(existing).f_flag & os.ST_RDONLY else errno.EACCES
+        raise storage_error(OSError(code, os.strerror(code)), existing)
+
+
+def need_space(directory: str, size: int, what: str) -> None:
+    """Refuse early what cannot fit.
+
+    :param size: bytes that will be written.
+    :raises NoSpace: saying how much is needed and how much is there.
+    """
+    try:
+        status = os.statvfs(nearest(directory))
+    except OSError as error:
+        raise storage_error(error, directory) from error
+    available = status.f_bavail * status.f_frsize
+    if size > available:
+        raise NoSpace(
+            f"no space left in {directory}: {what} needs {in_words(size)}, it has {in_words(available)}; "
+            "free some, or choose another directory"
+        )
+
+
+def storage_error(error: OSError, path: str) -> StorageError | NoSpace:
+    """The error of this library for one of the operating system."""
+    if error.errno in _FULL:
+        with suppress(OSError):
+            status = os.statvfs(os.path.dirname(path) or ".")
+            left = in_words(status.f_bavail * status.f_frsize)
+            return NoSpace(f"no space left while writing {path}: it needs more than the {left} that are free; free some")
+        return NoSpace(f"no space left while writing {path}; free some")
+    reason = error.strerror or str(error)
+    named = error.filename if isinstance(error.filename, str) else path
+    return StorageError(f"cannot use {named}: {reason}; check that the directory exists and that this user may write there")
+
+
+def in_words(size: int) -> str:
+    """A size in bytes as people read it: ``1.5 GiB``."""
+    amount = float(size)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"
+
+
+def umask() -> int:
+    """The umask of this process. Reading it means setting it, so it is read once, while one thread runs."""
+    return _UMASK
+
+
+def _read_umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+_UMASK = _read_umask()
+
+
+def _sync_directory(path: str) -> None:
+    with suppress(OSError):  # some file systems have no fsync for directories; the rename is atomic all the same
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,367 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The union of a stack of layers as one stream of entries, whoever writes them and wherever.
+
+Source: OCI image specification 1.1, layer.md ("Applying Changesets", "Whiteouts", "Opaque Whiteout"). Layers are read
+twice: once to index their tar headers, once for the data of what survives. In between, the index of each layer is
+applied, the oldest first, to a tree of inodes in memory, which is what an unpacking to disk would do: paths go through
+directory symlinks, and a hard link shares its inode until each of its names is replaced.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import IO, NamedTuple
+
+from .errors import InvalidLayer
+
+FILE, DIRECTORY, SYMLINK, HARD_LINK, CHARACTER, BLOCK, FIFO = "file", "directory", "symlink", "link", "char", "block", "fifo"
+
+_WHITEOUT = b".wh."
+_OPAQUE = b".wh..wh..opq"
+_AUFS = b".wh..wh."
+_MAX_LINKS = 40  # symlinks followed in one path, as Linux does
+_XATTR = "SCHILY.xattr."
+_CHUNK = 1024 * 1024
+
+_KINDS = {
+    tarfile.REGTYPE: FILE,
+    tarfile.AREGTYPE: FILE,
+    tarfile.CONTTYPE: FILE,
+    tarfile.GNUTYPE_SPARSE: FILE,
+    tarfile.DIRTYPE: DIRECTORY,
+    tarfile.SYMTYPE: SYMLINK,
+    tarfile.LNKTYPE: HARD_LINK,
+    tarfile.CHRTYPE: CHARACTER,
+    tarfile.BLKTYPE: BLOCK,
+    tarfile.FIFOTYPE: FIFO,
+}
+
+
+class Entry(NamedTuple):
+    """One name in a file system tree.
+
+    ``path`` has neither a leading nor a trailing slash and is empty for the root. ``mode`` are the twelve permission bits,
+    ``size`` is in bytes, ``mtime`` in seconds since the epoch. ``target`` is a symlink's text, or the path that a hard link
+    shares its inode with. ``device`` is (major, minor).
+    """
+
+    path: bytes
+    kind: str
+    mode: int
+    uid: int
+    gid: int
+    mtime: int
+    size: int = 0
+    target: bytes = b""
+    device: tuple[int, int] = (0, 0)
+    xattrs: tuple[tuple[str, bytes], ...] = ()
+
+
+_IMPLICIT = Entry(b"", DIRECTORY, 0o755, 0, 0, 0)
+
+
+class Node:
+    """An inode: its entry, where its data lies, and, for a directory, its children."""
+
+    __slots__ = ("children", "entry", "layer", "ordinal", "paths")
+
+    def __init__(self, entry: Entry, layer: int, ordinal: int) -> None:
+        self.entry = entry
+        self.layer = layer
+        self.ordinal = ordinal
+        self.children: dict[bytes, Node] | None = {} if entry.kind == DIRECTORY else None
+        self.paths: list[bytes] | None = None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer: what names it in errors, its entries in archive order, and how to open its tar archive again."""
+
+    what: str
+    entries: Sequence[Entry]
+    open: Callable[[], IO[bytes]]
+
+
+def read_entries(archive: IO[bytes], what: str) -> Iterator[tuple[Entry, IO[bytes] | None]]:
+    """Read a tar archive from a stream: ustar, PAX and GNU formats.
+
+    Yields each entry with its data, which must be read before the next entry is asked for.
+
+    :raises InvalidLayer: if it is no tar archive, or ends too early.
+    """
+    try:
+        with tarfile.open(
+            fileobj=archive, mode="r|", bufsize=_CHUNK, encoding="utf-8", errors="surrogateescape"
+        ) as stream:
+            for member in stream:
+                stream.members = []  # type: ignore[attr-defined]  # else a long archive fills the memory
+                kind = _KINDS.get(member.type)
+                if kind is None:
+                    raise InvalidLayer(f"{what} holds {member.name!r} of an unknown tar type {member.type!r}")
+                yield _entry(member, kind), stream.extractfile(member) if kind == FILE else None  # type: ignore[misc]
+    except (tarfile.TarError, EOFError) as error:
+        raise InvalidLayer(f"{what} is no sound tar archive: {error}") from error
+
+
+def index(archive: IO[bytes], what: str) -> list[Entry]:
+    """The entries of a tar archive without their data.
+
+    :raises InvalidLayer: if it is no tar archive, or ends too early.
+    """
+    return [entry for entry, _data in read_entries(archive, what)]
+
+
+class Union:
+    """The tree that a stack of layers makes."""
+
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        """
+        :param layers: from the oldest to the newest.
+        :raises InvalidLayer: if an entry cannot be applied: a hard link to nothing, an endless symlink.
+        """
+        self._layers: list[Layer] = []
+        self.root = Node(_IMPLICIT, -1, -1)
+        for layer in layers:
+            self.add(layer)
+
+    def add(self, layer: Layer) -> None:
+        """Put one more layer on top.
+
+        :raises InvalidLayer: if an entry cannot be applied.
+        """
+        self._layers.append(layer)
+        self._apply(len(self._layers) - 1, layer)
+
+    def find(self, path: bytes) -> Node | None:
+        """The node at a path, through symlinked directories, a last symlink not followed; None if there is none."""
+        if not path:
+            return self.root
+        parent, name = _split(path)
+        directory = self._directory(parent, "this image", create=None)
+        return (directory.children or {}).get(name) if directory is not None else None
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files, each inode once."""
+        return sum(node.entry.size for _path, node, first in self._walk() if first)
+
+    def entries(self) -> Iterator[tuple[Entry, IO[bytes] | None]]:
+        """The surviving entries, each path once, each with the data of a file.
+
+        First all directories (parents before children), then what has no data, then the files as their layers hold them,
+        newest layer first, each followed by its hard links. Data must be read before the next entry is asked for.
+
+        :raises InvalidLayer: if a layer is not any more what it was when it was indexed.
+        """
+        wanted: dict[int, dict[int, Node]] = {}
+        others: list[Entry] = []
+        for path, node, first in self._walk():
+            if node.entry.kind == DIRECTORY:
+                yield node.entry._replace(path=path), None
+            elif not first:
+                assert node.paths is not None
+                node.paths.append(path)
+            else:
+                node.paths = [path]
+                if node.entry.kind == FILE:
+                    wanted.setdefault(node.layer, {})[node.ordinal] = node
+                else:
+                    others.append(node.entry._replace(path=path))
+        for entry in others:
+            yield entry, None
+            yield from self._links(entry.path)
+        for number in sorted(wanted, reverse=True):
+            yield from self._files(self._layers[number], wanted[number])
+
+    def _files(self, layer: Layer, wanted: dict[int, Node]) -> Iterator[tuple[Entry, IO[bytes] | None]]:
+        with layer.open() as archive:
+            left = len(wanted)
+            for ordinal, (entry, data) in enumerate(read_entries(archive, layer.what)):
+                node = wanted.get(ordinal)
+                if node is None:
+                    continue
+                if entry.size != node.entry.size or entry.kind != FILE:
+                    raise InvalidLayer(f"{layer.what} changed while it was read")
+                assert node.paths
+                yield node.entry._replace(path=node.paths[0]), data
+                yield from self._links(node.paths[0])
+                left -= 1
+                if not left:
+                    return
+        raise InvalidLayer(f"{layer.what} changed while it was read: {left} files are missing")
+
+    def _links(self, path: bytes) -> Iterator[tuple[Entry, None]]:
+        node = self.find(path)
+        assert node is not None and node.paths
+        for other in node.paths[1:]:
+            yield node.entry._replace(path=other, kind=HARD_LINK, target=path, size=0, xattrs=()), None
+
+    def _walk(self) -> Iterator[tuple[bytes, Node, bool]]:
+        """Each path with its node, parents first; the flag tells whether the node is met for the first time."""
+        met: set[int] = set()
+        stack = [(b"", self.root)]
+        while stack:
+            path, node = stack.pop()
+            first = id(node) not in met
+            met.add(id(node))
+            yield path, node, first
+            if node.children:
+                prefix = path + b"/" if path else b""
+                stack.extend((prefix + name, child) for name, child in sorted(node.children.items(), reverse=True))
+
+    def _apply(self, number: int, layer: Layer) -> None:
+        """Whiteouts first: they hide what older layers hold, never what their own layer brings."""
+        hidden: dict[bytes, Node] = {}
+        for entry in layer.entries:
+            parent, name = _split(entry.path)
+            if name == _OPAQUE:
+                directory = self._directory(parent, layer.what, create=None)
+                if directory is not None:
+                    self._hide(parent, dict(directory.children or {}), hidden)
+                    directory.children = {}
+            elif name.startswith(_WHITEOUT) and not name.startswith(_AUFS):
+                directory = self._directory(parent, layer.what, create=None)
+                victim = name[len(_WHITEOUT) :]
+                if directory is not None and directory.children and victim in directory.children:
+                    self._hide(parent, {victim: directory.children.pop(victim)}, hidden)
+        for ordinal, entry in enumerate(layer.entries):
+            if not _split(entry.path)[1].startswith(_WHITEOUT):
+                self._add(number, ordinal, entry, layer.what, hidden)
+
+    @staticmethod
+    def _hide(parent: bytes, children: dict[bytes, Node], hidden: dict[bytes, Node]) -> None:
+        for name, node in children.items():
+            hidden[parent + b"/" + name if parent else name] = node
+
+    def _add(self, number: int, ordinal: int, entry: Entry, what: str, hidden: dict[bytes, Node]) -> None:
+        if not entry.path:
+            if entry.kind == DIRECTORY:
+                self._merge(self.root, entry, number)
+            return
+        parent_path, name = _split(entry.path)
+        directory = self._directory(parent_path, what, create=number)
+        assert directory is not None and directory.children is not None
+        if entry.kind == HARD_LINK:
+            directory.children[name] = self._link_target(entry, what, hidden)
+            return
+        present = directory.children.get(name)
+        if present is not None and present.children is not None and entry.kind == DIRECTORY:
+            self._merge(present, entry, number)
+        else:
+            directory.children[name] = Node(entry, number, ordinal)
+
+    @staticmethod
+    def _merge(directory: Node, entry: Entry, number: int) -> None:
+        directory.entry = entry
+        directory.layer = number
+
+    def _link_target(self, entry: Entry, what: str, hidden: dict[bytes, Node]) -> Node:
+        parent, name = _split(entry.target)
+        directory = self._directory(parent, what, create=None)
+        node = (directory.children or {}).get(name) if directory is not None else None
+        if node is None:  # the layer may have linked the file before it hid the other name
+            node = self._hidden(entry.target, hidden)
+        if node is None or node.children is not None:
+            problem = "a directory" if node is not None else "a file that does not exist"
+            raise InvalidLayer(f"{what} holds {_shown(entry.path)}, a hard link to {_shown(entry.target)}, {problem}")
+        return node
+
+    @staticmethod
+    def _hidden(path: bytes, hidden: dict[bytes, Node]) -> Node | None:
+        parts = path.split(b"/")
+        for length in range(len(parts), 0, -1):
+            node = hidden.get(b"/".join(parts[:length]))
+            for name in parts[length:]:
+                node = (node.children or {}).get(name) if node is not None else None
+            if node is not None:
+                return node
+        return None
+
+    def _directory(self, path: bytes, what: str, create: int | None) -> Node | None:
+        """The directory at a path, through symlinks, never above the root.
+
+        :param create: the layer for which missing parts are made, as unpacking would; None to make nothing.
+        """
+        trail = [self.root]
+        todo = path.split(b"/")[::-1] if path else []
+        links = 0
+        while todo:
+            name = todo.pop()
+            if name in (b"", b"."):
+                continue
+            if name == b"..":
+                if len(trail) > 1:
+                    trail.pop()
+                continue
+            children = trail[-1].children
+            assert children is not None
+            node = children.get(name)
+            if node is not None and node.entry.kind == SYMLINK:
+                links += 1
+                if links > _MAX_LINKS:
+                    raise InvalidLayer(f"{what} holds an entry in {_shown(path)}, which is an endless symlink")
+                if node.entry.target.startswith(b"/"):
+                    trail = [self.root]
+                todo.extend(node.entry.target.split(b"/")[::-1])
+                continue
+            if node is None or node.children is None:
+                if create is None:
+                    return None
+                # a part that is no directory makes way: the newer layer can only mean to replace it
+                node = children[name] = Node(_IMPLICIT, create, -1)
+            trail.append(node)
+        return trail[-1]
+
+
+def _entry(member: tarfile.TarInfo, kind: str) -> Entry:
+    target = b""
+    if kind == SYMLINK:
+        target = _bytes(member.linkname)
+    elif kind == HARD_LINK:
+        target = _normal(_bytes(member.linkname))
+    return Entry(
+        _normal(_bytes(member.name)),
+        kind,
+        member.mode & 0o7777,
+        member.uid,
+        member.gid,
+        int(member.mtime),
+        member.size if kind == FILE else 0,
+        target,
+        (member.devmajor, member.devminor) if kind in (CHARACTER, BLOCK) else (0, 0),
+        tuple(
+            (key[len(_XATTR) :], _bytes(value))
+            for key, value in sorted(member.pax_headers.items())
+            if key.startswith(_XATTR)
+        ),
+    )
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _normal(path: bytes) -> bytes:
+    """A path below the root in normal form: ``./``, leading, doubled and trailing slashes go, ``..`` stops at the root."""
+    parts: list[bytes] = []
+    for part in path.split(b"/"):
+        if part == b"..":
+            if parts:
+                parts.pop()
+        elif part not in (b"", b"."):
+            parts.append(part)
+    return b"/".join(parts)
+
+
+def _split(path: bytes) -> tuple[bytes, bytes]:
+    parent, _slash, name = path.rpartition(b"/")
+    return parent, name
+
+
+def _shown(path: bytes) -> str:
+    return repr("/" + path.decode("utf-8", "backslashreplace"))

@@ -1,0 +1,239 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Typed views of the documents that describe an image: indexes, manifests and configs.
+
+Sources: OCI image specification 1.1 (image-index.md, manifest.md, config.md, descriptor.md); Docker's "Image Manifest
+Version 2, Schema 2" (whose list and manifest have the same shape) and "Schema 1".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import InvalidManifest, InvalidReference, PlatformNotFound
+from .platform import Platform
+from .reference import check_digest
+
+INDEX_TYPES = frozenset(
+    {
+        "application/vnd.oci.image.index.v1+json",
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+    }
+)
+IMAGE_TYPES = frozenset(
+    {
+        "application/vnd.oci.image.manifest.v1+json",
+        "application/vnd.docker.distribution.manifest.v2+json",
+    }
+)
+# A gzip'ed empty tar archive, which schema 1 repeats for every history entry that changed no file.
+SCHEMA1_EMPTY_LAYER = "sha256:a3ed95caeb02ffe68cdd9fd84406680ae93d633cb16422d00e8a7c22955b46d4"
+
+_CONFIG_TYPES = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json", "")
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """A pointer to content; ``size`` in bytes is None only where schema 1 does not tell it."""
+
+    digest: str
+    size: int | None
+    media_type: str = ""
+    platform: Platform | None = None
+    attestation: bool = False
+
+
+@dataclass(frozen=True)
+class Index:
+    """Manifests of one image for several platforms."""
+
+    manifests: tuple[Descriptor, ...]
+
+
+@dataclass(frozen=True)
+class Image:
+    """The manifest of one platform; ``layers`` from the oldest to the newest."""
+
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+
+
+@dataclass(frozen=True)
+class Schema1:
+    """An old manifest with its config inside; ``layers`` from the oldest to the newest, the empty ones left out."""
+
+    config: Config
+    layers: tuple[Descriptor, ...]
+
+
+@dataclass(frozen=True)
+class Config:
+    """What an image says of itself. ``document`` is the whole JSON object, ``diff_ids`` the digests of the tar archives."""
+
+    platform: Platform
+    diff_ids: tuple[str, ...] | None
+    document: dict[str, Any] = field(repr=False)
+
+    @property
+    def created(self) -> str | None:
+        """The image's own time stamp (RFC 3339), if it has one."""
+        created = self.document.get("created")
+        return created if isinstance(created, str) else None
+
+
+def parse_manifest(content: bytes, media_type: str, what: object) -> Index | Image | Schema1:
+    """Read a manifest of any kind.
+
+    :param media_type: of the answer; the document's own ``mediaType`` and shape decide where it is a generic one.
+    :param what: names the image in errors.
+    :raises InvalidManifest: if it follows none of the specifications.
+    """
+    document = _object(content, what, "manifest")
+    declared = document.get("mediaType")
+    kind = declared if isinstance(declared, str) and declared else media_type
+    if document.get("schemaVersion") == 1:
+        return _schema1(document, what)
+    if kind in INDEX_TYPES or (kind not in IMAGE_TYPES and "manifests" in document):
+        return Index(tuple(_descriptor(entry, what, "manifests") for entry in _list(document, "manifests", what)))
+    if kind in IMAGE_TYPES or "layers" in document:
+        config = _descriptor(document.get("config"), what, "config")
+        if config.media_type not in _CONFIG_TYPES:
+            raise InvalidManifest(
+                f"{what} is no container image but an artifact of type {config.media_type!r}; it has no layers to build from"
+            )
+        return Image(config, tuple(_descriptor(entry, what, "layers") for entry in _list(document, "layers", what)))
+    raise InvalidManifest(f"malformed manifest of {what}: it is neither an index nor an image (media type {kind!r})")
+
+
+def parse_config(content: bytes, what: object) -> Config:
+    """Read an image config (OCI image specification, config.md).
+
+    :raises InvalidManifest: if it is malformed.
+    """
+    document = _object(content, what, "config")
+    rootfs = document.get("rootfs")
+    diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
+    if diff_ids is not None and not (isinstance(diff_ids, list) and all(isinstance(d, str) for d in diff_ids)):
+        raise InvalidManifest(f"malformed config of {what}: rootfs.diff_ids is no list of digests")
+    _check_run_config(document, what)
+    return Config(_platform_of(document), tuple(diff_ids) if diff_ids is not None else None, document)
+
+
+def choose(index: Index, wanted: Platform, what: object) -> Descriptor:
+    """The manifest of an index that serves a platform best; of equals the first, as the specification asks.
+
+    Entries that say no platform are nested indexes or single images and come last.
+
+    :raises PlatformNotFound: listing the platforms that exist.
+    """
+    candidates = [entry for entry in index.manifests if not entry.attestation]
+    ranked = [(wanted.rank(entry.platform), entry) for entry in candidates if entry.platform]
+    fitting = [(rank, entry) for rank, entry in ranked if rank is not None]
+    if fitting:
+        return min(fitting, key=lambda pair: pair[0])[1]
+    silent = [entry for entry in candidates if not entry.platform]
+    if silent:
+        return silent[0]
+    raise absent(wanted, (entry.platform for entry in candidates if entry.platform), what)
+
+
+def absent(wanted: Platform, offered: Iterable[Platform], what: object) -> PlatformNotFound:
+    """The error that says which platforms an image has instead of the wanted one."""
+    names = ", ".join(dict.fromkeys(str(platform) for platform in offered)) or "none"
+    return PlatformNotFound(f"no {wanted} in {what} (it has {names}); choose one of these with platform")
+
+
+def _schema1(document: dict[str, Any], what: object) -> Schema1:
+    """Schema 1 lists layers and history newest first; the newest history entry holds the image's config."""
+    layers = _list(document, "fsLayers", what)
+    history = _list(document, "history", what)
+    if not layers or len(layers) != len(history):
+        raise InvalidManifest(f"malformed schema 1 manifest of {what}: fsLayers and history differ in length")
+    kept: list[Descriptor] = []
+    newest: dict[str, Any] = {}
+    for position, (layer, entry) in enumerate(zip(layers, history)):
+        digest = layer.get("blobSum") if isinstance(layer, dict) else None
+        text = entry.get("v1Compatibility") if isinstance(entry, dict) else None
+        if not isinstance(digest, str) or not isinstance(text, str):
+            raise InvalidManifest(f"malformed schema 1 manifest of {what}: layer {position} lacks blobSum or v1Compatibility")
+        compatibility = _object(text.encode(), what, "v1Compatibility")
+        if position == 0:
+            newest = compatibility
+        if digest != SCHEMA1_EMPTY_LAYER and not compatibility.get("throwaway"):
+            kept.insert(0, Descriptor(_digest(digest, what), None))
+    for key in ("id", "parent", "parent_id", "layer_id", "throwaway", "Size"):
+        newest.pop(key, None)
+    newest.setdefault("architecture", document.get("architecture") or "amd64")
+    newest.setdefault("os", "linux")
+    _check_run_config(newest, what)
+    return Schema1(Config(_platform_of(newest), None, newest), tuple(kept))
+
+
+def _check_run_config(document: dict[str, Any], what: object) -> None:
+    run = document.get("config")
+    if run is None:
+        document["config"] = run = {}
+    if not isinstance(run, dict):
+        raise InvalidManifest(f"malformed config of {what}: 'config' is no object")
+    for key in ("Env", "Entrypoint", "Cmd"):
+        value = run.get(key)
+        if value is not None and not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
+            raise InvalidManifest(f"malformed config of {what}: 'config.{key}' is no list of strings")
+    labels = run.get("Labels")
+    if labels is not None and not isinstance(labels, dict):
+        raise InvalidManifest(f"malformed config of {what}: 'config.Labels' is no object")
+
+
+def _platform_of(document: dict[str, Any]) -> Platform:
+    return Platform.of(*(str(document.get(key) or "") for key in ("os", "architecture", "variant")))
+
+
+def _descriptor(entry: Any, what: object, where: str) -> Descriptor:
+    if not isinstance(entry, dict):
+        raise InvalidManifest(f"malformed manifest of {what}: an entry of '{where}' is no object")
+    size = entry.get("size")
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        raise InvalidManifest(f"malformed manifest of {what}: an entry of '{where}' has no size")
+    platform = entry.get("platform")
+    annotations = entry.get("annotations")
+    known = Platform.of(*(str(platform.get(k) or "") for k in ("os", "architecture", "variant"))) if isinstance(platform, dict) else None
+    attestation = known == Platform("unknown", "unknown") or (
+        isinstance(annotations, dict) and "vnd.docker.reference.type" in annotations
+    )
+    media_type = entry.get("mediaType")
+    return Descriptor(
+        _digest(entry.get("digest"), what),
+        size,
+        media_type if isinstance(media_type, str) else "",
+        known if known and known.os and known.architecture else None,
+        attestation,
+    )
+
+
+def _digest(value: Any, what: object) -> str:
+    try:
+        return check_digest(value if isinstance(value, str) else "")
+    except InvalidReference as error:
+        raise InvalidManifest(f"malformed manifest of {what}: {error}") from error
+
+
+def _list(document: dict[str, Any], key: str, what: object) -> list[Any]:
+    value = document.get(key)
+    if not isinstance(value, list):
+        raise InvalidManifest(f"malformed manifest of {what}: '{key}' is no list")
+    return value
+
+
+def _object(content: bytes, what: object, name: str) -> dict[str, Any]:
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise InvalidManifest(f"malformed {name} of {what}: it is not JSON") from error
+    if not isinstance(document, dict):
+        raise InvalidManifest(f"malformed {name} of {what}: it is no JSON object")
+    return document

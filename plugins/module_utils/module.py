@@ -1,0 +1,286 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the modules share of Ansible: argument specs, environment fall-backs, results, and errors as failures."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from ansible.module_utils.basic import AnsibleModule, env_fallback
+
+from . import engine, squashfs
+from .blobs import BlobCache
+from .credentials import Keychain, Login
+from .errors import CredentialsError, SregistryError
+from .facts import query
+from .inventory import Inventory
+from .platform import Platform
+from .pull import ALWAYS, NOT_PRESENT, Wanted, pull
+from .record import record
+from .reference import Reference
+from .registry import HAS_REQUESTS, Registries, Transport
+from .session import Outcome, Session
+
+
+def _from_environment(*names: str) -> tuple[Any, list[str]]:
+    """A fall-back to variables of the managed host; for each SINGULARITY_ variable its APPTAINER_ twin comes first."""
+    variables = []
+    for name in names:
+        if name.startswith("SINGULARITY_"):
+            variables.append("APPTAINER_" + name[len("SINGULARITY_") :])
+        variables.append(name)
+    return env_fallback, variables
+
+
+def store_options() -> dict[str, Any]:
+    """Where images and inventory lie."""
+    return {
+        "storage": {
+            "type": "path",
+            "default": "~/.singularity/shub",
+            "fallback": _from_environment("SREGISTRY_STORAGE"),
+        },
+        "database": {"type": "path", "fallback": _from_environment("SREGISTRY_DATABASE")},
+    }
+
+
+def registry_options() -> dict[str, Any]:
+    """Which images, and how to reach and enter their registries."""
+    return {
+        "name": {"type": "list", "elements": "str", "required": True, "aliases": ["uri", "image"]},
+        "platform": {"type": "str"},
+        "username": {
+            "type": "str",
+            "fallback": _from_environment("SREGISTRY_DOCKERHUB_USERNAME", "SINGULARITY_DOCKER_USERNAME"),
+        },
+        "password": {
+            "type": "str",
+            "no_log": True,
+            "fallback": _from_environment("SREGISTRY_DOCKERHUB_PASSWORD", "SINGULARITY_DOCKER_PASSWORD"),
+        },
+        "authfile": {"type": "path", "fallback": _from_environment("SREGISTRY_DOCKERHUB_SECRETS")},
+        "no_https": {
+            "type": "bool",
+            "default": False,
+            "fallback": _from_environment("SREGISTRY_DOCKERHUB_NOHTTPS", "SINGULARITY_NOHTTPS"),
+        },
+        "validate_certs": {"type": "bool", "default": True},
+        "ca_path": {"type": "path"},
+        "timeout": {"type": "float", "default": 30.0},
+        "retries": {"type": "int", "default": 3},
+        "threads": {"type": "int", "default": 9, "fallback": _from_environment("SREGISTRY_PYTHON_THREADS")},
+        "cachedir": {"type": "path", "fallback": _from_environment("SINGULARITY_CACHEDIR")},
+        "disable_cache": {"type": "bool", "default": False, "fallback": _from_environment("SINGULARITY_DISABLE_CACHE")},
+        "tmpdir": {"type": "path", "fallback": _from_environment("SINGULARITY_TMPDIR", "TMPDIR")},
+    }
+
+
+def record_main() -> None:
+    """The module ``sregistry_record``."""
+    module = AnsibleModule({**registry_options(), **store_options()}, supports_check_mode=True)
+    with _failing(module):
+        references = _references(module)
+        with _session(module) as session:
+            outcomes = record(session, [reference for _name, reference in references])
+            _exit(module, session, references, outcomes)
+
+
+def pull_main() -> None:
+    """The module ``sregistry_pull``."""
+    module = AnsibleModule(
+        {
+            **registry_options(),
+            **store_options(),
+            "dest": {"type": "path"},
+            "pull": {"type": "str", "choices": [ALWAYS, NOT_PRESENT], "default": ALWAYS},
+            "checksum": {"type": "bool", "default": False},
+            "force": {"type": "bool", "default": False},
+            "engine": {"type": "path"},
+        },
+        add_file_common_args=True,
+        supports_check_mode=True,
+    )
+    with _failing(module):
+        references = _references(module)
+        wanted = Wanted(
+            storage=module.params["storage"],
+            dest=module.params["dest"],
+            policy=module.params["pull"],
+            checksum=module.params["checksum"],
+            force=module.params["force"],
+            tmpdir=module.params["tmpdir"] or tempfile.gettempdir(),
+            engine=functools.lru_cache(maxsize=None)(lambda: engine.find(module.params["engine"])),
+            engine_kind=functools.lru_cache(maxsize=None)(lambda: engine.kind_of(module.params["engine"])),
+            packer=functools.lru_cache(maxsize=None)(squashfs.find),
+        )
+        with _session(module) as session:
+            outcomes = pull(session, wanted, [reference for _name, reference in references])
+            for outcome in outcomes.values():
+                _set_attributes(module, outcome)
+            _exit(module, session, references, outcomes)
+
+
+def facts_main() -> None:
+    """The module ``sregistry_facts``."""
+    module = AnsibleModule(
+        {
+            **store_options(),
+            "name": {"type": "list", "elements": "str", "aliases": ["uri", "image"]},
+            "platform": {"type": "str"},
+            "manifests": {"type": "bool", "default": False},
+            "inspect": {"type": "bool", "default": False},
+            "checksum": {"type": "bool", "default": False},
+            "engine": {"type": "path"},
+        },
+        supports_check_mode=True,
+    )
+    with _failing(module):
+        names = module.params["name"]
+        platform = module.params["platform"]
+        inventory = _inventory(module)
+        images = query(
+            inventory,
+            [Reference.parse(name) for name in names] if names is not None else None,
+            Platform.parse(platform) if platform else None,
+            manifests=module.params["manifests"],
+            checksum=module.params["checksum"],
+            engine=engine.find(module.params["engine"]) if module.params["inspect"] else None,
+        )
+        module.exit_json(changed=False, images=images, ansible_facts=_facts(module, inventory))
+
+
+@contextmanager
+def _failing(module: AnsibleModule) -> Iterator[None]:
+    """An error of this library is the failure of the task, in its own words."""
+    try:
+        yield
+    except SregistryError as error:
+        module.fail_json(msg=str(error))
+
+
+def _references(module: AnsibleModule) -> list[tuple[str, Reference]]:
+    """All names parsed, before anything is asked of the network."""
+    if not module.params["name"]:
+        module.fail_json(msg="name is empty; give at least one image")
+    if not HAS_REQUESTS:
+        _fail_without_requests(module)
+    references = [(name, Reference.parse(name)) for name in module.params["name"]]
+    hosts = sorted({reference.registry for _name, reference in references})
+    if module.params["username"] and len(hosts) > 1:
+        raise CredentialsError(
+            f"one login for {len(hosts)} registries ({', '.join(hosts)}): it would be shown to all of them; "
+            "pull from one registry in a task, or use an authfile"
+        )
+    return references
+
+
+def _fail_without_requests(module: AnsibleModule) -> NoReturn:
+    module.fail_json(
+        msg=f"the Python library requests is missing for {sys.executable} on this host; "
+        "install the package python3-requests"
+    )
+    raise AssertionError("fail_json returns never")
+
+
+@contextmanager
+def _session(module: AnsibleModule) -> Iterator[Session]:
+    params = module.params
+    if params["threads"] < 1:
+        module.fail_json(msg=f"threads is {params['threads']}; give 1 or more")
+    keychain = Keychain(_login(module), params["authfile"])
+    transport = Transport(
+        http=params["no_https"],
+        verify=(params["ca_path"] or True) if params["validate_certs"] else False,
+        timeout=params["timeout"],
+        retries=max(0, params["retries"]),
+        connections=params["threads"],
+    )
+    if isinstance(transport.verify, str) and not os.path.exists(transport.verify):
+        module.fail_json(msg=f"ca_path {transport.verify} does not exist on this host")
+    registries = Registries(keychain, transport)
+    platform = Platform.parse(params["platform"]) if params["platform"] else Platform.host()
+    try:
+        with _cache_directory(module) as directory:
+            yield Session(
+                registries, BlobCache(directory), _inventory(module), platform, params["threads"], module.check_mode
+            )
+    finally:
+        registries.close()
+
+
+@contextmanager
+def _cache_directory(module: AnsibleModule) -> Iterator[str]:
+    """The engine's own cache of blobs; a temporary one where it is disabled, or nothing may be written."""
+    params = module.params
+    if params["disable_cache"] or module.check_mode:
+        with tempfile.TemporaryDirectory(prefix="sregistry-cache-", dir=params["tmpdir"]) as directory:
+            yield directory
+        return
+    root = params["cachedir"]
+    if not root:
+        kind = engine.kind_of(params.get("engine"))
+        root = os.path.expanduser("~/.apptainer" if kind == engine.APPTAINER else "~/.singularity")
+    yield os.path.join(root, "cache", "blob")
+
+
+def _login(module: AnsibleModule) -> Login | None:
+    username, password = module.params["username"], module.params["password"]
+    if bool(username) != bool(password):
+        missing = "password" if username else "username"
+        raise CredentialsError(f"there is no {missing} for the login; give both username and password, or neither")
+    return Login(username, password) if username else None
+
+
+def _inventory(module: AnsibleModule) -> Inventory:
+    return Inventory(module.params["database"] or os.path.join(module.params["storage"], ".sregistry"))
+
+
+def _set_attributes(module: AnsibleModule, outcome: Outcome) -> None:
+    """Owner, group and mode as the user wants them; in check mode also of a file that is there already."""
+    if outcome.error or not outcome.path or not os.path.exists(outcome.path):
+        return
+    arguments = module.load_file_common_arguments(module.params, path=outcome.path)
+    if module.set_fs_attributes_if_different(arguments, False):
+        outcome.changed = True
+
+
+def _facts(module: AnsibleModule, inventory: Inventory) -> dict[str, Any]:
+    return {
+        "sregistry": {
+            "storage": module.params["storage"],
+            "database": inventory.directory,
+            "images": inventory.rows(),
+        }
+    }
+
+
+def _exit(
+    module: AnsibleModule, session: Session, references: list[tuple[str, Reference]], outcomes: dict[Reference, Outcome]
+) -> None:
+    images = [outcomes[reference].to_result(name) for name, reference in references]
+    changed = [outcome for outcome in outcomes.values() if outcome.changed]
+    for outcome in outcomes.values():
+        for warning in outcome.warnings:
+            module.warn(f"{outcome.reference}: {warning}")
+    result: dict[str, Any] = {"changed": bool(changed), "images": images}
+    if module._diff:
+        result["diff"] = [outcome.to_diff() for outcome in changed]
+    errors = [outcome for outcome in outcomes.values() if outcome.error]
+    if errors:
+        module.fail_json(msg=_failure(errors, len(outcomes)), **result)
+    module.exit_json(ansible_facts=_facts(module, session.inventory), **result)
+
+
+def _failure(failed: Sequence[Outcome], total: int) -> str:
+    if total == 1:
+        return str(failed[0].error)
+    words = "; ".join(f"{outcome.reference}: {outcome.error}" for outcome in failed)
+    return f"{len(failed)} of {total} images failed, the others are done. {words}"

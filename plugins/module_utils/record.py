@@ -1,0 +1,95 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The use-case ``record``: manifests and config of images into the inventory, no layers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from .image import ResolvedImage, resolve
+from .inventory import Document
+from .reference import Reference
+from .session import Outcome, Session
+
+PRESENT, RECORDED = "present", "recorded"
+LOCK_TIMEOUT = 600.0  # seconds; who holds a document only writes it
+
+
+def record(session: Session, references: Sequence[Reference]) -> dict[Reference, Outcome]:
+    """Bring the inventory up to date with what names point at.
+
+    One HEAD tells whether anything is new; a name by digest that is recorded needs not even that.
+    """
+    return session.each(references, lambda reference, outcome: _record(session, reference, outcome))
+
+
+def _record(session: Session, reference: Reference, outcome: Outcome) -> None:
+    outcome.before = session.inventory.get(reference, session.platform)
+    with outcome.clock("resolve"):
+        if outcome.before and is_current(session, reference, outcome.before):
+            outcome.action = PRESENT
+            return
+        image = resolve_image(session, reference, outcome)
+    outcome.after = to_document(image, session, outcome.before)
+    outcome.changed, outcome.action = True, RECORDED
+    if not session.check:
+        store(session, outcome)
+
+
+def is_current(session: Session, reference: Reference, document: Document) -> bool:
+    """Whether a name still points at what is recorded."""
+    if reference.digest:
+        return document.digest == reference.digest
+    return session.registries.of(reference).find(reference).digest == document.digest
+
+
+def resolve_image(session: Session, reference: Reference, outcome: Outcome) -> ResolvedImage:
+    """Fetch the documents of an image and count what that took."""
+    image = resolve(session.registries.of(reference), session.cache, reference, session.platform)
+    outcome.obtained.extend(image.obtained)
+    return image
+
+
+def to_document(image: ResolvedImage, session: Session, previous: Document | None) -> Document:
+    """The inventory document of an image; files and creation time are those of the one before."""
+    now = timestamp()
+    return Document(
+        reference=image.reference,
+        platform=session.platform,
+        digest=image.digest,
+        manifest_digest=image.manifest_digest,
+        media_type=image.media_type,
+        layers=tuple(
+            {"digest": layer.digest, "size": layer.size, "media_type": layer.media_type} for layer in image.layers
+        ),
+        size=image.size,
+        metrics=image.documents,
+        created_at=previous.created_at if previous else now,
+        updated_at=now,
+        files=previous.files if previous else (),
+    )
+
+
+def store(session: Session, outcome: Outcome) -> None:
+    """Write the document of an outcome; files that another run added meanwhile stay."""
+    assert outcome.after is not None
+    with session.inventory.locked(outcome.reference, session.platform, LOCK_TIMEOUT):
+        latest = session.inventory.get(outcome.reference, session.platform)
+        document = to_merged(outcome.after, latest)
+        session.inventory.put(document)
+        outcome.after = document
+
+
+def to_merged(document: Document, latest: Document | None) -> Document:
+    """A document with the files that are recorded now."""
+    for file in latest.files if latest else ():
+        document = document.with_file(file)
+    return document
+
+
+def timestamp() -> str:
+    """Now, in UTC, as RFC 3339 writes it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -1,0 +1,169 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""References to images in Docker and OCI registries.
+
+The grammar is that of the distribution project's ``reference`` package (section "Grammar" of its documentation), with
+Docker's defaults: ``docker.io`` as registry, ``library/`` in front of a single component there, ``latest`` as tag.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .errors import InvalidReference
+
+DOCKER_HUB = "docker.io"
+DEFAULT_TAG = "latest"
+
+_DOCKER_HUB_ALIASES = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"})
+_DIGEST_HEX_LENGTH = {"sha256": 64, "sha512": 128}
+_MAX_NAME = 255
+
+_SCHEME = re.compile(r"\A([A-Za-z][A-Za-z0-9+.-]*)://")
+_HOST = re.compile(
+    r"(?:\[[0-9a-fA-F:]+\]|[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*)"
+    r"(?::[0-9]{1,5})?"
+)
+_COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_HEX = re.compile(r"[0-9a-f]+")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One image in one registry, by tag or by digest.
+
+    Exactly one of ``tag`` and ``digest`` is set: a digest wins over a tag, since it alone decides what is fetched.
+    Parsing ``uri`` gives an equal reference back.
+    """
+
+    registry: str
+    repository: str
+    tag: str | None = None
+    digest: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Reference:
+        """Read a reference as Docker, Singularity and sregistry write it.
+
+        :param text: for example ``ubuntu``, ``docker://quay.io/org/app:1.0`` or ``host:5000/a/b@sha256:…``.
+        :raises InvalidReference: saying which part is wrong.
+        """
+
+        def refuse(why: str) -> InvalidReference:
+            return InvalidReference(f"invalid image name {text!r}: {why}")
+
+        rest = text.strip()
+        if not rest:
+            raise refuse("it is empty")
+        scheme = _SCHEME.match(rest)
+        if scheme:
+            if scheme.group(1).lower() != "docker":
+                raise refuse(
+                    f"the scheme {scheme.group(1)!r} is not served here; use docker://REGISTRY/REPOSITORY[:TAG|@DIGEST]"
+                )
+            rest = rest[scheme.end() :]
+
+        rest, at, digest = rest.partition("@")
+        if at:
+            _check_digest(digest, refuse)
+        first, slash, remainder = rest.partition("/")
+        if slash and (first == "localhost" or "." in first or ":" in first or first.startswith("[")):
+            registry, rest = first, remainder
+            if not _HOST.fullmatch(registry):
+                raise refuse(f"the registry {registry!r} is not HOST or HOST:PORT")
+            registry = registry.lower()
+            if registry in _DOCKER_HUB_ALIASES:
+                registry = DOCKER_HUB
+        else:
+            registry = DOCKER_HUB
+
+        repository, colon, tag = rest.partition(":")
+        if colon and not _TAG.fullmatch(tag):
+            raise refuse(
+                f"the tag {tag!r} must be 1 to 128 letters, digits, '_', '.' or '-', and not begin with '.' or '-'"
+            )
+        _check_repository(repository, refuse)
+        if registry == DOCKER_HUB and "/" not in repository:
+            repository = f"library/{repository}"
+        if len(registry) + 1 + len(repository) > _MAX_NAME:
+            raise refuse(f"registry and repository together are longer than {_MAX_NAME} characters")
+        if digest:
+            return cls(registry, repository, digest=digest)
+        return cls(registry, repository, tag=tag or DEFAULT_TAG)
+
+    @property
+    def name(self) -> str:
+        """The last component of the repository: ``ubuntu`` of ``library/ubuntu``."""
+        return self.repository.rpartition("/")[2]
+
+    @property
+    def collection(self) -> str:
+        """The repository without its last component; empty where there is only one."""
+        return self.repository.rpartition("/")[0]
+
+    @property
+    def selector(self) -> str:
+        """What the registry's manifest endpoint is asked for: the digest if there is one, else the tag."""
+        return self.digest or self.tag or DEFAULT_TAG
+
+    @property
+    def path(self) -> str:
+        """Registry and repository with neither tag nor digest, the registry left out for Docker Hub."""
+        return self.repository if self.registry == DOCKER_HUB else f"{self.registry}/{self.repository}"
+
+    @property
+    def uri(self) -> str:
+        """The canonical short form, for example ``library/ubuntu:22.04`` or ``quay.io/org/app@sha256:…``."""
+        return f"{self.path}@{self.digest}" if self.digest else f"{self.path}:{self.tag}"
+
+    @property
+    def file_name(self) -> str:
+        """Path of the image below a store, relative and with no colon: ``library/ubuntu-22.04.sif``."""
+        suffix = self.selector.replace(":", "-")
+        return f"{self.path.replace(':', '_').replace('[', '').replace(']', '')}-{suffix}.sif"
+
+    def at(self, digest: str) -> Reference:
+        """The same repository at one digest."""
+        return Reference(self.registry, self.repository, digest=digest)
+
+    def __str__(self) -> str:
+        return self.uri
+
+
+def check_digest(digest: str) -> str:
+    """Return a digest if it has the form of the OCI image specification (descriptor.md, "Digests").
+
+    :raises InvalidReference: if the algorithm is unknown or the hexadecimal part has the wrong length.
+    """
+    _check_digest(digest, lambda why: InvalidReference(f"invalid digest {digest!r}: {why}"))
+    return digest
+
+
+def _check_digest(digest: str, refuse: Callable[[str], InvalidReference]) -> None:
+    algorithm, colon, encoded = digest.partition(":")
+    length = _DIGEST_HEX_LENGTH.get(algorithm)
+    if not colon or length is None:
+        raise refuse(f"the digest {digest!r} must begin with 'sha256:' or 'sha512:'")
+    if len(encoded) != length or not _HEX.fullmatch(encoded):
+        raise refuse(f"the digest {digest!r} must have {length} lower-case hexadecimal digits after {algorithm!r}")
+
+
+def _check_repository(repository: str, refuse: Callable[[str], InvalidReference]) -> None:
+    if not repository:
+        raise refuse("there is no repository name")
+    for component in repository.split("/"):
+        if not component:
+            raise refuse("the repository has an empty component ('//' or a '/' at an end)")
+        if not _COMPONENT.fullmatch(component):
+            lower = component.lower()
+            if lower != component and _COMPONENT.fullmatch(lower):
+                raise refuse(f"the repository component {component!r} must be lower case ({lower!r})")
+            raise refuse(
+                f"the repository component {component!r} must be lower-case letters and digits, "
+                "separated by '.', '_', '__' or '-'"
+            )

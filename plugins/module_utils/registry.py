@@ -1,0 +1,541 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One session to one registry, after the OCI distribution specification 1.1 and Docker's token authentication.
+
+A ``Registry`` keeps one pool of kept-alive connections. It speaks first without a ping: a registry that wants a login
+answers 401 with a challenge, which is remembered for the requests that follow.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import random
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import quote, urlencode, urljoin, urlsplit
+
+try:
+    import requests
+    import requests.adapters
+except ImportError:  # the modules say so before anything is tried
+    HAS_REQUESTS = False
+else:
+    HAS_REQUESTS = True
+
+from .credentials import Keychain, Login
+from .errors import (
+    CertificateError,
+    Denied,
+    DigestMismatch,
+    InvalidManifest,
+    NotFound,
+    RateLimited,
+    RegistryError,
+    Unauthorized,
+    Unreachable,
+)
+from .reference import DOCKER_HUB, Reference
+
+MANIFEST_TYPES = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.docker.distribution.manifest.v1+prettyjws",
+    "application/vnd.docker.distribution.manifest.v1+json",
+)
+MAX_MANIFEST = 4 * 1024 * 1024  # bytes; the limit that the distribution specification names
+CHUNK = 1024 * 1024  # bytes read at a time
+
+_HUB_ENDPOINT = "registry-1.docker.io"
+_MAX_REDIRECTS = 5
+_MAX_PAUSE = 60.0  # seconds; a registry that wants more than this is reported, not waited for
+_RETRIED = frozenset({408, 429, 500, 502, 503, 504})
+_CHALLENGE = re.compile(r"([A-Za-z][A-Za-z0-9_-]*)\s+(?=[A-Za-z])|([A-Za-z_]+)=(?:\"((?:[^\"\\]|\\.)*)\"|([^\s,]+))")
+
+
+@dataclass(frozen=True)
+class Transport:
+    """How to reach a registry. ``timeout`` is in seconds, for connecting and for each wait for data."""
+
+    http: bool = False
+    verify: bool | str = True
+    timeout: float = 30.0
+    retries: int = 3
+    connections: int = 9
+    user_agent: str = "hpc.sregistry"
+
+
+@dataclass(frozen=True)
+class Found:
+    """The answer to "what does this name point at": digest, media type and size in bytes of a manifest."""
+
+    digest: str
+    media_type: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Body:
+    """A manifest as received, its digest proven."""
+
+    digest: str
+    media_type: str
+    content: bytes
+
+
+@dataclass(frozen=True)
+class _Challenge:
+    scheme: str
+    parameters: dict[str, str]
+
+
+class Registry:
+    """All requests to one registry host."""
+
+    def __init__(self, host: str, keychain: Keychain, transport: Transport) -> None:
+        """
+        :param host: as in a reference: ``docker.io``, ``quay.io``, ``localhost:5000``.
+        """
+        self.host = host
+        self._keychain = keychain
+        self._transport = transport
+        scheme = "http" if transport.http else "https"
+        self._base = f"{scheme}://{_HUB_ENDPOINT if host == DOCKER_HUB else host}/v2/"
+        self._session = requests.Session()
+        adapter = requests.adapters.HTTPAdapter(pool_connections=4, pool_maxsize=max(1, transport.connections))
+        self._session.mount("https://", adapter)
+        self._session.mount("http://", adapter)
+        self._lock = threading.Lock()
+        self._challenge: _Challenge | None = None
+        self._tokens: dict[str, tuple[str, float]] = {}
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._session.close()
+
+    def find(self, reference: Reference) -> Found:
+        """Ask with one HEAD what a name points at. This does not count against Docker Hub's pull rate limit.
+
+        :raises RegistryError: one of its kinds, naming image, registry and status.
+        """
+        with self._manifest("HEAD", reference) as response:
+            digest = response.headers.get("Docker-Content-Digest", "")
+            size = response.headers.get("Content-Length", "")
+            if digest and size.isdigit():
+                return Found(digest, _media_type(response), int(size))
+        # Some registries leave the digest out of a HEAD; then only the manifest itself can tell.
+        body = self.fetch(reference)
+        return Found(body.digest, body.media_type, len(body.content))
+
+    def fetch(self, reference: Reference) -> Body:
+        """GET a manifest and prove its digest.
+
+        :raises DigestMismatch: if the content is not what the reference or the registry says it is.
+        :raises RegistryError: one of its kinds.
+        """
+        with self._manifest("GET", reference) as response:
+            content = b"".join(_limited(response, MAX_MANIFEST, reference))
+            media_type = _media_type(response)
+            promised = reference.digest or response.headers.get("Docker-Content-Digest")
+        actual = manifest_digest(content, promised)
+        if promised and actual != promised:
+            raise DigestMismatch(
+                f"digest mismatch for the manifest of {reference}: {self.host} promised {promised} "
+                f"and sent {len(content)} bytes with {actual}"
+            )
+        return Body(actual, media_type, content)
+
+    @contextmanager
+    def blob(self, repository: str, digest: str, offset: int = 0) -> Iterator[tuple[int, Iterator[bytes]]]:
+        """GET a blob, from a byte offset on where the registry can.
+
+        Yields the offset at which the data really begins (0 if a Range was not honoured) and the chunks.
+
+        :raises RegistryError: one of its kinds; ``Unreachable`` also while reading, when the connection breaks.
+        """
+        what = f"the blob {digest} of {self.host}/{repository}"
+        headers = {"Accept": "*/*"}
+        if offset:
+            headers["Range"] = f"bytes={offset}-"
+        with self._request("GET", f"{repository}/blobs/{digest}", repository, headers, what) as response:
+            begin = offset if response.status_code == 206 else 0
+            yield begin, self._chunks(response, what)
+
+    def tags(self, repository: str) -> list[str]:
+        """The first page of a repository's tags.
+
+        :raises RegistryError: one of its kinds; ``NotFound`` if there is no such repository.
+        """
+        what = f"the tags of {self.host}/{repository}"
+        with self._request("GET", f"{repository}/tags/list?n=1000", repository, {}, what) as response:
+            try:
+                tags = json.loads(b"".join(_limited(response, MAX_MANIFEST, what))).get("tags")
+            except (ValueError, AttributeError):
+                tags = None
+        return [str(tag) for tag in tags] if isinstance(tags, list) else []
+
+    @contextmanager
+    def _manifest(self, method: str, reference: Reference) -> Iterator[requests.Response]:
+        path = f"{reference.repository}/manifests/{quote(reference.selector, safe=':')}"
+        headers = {"Accept": ", ".join(MANIFEST_TYPES)}
+        try:
+            with self._request(method, path, reference.repository, headers, str(reference)) as response:
+                yield response
+        except NotFound as error:
+            raise self._explain_absence(reference, error) from error
+
+    def _explain_absence(self, reference: Reference, error: NotFound) -> NotFound:
+        """Tell an unknown repository from an unknown tag, which a HEAD (and many a GET) does not."""
+        try:
+            tags = self.tags(reference.repository)
+        except NotFound:
+            return NotFound(
+                f"name unknown: the registry {self.host} has no repository {reference.repository!r} "
+                f"(status 404, wanted {reference}); check the spelling, or log in if it is private"
+            )
+        except RegistryError:
+            return error
+        if reference.digest:
+            return NotFound(
+                f"manifest unknown: {reference.path} has no manifest {reference.digest} (status 404 from {self.host}); "
+                "it may have been deleted or belong to another repository"
+            )
+        known = ", ".join(sorted(tags)[:20]) + (", …" if len(tags) > 20 else "")
+        return NotFound(
+            f"manifest unknown: {reference.path} has no tag {reference.tag!r} (status 404 from {self.host}); "
+            f"it has {known or 'no tags'}"
+        )
+
+    def _chunks(self, response: requests.Response, what: str) -> Iterator[bytes]:
+        try:
+            while True:
+                chunk = response.raw.read(CHUNK, decode_content=False)
+                if not chunk:
+                    return
+                yield chunk
+        except Exception as error:
+            # urllib3's own exceptions, plain socket errors and http.client's: to the caller all are a broken connection
+            if isinstance(error, (OSError, ValueError)) or type(error).__module__.partition(".")[0] in ("urllib3", "http"):
+                raise Unreachable(f"the connection broke while reading {what}: {_reason(error)}") from error
+            raise
+
+    @contextmanager
+    def _request(
+        self, method: str, path: str, repository: str, headers: dict[str, str], what: str
+    ) -> Iterator[requests.Response]:
+        """One request with authentication, redirects and retries; yields a response of status 2xx."""
+        url = self._base + path
+        authorization = self._authorization(repository)
+        attempts = self._transport.retries + 1
+        challenged = False
+        attempt = 0
+        while True:
+            attempt += 1
+            response = self._follow(method, url, headers, authorization, what, last=attempt >= attempts)
+            if response is None:
+                time.sleep(_pause(attempt, None))
+                continue
+            if response.status_code == 401 and not challenged:
+                challenged = True
+                attempt -= 1
+                offered = _parse_challenge(response.headers.get("WWW-Authenticate", ""))
+                response.close()
+                if offered:
+                    if authorization:  # what was remembered is not accepted any more
+                        self._forget(repository)
+                    authorization = self._answer(offered, repository, what)
+                    continue
+            if response.status_code in _RETRIED and attempt < attempts:
+                wait = _pause(attempt, response.headers.get("Retry-After"))
+                if wait <= _MAX_PAUSE:
+                    response.close()
+                    time.sleep(wait)
+                    continue
+            break
+        with response:
+            if response.status_code >= 300:
+                raise self._error(response, what, bool(authorization))
+            yield response
+
+    def _follow(
+        self, method: str, url: str, headers: dict[str, str], authorization: str | None, what: str, last: bool
+    ) -> requests.Response | None:
+        """Send one request, following redirects. None means: no answer, but it is worth another try.
+
+        The login goes to the registry's own origin only: object stores that blobs redirect to must not see it.
+        """
+        origin = _origin(url)
+        for _hop in range(_MAX_REDIRECTS + 1):
+            sent = {"User-Agent": self._transport.user_agent, "Accept-Encoding": "identity", **headers}
+            if authorization and _origin(url) == origin:
+                sent["Authorization"] = authorization
+            try:
+                response = self._session.request(
+                    method,
+                    url,
+                    headers=sent,
+                    stream=True,
+                    allow_redirects=False,
+                    timeout=self._transport.timeout,
+                    verify=self._transport.verify,
+                    auth=_no_netrc,
+                )
+            except requests.exceptions.SSLError as error:
+                raise CertificateError(
+                    f"TLS failure at {_host(url)} while asking for {what}: {_reason(error)}; "
+                    "give the registry's CA with ca_path, or no_https: true if it speaks plain http"
+                ) from error
+            except requests.exceptions.RequestException as error:
+                if not last and isinstance(
+                    error, (requests.exceptions.ConnectionError, requests.exceptions.Timeout)
+                ):
+                    return None
+                raise Unreachable(
+                    f"no answer from {_host(url)} while asking for {what}: {_reason(error)} "
+                    f"(tried {self._transport.retries + 1} times); check the registry's name, the network and the proxy settings"
+                ) from error
+            if response.status_code not in (301, 302, 303, 307, 308):
+                return response
+            target = urljoin(url, response.headers.get("Location", ""))
+            response.close()
+            if urlsplit(target).scheme not in ("http", "https"):
+                raise RegistryError(f"{_host(url)} redirects {what} to {target!r}, which is no web address")
+            url = target
+        raise RegistryError(f"{_host(url)} redirects {what} more than {_MAX_REDIRECTS} times")
+
+    def _authorization(self, repository: str) -> str | None:
+        """What a request can send at once, because an earlier answer taught it."""
+        with self._lock:
+            challenge = self._challenge
+        return self._answer(challenge, repository, f"{self.host}/{repository}") if challenge else None
+
+    def _answer(self, challenge: _Challenge, repository: str, what: str) -> str | None:
+        with self._lock:
+            self._challenge = challenge
+        login = self._keychain.login(self.host)
+        if challenge.scheme == "basic":
+            return _basic(login) if login else None
+        return f"Bearer {self._token(challenge, repository, login, what)}"
+
+    def _forget(self, repository: str) -> None:
+        with self._lock:
+            self._tokens.pop(_scope(repository), None)
+
+    def _token(self, challenge: _Challenge, repository: str, login: Login | None, what: str) -> str:
+        """A bearer token for pulling one repository (Docker's "Token Authentication Specification")."""
+        scope = _scope(repository)
+        with self._lock:
+            token, expires = self._tokens.get(scope, ("", 0.0))
+        if token and time.monotonic() < expires:
+            return token
+        realm = challenge.parameters.get("realm", "")
+        if urlsplit(realm).scheme not in ("http", "https"):
+            raise RegistryError(f"{self.host} asks for a token, but names no server to get it from (realm {realm!r})")
+        if login and self._base.startswith("https:") and not realm.startswith("https:"):
+            raise RegistryError(f"{self.host} wants the login sent to {realm} without TLS; it was not sent")
+        query = {"scope": scope}
+        if challenge.parameters.get("service"):
+            query["service"] = challenge.parameters["service"]
+        url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query)}"
+        response = None
+        for attempt in range(1, self._transport.retries + 2):
+            last = attempt > self._transport.retries
+            response = self._follow("GET", url, {}, _basic(login) if login else None, f"a token for {what}", last)
+            if response is not None and (response.status_code not in _RETRIED or last):
+                break
+            wait = _pause(attempt, response.headers.get("Retry-After") if response is not None else None)
+            if response is not None:
+                if wait > _MAX_PAUSE:
+                    break
+                response.close()
+            time.sleep(wait)
+        assert response is not None  # _follow raises when the last try has no answer
+        with response:
+            if response.status_code >= 300:
+                raise self._error(response, what, bool(login))
+            try:
+                answer = json.loads(b"".join(_limited(response, MAX_MANIFEST, what)))
+                token = answer.get("token") or answer["access_token"]
+                lifetime = float(answer.get("expires_in") or 60)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise RegistryError(f"the token server {_host(realm)} of {self.host} sent no token for {what}") from error
+        with self._lock:
+            # a token that ends while a request is on its way would cost a round trip more
+            self._tokens[scope] = (str(token), time.monotonic() + lifetime * 0.8)
+        return str(token)
+
+    def _error(self, response: requests.Response, what: str, with_login: bool) -> RegistryError:
+        status = response.status_code
+        said = _said(response)
+        where = f"status {status} from {_host(response.url)}"
+        if status == 401:
+            if self._keychain.login(self.host):
+                return Unauthorized(
+                    f"unauthorized: {self.host} did not accept {self._keychain.source} for {what} ({where}{said}); "
+                    "check user name and password"
+                )
+            return Unauthorized(
+                f"unauthorized: {self.host} wants a login for {what} ({where}{said}), and there is "
+                f"{self._keychain.source}; give username and password, or an authfile. Docker Hub also answers so "
+                "when the repository does not exist"
+            )
+        if status == 403:
+            return Denied(
+                f"denied: the registry does not allow {'this login' if with_login else 'anonymous users'} to pull {what} "
+                f"({where}{said}); ask its owner for access"
+            )
+        if status == 404:
+            return NotFound(f"not found: {what} ({where}{said})")
+        if status == 429:
+            limit = response.headers.get("ratelimit-limit", "").partition(";")[0]
+            wait = response.headers.get("Retry-After")
+            more = (f"; the limit is {limit} pulls" if limit else "") + (f"; try again after {wait} s" if wait else "")
+            return RateLimited(
+                f"too many requests: {self.host} serves no more for now, wanted {what} ({where}{said}){more}; "
+                "log in for a higher limit, or use a mirror"
+            )
+        tried = f", tried {self._transport.retries + 1} times" if status in _RETRIED else ""
+        return RegistryError(f"{self.host} failed to serve {what} ({where}{tried}{said})")
+
+
+class Registries:
+    """The sessions of one run: one ``Registry`` for each host, made when first asked for."""
+
+    def __init__(self, keychain: Keychain, transport: Transport) -> None:
+        self._keychain = keychain
+        self._transport = transport
+        self._lock = threading.Lock()
+        self._sessions: dict[str, Registry] = {}
+
+    def of(self, reference: Reference) -> Registry:
+        """The session to the registry of a reference."""
+        with self._lock:
+            if reference.registry not in self._sessions:
+                self._sessions[reference.registry] = Registry(reference.registry, self._keychain, self._transport)
+            return self._sessions[reference.registry]
+
+    def close(self) -> None:
+        """Close every session."""
+        for session in self._sessions.values():
+            session.close()
+
+
+def manifest_digest(content: bytes, like: str | None = None) -> str:
+    """The digest of a manifest: of its bytes, or, for a signed schema 1 manifest, of the payload that was signed.
+
+    :param like: a digest whose algorithm to use; sha256 otherwise.
+    Source: distribution's "Image Manifest Version 2, Schema 1", section "Signed Manifests".
+    """
+    algorithm = (like or "sha256").partition(":")[0]
+    if algorithm not in ("sha256", "sha512"):
+        algorithm = "sha256"
+    payload = content
+    if b'"signatures"' in content:
+        try:
+            protected = json.loads(content)["signatures"][0]["protected"]
+            header = json.loads(_unbase64url(protected))
+            payload = content[: int(header["formatLength"])] + _unbase64url(header["formatTail"])
+        except (ValueError, KeyError, IndexError, TypeError):
+            payload = content
+    return f"{algorithm}:{hashlib.new(algorithm, payload).hexdigest()}"
+
+
+def _unbase64url(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def _limited(response: requests.Response, limit: int, what: object) -> Iterator[bytes]:
+    total = 0
+    try:
+        for chunk in response.iter_content(65536):
+            total += len(chunk)
+            if total > limit:
+                raise InvalidManifest(f"{_host(response.url)} sent more than {limit} bytes for {what}; that is no manifest")
+            yield chunk
+    except requests.exceptions.RequestException as error:
+        raise Unreachable(f"the connection to {_host(response.url)} broke while reading {what}: {_reason(error)}") from error
+
+
+def _parse_challenge(header: str) -> _Challenge | None:
+    """Read WWW-Authenticate (RFC 9110, section 11.6.1): the first Bearer or Basic challenge, parameters in any order."""
+    offers: list[_Challenge] = []
+    for match in _CHALLENGE.finditer(header):
+        if match.group(1):
+            offers.append(_Challenge(match.group(1).lower(), {}))
+        elif offers:
+            value = match.group(3) if match.group(3) is not None else match.group(4)
+            offers[-1].parameters[match.group(2).lower()] = re.sub(r"\\(.)", r"\1", value)
+    by_scheme = {offer.scheme: offer for offer in reversed(offers)}
+    return by_scheme.get("bearer") or by_scheme.get("basic") or (_Challenge("basic", {}) if "asic" in header else None)
+
+
+def _scope(repository: str) -> str:
+    return f"repository:{repository}:pull"
+
+
+def _basic(login: Login) -> str:
+    return "Basic " + base64.b64encode(f"{login.username}:{login.password}".encode()).decode("ascii")
+
+
+def _no_netrc(request: Any) -> Any:
+    """Handed to requests as its authentication, so that it does not send what a ~/.netrc happens to hold."""
+    return request
+
+
+def _pause(attempt: int, retry_after: str | None) -> float:
+    """Seconds to wait before the next try: what the registry asks for, else doubled each time with some jitter."""
+    if retry_after:
+        try:
+            return max(0.0, float(retry_after))
+        except ValueError:
+            try:
+                return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
+            except (TypeError, ValueError):
+                pass
+    return min(10.0, 0.5 * 2 ** (attempt - 1)) * random.uniform(0.75, 1.25)
+
+
+def _media_type(response: requests.Response) -> str:
+    return response.headers.get("Content-Type", "").partition(";")[0].strip()
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
+def _said(response: requests.Response) -> str:
+    """The registry's own words (distribution specification, "Error Codes"), shortened."""
+    try:
+        errors = json.loads(next(response.iter_content(65536), b""))["errors"]
+        words = "; ".join(" ".join(str(e.get(k)) for k in ("code", "message") if e.get(k)) for e in errors)
+    except (ValueError, KeyError, TypeError, AttributeError, requests.exceptions.RequestException):
+        return ""
+    return f": {words[:300]}" if words else ""
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause in one line, without the addresses of Python objects."""
+    inner: Any = error
+    for _depth in range(8):
+        following = getattr(inner, "reason", None) or inner.__cause__ or inner.__context__
+        if not isinstance(following, BaseException):
+            break
+        inner = following
+    text = str(inner) or type(inner).__name__
+    return re.sub(r"<[^<>]*object at 0x[0-9a-f]+>:? ?", "", text)[:300]

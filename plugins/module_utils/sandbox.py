@@ -1,0 +1,118 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A directory tree on disk, written from a stream of entries."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable
+from typing import IO
+
+from .errors import StorageError
+from .files import storage_error
+from .layers import BLOCK, CHARACTER, DIRECTORY, FIFO, FILE, HARD_LINK, SYMLINK, Entry
+
+_COPY = 1024 * 1024  # bytes
+_LAST_TIME = 2**33  # seconds; what lies beyond, some file systems cannot hold
+
+
+def write(root: str, entries: Iterable[tuple[Entry, IO[bytes] | None]]) -> list[str]:
+    """Write a tree into an existing, empty directory.
+
+    As root, everything is written as it is. An ordinary user owns all of it, cannot make device nodes nor set trusted and
+    security attributes, and gets at least read and write permission on what is written, as with the engine itself.
+
+    :param entries: each path once, parents before children, hard links after what they link to.
+    :returns: warnings about what an ordinary user could not write.
+    :raises StorageError, NoSpace: if something cannot be written; the path is named.
+    """
+    writer = _Writer(os.fsencode(root), os.geteuid() == 0)
+    for entry, data in entries:
+        writer.write(entry, data)
+    writer.finish()
+    return writer.warnings
+
+
+class _Writer:
+    def __init__(self, root: bytes, privileged: bool) -> None:
+        self._root = root
+        self._privileged = privileged
+        self._directories: list[Entry] = []
+        self.warnings: list[str] = []
+
+    def write(self, entry: Entry, data: IO[bytes] | None) -> None:
+        path = os.path.join(self._root, entry.path) if entry.path else self._root
+        try:
+            if entry.kind == DIRECTORY:
+                if entry.path:
+                    os.mkdir(path, 0o700)
+                self._directories.append(entry)  # its attributes come last: it may forbid writing into it
+            elif entry.kind == HARD_LINK:
+                os.link(os.path.join(self._root, entry.target), path, follow_symlinks=False)
+            elif self._make(path, entry, data):
+                self._set_attributes(path, entry)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise storage_error(error, os.fsdecode(path)) from error
+            raise StorageError(
+                f"cannot write {os.fsdecode(path)!r} of the image ({entry.kind}): {error.strerror}; "
+                "check the file system that tmpdir is on"
+            ) from error
+
+    def finish(self) -> None:
+        for entry in reversed(self._directories):
+            path = os.path.join(self._root, entry.path) if entry.path else self._root
+            try:
+                self._set_attributes(path, entry)
+            except OSError as error:
+                raise storage_error(error, os.fsdecode(path)) from error
+
+    def _make(self, path: bytes, entry: Entry, data: IO[bytes] | None) -> bool:
+        """Create what is no directory and no link; False if this user cannot, and need not."""
+        if entry.kind == FILE:
+            assert data is not None
+            with open(path, "xb", buffering=0) as stream:
+                for chunk in iter(lambda: data.read(_COPY), b""):
+                    stream.write(chunk)
+        elif entry.kind == SYMLINK:
+            os.symlink(entry.target, path)
+        elif entry.kind == FIFO:
+            os.mkfifo(path, 0o600)
+        elif not self._privileged:
+            self.warnings.append(f"{_shown(entry)} is a device node, which an ordinary user cannot make; it was left out")
+            return False
+        else:
+            kind = {CHARACTER: stat.S_IFCHR, BLOCK: stat.S_IFBLK}[entry.kind]
+            os.mknod(path, kind | 0o600, os.makedev(*entry.device))
+        return True
+
+    def _set_attributes(self, path: bytes, entry: Entry) -> None:
+        if self._privileged:
+            os.chown(path, entry.uid, entry.gid, follow_symlinks=False)
+        for name, value in entry.xattrs:
+            self._set_xattr(path, entry, name, value)
+        if entry.kind != SYMLINK:
+            # after chown, which takes setuid and setgid away
+            needed = 0 if self._privileged else 0o700 if entry.kind == DIRECTORY else 0o600
+            os.chmod(path, entry.mode | needed)
+        time = max(0, min(entry.mtime, _LAST_TIME))
+        os.utime(path, (time, time), follow_symlinks=False)
+
+    def _set_xattr(self, path: bytes, entry: Entry, name: str, value: bytes) -> None:
+        try:
+            os.setxattr(path, name, value, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in (errno.EPERM, errno.EACCES) and not self._privileged:
+                self.warnings.append(f"{_shown(entry)} lacks its attribute {name}, which an ordinary user cannot set")
+            elif error.errno in (errno.EOPNOTSUPP, errno.EINVAL):
+                self.warnings.append(f"{_shown(entry)} lacks its attribute {name}, which the file system of tmpdir cannot hold")
+            else:
+                raise
+
+
+def _shown(entry: Entry) -> str:
+    return "/" + entry.path.decode("utf-8", "backslashreplace")

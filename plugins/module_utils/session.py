@@ -1,0 +1,131 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the images of one run share, and what becomes of each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from .blobs import BlobCache, Obtained, tally
+from .errors import SregistryError
+from .inventory import Document, Inventory
+from .platform import Platform
+from .reference import Reference
+from .registry import Registries
+
+
+@dataclass(frozen=True)
+class Session:
+    """The means of one run. With ``check``, nothing outside a temporary cache may be written."""
+
+    registries: Registries
+    cache: BlobCache
+    inventory: Inventory
+    platform: Platform
+    threads: int
+    check: bool = False
+
+    def each(self, references: Sequence[Reference], work: Callable[[Reference, Outcome], None]) -> dict[Reference, Outcome]:
+        """Do something with each image, in parallel, the same image once; an error ends only its own image's work."""
+
+        def guarded(reference: Reference) -> Outcome:
+            outcome = Outcome(reference, self.platform)
+            with outcome.clock("total"), outcome.catching():
+                work(reference, outcome)
+            return outcome
+
+        with ThreadPoolExecutor(max(1, self.threads)) as pool:
+            futures: dict[Reference, Future[Outcome]] = {
+                reference: pool.submit(guarded, reference) for reference in dict.fromkeys(references)
+            }
+            return {reference: future.result() for reference, future in futures.items()}
+
+
+@dataclass
+class Outcome:
+    """What became of one image: ``before`` and ``after`` are its documents, ``seconds`` the time of each step."""
+
+    reference: Reference
+    platform: Platform
+    changed: bool = False
+    action: str = "none"
+    before: Document | None = None
+    after: Document | None = None
+    path: str | None = None
+    path_before: str | None = None
+    obtained: list[Obtained] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    error: SregistryError | None = None
+
+    @contextmanager
+    def clock(self, step: str) -> Iterator[None]:
+        """Add the time that a block takes to a step's seconds."""
+        begin = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[step] = round(self.seconds.get(step, 0.0) + time.monotonic() - begin, 3)
+
+    @contextmanager
+    def catching(self) -> Iterator[None]:
+        """Keep an error of this library with the image that it belongs to."""
+        try:
+            yield
+        except SregistryError as error:
+            self.error = error
+            self.changed = False
+            self.action = "failed"
+
+    def to_result(self, name: str) -> dict[str, Any]:
+        """The image as a module returns it.
+
+        :param name: as the user wrote it.
+        """
+        document = self.after or self.before
+        file = document.file(self.path) if document and self.path else None
+        result: dict[str, Any] = {
+            "name": name,
+            "uri": self.reference.uri,
+            "changed": self.changed,
+            "action": self.action,
+            "platform": str(self.platform),
+            "digest": document.digest if document else None,
+            "manifest_digest": document.manifest_digest if document else None,
+            "path": self.path,
+            "size": file.size if file else None,
+            "sha256": file.sha256 if file else None,
+            **tally(self.obtained),
+            "seconds": self.seconds,
+        }
+        if self.error:
+            result["error"] = str(self.error)
+        return result
+
+    def to_diff(self) -> dict[str, Any]:
+        """The image before and after, in the form that Ansible shows with ``--diff``."""
+        return {
+            "before_header": self.reference.uri,
+            "after_header": self.reference.uri,
+            "before": _facet(self.before, self.path_before),
+            "after": _facet(self.after or self.before, self.path),
+        }
+
+
+def _facet(document: Document | None, path: str | None) -> dict[str, Any]:
+    """What a difference is about. The size is that of the layers as downloaded, which check mode knows as well."""
+    if document is None:
+        return {}
+    return {
+        "digest": document.digest,
+        "manifest_digest": document.manifest_digest,
+        "path": path,
+        "size": document.size,
+    }

@@ -1,0 +1,152 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The SIF container format, version 1: header, descriptors, data objects.
+
+All numbers are little-endian and packed. Source: the SIF reference implementation (sylabs/sif, ``pkg/sif``), which both
+Apptainer and SingularityCE use.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import IO
+
+from .errors import InvalidSif
+
+DEFINITION, LABELS, PARTITION, SIGNATURE, JSON = 0x4001, 0x4003, 0x4004, 0x4005, 0x4006
+
+_LAUNCH = b"#!/usr/bin/env run-singularity\n"
+_MAGIC = b"SIF_MAGIC\0"
+_VERSION = b"01\0"
+_HEADER = struct.Struct("<32s10s3s3s16s8q")
+_DESCRIPTOR = struct.Struct("<i?IIIqqqqqqq128s384s")
+_PARTITION_EXTRA = struct.Struct("<ii3s")
+_DESCRIPTORS = 48
+_DESCRIPTORS_OFFSET = 4096
+_DATA_OFFSET = 32176  # the descriptors' end, rounded up by the reference implementation
+_GROUP = 0xF0000001
+_SQUASHFS, _PRIMARY_SYSTEM = 1, 2
+_PAGE = 4096
+_COPY = 4 * 1024 * 1024
+_ARCHITECTURES = {
+    "386": b"01",
+    "amd64": b"02",
+    "arm": b"03",
+    "arm64": b"04",
+    "ppc64": b"05",
+    "ppc64le": b"06",
+    "mips": b"07",
+    "mipsle": b"08",
+    "mips64": b"09",
+    "mips64le": b"10",
+    "s390x": b"11",
+    "riscv64": b"12",
+}
+
+
+@dataclass(frozen=True)
+class DataObject:
+    """A small data object: its type, its name, its content."""
+
+    type: int
+    name: str
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the first bytes of a SIF tell: architecture in Go's spelling (None if unknown), end of the data in bytes."""
+
+    architecture: str | None
+    end: int
+
+
+def write(
+    target: IO[bytes],
+    squashfs: IO[bytes],
+    architecture: str,
+    objects: Sequence[DataObject],
+    identifier: uuid.UUID,
+    time: int,
+) -> None:
+    """Write a whole SIF: the objects in their order, then the squashfs as primary system partition.
+
+    :param target: an empty file, open for writing.
+    :param squashfs: the file system image, at its beginning.
+    :param architecture: in Go's spelling.
+    :param time: seconds since the epoch, for the header and every descriptor.
+    :raises InvalidSif: if the format knows no such architecture.
+    """
+    code = _ARCHITECTURES.get(architecture)
+    if code is None:
+        raise InvalidSif(f"the SIF format has no code for the architecture {architecture!r}")
+    descriptors = []
+    position = _DATA_OFFSET
+    target.seek(position)
+    for number, item in enumerate(objects, 1):
+        target.write(item.content)
+        descriptors.append(_descriptor(item.type, number, position, position, len(item.content), time, item.name, b""))
+        position += len(item.content)
+    aligned = -(-position // _PAGE) * _PAGE
+    target.seek(aligned)
+    size = 0
+    for chunk in iter(lambda: squashfs.read(_COPY), b""):
+        target.write(chunk)
+        size += len(chunk)
+    extra = _PARTITION_EXTRA.pack(_SQUASHFS, _PRIMARY_SYSTEM, code)
+    descriptors.append(_descriptor(PARTITION, len(objects) + 1, position, aligned, size, time, "", extra))
+    target.seek(_DESCRIPTORS_OFFSET)
+    target.write(b"".join(descriptors))
+    target.seek(0)
+    target.write(
+        _HEADER.pack(
+            _LAUNCH,
+            _MAGIC,
+            _VERSION,
+            code,
+            identifier.bytes,
+            time,
+            time,
+            _DESCRIPTORS - len(descriptors),
+            _DESCRIPTORS,
+            _DESCRIPTORS_OFFSET,
+            _DESCRIPTORS * _DESCRIPTOR.size,
+            _DATA_OFFSET,
+            aligned + size - _DATA_OFFSET,
+        )
+    )
+
+
+def read_header(path: str) -> Header:
+    """Read and check the header of a SIF.
+
+    :raises InvalidSif: if the file is none, or is shorter than its header says.
+    :raises OSError: if it cannot be read.
+    """
+    with open(path, "rb") as stream:
+        raw = stream.read(_HEADER.size)
+        length = os.fstat(stream.fileno()).st_size
+    if len(raw) < _HEADER.size or raw[32:42] != _MAGIC:
+        raise InvalidSif(f"{path} is no SIF image")
+    fields = _HEADER.unpack(raw)
+    code, data_offset, data_size = fields[3].rstrip(b"\0"), fields[-2], fields[-1]
+    end = data_offset + data_size
+    if end > length:
+        raise InvalidSif(f"{path} is truncated: it has {length} of {end} bytes")
+    names = {value: name for name, value in _ARCHITECTURES.items()}
+    return Header(names.get(code), end)
+
+
+def _descriptor(
+    kind: int, number: int, begin: int, offset: int, size: int, time: int, name: str, extra: bytes
+) -> bytes:
+    """``begin`` is where the object before ended: the size with padding counts from there."""
+    return _DESCRIPTOR.pack(
+        kind, True, number, _GROUP, 0, offset, size, offset - begin + size, time, time, 0, 0, name.encode(), extra
+    )

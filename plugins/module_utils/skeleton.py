@@ -1,0 +1,184 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the engine adds to an image: ``/.singularity.d``, links, mount points, and the SIF's descriptive objects.
+
+The engine itself writes it, from an OCI layout that has the real run config and one empty layer, so it is what this very
+version would write. What names the source is corrected, and the environment is written here, since Apptainer before 1.5
+escapes values twice (a back quote or dollar sign in one value broke them all).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import tarfile
+from dataclasses import dataclass
+from typing import Any
+
+from . import sif
+from .engine import Engine
+from .layers import DIRECTORY, FILE, SYMLINK, Layer, Union, index
+from .manifest import Config
+from .platform import Platform
+
+_PRIVATE = ".singularity.d"
+_LABELS = f"{_PRIVATE}/labels.json"
+_DEFINITION = f"{_PRIVATE}/Singularity"
+_ENVIRONMENT = f"{_PRIVATE}/env/10-docker2singularity.sh"
+_LABEL_PREFIX = "org.label-schema.usage.singularity.deffile"
+_NAME = re.compile(r"\A[A-Za-z_][A-Za-z0-9_]*\Z")
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """A directory as the engine wrote it, and the objects that stand before the partition in a SIF."""
+
+    directory: str
+    objects: tuple[sif.DataObject, ...]
+
+    def cover(self, union: Union) -> Layer:
+        """The layer to put on top of an image, by the engine's own rules: what an image has already stays its own,
+        but for ``/.singularity.d``, dangling links, and the two files that the engine empties.
+
+        Source: Apptainer 1.4.5, ``internal/pkg/build/sources/base_environment.go``.
+        """
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w", format=tarfile.PAX_FORMAT) as stream:
+            for parent, directories, files in os.walk(self.directory):
+                directories.sort()
+                for name in sorted(files + [d for d in directories if os.path.islink(os.path.join(parent, d))]):
+                    self._add(stream, os.path.join(parent, name), union)
+                directories[:] = [d for d in directories if not os.path.islink(os.path.join(parent, d))]
+                for name in directories:
+                    self._add(stream, os.path.join(parent, name), union)
+        content = archive.getvalue()
+        what = "the engine's own files"
+        return Layer(what, index(io.BytesIO(content), what), lambda: io.BytesIO(content))
+
+    def _add(self, stream: tarfile.TarFile, path: str, union: Union) -> None:
+        name = os.path.relpath(path, self.directory)
+        member = stream.gettarinfo(path, arcname=name)
+        member.uid = member.gid = 0
+        member.uname = member.gname = ""
+        if not (name + "/").startswith(_PRIVATE + "/"):
+            present = union.find(os.fsencode(name))
+            if present is not None:
+                kind = present.entry.kind
+                if member.isdir() or kind == DIRECTORY or (member.isreg() and kind != FILE) or (member.issym() and kind != SYMLINK):
+                    return
+                if member.isreg():  # emptied in place: it keeps its owner
+                    member.uid, member.gid = present.entry.uid, present.entry.gid
+        if member.isreg():
+            with open(path, "rb") as content:
+                stream.addfile(member, content)
+        else:
+            stream.addfile(member)
+
+
+def make(engine: Engine, config: Config, source: str, directory: str) -> Skeleton:
+    """Let the engine write its part of an image into a new directory.
+
+    :param source: what ``docker://`` is followed by in the name that the image was asked for.
+    :param directory: an existing, empty one.
+    :raises EngineError: if the engine fails.
+    """
+    layout = os.path.join(directory, "layout")
+    tree = os.path.join(directory, "tree")
+    run = {key: value for key, value in config.document["config"].items() if value is not None}
+    _write_layout(layout, run)
+    engine.build_sandbox(f"oci:{layout}", tree, directory)
+    definition = f"bootstrap: docker\nfrom: {source}\n\n"
+    _write(tree, _DEFINITION, definition)
+    _write(tree, _ENVIRONMENT, environment_script(run.get("Env") or []))
+    os.chmod(os.path.join(tree, _ENVIRONMENT), 0o755)
+    _correct_labels(tree, config.platform, source)
+    attributes = engine.inspect(tree, directory)
+    metadata = {"data": {"attributes": attributes}, "type": "container"}
+    return Skeleton(
+        tree,
+        (
+            sif.DataObject(sif.DEFINITION, "", definition.encode()),
+            sif.DataObject(sif.JSON, "inspect-metadata.json", _json(metadata)),
+            sif.DataObject(sif.JSON, "oci-config.json", _json(run)),
+        ),
+    )
+
+
+def environment_script(variables: list[str]) -> str:
+    """The shell script that sets an image's environment: a value of the caller wins, but for PATH.
+
+    :param variables: ``NAME=VALUE``, or ``NAME`` alone; names that a shell cannot set are left out, as the engine does.
+    """
+    lines = ["#!/bin/sh"]
+    for variable in variables:
+        name, equals, value = variable.partition("=")
+        if not _NAME.match(name):
+            continue
+        if not equals:
+            lines.append(f'export {name}="${{{name}:-}}"')
+            continue
+        escaped = re.sub(r'([\\"`$])', r"\\\1", value)
+        lines.append(f'export {name}="{escaped}"' if name == "PATH" else f'export {name}="${{{name}:-"{escaped}"}}"')
+    return "\n".join(lines) + "\n"
+
+
+def _correct_labels(tree: str, platform: Platform, source: str) -> None:
+    with open(os.path.join(tree, _LABELS), encoding="utf-8") as stream:
+        labels: dict[str, Any] = json.load(stream)
+    labels[f"{_LABEL_PREFIX}.bootstrap"] = "docker"
+    labels[f"{_LABEL_PREFIX}.from"] = source
+    if "org.label-schema.build-arch" in labels:
+        labels["org.label-schema.build-arch"] = platform.architecture
+    _write(tree, _LABELS, json.dumps(labels, indent="\t", sort_keys=True, ensure_ascii=False))
+
+
+def _write(tree: str, name: str, text: str) -> None:
+    with open(os.path.join(tree, name), "w", encoding="utf-8", errors="surrogateescape") as stream:
+        stream.write(text)
+
+
+def _write_layout(directory: str, run: dict[str, Any]) -> None:
+    """An OCI image layout (image-layout.md) of one image: the run config over an empty layer.
+
+    The image claims the host's platform whatever it was built for: the engine refuses another, and reads only the config.
+    """
+    os.makedirs(os.path.join(directory, "blobs", "sha256"))
+
+    def put(content: bytes, media_type: str) -> dict[str, Any]:
+        encoded = hashlib.sha256(content).hexdigest()
+        with open(os.path.join(directory, "blobs", "sha256", encoded), "wb") as stream:
+            stream.write(content)
+        return {"mediaType": f"application/vnd.oci.image.{media_type}", "digest": f"sha256:{encoded}", "size": len(content)}
+
+    layer = put(bytes(1024), "layer.v1.tar")
+    host = Platform.host()
+    config = {
+        "os": host.os,
+        "architecture": host.architecture,
+        "config": run,
+        "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
+    }
+    if host.variant:
+        config["variant"] = host.variant
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": put(_json(config), "config.v1+json"),
+        "layers": [layer],
+    }
+    documents = {
+        "index.json": {"schemaVersion": 2, "manifests": [put(_json(manifest), "manifest.v1+json")]},
+        "oci-layout": {"imageLayoutVersion": "1.0.0"},
+    }
+    for name, document in documents.items():
+        with open(os.path.join(directory, name), "wb") as stream:
+            stream.write(_json(document))
+
+
+def _json(document: Any) -> bytes:
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogateescape")

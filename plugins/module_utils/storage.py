@@ -1,0 +1,59 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The store: where the file of an image lies, and whether a file is still what the inventory says."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+from .errors import StorageError
+from .files import storage_error
+from .inventory import File
+from .reference import Reference
+
+PRESENT, MISSING, MODIFIED = "present", "missing", "modified"
+
+
+def place(storage: str, reference: Reference, dest: str | None = None, many: bool = False) -> str:
+    """The absolute path of an image's file.
+
+    :param storage: root of the store, used where no ``dest`` is given.
+    :param dest: a file; or, if it is a directory, ends with a slash, or there are ``many`` images, a directory for files.
+    :raises StorageError: if the path is not absolute.
+    """
+    if dest is None:
+        path = os.path.join(storage, reference.file_name)
+    elif many or dest.endswith("/") or os.path.isdir(dest):
+        path = os.path.join(dest, os.path.basename(reference.file_name))
+    else:
+        path = dest
+    if not os.path.isabs(path):
+        raise StorageError(f"{path!r} is no absolute path; write storage and dest with a leading '/'")
+    return os.path.normpath(path)
+
+
+def state(file: File, checksum: bool) -> str:
+    """Whether a recorded file is there and unchanged, by size and mtime, or by its whole content.
+
+    :param checksum: read all of it and compare its sha256; a changed mtime alone then does not matter.
+    :returns: ``present``, ``missing`` or ``modified``.
+    :raises StorageError: if it cannot be looked at.
+    """
+    try:
+        status = os.stat(file.path)
+        if status.st_size != file.size:
+            return MODIFIED
+        if not checksum:
+            return PRESENT if status.st_mtime_ns == file.mtime_ns else MODIFIED
+        hasher = hashlib.sha256()
+        with open(file.path, "rb") as stream:
+            for chunk in iter(lambda: stream.read(1024 * 1024), b""):
+                hasher.update(chunk)
+        return PRESENT if hasher.hexdigest() == file.sha256 else MODIFIED
+    except (FileNotFoundError, NotADirectoryError):
+        return MISSING
+    except OSError as error:
+        raise storage_error(error, file.path) from error

@@ -1,0 +1,111 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Modules run on the lab's hosts over SSH, by Ansible itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+LAB = Path(
+    os.environ.get("SREGISTRY_LAB_DIR")
+    or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hpc.sregistry" / "lab"
+)
+REGISTRY = "127.0.0.1:5000"
+
+
+@dataclass(frozen=True)
+class Host:
+    """One managed host, as one of its users."""
+
+    name: str
+    user: str = "root"
+
+    def as_user(self, user: str) -> Host:
+        """The same host as another user."""
+        return Host(self.name, user)
+
+    def module(self, module: str, check: bool = False, diff: bool = False, env: dict[str, str] | None = None, **arguments: Any) -> dict[str, Any]:
+        """Run a module of this collection (or any other) and return its result, failed or not."""
+        command = ["ansible", "-i", str(LAB / "inventory.yml"), self.name, "-m", module, "-a", json.dumps(arguments)]
+        command += ["-e", json.dumps({"ansible_user": self.user})]
+        command += ["--check"] * check + ["--diff"] * diff
+        if env:
+            # ad-hoc commands know no 'environment', plays do
+            return self._play(module, check, diff, env, arguments)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+        match = re.search(r"^\S+ \| \w+!? => (\{.*)\Z", done.stdout, re.MULTILINE | re.DOTALL)
+        assert match, f"no result from {module}: {done.stdout}{done.stderr}"
+        return json.JSONDecoder().raw_decode(match.group(1))[0]
+
+    def sregistry(self, action: str, *names: str, check: bool = False, diff: bool = False, env: dict[str, str] | None = None, **arguments: Any) -> dict[str, Any]:
+        """Run ``sregistry_ACTION`` for images of the lab's plain registry; a name with a host in it stays as it is."""
+        full = [name if name.split("/")[0].count(":") or "://" in name else f"{REGISTRY}/{name}" for name in names]
+        if names:
+            arguments["name"] = full
+        if action != "facts":
+            arguments.setdefault("no_https", True)
+        return self.module(f"hpc.sregistry.sregistry_{action}", check=check, diff=diff, env=env, **arguments)
+
+    def shell(self, script: str, check: bool = True, timeout: int = 300) -> subprocess.CompletedProcess[str]:
+        """Run a shell script on the host by SSH alone."""
+        command = ["ssh", "-F", "none", "-i", str(LAB / "ssh/id_ed25519"), "-p", "2222"]
+        command += ["-o", f"UserKnownHostsFile={LAB}/ssh/known_hosts", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR"]
+        command += [f"{self.user}@127.0.1.{self.name.removeprefix('node')}", script]
+        done = subprocess.run(command, capture_output=True, text=True, errors="surrogateescape", timeout=timeout, check=False)
+        assert done.returncode == 0 or not check, f"{script}: status {done.returncode}: {done.stdout}{done.stderr}"
+        return done
+
+    def _play(self, module: str, check: bool, diff: bool, env: dict[str, str], arguments: dict[str, Any]) -> dict[str, Any]:
+        marker = "RESULT-OF-THE-TASK"
+        play = {
+            "hosts": self.name,
+            "gather_facts": False,
+            "environment": env,
+            "tasks": [
+                {module: arguments, "register": "result", "ignore_errors": True},
+                {"ansible.builtin.debug": {"msg": f"{marker}{{{{ result | to_json | b64encode }}}}{marker}"}, "check_mode": False},
+            ],
+        }
+        command = ["ansible-playbook", "-i", str(LAB / "inventory.yml"), "-e", json.dumps({"ansible_user": self.user})]
+        command += ["--check"] * check + ["--diff"] * diff + ["/dev/stdin"]
+        done = subprocess.run(command, input=json.dumps([play]), capture_output=True, text=True, timeout=900, check=False)
+        found = re.search(f"{marker}([A-Za-z0-9+/=]+){marker}", done.stdout)
+        assert found, f"no result from {module}: {done.stdout}{done.stderr}"
+        import base64
+
+        return json.loads(base64.b64decode(found.group(1)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def lab() -> Path:
+    """The lab must be up: ``make lab`` brings it up, ``make integration`` does so by itself."""
+    assert (LAB / "inventory.yml").exists(), "the lab is not up; run 'make lab'"
+    return LAB
+
+
+@pytest.fixture
+def node1() -> Host:
+    """The first host, as root, with an empty store."""
+    return _clean(Host("node1"))
+
+
+@pytest.fixture
+def node2() -> Host:
+    """The second host, as root, with an empty store."""
+    return _clean(Host("node2"))
+
+
+def _clean(host: Host) -> Host:
+    for user in ("root", "hpc"):
+        host.as_user(user).shell("rm -rf ~/.singularity ~/.apptainer ~/sif /tmp/sregistry-* /tmp/*.sif 2>/dev/null; true")
+    return host
