@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import IO
+from typing import IO, cast
 
 from . import sandbox, sif, skeleton
 from .blobs import BlobCache
@@ -73,7 +73,9 @@ def build(
     with _work_directory(tmpdir) as work:
         with clock("verify"), ThreadPoolExecutor(max(1, workers)) as pool:
             diff_ids = image.config.diff_ids
-            expected = diff_ids if diff_ids is not None and len(diff_ids) == len(image.layers) else [None] * len(image.layers)
+            expected = (
+                diff_ids if diff_ids is not None and len(diff_ids) == len(image.layers) else [None] * len(image.layers)
+            )
             layers = list(pool.map(lambda pair: _layer(image, cache, *pair), zip(image.layers, expected)))
         with clock("metadata"):
             union = Union(layers)
@@ -110,14 +112,14 @@ def _assemble(image: ResolvedImage, frame: skeleton.Skeleton, squashfs: str, tar
 def _layer(image: ResolvedImage, cache: BlobCache, descriptor: Descriptor, diff_id: str | None) -> Layer:
     """Index a layer and verify its content on the way.
 
-    The digest of the uncompressed archive, which the image's config vouches for, proves the content; only where there is
-    none, or it does not fit, the blob's own digest is computed, to tell a damaged cache from a badly published image.
+    The digest of the uncompressed archive, which the image's config vouches for, proves the content. Only where there
+    is none, or it does not fit, the blob's own is computed, to tell a damaged cache from a badly published image.
     """
     what = f"the layer {descriptor.digest} of {image.reference}"
     path = cache.path(descriptor.digest)
     try:
         with _Hashing(decompressed(open(path, "rb"), what), diff_id) as archive:
-            entries = index(archive, what)
+            entries = index(cast("IO[bytes]", archive), what)
             while archive.read(_CHUNK):  # padding after the end of the archive belongs to the digest
                 pass
         if diff_id and archive.digest != diff_id:

@@ -4,13 +4,13 @@
 
 """Logins to registries: which one belongs to which host.
 
-The authfile is Docker's ``config.json``, as ``docker login``, ``podman login`` and ``apptainer registry login`` write it.
+The authfile is Docker's ``config.json``, as ``docker login``, ``podman login`` and ``apptainer registry login`` write
+it.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from dataclasses import dataclass, field
 
@@ -84,7 +84,9 @@ def _read_auths(path: str) -> dict[str, object]:
     except OSError as error:
         raise CredentialsError(f"cannot read the authfile {path}: {error.strerror}") from error
     except ValueError as error:
-        raise CredentialsError(f"the authfile {path} is not JSON") from error
+        raise CredentialsError(
+            f"the authfile {path} is not JSON; write it with docker login, podman login or apptainer registry login"
+        ) from error
     auths = document.get("auths", {}) if isinstance(document, dict) else None
     if not isinstance(auths, dict):
         raise CredentialsError(f"the authfile {path} has no object 'auths'")
@@ -101,7 +103,7 @@ def _decode(entry: object, key: str, path: str) -> Login | None:
         return None
     try:
         username, colon, password = base64.b64decode(str(encoded), validate=True).decode("utf-8").partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # no base64, or no UTF-8 in it
         colon = ""
     if not colon:
         raise CredentialsError(f"the authfile {path} has no base64 of USER:PASSWORD at auths[{key!r}].auth")

@@ -121,13 +121,23 @@ def _locate(given: str | None) -> str | None:
 def _identify(path: str) -> Engine:
     try:
         result = subprocess.run(
-            [path, "--version"], capture_output=True, text=True, errors="replace", check=False, timeout=60
+            [path, "--version"],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            stdin=subprocess.DEVNULL,
+            timeout=60,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise EngineError(f"cannot run {path}: {error}") from error
     match = _VERSION.search(result.stdout)
     if result.returncode != 0 or not match:
-        raise EngineError(f"{path} is neither Apptainer nor Singularity: --version says {result.stdout.strip()[:200]!r}")
+        said = (result.stdout + result.stderr).strip()[:200]
+        raise EngineError(
+            f"{path} is neither Apptainer nor Singularity: --version ends with {result.returncode} and {said!r}; "
+            "mend it, or give another executable's path with engine"
+        )
     return Engine(path, match.group(1), match.group(2))
 
 

@@ -5,7 +5,8 @@
 """The inventory: a directory of JSON documents, one for each image of each platform.
 
 A document says what a name pointed at when it was last asked for, and which files on this host were built from it and
-when. ``docs/inventory.schema.json`` is its schema. Reading or writing one document does not depend on how many there are.
+when. ``docs/inventory.schema.json`` is its schema. Reading or writing one document does not depend on how many there
+are.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import InventoryError
+from .errors import InvalidPlatform, InventoryError, NoSpace, StorageError
 from .files import locked, make_directory, replacing, storage_error
 from .platform import Platform
 from .reference import Reference
@@ -120,7 +121,9 @@ class Document:
             "updated_at": self.updated_at,
         }
         if not self.files:
-            return [{**common, "image": None, "version": "", "size": None, "created_at": self.created_at, "outdated": None}]
+            return [
+                {**common, "image": None, "version": "", "size": None, "created_at": self.created_at, "outdated": None}
+            ]
         return [
             {
                 **common,
@@ -152,12 +155,16 @@ class Inventory:
         """Write a document, in place of the one that the same image has.
 
         :raises StorageError, NoSpace: if it cannot be written; the old one is then as before.
+        :raises InventoryError: if the registry's documents nest too deep to be written.
         """
         path = self._path(document.reference, document.platform)
         make_directory(self._documents)
+        try:
+            content = _encode(document.to_json(), indent=1)
+        except RecursionError as error:
+            raise InventoryError(f"the manifest or config of {document.reference} nests too deep to be kept") from error
         with replacing(path) as stream:
-            stream.write(json.dumps(document.to_json(), indent=1, ensure_ascii=False).encode("utf-8", "surrogateescape"))
-            stream.write(b"\n")
+            stream.write(content)
 
     @contextmanager
     def locked(self, reference: Reference, platform: Platform, timeout: float) -> Iterator[None]:
@@ -184,7 +191,8 @@ class Inventory:
     def rows(self) -> list[dict[str, Any]]:
         """The whole inventory in short form, by name.
 
-        A copy of the rows is kept beside the documents and only what changed is read anew; it may be deleted at any time.
+        A copy of the rows is kept beside the documents and only what changed is read anew; it may be deleted at any
+        time.
 
         :raises InventoryError: if a document cannot be read.
         """
@@ -196,6 +204,8 @@ class Inventory:
                 status = entry.stat()
             except FileNotFoundError:
                 continue
+            except OSError as error:
+                raise _unreadable(entry.path, error) from error
             mark = [status.st_ino, status.st_mtime_ns, status.st_size]
             known = kept.get(entry.name)
             if known is not None and known[0] == mark:
@@ -234,21 +244,16 @@ class Inventory:
         try:
             with open(os.path.join(self.directory, _ROWS), encoding="utf-8") as stream:
                 kept = json.load(stream)
-            return dict(kept["rows"]) if kept["schema_version"] == SCHEMA_VERSION else {}
-        except (OSError, ValueError, KeyError, TypeError):
+            if kept["schema_version"] != SCHEMA_VERSION:
+                return {}
+            return {name: known for name, known in kept["rows"].items() if _is_kept(known)}
+        except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
             return {}
 
     def _keep_rows(self, rows: dict[str, Any]) -> None:
-        path = os.path.join(self.directory, _ROWS)
-        temporary = f"{path}.{os.getpid()}.tmp"
-        with suppress(OSError):  # only a copy, and whoever reads facts need not be allowed to write
-            try:
-                with open(temporary, "w", encoding="utf-8") as stream:
-                    json.dump({"schema_version": SCHEMA_VERSION, "rows": rows}, stream, ensure_ascii=False)
-                os.replace(temporary, path)
-            finally:
-                with suppress(FileNotFoundError):
-                    os.unlink(temporary)
+        # Only a copy, and whoever reads facts need not be allowed to write.
+        with suppress(StorageError, NoSpace), replacing(os.path.join(self.directory, _ROWS)) as stream:
+            stream.write(_encode({"schema_version": SCHEMA_VERSION, "rows": rows}))
 
 
 def _file_name(reference: Reference, platform: Platform) -> str:
@@ -261,6 +266,28 @@ def _file_name(reference: Reference, platform: Platform) -> str:
     return name
 
 
+def _encode(data: dict[str, Any], indent: int | None = None) -> bytes:
+    """JSON in UTF-8; what UTF-8 cannot say (a path's undecodable byte, half a surrogate pair) is a JSON escape."""
+    return json.dumps(data, indent=indent, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+
+
+def _is_kept(known: Any) -> bool:
+    """Whether an entry of the kept rows has their form: the document's mark and its rows."""
+    return (
+        isinstance(known, list)
+        and len(known) == 2
+        and isinstance(known[1], list)
+        and all(isinstance(row, dict) and {"uri", "platform", "image"} <= row.keys() for row in known[1])
+    )
+
+
+def _unreadable(path: str, error: OSError) -> InventoryError:
+    return InventoryError(
+        f"cannot read the inventory document {path}: {error.strerror}; "
+        "let this user read it, or remove it and pull or record the image again"
+    )
+
+
 def _load(path: str) -> Document | None:
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as stream:
@@ -268,8 +295,8 @@ def _load(path: str) -> Document | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise InventoryError(f"cannot read the inventory document {path}: {error.strerror}") from error
-    except ValueError as error:
+        raise _unreadable(path, error) from error
+    except (ValueError, RecursionError) as error:
         raise InventoryError(
             f"the inventory document {path} is not JSON; restore it, or remove it and pull or record the image again"
         ) from error
@@ -293,9 +320,10 @@ def _load(path: str) -> Document | None:
             updated_at=data["updated_at"],
             files=tuple(File(**file) for file in data["files"]),
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, InvalidPlatform) as error:
+        wrong = f"lacks {error}" if isinstance(error, KeyError) else f"misspells a part ({error})"
         raise InventoryError(
-            f"the inventory document {path} lacks or misspells {error}; restore it, or remove it and pull the image again"
+            f"the inventory document {path} {wrong}; restore it, or remove it and pull or record the image again"
         ) from error
 
 

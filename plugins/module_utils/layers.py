@@ -19,7 +19,15 @@ from typing import IO, NamedTuple
 
 from .errors import InvalidLayer
 
-FILE, DIRECTORY, SYMLINK, HARD_LINK, CHARACTER, BLOCK, FIFO = "file", "directory", "symlink", "link", "char", "block", "fifo"
+FILE, DIRECTORY, SYMLINK, HARD_LINK, CHARACTER, BLOCK, FIFO = (
+    "file",
+    "directory",
+    "symlink",
+    "link",
+    "char",
+    "block",
+    "fifo",
+)
 
 _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
@@ -45,9 +53,9 @@ _KINDS = {
 class Entry(NamedTuple):
     """One name in a file system tree.
 
-    ``path`` has neither a leading nor a trailing slash and is empty for the root. ``mode`` are the twelve permission bits,
-    ``size`` is in bytes, ``mtime`` in seconds since the epoch. ``target`` is a symlink's text, or the path that a hard link
-    shares its inode with. ``device`` is (major, minor).
+    ``path`` has neither a leading nor a trailing slash and is empty for the root. ``mode`` are the twelve permission
+    bits, ``size`` is in bytes, ``mtime`` in seconds since the epoch. ``target`` is a symlink's text, or the path that a
+    hard link shares its inode with. ``device`` is (major, minor).
     """
 
     path: bytes
@@ -62,20 +70,31 @@ class Entry(NamedTuple):
     xattrs: tuple[tuple[str, bytes], ...] = ()
 
 
-_IMPLICIT = Entry(b"", DIRECTORY, 0o755, 0, 0, 0)
+_ROOT = Entry(b"", DIRECTORY, 0o755, 0, 0, 0)
+# A directory that entries imply but no header describes: the specification is silent, this is what the engines make.
+_IMPLICIT = Entry(b"", DIRECTORY, 0o775, 0, 0, 0)
 
 
 class Node:
-    """An inode: its entry, where its data lies, and, for a directory, its children."""
+    """An inode: its entry, where its data lies (layer and ordinal of the entry in it), and, once known, its names."""
 
-    __slots__ = ("children", "entry", "layer", "ordinal", "paths")
+    __slots__ = ("entry", "layer", "ordinal", "paths")
 
     def __init__(self, entry: Entry, layer: int, ordinal: int) -> None:
         self.entry = entry
         self.layer = layer
         self.ordinal = ordinal
-        self.children: dict[bytes, Node] | None = {} if entry.kind == DIRECTORY else None
-        self.paths: list[bytes] | None = None
+        self.paths: tuple[bytes, ...] = ()
+
+
+class Directory(Node):
+    """A directory with its children by name."""
+
+    __slots__ = ("children",)
+
+    def __init__(self, entry: Entry, layer: int) -> None:
+        super().__init__(entry, layer, -1)
+        self.children: dict[bytes, Node] = {}
 
 
 @dataclass(frozen=True)
@@ -103,7 +122,7 @@ def read_entries(archive: IO[bytes], what: str) -> Iterator[tuple[Entry, IO[byte
                 kind = _KINDS.get(member.type)
                 if kind is None:
                     raise InvalidLayer(f"{what} holds {member.name!r} of an unknown tar type {member.type!r}")
-                yield _entry(member, kind), stream.extractfile(member) if kind == FILE else None  # type: ignore[misc]
+                yield _entry(member, kind), stream.extractfile(member) if kind == FILE else None
     except (tarfile.TarError, EOFError) as error:
         raise InvalidLayer(f"{what} is no sound tar archive: {error}") from error
 
@@ -125,7 +144,7 @@ class Union:
         :raises InvalidLayer: if an entry cannot be applied: a hard link to nothing, an endless symlink.
         """
         self._layers: list[Layer] = []
-        self.root = Node(_IMPLICIT, -1, -1)
+        self.root = Directory(_ROOT, -1)
         for layer in layers:
             self.add(layer)
 
@@ -142,8 +161,8 @@ class Union:
         if not path:
             return self.root
         parent, name = _split(path)
-        directory = self._directory(parent, "this image", create=None)
-        return (directory.children or {}).get(name) if directory is not None else None
+        directory = self._directory(parent, "this image")
+        return directory.children.get(name) if directory else None
 
     @property
     def size(self) -> int:
@@ -153,28 +172,24 @@ class Union:
     def entries(self) -> Iterator[tuple[Entry, IO[bytes] | None]]:
         """The surviving entries, each path once, each with the data of a file.
 
-        First all directories (parents before children), then what has no data, then the files as their layers hold them,
-        newest layer first, each followed by its hard links. Data must be read before the next entry is asked for.
+        First all directories (parents before children), then what has no data, then the files in the order of their
+        layers, newest layer first, each followed by its hard links. Data must be read before the next entry is asked for.
 
         :raises InvalidLayer: if a layer is not any more what it was when it was indexed.
         """
         wanted: dict[int, dict[int, Node]] = {}
-        others: list[Entry] = []
+        others: list[Node] = []
         for path, node, first in self._walk():
-            if node.entry.kind == DIRECTORY:
+            if isinstance(node, Directory):
                 yield node.entry._replace(path=path), None
-            elif not first:
-                assert node.paths is not None
-                node.paths.append(path)
-            else:
-                node.paths = [path]
-                if node.entry.kind == FILE:
-                    wanted.setdefault(node.layer, {})[node.ordinal] = node
-                else:
-                    others.append(node.entry._replace(path=path))
-        for entry in others:
-            yield entry, None
-            yield from self._links(entry.path)
+                continue
+            node.paths = (path,) if first else (*node.paths, path)
+            if first and node.entry.kind == FILE:
+                wanted.setdefault(node.layer, {})[node.ordinal] = node
+            elif first:
+                others.append(node)
+        for node in others:
+            yield from self._named(node, None)
         for number in sorted(wanted, reverse=True):
             yield from self._files(self._layers[number], wanted[number])
 
@@ -187,30 +202,30 @@ class Union:
                     continue
                 if entry.size != node.entry.size or entry.kind != FILE:
                     raise InvalidLayer(f"{layer.what} changed while it was read")
-                assert node.paths
-                yield node.entry._replace(path=node.paths[0]), data
-                yield from self._links(node.paths[0])
+                yield from self._named(node, data)
                 left -= 1
                 if not left:
                     return
         raise InvalidLayer(f"{layer.what} changed while it was read: {left} files are missing")
 
-    def _links(self, path: bytes) -> Iterator[tuple[Entry, None]]:
-        node = self.find(path)
-        assert node is not None and node.paths
-        for other in node.paths[1:]:
-            yield node.entry._replace(path=other, kind=HARD_LINK, target=path, size=0, xattrs=()), None
+    @staticmethod
+    def _named(node: Node, data: IO[bytes] | None) -> Iterator[tuple[Entry, IO[bytes] | None]]:
+        """An inode under its first name, then hard links to that."""
+        first, *others = node.paths
+        yield node.entry._replace(path=first), data
+        for path in others:
+            yield node.entry._replace(path=path, kind=HARD_LINK, target=first, size=0, xattrs=()), None
 
     def _walk(self) -> Iterator[tuple[bytes, Node, bool]]:
         """Each path with its node, parents first; the flag tells whether the node is met for the first time."""
         met: set[int] = set()
-        stack = [(b"", self.root)]
+        stack: list[tuple[bytes, Node]] = [(b"", self.root)]
         while stack:
             path, node = stack.pop()
             first = id(node) not in met
             met.add(id(node))
             yield path, node, first
-            if node.children:
+            if isinstance(node, Directory):
                 prefix = path + b"/" if path else b""
                 stack.extend((prefix + name, child) for name, child in sorted(node.children.items(), reverse=True))
 
@@ -219,55 +234,42 @@ class Union:
         hidden: dict[bytes, Node] = {}
         for entry in layer.entries:
             parent, name = _split(entry.path)
-            if name == _OPAQUE:
-                directory = self._directory(parent, layer.what, create=None)
-                if directory is not None:
-                    self._hide(parent, dict(directory.children or {}), hidden)
-                    directory.children = {}
-            elif name.startswith(_WHITEOUT) and not name.startswith(_AUFS):
-                directory = self._directory(parent, layer.what, create=None)
-                victim = name[len(_WHITEOUT) :]
-                if directory is not None and directory.children and victim in directory.children:
-                    self._hide(parent, {victim: directory.children.pop(victim)}, hidden)
+            if not name.startswith(_WHITEOUT) or (name.startswith(_AUFS) and name != _OPAQUE):
+                continue
+            directory = self._directory(parent, layer.what)
+            if not directory:
+                continue
+            victims = list(directory.children) if name == _OPAQUE else [name[len(_WHITEOUT) :]]
+            for victim in victims:
+                node = directory.children.pop(victim, None)
+                if node:
+                    hidden[parent + b"/" + victim if parent else victim] = node
         for ordinal, entry in enumerate(layer.entries):
             if not _split(entry.path)[1].startswith(_WHITEOUT):
                 self._add(number, ordinal, entry, layer.what, hidden)
 
-    @staticmethod
-    def _hide(parent: bytes, children: dict[bytes, Node], hidden: dict[bytes, Node]) -> None:
-        for name, node in children.items():
-            hidden[parent + b"/" + name if parent else name] = node
-
     def _add(self, number: int, ordinal: int, entry: Entry, what: str, hidden: dict[bytes, Node]) -> None:
         if not entry.path:
             if entry.kind == DIRECTORY:
-                self._merge(self.root, entry, number)
+                self.root.entry = entry
             return
-        parent_path, name = _split(entry.path)
-        directory = self._directory(parent_path, what, create=number)
-        assert directory is not None and directory.children is not None
+        parent, name = _split(entry.path)
+        children = self._make_directory(parent, what, number).children
+        present = children.get(name)
         if entry.kind == HARD_LINK:
-            directory.children[name] = self._link_target(entry, what, hidden)
-            return
-        present = directory.children.get(name)
-        if present is not None and present.children is not None and entry.kind == DIRECTORY:
-            self._merge(present, entry, number)
+            children[name] = self._link_target(entry, what, hidden)
+        elif entry.kind != DIRECTORY:
+            children[name] = Node(entry, number, ordinal)
+        elif isinstance(present, Directory):
+            present.entry = entry
         else:
-            directory.children[name] = Node(entry, number, ordinal)
-
-    @staticmethod
-    def _merge(directory: Node, entry: Entry, number: int) -> None:
-        directory.entry = entry
-        directory.layer = number
+            children[name] = Directory(entry, number)
 
     def _link_target(self, entry: Entry, what: str, hidden: dict[bytes, Node]) -> Node:
-        parent, name = _split(entry.target)
-        directory = self._directory(parent, what, create=None)
-        node = (directory.children or {}).get(name) if directory is not None else None
-        if node is None:  # the layer may have linked the file before it hid the other name
-            node = self._hidden(entry.target, hidden)
-        if node is None or node.children is not None:
-            problem = "a directory" if node is not None else "a file that does not exist"
+        # the layer may have linked the file before it hid the other name
+        node = self.find(entry.target) or self._hidden(entry.target, hidden)
+        if node is None or isinstance(node, Directory):
+            problem = "a directory" if node else "a file that does not exist"
             raise InvalidLayer(f"{what} holds {_shown(entry.path)}, a hard link to {_shown(entry.target)}, {problem}")
         return node
 
@@ -277,31 +279,33 @@ class Union:
         for length in range(len(parts), 0, -1):
             node = hidden.get(b"/".join(parts[:length]))
             for name in parts[length:]:
-                node = (node.children or {}).get(name) if node is not None else None
-            if node is not None:
+                node = node.children.get(name) if isinstance(node, Directory) else None
+            if node:
                 return node
         return None
 
-    def _directory(self, path: bytes, what: str, create: int | None) -> Node | None:
-        """The directory at a path, through symlinks, never above the root.
+    def _directory(self, path: bytes, what: str) -> Directory | None:
+        """The directory at a path, through symlinks, never above the root; None if there is none."""
+        return self._follow(path, what, None)
 
-        :param create: the layer for which missing parts are made, as unpacking would; None to make nothing.
-        """
+    def _make_directory(self, path: bytes, what: str, number: int) -> Directory:
+        """The same, but what is missing, or is no directory, is made for a layer, as unpacking it would."""
+        return self._follow(path, what, number) or self.root
+
+    def _follow(self, path: bytes, what: str, create: int | None) -> Directory | None:
         trail = [self.root]
-        todo = path.split(b"/")[::-1] if path else []
+        todo = path.split(b"/")[::-1]
         links = 0
         while todo:
             name = todo.pop()
             if name in (b"", b"."):
                 continue
             if name == b"..":
-                if len(trail) > 1:
-                    trail.pop()
+                trail = trail[:-1] or [self.root]
                 continue
             children = trail[-1].children
-            assert children is not None
             node = children.get(name)
-            if node is not None and node.entry.kind == SYMLINK:
+            if node and node.entry.kind == SYMLINK:
                 links += 1
                 if links > _MAX_LINKS:
                     raise InvalidLayer(f"{what} holds an entry in {_shown(path)}, which is an endless symlink")
@@ -309,11 +313,10 @@ class Union:
                     trail = [self.root]
                 todo.extend(node.entry.target.split(b"/")[::-1])
                 continue
-            if node is None or node.children is None:
+            if not isinstance(node, Directory):
                 if create is None:
                     return None
-                # a part that is no directory makes way: the newer layer can only mean to replace it
-                node = children[name] = Node(_IMPLICIT, create, -1)
+                node = children[name] = Directory(_IMPLICIT, create)
             trail.append(node)
         return trail[-1]
 
@@ -347,7 +350,7 @@ def _bytes(text: str) -> bytes:
 
 
 def _normal(path: bytes) -> bytes:
-    """A path below the root in normal form: ``./``, leading, doubled and trailing slashes go, ``..`` stops at the root."""
+    """A path below the root in normal form: no ``./``, no leading or trailing slash; ``..`` stops at the root."""
     parts: list[bytes] = []
     for part in path.split(b"/"):
         if part == b"..":

@@ -34,7 +34,17 @@ IMAGE_TYPES = frozenset(
 # A gzip'ed empty tar archive, which schema 1 repeats for every history entry that changed no file.
 SCHEMA1_EMPTY_LAYER = "sha256:a3ed95caeb02ffe68cdd9fd84406680ae93d633cb16422d00e8a7c22955b46d4"
 
-_CONFIG_TYPES = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json", "")
+# The last four are those of images that old Docker versions pushed (moby/moby, distribution/registry.go).
+_CONFIG_TYPES = frozenset(
+    {
+        "application/vnd.oci.image.config.v1+json",
+        "application/vnd.docker.container.image.v1+json",
+        "application/octet-stream",
+        "application/json",
+        "text/html",
+        "",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,10 @@ class Schema1:
 
 @dataclass(frozen=True)
 class Config:
-    """What an image says of itself. ``document`` is the whole JSON object, ``diff_ids`` the digests of the tar archives."""
+    """What an image says of itself.
+
+    ``document`` is the whole JSON object, ``diff_ids`` the digests of the tar archives.
+    """
 
     platform: Platform
     diff_ids: tuple[str, ...] | None
@@ -104,7 +117,8 @@ def parse_manifest(content: bytes, media_type: str, what: object) -> Index | Ima
         config = _descriptor(document.get("config"), what, "config")
         if config.media_type not in _CONFIG_TYPES:
             raise InvalidManifest(
-                f"{what} is no container image but an artifact of type {config.media_type!r}; it has no layers to build from"
+                f"{what} is no container image but an artifact of type {config.media_type!r}; "
+                "it has no layers to build from"
             )
         return Image(config, tuple(_descriptor(entry, what, "layers") for entry in _list(document, "layers", what)))
     raise InvalidManifest(f"malformed manifest of {what}: it is neither an index nor an image (media type {kind!r})")
@@ -160,8 +174,10 @@ def _schema1(document: dict[str, Any], what: object) -> Schema1:
         digest = layer.get("blobSum") if isinstance(layer, dict) else None
         text = entry.get("v1Compatibility") if isinstance(entry, dict) else None
         if not isinstance(digest, str) or not isinstance(text, str):
-            raise InvalidManifest(f"malformed schema 1 manifest of {what}: layer {position} lacks blobSum or v1Compatibility")
-        compatibility = _object(text.encode(), what, "v1Compatibility")
+            raise InvalidManifest(
+                f"malformed schema 1 manifest of {what}: layer {position} lacks blobSum or v1Compatibility"
+            )
+        compatibility = _object(text, what, "v1Compatibility")
         if position == 0:
             newest = compatibility
         if digest != SCHEMA1_EMPTY_LAYER and not compatibility.get("throwaway"):
@@ -190,6 +206,7 @@ def _check_run_config(document: dict[str, Any], what: object) -> None:
 
 
 def _platform_of(document: dict[str, Any]) -> Platform:
+    """The platform of a config or of an object ``platform``; parts that it does not tell are empty."""
     return Platform.of(*(str(document.get(key) or "") for key in ("os", "architecture", "variant")))
 
 
@@ -201,7 +218,7 @@ def _descriptor(entry: Any, what: object, where: str) -> Descriptor:
         raise InvalidManifest(f"malformed manifest of {what}: an entry of '{where}' has no size")
     platform = entry.get("platform")
     annotations = entry.get("annotations")
-    known = Platform.of(*(str(platform.get(k) or "") for k in ("os", "architecture", "variant"))) if isinstance(platform, dict) else None
+    known = _platform_of(platform) if isinstance(platform, dict) else None
     attestation = known == Platform("unknown", "unknown") or (
         isinstance(annotations, dict) and "vnd.docker.reference.type" in annotations
     )
@@ -229,7 +246,7 @@ def _list(document: dict[str, Any], key: str, what: object) -> list[Any]:
     return value
 
 
-def _object(content: bytes, what: object, name: str) -> dict[str, Any]:
+def _object(content: bytes | str, what: object, name: str) -> dict[str, Any]:
     try:
         document = json.loads(content)
     except (ValueError, RecursionError) as error:

@@ -70,7 +70,8 @@ class Platform:
         parts = text.strip().split("/")
         if len(parts) not in (2, 3) or not all(_PART.match(part) for part in parts):
             raise InvalidPlatform(
-                f"invalid platform {text!r}: write it as os/architecture or os/architecture/variant, such as linux/arm64"
+                f"invalid platform {text!r}: write it as os/architecture or os/architecture/variant, "
+                "such as linux/arm64"
             )
         return cls.of(*parts)
 

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -50,45 +49,45 @@ class Wanted:
 
 @dataclass(frozen=True)
 class _Job:
-    """An image whose file has to be built, while its layers are on their way."""
+    """An image with something to do: its new document, and the path of its file unless that can stay as it is."""
 
     image: ResolvedImage
-    outcome: Outcome
-    blobs: list[Future[Obtained]]
+    document: Document
+    path: str
+    build: bool
 
 
 def pull(session: Session, wanted: Wanted, references: Sequence[Reference]) -> dict[Reference, Outcome]:
     """Make sure that each image's file is there and is what its name points at.
 
-    All names are resolved in parallel, all layers fetched in parallel and each once; files are built one after the other,
-    each by all processors, in the order of the names.
+    All names are resolved in parallel, all layers fetched in parallel and each once. Files are built one after the
+    other, each by all processors, in the order of the names.
 
     :raises StorageError: if two images would share one file.
     """
     paths = _places(wanted, references)
-    images: dict[Reference, ResolvedImage] = {}
-    lock = threading.Lock()
+    jobs: dict[Reference, _Job] = {}
 
     def plan(reference: Reference, outcome: Outcome) -> None:
-        image = _plan(session, wanted, reference, paths[reference], outcome)
-        if image:
-            with lock:
-                images[reference] = image
+        job = _plan(session, wanted, reference, paths[reference], outcome)
+        if job:
+            jobs[reference] = job
 
     outcomes = session.each(references, plan)
     if session.check:
         return outcomes
     with ThreadPoolExecutor(max(1, session.threads)) as pool:
-        jobs = [
-            _Job(images[reference], outcome, _fetch(session, images[reference], pool, outcome))
+        blobs = {
+            reference: _fetch(session, jobs[reference].image, pool, outcome)
             for reference, outcome in outcomes.items()
-            if reference in images and not outcome.error
-        ]
-        for job in jobs:
-            if job.outcome.error:
-                continue
-            with job.outcome.clock("total"), job.outcome.catching():
-                _carry_out(session, wanted, job)
+            if reference in jobs and jobs[reference].build
+        }
+        for reference, outcome in outcomes.items():
+            if reference in jobs and not outcome.error:
+                with outcome.clock("total"), outcome.catching():
+                    with outcome.clock("fetch"):
+                        outcome.obtained.extend(blob.result() for blob in blobs.get(reference, ()))
+                    _carry_out(session, wanted, jobs[reference], outcome)
     return outcomes
 
 
@@ -99,45 +98,53 @@ def _places(wanted: Wanted, references: Sequence[Reference]) -> dict[Reference, 
     for reference, path in paths.items():
         other = owners.setdefault(path, reference)
         if other != reference:
-            raise StorageError(f"{other} and {reference} would share the file {path}; pull one of them with another dest")
+            raise StorageError(
+                f"{other} and {reference} would share the file {path}; pull one of them with another dest"
+            )
     return paths
 
 
-def _plan(
-    session: Session, wanted: Wanted, reference: Reference, path: str, outcome: Outcome
-) -> ResolvedImage | None:
-    """Decide what to do for one image; returns it if there is something to do."""
+def _plan(session: Session, wanted: Wanted, reference: Reference, path: str, outcome: Outcome) -> _Job | None:
+    """Decide what to do for one image; None if nothing."""
     document = outcome.before = session.inventory.get(reference, session.platform)
     file = document.file(path) if document else None
     outcome.path = path
     outcome.path_before = path if file else None
     state = storage.state(file, wanted.checksum) if file else storage.MISSING
-    fresh = state == storage.PRESENT and not wanted.force and file is not None and _same_inputs(file, wanted)
+    fresh = state == storage.PRESENT and not wanted.force and _same_inputs(file, wanted)
     with outcome.clock("resolve"):
-        if document and file and fresh:
-            unmoved = wanted.policy == NOT_PRESENT or is_current(session, reference, document)
-            if unmoved and (file.manifest_digest == document.manifest_digest or wanted.policy == NOT_PRESENT):
-                outcome.action = PRESENT
-                return None
+        if document and fresh and _needs_nothing(session, wanted, document, path):
+            outcome.action = PRESENT
+            return None
         image = resolve_image(session, reference, outcome)
-    outcome.after = to_document(image, session, document)
-    outcome.changed = True
-    if fresh and file and file.manifest_digest == image.manifest_digest:
+    build = not fresh or file is None or file.manifest_digest != image.manifest_digest
+    if not build:
         outcome.action = RECORDED  # the index moved, this platform's image in it did not
     elif file is None:
         outcome.action = PULLED
         _refuse_foreign(session, wanted, path, outcome)
     else:
         outcome.action = REBUILT if state == storage.PRESENT else REPAIRED
-    if outcome.action != RECORDED:
+    if build:
         _refuse_hopeless(session, wanted, path, outcome)
-    return image
+    outcome.after = to_document(image, session, document)
+    outcome.changed = True
+    return _Job(image, outcome.after, path, build)
 
 
-def _same_inputs(file: File, wanted: Wanted) -> bool:
+def _needs_nothing(session: Session, wanted: Wanted, document: Document, path: str) -> bool:
+    """Whether an unchanged file is also the right one. Only a name by tag has to be asked about."""
+    if wanted.policy == NOT_PRESENT:
+        return True
+    file = document.file(path)
+    built_from_it = file is not None and file.manifest_digest == document.manifest_digest
+    return built_from_it and is_current(session, document.reference, document)
+
+
+def _same_inputs(file: File | None, wanted: Wanted) -> bool:
     """Whether a build now would have the inputs of the one before. Where there is no engine now, any was right."""
     kind = wanted.engine_kind()
-    return kind is None or file.inputs["engine"] == kind
+    return file is not None and (kind is None or file.inputs["engine"] == kind)
 
 
 def _refuse_hopeless(session: Session, wanted: Wanted, path: str, outcome: Outcome) -> None:
@@ -163,21 +170,20 @@ def _refuse_foreign(session: Session, wanted: Wanted, path: str, outcome: Outcom
     owner = session.inventory.owner(path)
     if owner and (owner.reference, owner.platform) != (outcome.reference, outcome.platform):
         raise StorageError(
-            f"{path} is the file of {owner.reference} for {owner.platform}; give {outcome.reference} for {outcome.platform} "
-            "another dest or storage, or force: true to take it over"
+            f"{path} is the file of {owner.reference} for {owner.platform}; give {outcome.reference} for "
+            f"{outcome.platform} another dest or storage, or force: true to take it over"
         )
 
 
 def _fetch(
     session: Session, image: ResolvedImage, pool: ThreadPoolExecutor, outcome: Outcome
 ) -> list[Future[Obtained]]:
-    if outcome.action == RECORDED:
-        return []
     missing = sum(layer.size or 0 for layer in _distinct(image) if not session.cache.holds(layer))
+    blobs: list[Future[Obtained]] = []
     with outcome.catching():
         need_space(session.cache.directory, missing, f"fetching {image.reference}")
-        return [pool.submit(_obtain, session, image, layer) for layer in _distinct(image)]
-    return []
+        blobs.extend(pool.submit(_obtain, session, image, layer) for layer in _distinct(image))
+    return blobs
 
 
 def _obtain(session: Session, image: ResolvedImage, layer: Descriptor) -> Obtained:
@@ -189,28 +195,20 @@ def _distinct(image: ResolvedImage) -> list[Descriptor]:
     return list({layer.digest: layer for layer in image.layers}.values())
 
 
-def _carry_out(session: Session, wanted: Wanted, job: _Job) -> None:
-    outcome, image = job.outcome, job.image
-    assert outcome.after is not None and outcome.path is not None
-    with outcome.clock("fetch"):
-        for blob in job.blobs:
-            outcome.obtained.append(blob.result())
-    with session.inventory.locked(image.reference, session.platform, _BUILD_TIMEOUT):
-        latest = session.inventory.get(image.reference, session.platform)
-        document = to_merged(outcome.after, latest)
-        if outcome.action != RECORDED:
-            other = latest.file(outcome.path) if latest else None
-            if other and other != _file_before(outcome) and _serves(other, image, wanted):
+def _carry_out(session: Session, wanted: Wanted, job: _Job, outcome: Outcome) -> None:
+    with session.inventory.locked(outcome.reference, session.platform, _BUILD_TIMEOUT):
+        latest = session.inventory.get(outcome.reference, session.platform)
+        document = to_merged(job.document, latest)
+        if job.build:
+            before = outcome.before.file(job.path) if outcome.before else None
+            other = latest.file(job.path) if latest else None
+            if other and other != before and _serves(other, job.image, wanted):
                 # Another run did the work while this one waited for the lock.
                 outcome.after, outcome.changed, outcome.action = latest, False, PRESENT
                 return
-            document = document.with_file(_build(session, wanted, image, outcome))
+            document = document.with_file(_build(session, wanted, job, outcome))
         session.inventory.put(document)
         outcome.after = document
-
-
-def _file_before(outcome: Outcome) -> File | None:
-    return outcome.before.file(outcome.path) if outcome.before and outcome.path else None
 
 
 def _serves(file: File, image: ResolvedImage, wanted: Wanted) -> bool:
@@ -221,17 +219,15 @@ def _serves(file: File, image: ResolvedImage, wanted: Wanted) -> bool:
     )
 
 
-def _build(session: Session, wanted: Wanted, image: ResolvedImage, outcome: Outcome) -> File:
-    assert outcome.path is not None
-    engine = wanted.engine()
-    packer = wanted.packer()
+def _build(session: Session, wanted: Wanted, job: _Job, outcome: Outcome) -> File:
+    engine, packer, image = wanted.engine(), wanted.packer(), job.image
     try:
-        built = build(image, session.cache, engine, packer, outcome.path, wanted.tmpdir)
+        built = build(image, session.cache, engine, packer, job.path, wanted.tmpdir)
     except DamagedBlob as damage:
         session.cache.drop(damage.descriptor.digest)
         with outcome.clock("fetch"):
             outcome.obtained.append(_obtain(session, image, damage.descriptor))
-        built = build(image, session.cache, engine, packer, outcome.path, wanted.tmpdir)
+        built = build(image, session.cache, engine, packer, job.path, wanted.tmpdir)
     outcome.seconds.update(built.seconds)
     outcome.warnings.extend(built.warnings)
     return _to_file(built, image, engine, packer)

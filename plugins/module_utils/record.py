@@ -33,10 +33,10 @@ def _record(session: Session, reference: Reference, outcome: Outcome) -> None:
             outcome.action = PRESENT
             return
         image = resolve_image(session, reference, outcome)
-    outcome.after = to_document(image, session, outcome.before)
-    outcome.changed, outcome.action = True, RECORDED
+    document = to_document(image, session, outcome.before)
     if not session.check:
-        store(session, outcome)
+        document = _store(session, document)
+    outcome.after, outcome.changed, outcome.action = document, True, RECORDED
 
 
 def is_current(session: Session, reference: Reference, document: Document) -> bool:
@@ -73,14 +73,12 @@ def to_document(image: ResolvedImage, session: Session, previous: Document | Non
     )
 
 
-def store(session: Session, outcome: Outcome) -> None:
-    """Write the document of an outcome; files that another run added meanwhile stay."""
-    assert outcome.after is not None
-    with session.inventory.locked(outcome.reference, session.platform, LOCK_TIMEOUT):
-        latest = session.inventory.get(outcome.reference, session.platform)
-        document = to_merged(outcome.after, latest)
+def _store(session: Session, document: Document) -> Document:
+    """Write a document; files that another run added meanwhile stay."""
+    with session.inventory.locked(document.reference, document.platform, LOCK_TIMEOUT):
+        document = to_merged(document, session.inventory.get(document.reference, document.platform))
         session.inventory.put(document)
-        outcome.after = document
+    return document
 
 
 def to_merged(document: Document, latest: Document | None) -> Document:

@@ -10,6 +10,7 @@ Docker's defaults: ``docker.io`` as registry, ``library/`` in front of a single 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,11 +23,13 @@ DEFAULT_TAG = "latest"
 _DOCKER_HUB_ALIASES = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"})
 _DIGEST_HEX_LENGTH = {"sha256": 64, "sha512": 128}
 _MAX_NAME = 255
+_MAX_PORT = 65535
+_MAX_FILE_NAME = 255  # bytes, on all usual file systems
 
 _SCHEME = re.compile(r"\A([A-Za-z][A-Za-z0-9+.-]*)://")
 _HOST = re.compile(
     r"(?:\[[0-9a-fA-F:]+\]|[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*)"
-    r"(?::[0-9]{1,5})?"
+    r"(?::([0-9]{1,5}))?"
 )
 _COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
@@ -71,17 +74,7 @@ class Reference:
         rest, at, digest = rest.partition("@")
         if at:
             _check_digest(digest, refuse)
-        first, slash, remainder = rest.partition("/")
-        if slash and (first == "localhost" or "." in first or ":" in first or first.startswith("[")):
-            registry, rest = first, remainder
-            if not _HOST.fullmatch(registry):
-                raise refuse(f"the registry {registry!r} is not HOST or HOST:PORT")
-            registry = registry.lower()
-            if registry in _DOCKER_HUB_ALIASES:
-                registry = DOCKER_HUB
-        else:
-            registry = DOCKER_HUB
-
+        registry, rest = _split_registry(rest, refuse)
         repository, colon, tag = rest.partition(":")
         if colon and not _TAG.fullmatch(tag):
             raise refuse(
@@ -113,8 +106,14 @@ class Reference:
 
     @property
     def path(self) -> str:
-        """Registry and repository with neither tag nor digest, the registry left out for Docker Hub."""
-        return self.repository if self.registry == DOCKER_HUB else f"{self.registry}/{self.repository}"
+        """Registry and repository with neither tag nor digest, the registry left out for Docker Hub.
+
+        It stays where the first component of the repository would be read as a host.
+        """
+        first, slash, _rest = self.repository.partition("/")
+        if self.registry == DOCKER_HUB and not (slash and _is_host(first)):
+            return self.repository
+        return f"{self.registry}/{self.repository}"
 
     @property
     def uri(self) -> str:
@@ -123,9 +122,16 @@ class Reference:
 
     @property
     def file_name(self) -> str:
-        """Path of the image below a store, relative and with no colon: ``library/ubuntu-22.04.sif``."""
-        suffix = self.selector.replace(":", "-")
-        return f"{self.path.replace(':', '_').replace('[', '').replace(']', '')}-{suffix}.sif"
+        """Path of the image below a store, relative and with no colon: ``library/ubuntu-22.04.sif``.
+
+        A last component that is too long for a file system is cut and ends in a hash.
+        """
+        path = self.path.replace(":", "_").replace("[", "").replace("]", "")
+        parent, slash, name = path.rpartition("/")
+        name = f"{name}-{self.selector.replace(':', '-')}.sif"
+        if len(name) > _MAX_FILE_NAME:
+            name = f"{name[:180]}-{hashlib.sha256(self.uri.encode()).hexdigest()}.sif"
+        return parent + slash + name
 
     def at(self, digest: str) -> Reference:
         """The same repository at one digest."""
@@ -142,6 +148,22 @@ def check_digest(digest: str) -> str:
     """
     _check_digest(digest, lambda why: InvalidReference(f"invalid digest {digest!r}: {why}"))
     return digest
+
+
+def _is_host(first: str) -> bool:
+    """Whether the first of several components is a registry, by Docker's rule."""
+    return first == "localhost" or "." in first or ":" in first or first.startswith("[")
+
+
+def _split_registry(text: str, refuse: Callable[[str], InvalidReference]) -> tuple[str, str]:
+    first, slash, rest = text.partition("/")
+    if not slash or not _is_host(first):
+        return DOCKER_HUB, text
+    host = _HOST.fullmatch(first)
+    if not host or int(host.group(1) or 0) > _MAX_PORT:
+        raise refuse(f"the registry {first!r} is not HOST or HOST:PORT")
+    registry = first.lower()
+    return DOCKER_HUB if registry in _DOCKER_HUB_ALIASES else registry, rest
 
 
 def _check_digest(digest: str, refuse: Callable[[str], InvalidReference]) -> None:

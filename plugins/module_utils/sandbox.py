@@ -14,7 +14,7 @@ from typing import IO
 
 from .errors import StorageError
 from .files import storage_error
-from .layers import BLOCK, CHARACTER, DIRECTORY, FIFO, FILE, HARD_LINK, SYMLINK, Entry
+from .layers import BLOCK, CHARACTER, DIRECTORY, FIFO, HARD_LINK, SYMLINK, Entry
 
 _COPY = 1024 * 1024  # bytes
 _LAST_TIME = 2**33  # seconds; what lies beyond, some file systems cannot hold
@@ -23,8 +23,8 @@ _LAST_TIME = 2**33  # seconds; what lies beyond, some file systems cannot hold
 def write(root: str, entries: Iterable[tuple[Entry, IO[bytes] | None]]) -> list[str]:
     """Write a tree into an existing, empty directory.
 
-    As root, everything is written as it is. An ordinary user owns all of it, cannot make device nodes nor set trusted and
-    security attributes, and gets at least read and write permission on what is written, as with the engine itself.
+    As root, everything is written as it is. An ordinary user owns all of it, cannot make device nodes nor set trusted
+    and security attributes, and gets at least read and write permission on what is written, as with the engine itself.
 
     :param entries: each path once, parents before children, hard links after what they link to.
     :returns: warnings about what an ordinary user could not write.
@@ -73,8 +73,7 @@ class _Writer:
 
     def _make(self, path: bytes, entry: Entry, data: IO[bytes] | None) -> bool:
         """Create what is no directory and no link; False if this user cannot, and need not."""
-        if entry.kind == FILE:
-            assert data is not None
+        if data is not None:
             with open(path, "xb", buffering=0) as stream:
                 for chunk in iter(lambda: data.read(_COPY), b""):
                     stream.write(chunk)
@@ -83,7 +82,9 @@ class _Writer:
         elif entry.kind == FIFO:
             os.mkfifo(path, 0o600)
         elif not self._privileged:
-            self.warnings.append(f"{_shown(entry)} is a device node, which an ordinary user cannot make; it was left out")
+            self.warnings.append(
+                f"{_shown(entry)} is a device node, which an ordinary user cannot make; it was left out"
+            )
             return False
         else:
             kind = {CHARACTER: stat.S_IFCHR, BLOCK: stat.S_IFBLK}[entry.kind]
@@ -109,7 +110,9 @@ class _Writer:
             if error.errno in (errno.EPERM, errno.EACCES) and not self._privileged:
                 self.warnings.append(f"{_shown(entry)} lacks its attribute {name}, which an ordinary user cannot set")
             elif error.errno in (errno.EOPNOTSUPP, errno.EINVAL):
-                self.warnings.append(f"{_shown(entry)} lacks its attribute {name}, which the file system of tmpdir cannot hold")
+                self.warnings.append(
+                    f"{_shown(entry)} lacks its attribute {name}, which the file system of tmpdir cannot hold"
+                )
             else:
                 raise
 

@@ -32,7 +32,9 @@ class Session:
     threads: int
     check: bool = False
 
-    def each(self, references: Sequence[Reference], work: Callable[[Reference, Outcome], None]) -> dict[Reference, Outcome]:
+    def each(
+        self, references: Sequence[Reference], work: Callable[[Reference, Outcome], None]
+    ) -> dict[Reference, Outcome]:
         """Do something with each image, in parallel, the same image once; an error ends only its own image's work."""
 
         def guarded(reference: Reference) -> Outcome:

@@ -4,9 +4,9 @@
 
 """What the engine adds to an image: ``/.singularity.d``, links, mount points, and the SIF's descriptive objects.
 
-The engine itself writes it, from an OCI layout that has the real run config and one empty layer, so it is what this very
-version would write. What names the source is corrected, and the environment is written here, since Apptainer before 1.5
-escapes values twice (a back quote or dollar sign in one value broke them all).
+The engine itself writes it, from an OCI layout that has the real run config and one empty layer, so it is what this
+very version would write. What names the source is corrected, and the environment is written here, since Apptainer
+before 1.5 escapes values twice (a back quote or dollar sign in one value broke them all).
 """
 
 from __future__ import annotations
@@ -69,7 +69,12 @@ class Skeleton:
             present = union.find(os.fsencode(name))
             if present is not None:
                 kind = present.entry.kind
-                if member.isdir() or kind == DIRECTORY or (member.isreg() and kind != FILE) or (member.issym() and kind != SYMLINK):
+                if (
+                    member.isdir()
+                    or kind == DIRECTORY
+                    or (member.isreg() and kind != FILE)
+                    or (member.issym() and kind != SYMLINK)
+                ):
                     return
                 if member.isreg():  # emptied in place: it keeps its owner
                     member.uid, member.gid = present.entry.uid, present.entry.gid
@@ -145,7 +150,8 @@ def _write(tree: str, name: str, text: str) -> None:
 def _write_layout(directory: str, run: dict[str, Any]) -> None:
     """An OCI image layout (image-layout.md) of one image: the run config over an empty layer.
 
-    The image claims the host's platform whatever it was built for: the engine refuses another, and reads only the config.
+    The image claims the host's platform whatever it was built for: the engine refuses another, and reads only the
+    config.
     """
     os.makedirs(os.path.join(directory, "blobs", "sha256"))
 
@@ -153,7 +159,11 @@ def _write_layout(directory: str, run: dict[str, Any]) -> None:
         encoded = hashlib.sha256(content).hexdigest()
         with open(os.path.join(directory, "blobs", "sha256", encoded), "wb") as stream:
             stream.write(content)
-        return {"mediaType": f"application/vnd.oci.image.{media_type}", "digest": f"sha256:{encoded}", "size": len(content)}
+        return {
+            "mediaType": f"application/vnd.oci.image.{media_type}",
+            "digest": f"sha256:{encoded}",
+            "size": len(content),
+        }
 
     layer = put(bytes(1024), "layer.v1.tar")
     host = Platform.host()

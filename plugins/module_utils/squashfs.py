@@ -14,6 +14,7 @@ import tempfile
 from dataclasses import dataclass
 
 from .errors import NoSpace, PackerError
+from .files import storage_error
 
 _SYSTEM_DIRECTORIES = ("/usr/sbin", "/sbin", "/usr/bin", "/usr/local/bin", "/usr/local/sbin")
 _ZSTD_KERNEL = (4, 14)  # the first Linux whose squashfs reads zstd
@@ -43,11 +44,12 @@ class Packer:
         command = [self.path, directory, target, "-noappend", "-no-progress", "-quiet", *_OPTIONS[self.compression]]
         if as_root:
             command.append("-all-root")
-        result = subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL, env=_environment())
+        result = _run(command)
         said = (result.stderr + result.stdout).decode("utf-8", "replace").strip()
         if result.returncode != 0:
-            if "No space left" in said or "Failed to write" in said and _full(os.path.dirname(target)):
-                raise NoSpace(f"no space left in {os.path.dirname(target)} while packing the image; free some or give tmpdir")
+            place = os.path.dirname(target)
+            if "No space left" in said or ("Failed to write" in said and _full(place)):
+                raise NoSpace(f"no space left in {place} while packing the image; free some or give tmpdir")
             raise PackerError(f"{self.path} {self.version} failed with status {result.returncode}: {said[-800:]}")
 
 
@@ -60,7 +62,7 @@ def find() -> Packer:
     path = shutil.which("mksquashfs", path=search)
     if not path:
         raise PackerError("there is no mksquashfs on this host; install the package squashfs-tools (squashfs on SUSE)")
-    result = subprocess.run([path, "-version"], capture_output=True, check=False, env=_environment())
+    result = _run([path, "-version"])
     match = re.search(rb"version ([0-9][0-9A-Za-z.-]*)", result.stdout + result.stderr)
     version = match.group(1).decode() if match else "of unknown version"
     zstd = _kernel_reads_zstd() and _squashfuse_reads_zstd(search) and _packs(path, "zstd")
@@ -69,16 +71,19 @@ def find() -> Packer:
 
 def _packs(path: str, compression: str) -> bool:
     """Ask the program by doing: how it lists its compressors differs from version to version."""
-    with tempfile.TemporaryDirectory(prefix="sregistry-packer-") as directory:
-        source = os.path.join(directory, "empty")
-        os.mkdir(source)
-        command = [path, source, os.path.join(directory, "image"), "-noappend", *_OPTIONS[compression]]
-        return subprocess.run(command, capture_output=True, check=False, env=_environment()).returncode == 0
+    try:
+        with tempfile.TemporaryDirectory(prefix="sregistry-packer-") as directory:
+            source = os.path.join(directory, "empty")
+            os.mkdir(source)
+            command = [path, source, os.path.join(directory, "image"), "-noappend", *_OPTIONS[compression]]
+            return _run(command).returncode == 0
+    except OSError as error:
+        raise storage_error(error, tempfile.tempdir or "the temporary directory") from error
 
 
 def _kernel_reads_zstd() -> bool:
     match = re.match(r"(\d+)\.(\d+)", os.uname().release)
-    return bool(match) and (int(match.group(1)), int(match.group(2))) >= _ZSTD_KERNEL
+    return match is not None and (int(match.group(1)), int(match.group(2))) >= _ZSTD_KERNEL
 
 
 def _squashfuse_reads_zstd(search: str) -> bool:
@@ -86,9 +91,16 @@ def _squashfuse_reads_zstd(search: str) -> bool:
     path = shutil.which("squashfuse", path=search)
     if not path:
         return True
-    result = subprocess.run([path, "--help"], capture_output=True, check=False)
+    result = _run([path, "--help"])
     match = re.search(rb"squashfuse (\d+)\.(\d+)(?:\.(\d+))?", result.stdout + result.stderr)
     return not match or tuple(int(part or 0) for part in match.groups()) >= _ZSTD_SQUASHFUSE
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[bytes]:
+    try:
+        return subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL, env=_environment())
+    except OSError as error:
+        raise PackerError(f"cannot run {command[0]}: {error.strerror}") from error
 
 
 def _environment() -> dict[str, str]:

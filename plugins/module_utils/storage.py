@@ -21,7 +21,7 @@ def place(storage: str, reference: Reference, dest: str | None = None, many: boo
     """The absolute path of an image's file.
 
     :param storage: root of the store, used where no ``dest`` is given.
-    :param dest: a file; or, if it is a directory, ends with a slash, or there are ``many`` images, a directory for files.
+    :param dest: a file; or a directory for files, if it is one, ends with a slash, or there are ``many`` images.
     :raises StorageError: if the path is not absolute.
     """
     if dest is None:

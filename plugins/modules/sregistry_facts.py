@@ -6,6 +6,298 @@
 
 from __future__ import annotations
 
+DOCUMENTATION = r"""
+module: sregistry_facts
+short_description: Get the inventory of container images as facts
+version_added: 0.1.0
+author:
+  - hpc.sregistry contributors (@hpc-sregistry)
+description:
+  - Returns what the inventory of a managed host knows, and for each file whether it is still there and unchanged.
+  - It answers to C(sregistry images), C(sregistry get) and C(sregistry inspect), and with O(inspect=true) to
+    C(singularity inspect).
+  - It only reads, and asks no registry. M(hpc.sregistry.sregistry_record) finds out whether names point at something else by now.
+extends_documentation_fragment:
+  - hpc.sregistry.attributes
+  - hpc.sregistry.store
+attributes:
+  check_mode:
+    details:
+      - It only reads, so it does the same in check mode.
+  diff_mode:
+    support: N/A
+    details:
+      - It changes nothing.
+options:
+  name:
+    description:
+      - Return RV(images) of these names only. Names that the inventory does not know are left out.
+      - The default is all images.
+      - It does not limit RV(ansible_facts).
+    type: list
+    elements: str
+    aliases: [uri, image]
+  platform:
+    description:
+      - Return RV(images) of this platform only, for example V(linux/arm64).
+      - The default is every platform.
+    type: str
+  manifests:
+    description:
+      - Add RV(images[].metrics) and RV(images[].layers).
+    type: bool
+    default: false
+  inspect:
+    description:
+      - Add RV(images[].inspect), which Apptainer or Singularity on the managed host has to read from each file.
+    type: bool
+    default: false
+  checksum:
+    description:
+      - Read each whole file and compare its SHA-256 to find out whether it was modified.
+      - Otherwise its size and modification time are compared.
+    type: bool
+    default: false
+  engine:
+    description:
+      - Path or name of the C(apptainer) or C(singularity) executable, for O(inspect=true).
+      - The default is the first of C(apptainer) and C(singularity) in E(PATH) and in C(/usr/local/bin), C(/usr/bin),
+        C(/opt/apptainer/bin) and C(/opt/singularity/bin).
+    type: path
+requirements:
+  - python >= 3.9
+  - apptainer or singularity-ce, for O(inspect=true)
+notes:
+  - An option wins over the environment variable of the managed host that stands in its description, and this wins over its default.
+seealso:
+  - module: hpc.sregistry.sregistry_pull
+  - module: hpc.sregistry.sregistry_record
+"""
+
+EXAMPLES = r"""
+- name: Read the inventory
+  hpc.sregistry.sregistry_facts:
+
+- name: List the files
+  ansible.builtin.debug:
+    msg: "{{ ansible_facts.sregistry.images | selectattr('image') | map(attribute='image') }}"
+
+- name: Get the path of one image, as "sregistry get" does
+  hpc.sregistry.sregistry_facts:
+    name: docker://ubuntu:24.04
+  register: ubuntu
+
+- name: Run it
+  ansible.builtin.command:
+    argv: [apptainer, exec, "{{ ubuntu.images[0].image }}", cat, /etc/os-release]
+  changed_when: false
+
+- name: Look at everything that is known of an image
+  hpc.sregistry.sregistry_facts:
+    name: docker://ubuntu:24.04
+    manifests: true
+    inspect: true
+
+- name: Read every file
+  hpc.sregistry.sregistry_facts:
+    storage: /var/lib/sregistry
+    checksum: true
+  register: store
+
+- name: Make sure that all of them are what was pulled
+  ansible.builtin.assert:
+    that: store.images | rejectattr('state', 'in', ['present', 'remote']) | length == 0
+    fail_msg: "Damaged or missing: {{ store.images | rejectattr('state', 'in', ['present', 'remote']) | map(attribute='uri') }}"
+"""
+
+RETURN = r"""
+images:
+  description: The entries of RV(ansible_facts.sregistry.images) that O(name) and O(platform) ask for, with more about each.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    uri:
+      description: The name in its canonical form.
+      type: str
+      sample: library/ubuntu:24.04
+    registry:
+      description: Host of the registry, with its port if it has one.
+      type: str
+      sample: docker.io
+    collection:
+      description: The repository without its last part.
+      type: str
+      sample: library
+    name:
+      description: The last part of the repository.
+      type: str
+      sample: ubuntu
+    tag:
+      description: The tag. Empty for an image that is named by digest.
+      type: str
+      sample: "24.04"
+    platform:
+      description: The platform of the image.
+      type: str
+      sample: linux/amd64
+    client:
+      description: The client of sregistry that serves such images.
+      type: str
+      sample: dockerhub
+    digest:
+      description: Digest of what the name pointed at when the registry was last asked, an index or a manifest.
+      type: str
+      sample: sha256:c4570d2f4665d5d118ae29fb494dee4f8db8fcfaee0e37a2e19b827f399070d3
+    manifest_digest:
+      description: Digest of the manifest for the platform.
+      type: str
+      sample: sha256:35f3a8badf2f74c1b320a643b343536f5132f245cbefc40ef802b6203a166d04
+    updated_at:
+      description: When the entry was last written, in UTC.
+      type: str
+      sample: "2026-11-22T00:20:43Z"
+    image:
+      description: Path of the file. Null for an image that is only recorded.
+      type: str
+      sample: /var/lib/sregistry/library/ubuntu-24.04.sif
+    version:
+      description: The SHA-256 of the file. Empty for an image that is only recorded.
+      type: str
+      sample: aa6713067a527f1de25341c8d783d193b09cbaffe108a77dc5f08ef412f33a56
+    size:
+      description: Size of the file in bytes. Null for an image that is only recorded.
+      type: int
+      sample: 29454336
+    created_at:
+      description: When the file was built, or the image was first recorded, in UTC.
+      type: str
+      sample: "2026-11-22T00:20:43Z"
+    outdated:
+      description:
+        - Whether the name points at another image by now than the one that the file was built from.
+          Null for an image that is only recorded.
+      type: bool
+      sample: false
+    state:
+      description:
+        - V(present) means that the file is there and unchanged.
+        - V(modified) means that it is there, but is not what was pulled.
+        - V(missing) means that it is not there.
+        - V(remote) means that the image is recorded and has no file.
+      type: str
+      sample: present
+    metrics:
+      description:
+        - The documents of the registry as they were received, C(index) (if there is one), C(manifest) and C(config)
+          (if there is one).
+      returned: with O(manifests=true)
+      type: dict
+      sample: {manifest: {schemaVersion: 2}, config: {architecture: amd64, os: linux}}
+    layers:
+      description: Digest, size in bytes as compressed, and media type of each layer, from the oldest to the newest.
+      returned: with O(manifests=true)
+      type: list
+      elements: dict
+      sample:
+        - digest: sha256:31e907dcc94a592a57796786399eb004dcbba714389fa615f5efa05a91316356
+          size: 29724688
+          media_type: application/vnd.oci.image.layer.v1.tar+gzip
+    inspect:
+      description:
+        - What C(singularity inspect --all) tells of the file, such as C(labels), C(environment), C(runscript) and C(deffile).
+          Null if the file is missing.
+      returned: with O(inspect=true), for images with a file
+      type: dict
+      sample: {deffile: "bootstrap: docker\nfrom: library/ubuntu:24.04"}
+ansible_facts:
+  description: The inventory after the task, in short form.
+  returned: success
+  type: dict
+  contains:
+    sregistry:
+      description: The inventory of this store.
+      type: dict
+      contains:
+        storage:
+          description: The store, as O(storage).
+          type: str
+          sample: /var/lib/sregistry
+        database:
+          description: The directory of the inventory.
+          type: str
+          sample: /var/lib/sregistry/.sregistry
+        images:
+          description:
+            - One entry for each file of each image, or one without a file for an image that is only recorded.
+              They are sorted by C(uri), C(platform) and C(image).
+          type: list
+          elements: dict
+          contains:
+            uri:
+              description: The name in its canonical form.
+              type: str
+              sample: library/ubuntu:24.04
+            registry:
+              description: Host of the registry, with its port if it has one.
+              type: str
+              sample: docker.io
+            collection:
+              description: The repository without its last part.
+              type: str
+              sample: library
+            name:
+              description: The last part of the repository.
+              type: str
+              sample: ubuntu
+            tag:
+              description: The tag. Empty for an image that is named by digest.
+              type: str
+              sample: "24.04"
+            platform:
+              description: The platform of the image.
+              type: str
+              sample: linux/amd64
+            client:
+              description: The client of sregistry that serves such images.
+              type: str
+              sample: dockerhub
+            digest:
+              description: Digest of what the name pointed at when the registry was last asked, an index or a manifest.
+              type: str
+              sample: sha256:c4570d2f4665d5d118ae29fb494dee4f8db8fcfaee0e37a2e19b827f399070d3
+            manifest_digest:
+              description: Digest of the manifest for the platform.
+              type: str
+              sample: sha256:35f3a8badf2f74c1b320a643b343536f5132f245cbefc40ef802b6203a166d04
+            updated_at:
+              description: When the entry was last written, in UTC.
+              type: str
+              sample: "2026-11-22T00:20:43Z"
+            image:
+              description: Path of the file. Null for an image that is only recorded.
+              type: str
+              sample: /var/lib/sregistry/library/ubuntu-24.04.sif
+            version:
+              description: The SHA-256 of the file. Empty for an image that is only recorded.
+              type: str
+              sample: aa6713067a527f1de25341c8d783d193b09cbaffe108a77dc5f08ef412f33a56
+            size:
+              description: Size of the file in bytes. Null for an image that is only recorded.
+              type: int
+              sample: 29454336
+            created_at:
+              description: When the file was built, or the image was first recorded, in UTC.
+              type: str
+              sample: "2026-11-22T00:20:43Z"
+            outdated:
+              description:
+                - Whether the name points at another image by now than the one that the file was built from.
+                  Null for an image that is only recorded.
+              type: bool
+              sample: false
+"""
+
 from ansible_collections.hpc.sregistry.plugins.module_utils.module import facts_main
 
 if __name__ == "__main__":

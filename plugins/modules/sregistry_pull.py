@@ -6,6 +6,328 @@
 
 from __future__ import annotations
 
+DOCUMENTATION = r"""
+module: sregistry_pull
+short_description: Pull container images from a registry as SIF files
+version_added: 0.1.0
+author:
+  - hpc.sregistry contributors (@hpc-sregistry)
+description:
+  - Makes sure that a SIF file of each image is on the managed host, and that it is what the image's name points at.
+  - Layers are fetched from the registry, verified, united, and packed into a SIF file for Apptainer or SingularityCE.
+    No container daemon is involved, and root is not needed.
+  - The result is entered into the inventory, which every module of the collection returns as facts.
+  - It answers to C(sregistry pull) and C(singularity pull).
+extends_documentation_fragment:
+  - hpc.sregistry.attributes
+  - hpc.sregistry.registry
+  - hpc.sregistry.store
+  - ansible.builtin.files
+attributes:
+  check_mode:
+    details:
+      - Digests are resolved and compared. No layer is fetched and nothing outside of a temporary directory is written.
+        The changed status and the difference are those of the real run.
+      - A missing engine or packer is a warning in check mode, since an earlier task of the play may be what installs it.
+  diff_mode:
+    details:
+      - Shows digests, path, and the size of the layers.
+  idempotent:
+    details:
+      - A file is built again only if the digest of the manifest, or the engine, is another than when it was built,
+        if the file is missing or was modified, or with O(force=true).
+      - If a tag is moved between two runs, the second one follows it, except with O(pull=not_present).
+options:
+  dest:
+    description:
+      - Where to put the file, instead of a path below O(storage).
+      - It is taken for a directory if it ends with a slash, if it is one, or if O(name) holds several images.
+        The files are then called C(<name>-<tag>.sif), and two images that would get the same name are refused.
+      - Missing directories are created.
+      - A file that is there and in the inventory as another image, or as another platform of this one, is refused
+        unless O(force=true). A file that the inventory does not know is replaced.
+    type: path
+  pull:
+    description:
+      - When to ask the registry about an image whose file is there and unchanged.
+      - V(always) asks, with one C(HEAD) request for each name, whether the name still points at the same digest. Docker Hub
+        does not count C(HEAD) requests against its pull rate limit. A name by digest needs no request.
+      - V(not_present) does not ask.
+    type: str
+    choices: [always, not_present]
+    default: always
+  checksum:
+    description:
+      - Read the whole file and compare its SHA-256 to find out whether it was modified.
+      - Otherwise its size and modification time are compared.
+    type: bool
+    default: false
+  force:
+    description:
+      - Build the file again, even if it is there and up to date. Layers that are in the cache are not fetched again.
+      - Take over a file that belongs to another image.
+    type: bool
+    default: false
+  engine:
+    description:
+      - Path or name of the C(apptainer) or C(singularity) executable.
+      - The default is the first of C(apptainer) and C(singularity) in E(PATH) and in C(/usr/local/bin), C(/usr/bin),
+        C(/opt/apptainer/bin) and C(/opt/singularity/bin).
+    type: path
+  mode:
+    description:
+      - Permissions of the file, as M(ansible.builtin.file) understands them, for example V("0755") or V(u=rwx,go=rx).
+      - By default a new file is readable and executable as far as the umask allows, so that it can be run by its name.
+    type: raw
+requirements:
+  - apptainer or singularity-ce
+  - squashfs-tools
+notes:
+  - Files appear whole or not at all. A file that is replaced can be in use meanwhile; running containers keep the old one.
+  - Runs on several hosts may share one O(storage) and one cache on a shared file system. An image is then built once.
+  - An ordinary user cannot keep all that an image holds. Files then belong to root in the image, device nodes are left out, and
+    some extended attributes are lost. A warning names what is missing. This is what Apptainer and SingularityCE do too.
+seealso:
+  - module: hpc.sregistry.sregistry_record
+  - module: hpc.sregistry.sregistry_facts
+"""
+
+EXAMPLES = r"""
+- name: An image is there and up to date
+  hpc.sregistry.sregistry_pull:
+    name: docker://ubuntu:24.04
+
+- name: Images for all users of a node, built on a disk with room
+  hpc.sregistry.sregistry_pull:
+    name:
+      - quay.io/biocontainers/samtools:1.21--h50ea8bc_0
+      - quay.io/biocontainers/bwa:0.7.18--he4a0461_0
+    storage: /var/lib/sregistry
+    tmpdir: /var/tmp
+    owner: root
+    mode: "0755"
+  become: true
+
+- name: A release that never changes, at a path of its own
+  hpc.sregistry.sregistry_pull:
+    name: quay.io/prometheus/node-exporter@sha256:4cb2b9019f1757be8482419002cb7afe028fdba35d47958829e4cfeaf6246d80
+    dest: /opt/images/node-exporter.sif
+
+- name: Ask the registry only where the file is missing
+  hpc.sregistry.sregistry_pull:
+    name: docker.io/rockylinux:9
+    pull: not_present
+
+- name: From a private registry with its own certificate authority
+  hpc.sregistry.sregistry_pull:
+    name: registry.example.org/team/solver:2.4
+    username: "{{ registry_user }}"
+    password: "{{ registry_password }}"
+    ca_path: /etc/pki/tls/certs/example-org.pem
+
+- name: From several registries, with the logins of a file
+  hpc.sregistry.sregistry_pull:
+    name:
+      - registry.example.org/team/solver:2.4
+      - ghcr.io/example/mesher:1.0
+    authfile: /root/.docker/config.json
+
+- name: An image for other nodes, below a directory of its own
+  hpc.sregistry.sregistry_pull:
+    name: docker://alpine:3.22
+    platform: linux/arm64
+    dest: /shared/images/arm64/
+
+- name: Run what was pulled
+  module_defaults:
+    group/hpc.sregistry.sregistry:
+      storage: /shared/sregistry
+  block:
+    - name: The image is there
+      hpc.sregistry.sregistry_pull:
+        name: docker://ubuntu:24.04
+      register: ubuntu
+
+    - name: Run a command in it
+      ansible.builtin.command:
+        argv: [apptainer, exec, "{{ ubuntu.images[0].path }}", cat, /etc/os-release]
+      changed_when: false
+"""
+
+RETURN = r"""
+images:
+  description: What became of each image, in the order of O(name).
+  returned: always, unless the task fails before any image is looked at
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The name as it was given.
+      type: str
+      sample: docker://ubuntu:24.04
+    uri:
+      description: The name in its canonical form.
+      type: str
+      sample: library/ubuntu:24.04
+    changed:
+      description: Whether something was done for this image, or would be in check mode.
+      type: bool
+      sample: true
+    action:
+      description:
+        - V(present) means that the file was there and is what the name points at.
+        - V(recorded) means that only the inventory changed. The tag moved, but to an index with the same image for this platform.
+        - V(pulled) means that the image had no file at this path.
+        - V(rebuilt) means that the file was from another image, or that another engine or O(force=true) asked for a new one.
+        - V(repaired) means that the file was missing or modified.
+        - V(failed) means that RV(images[].error) tells what went wrong.
+      type: str
+      sample: pulled
+    platform:
+      description: The platform that was looked for.
+      type: str
+      sample: linux/amd64
+    digest:
+      description: Digest of what the name points at, an index or a manifest. Null if that is not known.
+      type: str
+      sample: sha256:c4570d2f4665d5d118ae29fb494dee4f8db8fcfaee0e37a2e19b827f399070d3
+    manifest_digest:
+      description: Digest of the manifest for the platform. Null if that is not known.
+      type: str
+      sample: sha256:35f3a8badf2f74c1b320a643b343536f5132f245cbefc40ef802b6203a166d04
+    path:
+      description: The file, where it is or would be.
+      type: str
+      sample: /var/lib/sregistry/library/ubuntu-24.04.sif
+    size:
+      description: Size of the file in bytes. Null if there is none, as in check mode before the first pull.
+      type: int
+      sample: 29454336
+    sha256:
+      description: The SHA-256 of the file. Null if there is none.
+      type: str
+      sample: aa6713067a527f1de25341c8d783d193b09cbaffe108a77dc5f08ef412f33a56
+    fetched:
+      description: How much came over the network, without manifests. A layer that images share is counted once.
+      type: dict
+      sample: {blobs: 2, bytes: 29727061}
+    cached:
+      description: How much the cache had already.
+      type: dict
+      sample: {blobs: 0, bytes: 0}
+    seconds:
+      description:
+        - How long each step took. Only C(resolve) and C(total) are there when nothing was built.
+      type: dict
+      sample: {resolve: 0.4, fetch: 2.1, verify: 0.5, metadata: 0.2, unpack: 0.9, pack: 1.1, assemble: 0.1, total: 5.3}
+    error:
+      description: Why it failed.
+      returned: when RV(images[].action=failed)
+      type: str
+      sample: "manifest unknown: library/ubuntu has no tag '24.40' (status 404 from docker.io); it has 22.04, 24.04"
+diff:
+  description:
+    - For each image that changes, its digests, its path, and the size of its layers in bytes, before and after.
+  returned: in diff mode
+  type: list
+  elements: dict
+  sample:
+    - before_header: library/ubuntu:24.04
+      before: {}
+      after_header: library/ubuntu:24.04
+      after:
+        digest: sha256:c4570d2f4665d5d118ae29fb494dee4f8db8fcfaee0e37a2e19b827f399070d3
+        manifest_digest: sha256:35f3a8badf2f74c1b320a643b343536f5132f245cbefc40ef802b6203a166d04
+        path: /var/lib/sregistry/library/ubuntu-24.04.sif
+        size: 29724688
+ansible_facts:
+  description: The inventory after the task, in short form.
+  returned: success
+  type: dict
+  contains:
+    sregistry:
+      description: The inventory of this store.
+      type: dict
+      contains:
+        storage:
+          description: The store, as O(storage).
+          type: str
+          sample: /var/lib/sregistry
+        database:
+          description: The directory of the inventory.
+          type: str
+          sample: /var/lib/sregistry/.sregistry
+        images:
+          description:
+            - One entry for each file of each image, or one without a file for an image that is only recorded.
+              They are sorted by C(uri), C(platform) and C(image).
+          type: list
+          elements: dict
+          contains:
+            uri:
+              description: The name in its canonical form.
+              type: str
+              sample: library/ubuntu:24.04
+            registry:
+              description: Host of the registry, with its port if it has one.
+              type: str
+              sample: docker.io
+            collection:
+              description: The repository without its last part.
+              type: str
+              sample: library
+            name:
+              description: The last part of the repository.
+              type: str
+              sample: ubuntu
+            tag:
+              description: The tag. Empty for an image that is named by digest.
+              type: str
+              sample: "24.04"
+            platform:
+              description: The platform of the image.
+              type: str
+              sample: linux/amd64
+            client:
+              description: The client of sregistry that serves such images.
+              type: str
+              sample: dockerhub
+            digest:
+              description: Digest of what the name pointed at when the registry was last asked, an index or a manifest.
+              type: str
+              sample: sha256:c4570d2f4665d5d118ae29fb494dee4f8db8fcfaee0e37a2e19b827f399070d3
+            manifest_digest:
+              description: Digest of the manifest for the platform.
+              type: str
+              sample: sha256:35f3a8badf2f74c1b320a643b343536f5132f245cbefc40ef802b6203a166d04
+            updated_at:
+              description: When the entry was last written, in UTC.
+              type: str
+              sample: "2026-11-22T00:20:43Z"
+            image:
+              description: Path of the file. Null for an image that is only recorded.
+              type: str
+              sample: /var/lib/sregistry/library/ubuntu-24.04.sif
+            version:
+              description: The SHA-256 of the file. Empty for an image that is only recorded.
+              type: str
+              sample: aa6713067a527f1de25341c8d783d193b09cbaffe108a77dc5f08ef412f33a56
+            size:
+              description: Size of the file in bytes. Null for an image that is only recorded.
+              type: int
+              sample: 29454336
+            created_at:
+              description: When the file was built, or the image was first recorded, in UTC.
+              type: str
+              sample: "2026-11-22T00:20:43Z"
+            outdated:
+              description:
+                - Whether the name points at another image by now than the one that the file was built from.
+                  Null for an image that is only recorded.
+              type: bool
+              sample: false
+"""
+
 from ansible_collections.hpc.sregistry.plugins.module_utils.module import pull_main
 
 if __name__ == "__main__":

@@ -34,7 +34,9 @@ class Host:
         """The same host as another user."""
         return Host(self.name, user)
 
-    def module(self, module: str, check: bool = False, diff: bool = False, env: dict[str, str] | None = None, **arguments: Any) -> dict[str, Any]:
+    def module(
+        self, module: str, check: bool = False, diff: bool = False, env: dict[str, str] | None = None, **arguments: Any
+    ) -> dict[str, Any]:
         """Run a module of this collection (or any other) and return its result, failed or not."""
         command = ["ansible", "-i", str(LAB / "inventory.yml"), self.name, "-m", module, "-a", json.dumps(arguments)]
         command += ["-e", json.dumps({"ansible_user": self.user})]
@@ -47,7 +49,15 @@ class Host:
         assert match, f"no result from {module}: {done.stdout}{done.stderr}"
         return json.JSONDecoder().raw_decode(match.group(1))[0]
 
-    def sregistry(self, action: str, *names: str, check: bool = False, diff: bool = False, env: dict[str, str] | None = None, **arguments: Any) -> dict[str, Any]:
+    def sregistry(
+        self,
+        action: str,
+        *names: str,
+        check: bool = False,
+        diff: bool = False,
+        env: dict[str, str] | None = None,
+        **arguments: Any,
+    ) -> dict[str, Any]:
         """Run ``sregistry_ACTION`` for images of the lab's plain registry; a name with a host in it stays as it is."""
         full = [name if name.split("/")[0].count(":") or "://" in name else f"{REGISTRY}/{name}" for name in names]
         if names:
@@ -61,11 +71,15 @@ class Host:
         command = ["ssh", "-F", "none", "-i", str(LAB / "ssh/id_ed25519"), "-p", "2222"]
         command += ["-o", f"UserKnownHostsFile={LAB}/ssh/known_hosts", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR"]
         command += [f"{self.user}@127.0.1.{self.name.removeprefix('node')}", script]
-        done = subprocess.run(command, capture_output=True, text=True, errors="surrogateescape", timeout=timeout, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="surrogateescape", timeout=timeout, check=False
+        )
         assert done.returncode == 0 or not check, f"{script}: status {done.returncode}: {done.stdout}{done.stderr}"
         return done
 
-    def _play(self, module: str, check: bool, diff: bool, env: dict[str, str], arguments: dict[str, Any]) -> dict[str, Any]:
+    def _play(
+        self, module: str, check: bool, diff: bool, env: dict[str, str], arguments: dict[str, Any]
+    ) -> dict[str, Any]:
         marker = "RESULT-OF-THE-TASK"
         play = {
             "hosts": self.name,
@@ -73,12 +87,17 @@ class Host:
             "environment": env,
             "tasks": [
                 {module: arguments, "register": "result", "ignore_errors": True},
-                {"ansible.builtin.debug": {"msg": f"{marker}{{{{ result | to_json | b64encode }}}}{marker}"}, "check_mode": False},
+                {
+                    "ansible.builtin.debug": {"msg": f"{marker}{{{{ result | to_json | b64encode }}}}{marker}"},
+                    "check_mode": False,
+                },
             ],
         }
         command = ["ansible-playbook", "-i", str(LAB / "inventory.yml"), "-e", json.dumps({"ansible_user": self.user})]
         command += ["--check"] * check + ["--diff"] * diff + ["/dev/stdin"]
-        done = subprocess.run(command, input=json.dumps([play]), capture_output=True, text=True, timeout=900, check=False)
+        done = subprocess.run(
+            command, input=json.dumps([play]), capture_output=True, text=True, timeout=900, check=False
+        )
         found = re.search(f"{marker}([A-Za-z0-9+/=]+){marker}", done.stdout)
         assert found, f"no result from {module}: {done.stdout}{done.stderr}"
         import base64
@@ -107,5 +126,7 @@ def node2() -> Host:
 
 def _clean(host: Host) -> Host:
     for user in ("root", "hpc"):
-        host.as_user(user).shell("rm -rf ~/.singularity ~/.apptainer ~/sif /tmp/sregistry-* /tmp/*.sif 2>/dev/null; true")
+        host.as_user(user).shell(
+            "rm -rf ~/.singularity ~/.apptainer ~/sif /tmp/sregistry-* /tmp/*.sif 2>/dev/null; true"
+        )
     return host

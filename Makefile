@@ -1,0 +1,55 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hpc.sregistry
+LAB := $(or $(SREGISTRY_LAB_DIR),$(CACHE)/lab)
+TOOLS := tests/tools
+
+.PHONY: help demo test lint sanity unit integration lab lab-down clean
+
+help: ## show this help
+	@echo 'make TARGET [VARIABLE=VALUE …]'
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo 'Variables:'
+	@echo '  PYTHON=python3.12       the Python for all of it, 3.11 or newer; the newest found unless given'
+	@echo '  IMAGE=name[:tag]        demo: the image to bring to the hosts'
+	@echo '  INVENTORY=hosts.yml     demo: your own hosts instead of the lab'
+	@echo '  ARGS="-k digest -x"     unit, integration: for pytest; sanity: for ansible-test'
+	@echo '  JOBS=1                  test: how many phases run side by side, 2 unless given'
+	@echo
+	@echo 'Each target sets itself up below $(CACHE).'
+
+demo: ## bring an image to hosts of the lab, or of INVENTORY, as a SIF file
+	@$(TOOLS)/demo.sh
+
+test: ## every check there is: sanity, lint, unit, integration
+	@$(TOOLS)/test.sh
+
+lint: ## linters, types, documentation, changelog, the artifact
+	@$(TOOLS)/lint.sh
+
+sanity: ## ansible-test sanity, without an ignore file
+	@$(TOOLS)/sanity.sh $(ARGS)
+
+unit: ## the unit tests
+	@$(TOOLS)/unit.sh $(ARGS)
+
+integration: lab ## playbooks against the hosts and registries of the lab
+	@$(TOOLS)/integration.sh $(ARGS)
+
+lab: ## start registries and managed hosts on this machine
+	@$(TOOLS)/lab.sh up
+
+lab-down: ## stop them
+	@if [[ -d '$(LAB)' ]]; then $(TOOLS)/lab.sh down; fi
+
+clean: ## remove all that the targets made, the lab too
+	@if [[ -d '$(LAB)' ]]; then $(TOOLS)/lab.sh clean; fi
+	rm -rf --one-file-system -- '$(CACHE)'

@@ -1,0 +1,113 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The faults: each says how a request is answered, most of them from what the real registry would have said."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+
+from tests.faults.server import Answer, Fault, Request, Upstream
+
+
+def status(code: int, headers: Mapping[str, str] | None = None, word: str = "", message: str = "") -> Fault:
+    """A status, with the registry's own words if there are any (distribution specification, "Error Codes")."""
+    document = {"errors": [{"code": word, "message": message}]} if word or message else {}
+    return says(json.dumps(document).encode(), code, {"Content-Type": "application/json", **(headers or {})})
+
+
+def says(body: bytes, code: int = 200, headers: Mapping[str, str] | None = None) -> Fault:
+    """A whole answer."""
+    return lambda _request, _upstream: Answer(code, dict(headers or {}), body)
+
+
+def document(content: object) -> Fault:
+    """A JSON document."""
+    return says(json.dumps(content).encode(), headers={"Content-Type": "application/json"})
+
+
+def body(content: bytes) -> Fault:
+    """The real headers with another body."""
+    return lambda request, upstream: replace(upstream(request), body=content)
+
+
+def header(name: str, value: str | None) -> Fault:
+    """The real answer with another header, or without it."""
+    return lambda request, upstream: upstream(request).with_header(name, value)
+
+
+def asks_for(name: str, value: str | None) -> Fault:
+    """The real registry's answer to the request with another header, or without it: no Range, another Accept."""
+    return lambda request, upstream: upstream(request.with_header(name, value))
+
+
+def truncated(size: int, stall: float = 0.0) -> Fault:
+    """The first bytes of the body, then the connection is closed, ``stall`` seconds later."""
+    return lambda request, upstream: replace(upstream(request), cut=size, stall=stall)
+
+
+def corrupted(position: int = -1) -> Fault:
+    """One byte of the body is another one."""
+
+    def fault(request: Request, upstream: Upstream) -> Answer:
+        answer = upstream(request)
+        damaged = bytearray(answer.body)
+        if damaged:
+            damaged[position] ^= 0x01
+        return replace(answer, body=bytes(damaged))
+
+    return fault
+
+
+def padded(extra: bytes) -> Fault:
+    """More bytes than there should be."""
+
+    def fault(request: Request, upstream: Upstream) -> Answer:
+        answer = upstream(request)
+        return replace(answer, body=answer.body + extra)
+
+    return fault
+
+
+def delayed(seconds: float) -> Fault:
+    """The real answer, later."""
+    return lambda request, upstream: replace(upstream(request), delay=seconds)
+
+
+def dropped() -> Fault:
+    """The connection is closed without an answer."""
+    return lambda _request, _upstream: Answer(0)
+
+
+def redirected(base: str, code: int = 307) -> Fault:
+    """The same path elsewhere."""
+    return lambda request, _upstream: Answer(code, {"Location": base + request.path})
+
+
+def challenged(challenge: str, accepted: Collection[str]) -> Fault:
+    """Status 401 with a challenge, unless the request has one of the accepted Authorization headers."""
+
+    def fault(request: Request, upstream: Upstream) -> Answer:
+        if request.headers.get("authorization") in accepted:
+            return upstream(request.with_header("authorization", None))
+        content = json.dumps({"errors": [{"code": "UNAUTHORIZED", "message": "authentication required"}]}).encode()
+        return Answer(401, {"WWW-Authenticate": challenge, "Content-Type": "application/json"}, content)
+
+    return fault
+
+
+def basic(username: str, password: str) -> str:
+    """The Authorization header of a login."""
+    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
+
+
+def together(*faults: Fault) -> Fault:
+    """Several faults at once; the first sees the real registry through the others."""
+    first, *others = faults
+    if not others:
+        return first
+    rest = together(*others)
+    return lambda request, upstream: first(request, lambda passed: rest(passed, upstream))

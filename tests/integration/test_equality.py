@@ -1,0 +1,118 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Our SIF and the one of ``apptainer build`` from the same registry hold the same tree and say the same of themselves.
+
+Compared entry by entry: path, kind, mode, owner, size, content, link target, device, hard-link groups, xattrs; and all
+that ``apptainer inspect`` shows, but for dates and the name that the image was asked for.
+
+Where Apptainer 1.4.5 itself departs from the specifications, ours follows them, and the tests here say so:
+
+- It refuses Docker schema 1, indexes in indexes, and GNU sparse files (all three are in the specifications or in the
+  tar format that they name). Ours is compared with Apptainer's build of an image of the same content.
+- It escapes environment values twice, so that ``$``, back quote, double quote or backslash in one value break all.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lab.catalogue import ODD_ENVIRONMENT
+
+from .conftest import REGISTRY, Host
+
+# our image, the image that Apptainer can build of the same content
+IMAGES = [
+    pytest.param("lab/tiny:latest", "lab/tiny:latest", id="v2s2, one layer"),
+    pytest.param("lab/debian:12", "lab/debian:12", id="v2s2, a distribution"),
+    pytest.param("lab/oci:latest", "lab/oci:latest", id="OCI manifest"),
+    pytest.param("lab/zstd:latest", "lab/zstd:latest", id="zstd layers"),
+    pytest.param("lab/mixed:latest", "lab/mixed:latest", id="gzip, zstd and plain layers"),
+    pytest.param("lab/multi:latest", "lab/multi:latest", id="OCI index with attestation"),
+    pytest.param("lab/list:latest", "lab/list:latest", id="Docker manifest list"),
+    pytest.param("lab/hazards:latest", "lab/hazards:latest", id="every hazard of layers"),
+    pytest.param("lab/nested:latest", "lab/multi:latest", id="nested index, refused by Apptainer"),
+    pytest.param("lab/schema1:latest", "lab/schema2:latest", id="schema 1, refused by Apptainer"),
+]
+
+REFUSED = ["lab/nested:latest", "lab/schema1:latest", "lab/hazards-sparse:latest"]
+
+LABELS = ".singularity.d/labels.json"
+DEFINITION = ".singularity.d/Singularity"
+DATES = {"org.label-schema.build-date", "org.opencontainers.image.created"}
+SOURCE = "org.label-schema.usage.singularity.deffile.from"
+
+
+def scan(host: Host, *sifs: str) -> list[dict[str, Any]]:
+    """The entries of SIFs on a host."""
+    script = (Path(__file__).parent / "scan_sif.py").read_text(encoding="utf-8")
+    done = host.shell(f"python3 - {' '.join(sifs)} <<'END-OF-SCRIPT'\n{script}\nEND-OF-SCRIPT\n", timeout=600)
+    return list(json.loads(done.stdout))
+
+
+def inspect(host: Host, sif: str) -> dict[str, Any]:
+    """What the engine says of a SIF, dates left out."""
+    attributes = json.loads(host.shell(f"apptainer inspect --all --json {sif}").stdout)["data"]["attributes"]
+    return {**attributes, "labels": {k: v for k, v in attributes["labels"].items() if k not in DATES}}
+
+
+def renamed(attributes: dict[str, Any], old: str, new: str) -> dict[str, Any]:
+    """What a SIF says of itself, had it been built from another name."""
+    labels = {**attributes["labels"], SOURCE: attributes["labels"][SOURCE].replace(old, new)}
+    return {**attributes, "labels": labels, "deffile": attributes["deffile"].replace(old, new)}
+
+
+def apptainer_build(host: Host, image: str) -> str:
+    """Let Apptainer build an image of the plain registry; returns the path of its SIF."""
+    path = "/tmp/theirs.sif"  # on the host
+    host.shell(f"rm -f {path}; apptainer build --no-https {path} docker://{REGISTRY}/{image}", timeout=600)
+    return path
+
+
+@pytest.mark.parametrize(("image", "twin"), IMAGES)
+def test_tree_and_metadata_are_those_of_apptainer(node1: Host, image: str, twin: str) -> None:
+    result = node1.sregistry("pull", image)
+    assert result["changed"], result
+    ours, theirs = result["images"][0]["path"], apptainer_build(node1, twin)
+    our_tree, their_tree = scan(node1, ours, theirs)
+    varying = {LABELS} if image == twin else {LABELS, DEFINITION}
+    different = {
+        path: (our_tree.get(path), their_tree.get(path))
+        for path in sorted(our_tree.keys() | their_tree.keys())
+        if path not in varying and our_tree.get(path) != their_tree.get(path)
+    }
+    assert len(our_tree) > 50
+    assert not different
+    assert inspect(node1, ours) == renamed(inspect(node1, theirs), twin, image)
+
+
+@pytest.mark.parametrize("image", REFUSED)
+def test_what_apptainer_refuses_runs_from_our_sif(node1: Host, image: str) -> None:
+    refused = node1.shell(f"apptainer build --no-https /tmp/refused.sif docker://{REGISTRY}/{image}", check=False)
+    assert refused.returncode != 0, "Apptainer builds this now: compare the trees instead"
+    result = node1.sregistry("pull", image)
+    assert result["changed"], result
+    node1.shell(f"apptainer exec --userns {result['images'][0]['path']} /bin/busybox true")
+
+
+def test_a_sparse_file_has_its_holes_filled_with_zeros(node1: Host) -> None:
+    path = node1.sregistry("pull", "lab/hazards-sparse")["images"][0]["path"]
+    (tree,) = scan(node1, path)
+    (sparse,) = [entry for name, entry in tree.items() if "sparse" in name]
+    script = f"apptainer exec --userns {path} /bin/busybox sh -c 'wc -c < /sparse-gnu'"
+    assert int(node1.shell(script).stdout) == sparse["size"] > 10000
+
+
+def test_every_value_of_the_environment_arrives_as_the_image_has_it(node1: Host) -> None:
+    path = node1.sregistry("pull", "lab/env")["images"][0]["path"]
+    done = node1.shell(f"apptainer exec --userns --cleanenv {path} /bin/busybox env -0")
+    found = dict(item.split("=", 1) for item in done.stdout.split("\0") if "=" in item)
+    assert len(ODD_ENVIRONMENT) > 3
+    assert {name: found.get(name) for name in ODD_ENVIRONMENT} == ODD_ENVIRONMENT
+    theirs = node1.shell(f"apptainer exec --userns {apptainer_build(node1, 'lab/env:latest')} /bin/busybox true", check=False)
+    assert "without closing quote" in theirs.stderr, "Apptainer escapes these now: compare the scripts instead"

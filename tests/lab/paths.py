@@ -1,0 +1,82 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where the lab keeps its files: everything lives under one directory outside of the tree."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+PARTS = ("cache", "config", "hosts", "images", "inventory.yml", "lock", "logs", "run", "ssh", "storage", "tls")
+"""Everything that the lab makes in its directory."""
+
+
+def lab_dir() -> Path:
+    """The lab directory: ``$SREGISTRY_LAB_DIR``, or ``hpc.sregistry/lab`` in the user's cache directory."""
+    chosen = os.environ.get("SREGISTRY_LAB_DIR")
+    if chosen:
+        return Path(chosen).absolute()
+    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(caches).absolute() / "hpc.sregistry" / "lab"
+
+
+def _within(*parts: str) -> Path:
+    directory = lab_dir().joinpath(*parts)
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def logs() -> Path:
+    """Logs of every part: ``registry-<name>.log`` are the access logs."""
+    return _within("logs")
+
+
+def run() -> Path:
+    """One record for each process that ``up`` started."""
+    return _within("run")
+
+
+def cache() -> Path:
+    """Parts that are slow to build: the hosts' root file system, the Debian base tar."""
+    return _within("cache")
+
+
+def tls() -> Path:
+    """The lab's own CA (``ca.pem``) and the servers' certificates."""
+    return _within("tls")
+
+
+def ssh() -> Path:
+    """The client key, the hosts' keys and ``known_hosts``."""
+    return _within("ssh")
+
+
+def storage() -> Path:
+    """The one storage directory that all registries serve."""
+    return _within("storage")
+
+
+def images() -> Path:
+    """One record for each image recipe that was pushed."""
+    return _within("images")
+
+
+def config() -> Path:
+    """Written configuration: one file a registry, and the password file."""
+    return _within("config")
+
+
+def host(name: str) -> Path:
+    """A host's own files: its overlay directories."""
+    return _within("hosts", name)
+
+
+def inventory() -> Path:
+    """The Ansible inventory that ``up`` writes."""
+    return lab_dir() / "inventory.yml"
+
+
+def ca_certificate() -> Path:
+    """The certificate of the CA that signed the ``private`` and ``token`` registries' certificates."""
+    return tls() / "ca.pem"

@@ -1,0 +1,214 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The three registries: one storage, three doors (anonymous, password, token), and their access logs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.lab import commands, paths, processes
+
+USER = "lab"
+PASSWORD = "lab-secret"
+TOKEN_PORT = 5003
+TOKEN_VERSION = "1"
+TOKEN_ISSUER = "hpc.sregistry lab tokens"
+TOKEN_SERVICE = "hpc.sregistry lab registry"
+OWN_AGENT = "hpc.sregistry-lab"
+REPOSITORY_ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Registry:
+    """One door to the storage."""
+
+    name: str
+    port: int
+    secure: bool
+    login: str
+
+    @property
+    def address(self) -> str:
+        """``host:port``, as it stands in an image reference."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """The base URL."""
+        return f"{'https' if self.secure else 'http'}://{self.address}"
+
+    @property
+    def access_log(self) -> Path:
+        """The access log, in Apache's combined format."""
+        return paths.logs() / f"registry-{self.name}.log"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One line of an access log."""
+
+    remote: str
+    user: str
+    method: str
+    path: str
+    status: int
+    size: int
+    user_agent: str
+
+
+REGISTRIES = {
+    registry.name: registry
+    for registry in (
+        Registry("plain", 5000, False, "nobody"),
+        Registry("private", 5001, True, f"{USER} / {PASSWORD}"),
+        Registry("token", 5002, True, f"tokens; {USER} / {PASSWORD} for secret/…"),
+    )
+}
+
+_LINE = re.compile(
+    r'(?P<remote>\S+) \S+ (?P<user>\S+) \[[^]]*\] "(?P<method>\S+) (?P<path>.*?) HTTP/[\d.]+" '
+    r'(?P<status>\d+) (?P<size>\d+) "(?P<referer>(?:\\.|[^"\\])*)" "(?P<agent>(?:\\.|[^"\\])*)"'
+)
+
+
+def ensure() -> None:
+    """Start the token server and the registries that do not run, and wait until they answer."""
+    started = [_ensure_tokens(), *map(_ensure_registry, REGISTRIES.values())]
+    for name, port, process in started:
+        processes.wait_until(lambda port=port: listens(port), process, name)  # type: ignore[misc]
+
+
+def listens(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether something accepts connections there."""
+    try:
+        socket.create_connection((host, port), timeout=2).close()
+    except OSError:
+        return False
+    return True
+
+
+def log_offset(name: str) -> int:
+    """Where the access log of registry ``name`` ends now: the ``since`` of a later :func:`requests_of`."""
+    _settle(REGISTRIES[name].access_log)
+    return _size(REGISTRIES[name].access_log)
+
+
+def requests_of(name: str, since: int = 0, own: bool = False) -> list[Request]:
+    """Requests that registry ``name`` answered after ``since``, without those of the lab itself unless ``own``."""
+    log = REGISTRIES[name].access_log
+    _settle(log)
+    if not log.exists():
+        return []
+    with log.open("rb") as stream:
+        stream.seek(since)
+        lines = stream.read().decode(errors="replace").splitlines()
+    requests = [_request(found) for found in map(_LINE.match, lines) if found]
+    return [request for request in requests if own or request.user_agent != OWN_AGENT]
+
+
+def _request(found: re.Match[str]) -> Request:
+    return Request(
+        found["remote"],
+        "" if found["user"] == "-" else found["user"],
+        found["method"],
+        found["path"],
+        int(found["status"]),
+        int(found["size"]),
+        re.sub(r"\\(.)", r"\1", found["agent"]),
+    )
+
+
+def _settle(log: Path, quiet: float = 0.1, at_most: float = 2.0) -> None:
+    """A line is written just after its answer was sent: wait until the log has not grown for ``quiet`` seconds."""
+    deadline, size = time.monotonic() + at_most, -1
+    while size != _size(log) and time.monotonic() < deadline:
+        size = _size(log)
+        time.sleep(quiet)
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
+
+
+def _ensure_tokens() -> tuple[str, int, processes.Started]:
+    running = _running("tokens", TOKEN_VERSION, TOKEN_PORT) or processes.start(
+        "tokens",
+        [sys.executable, "-m", "tests.lab.tokens"],
+        paths.logs() / "tokens.out",
+        paths.logs() / "tokens.out",
+        TOKEN_VERSION,
+        {"PYTHONPATH": str(REPOSITORY_ROOT), "SREGISTRY_LAB_DIR": str(paths.lab_dir())},
+    )
+    return "the token server", TOKEN_PORT, running
+
+
+def _ensure_registry(registry: Registry) -> tuple[str, int, processes.Started]:
+    name = f"registry-{registry.name}"
+    text = json.dumps(_configuration(registry), indent=1)
+    recipe = hashlib.sha256(text.encode()).hexdigest()
+    running = _running(name, recipe, registry.port)
+    if not running:
+        config = paths.config() / f"{name}.yml"
+        config.write_text(text, encoding="utf-8")
+        errors = paths.logs() / f"{name}.err"
+        running = processes.start(name, ["docker-registry", "serve", config], registry.access_log, errors, recipe)
+    return name, registry.port, running
+
+
+def _running(name: str, recipe: str, port: int) -> processes.Started | None:
+    """The process of that name and recipe; one of an older recipe is stopped, a stranger on its port is an error."""
+    running = processes.recorded(name)
+    if running and running.recipe == recipe:
+        return running
+    processes.stop(name)
+    if listens(port):
+        raise processes.DidNotAnswer(f"port {port} of {name} is taken by a process that this lab did not start")
+    return None
+
+
+def _configuration(registry: Registry) -> dict[str, object]:
+    """The registry's configuration (JSON is YAML)."""
+    http: dict[str, object] = {"addr": registry.address, "secret": "one secret for all three"}
+    if registry.secure:
+        http["tls"] = {"certificate": str(paths.tls() / "server.pem"), "key": str(paths.tls() / "server.key")}
+    return {
+        "version": 0.1,
+        "log": {"level": "warn", "accesslog": {"disabled": False}},
+        "storage": {
+            "filesystem": {"rootdirectory": str(paths.storage()), "maxthreads": 100},
+            "delete": {"enabled": True},
+            "maintenance": {"uploadpurging": {"enabled": False}},
+        },
+        "http": http,
+        "compatibility": {"schema1": {"enabled": True}},
+        **_authentication(registry),
+    }
+
+
+def _authentication(registry: Registry) -> dict[str, object]:
+    if registry.name == "private":
+        return {"auth": {"htpasswd": {"realm": "hpc.sregistry lab", "path": str(_password_file())}}}
+    if registry.name == "token":
+        token = {
+            "realm": f"https://127.0.0.1:{TOKEN_PORT}/token",
+            "service": TOKEN_SERVICE,
+            "issuer": TOKEN_ISSUER,
+            "rootcertbundle": str(paths.ca_certificate()),
+        }
+        return {"auth": {"token": token}}
+    return {}
+
+
+def _password_file() -> Path:
+    file = paths.config() / "htpasswd"
+    if not file.exists():
+        file.write_bytes(commands.output_of(["htpasswd", "-nbBC", "5", USER, PASSWORD]))
+    return file

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Runs playbooks/demo.yml. INVENTORY names the hosts; without it the lab is started and its hosts are taken. IMAGE
+# names the image; without it the playbook has its own.
+
+set -euo pipefail
+
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+source "$ROOT/tests/tools/tree.sh"
+
+inventory="${INVENTORY:-}"
+if [[ -z "$inventory" ]]; then
+    "$ROOT/tests/tools/lab.sh" up
+    inventory="${SREGISTRY_LAB_DIR:-$CACHE/lab}/inventory.yml"
+fi
+
+arguments=(--inventory "$inventory")
+if [[ -n "${IMAGE:-}" ]]; then
+    arguments+=(--extra-vars "$(python -c 'import json, sys; print(json.dumps({"image": sys.argv[1]}))' "$IMAGE")")
+fi
+ANSIBLE_COLLECTIONS_PATH="$(link_tree)"
+export ANSIBLE_COLLECTIONS_PATH
+exec ansible-playbook "${arguments[@]}" "$ROOT/playbooks/demo.yml"

@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Sourced by every other script here. Makes the virtual environment of the tests, once for each Python and each state
+# of tests/requirements.txt, and puts it first on PATH. Nothing is written into the work tree. Sets:
+#   ROOT   the collection's own directory
+#   CACHE  where everything that tests make lives
+#   VENV   the virtual environment
+
+set -euo pipefail
+shopt -s inherit_errexit
+
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)"
+CACHE="${XDG_CACHE_HOME:-${HOME:?}/.cache}/hpc.sregistry"
+
+# A shim of a version manager may be on PATH and yet run nothing, so each candidate has to prove itself.
+runs_ansible() {
+    "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' >/dev/null 2>&1
+}
+
+find_python() {
+    local name candidate
+    if [[ -n "${PYTHON:-}" ]]; then
+        runs_ansible "$PYTHON" || {
+            echo "PYTHON=$PYTHON is not a Python from 3.11 to 3.14" >&2
+            return 1
+        }
+        type -P "$PYTHON"
+        return
+    fi
+    for name in python3.14 python3.13 python3.12 python3.11 python3; do
+        while read -r candidate; do
+            if runs_ansible "$candidate"; then
+                echo "$candidate"
+                return
+            fi
+        done < <(type -aP "$name")
+    done
+    return 1
+}
+
+install_packages() {
+    echo "Installing $*" >&2
+    if ! command -v apt-get >/dev/null || [[ "$(id -u)" != 0 ]]; then
+        echo "Cannot install $*: this needs root and apt-get. Install them and run this again." >&2
+        return 1
+    fi
+    {
+        apt-get update -q || true
+        DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$@"
+    } </dev/null >&2
+}
+
+make_environment() {
+    local python="$1"
+    if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+        install_packages "$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"
+    fi
+    echo "Making the test environment $VENV with $("$python" -V)" >&2
+    rm -rf "$VENV"
+    "$python" -m venv "$VENV"
+    "$VENV/bin/pip" install -qq --disable-pip-version-check --requirement "$ROOT/tests/requirements.txt" >&2
+    touch "$VENV/.complete"
+}
+
+enter_environment() {
+    local python
+    mkdir -p "$CACHE"
+    exec {lock}>"$CACHE/environment.lock"
+    flock "$lock"
+    python="$(find_python)" || {
+        [[ -z "${PYTHON:-}" ]] || return 1
+        install_packages python3 python3-venv
+        python="$(find_python)"
+    }
+    VENV="$CACHE/venv-$({
+        cat "$ROOT/tests/requirements.txt"
+        "$python" -c 'import sys; print(sys.version, sys.base_prefix)'
+    } | sha256sum | cut -c1-12)"
+    [[ -e "$VENV/.complete" ]] || make_environment "$python"
+    exec {lock}>&-
+    export ROOT CACHE VENV
+    export PATH="$VENV/bin:$PATH" VIRTUAL_ENV="$VENV" PYTHONDONTWRITEBYTECODE=1 ANSIBLE_HOME="$CACHE/ansible-home"
+    unset PYTHONHOME PYTHONPATH
+}
+
+enter_environment

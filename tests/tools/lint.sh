@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Runs the linters, the type checker and the documentation checks on a copy of the work tree, all of them even after
+# a failure, and builds the collection's artifact.
+
+set -euo pipefail
+
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+source "$ROOT/tests/tools/tree.sh"
+
+failures=()
+
+check() {
+    local name="$1"
+    shift
+    echo "--- $name"
+    "$@" || failures+=("$name")
+}
+
+types() {
+    local failed=0
+    (cd "$tree" && MYPYPATH="$tree" mypy --config-file "$COLLECTION/pyproject.toml" -p ansible_collections.hpc.sregistry.plugins) || failed=1
+    MYPYPATH="$tree" mypy tests || failed=1
+    return "$failed"
+}
+
+shell_scripts() {
+    git ls-files -z -- '*.sh' .ci/run | xargs -0 shellcheck --exclude=SC1090,SC1091
+}
+
+# A module or a module utility has to run on the oldest Python of a managed host. The one newer module is imported
+# only where it exists.
+oldest_python() {
+    vermin --quiet --no-tips --violations --target=3.9- --exclude compression --exclude compression.zstd plugins
+}
+
+artifact() {
+    local unwanted
+    ansible-galaxy collection build --output-path "$tree/artifact" &&
+        tar -tzf "$tree"/artifact/hpc-sregistry-*.tar.gz >"$tree/artifact/files" || return
+    if unwanted="$(grep -E '(^|/)(__pycache__|\.[a-z_-]+_cache|\.hypothesis|\.ansible|\.git|\.ci|output|.*\.(pyc|sif|tar\.gz))(/|$)' "$tree/artifact/files")"; then
+        printf 'the artifact holds what it should not:\n%s\n' "$unwanted"
+        return 1
+    fi
+    echo "$(wc -l <"$tree/artifact/files") files"
+}
+
+exec {lock}>"$CACHE/lint.lock"
+flock "$lock"
+tree="$(copy_tree lint)"
+cd "$tree/$COLLECTION"
+export ANSIBLE_COLLECTIONS_PATH="$tree" MYPY_CACHE_DIR="$CACHE/mypy" RUFF_CACHE_DIR="$CACHE/ruff" NO_COLOR=1
+
+check "ruff check" ruff check --quiet .
+check "ruff format" ruff format --check --quiet .
+check "types" types
+check "oldest Python" oldest_python
+check "shellcheck" shell_scripts
+check "yamllint" yamllint --strict .
+check "ansible-lint" ansible-lint --offline --profile production --nocolor
+check "documentation" antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs self .
+check "changelog" antsibull-changelog lint
+check "artifact" artifact
+
+if ((${#failures[@]})); then
+    printf 'lint failed: %s\n' "${failures[@]}" >&2
+    exit 1
+fi
+echo "lint passed"

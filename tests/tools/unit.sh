@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Runs the unit tests with pytest against the work tree. Arguments go to pytest: "unit.sh -k digest".
+
+set -euo pipefail
+
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+source "$ROOT/tests/tools/tree.sh"
+
+PYTHONPATH="$(link_tree)"
+export PYTHONPATH
+export HYPOTHESIS_STORAGE_DIRECTORY="$CACHE/hypothesis"
+cd "$ROOT"
+exec python -m pytest tests/unit "$@"

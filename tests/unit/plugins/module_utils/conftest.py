@@ -1,0 +1,177 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A real registry for the unit tests, Debian's, and the faulty one in front of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import pytest
+import requests
+from ansible_collections.hpc.sregistry.plugins.module_utils import registry as registry_module
+from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Keychain, Login
+from ansible_collections.hpc.sregistry.plugins.module_utils.registry import Registry, Transport
+
+from tests.faults import FaultyRegistry
+from tests.lab import certificates, oci, tree
+
+Connect = Callable[..., Registry]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The real registry: where it is, and what it holds."""
+
+    address: str
+    tiny: oci.Image
+    """``team/tiny``, tags 1.0 and latest, and 2.0 with other settings: Docker schema 2, two layers."""
+    big: oci.Image
+    """``team/big:1``: OCI, one uncompressed layer of 3 MiB."""
+    multi: oci.Index
+    """``team/multi:1``: amd64, arm64/v8 and an attestation."""
+
+    @property
+    def url(self) -> str:
+        """The base URL."""
+        return f"http://{self.address}"
+
+    @property
+    def blob(self) -> oci.Layer:
+        """The layer of ``team/big``."""
+        return self.big.layers[0]
+
+    def push(self, name: str, thing: oci.Image | oci.Index) -> str:
+        """Push an image or index under ``repository:tag``; its digest."""
+        where = oci.reference(name)
+        if isinstance(thing, oci.Index):
+            for member, _extra in thing.members:
+                self.push(f"{where.repository}@{oci.digest_of(member.manifest())}", member)
+        else:
+            for blob in (*(layer.blob for layer in thing.layers), thing.config()):
+                upload = requests.post(f"{self.url}/v2/{where.repository}/blobs/uploads/", timeout=30)
+                location = upload.headers["Location"]
+                done = requests.put(location, blob, params={"digest": oci.digest_of(blob)}, timeout=30)
+                done.raise_for_status()
+        headers = {"Content-Type": thing.media_type}
+        url = f"{self.url}/v2/{where.repository}/manifests/{where.target}"
+        answer = requests.put(url, thing.manifest(), headers=headers, timeout=30)
+        answer.raise_for_status()
+        return oci.digest_of(thing.manifest())
+
+
+@pytest.fixture(scope="session")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stored]:
+    """Debian's registry on a free port, with a few small images."""
+    program = shutil.which("docker-registry")
+    if not program:
+        pytest.skip("there is no docker-registry here; install the package docker-registry")
+    directory = tmp_path_factory.mktemp("registry")
+    address = f"127.0.0.1:{_free_port()}"
+    process = _serve(program, directory, address)
+    try:
+        yield _filled(address)
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+@pytest.fixture
+def faulty(stored: Stored) -> Iterator[FaultyRegistry]:
+    """A proxy in front of the real registry that does as it is told."""
+    with FaultyRegistry(stored.url) as registry:
+        yield registry
+
+
+@pytest.fixture(scope="session")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with ``ca.pem``, and with ``server.pem`` and ``server.key`` for 127.0.0.1."""
+    if not shutil.which("openssl"):
+        pytest.skip("there is no openssl here to make certificates with; install the package openssl")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SREGISTRY_LAB_DIR", str(tmp_path_factory.mktemp("authority")))
+        certificates.ensure()
+        return certificates.paths.tls()
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    """Make sessions to a registry, by its address; they are closed at the end."""
+    sessions: list[Registry] = []
+
+    def make(address: str, login: tuple[str, str] | None = None, keychain: Keychain | None = None, **how: object) -> Registry:
+        keychain = keychain or Keychain(Login(*login) if login else None)
+        transport = Transport(**{"http": True, "timeout": 20.0, **how})  # type: ignore[arg-type]
+        sessions.append(Registry(address, keychain, transport))
+        return sessions[-1]
+
+    yield make
+    for session in sessions:
+        session.close()
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that the client would have slept; it does not."""
+    recorded: list[float] = []
+    monkeypatch.setattr(registry_module.time, "sleep", recorded.append)
+    return recorded
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _serve(program: str, directory: Path, address: str) -> subprocess.Popen[bytes]:
+    configuration = {
+        "version": 0.1,
+        "log": {"level": "warn"},
+        "storage": {"filesystem": {"rootdirectory": str(directory / "storage")}},
+        "http": {"addr": address, "secret": "for tests"},
+        "compatibility": {"schema1": {"enabled": True}},
+    }
+    (directory / "config.yml").write_text(json.dumps(configuration), encoding="utf-8")
+    with (directory / "log").open("wb") as log:
+        process = subprocess.Popen([program, "serve", str(directory / "config.yml")], stdout=log, stderr=log)
+    for _attempt in range(600):
+        if process.poll() is not None:
+            break
+        try:
+            socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), timeout=1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return process
+    process.kill()
+    raise AssertionError(f"docker-registry does not answer: {(directory / 'log').read_text(errors='replace')}")
+
+
+def _filled(address: str) -> Stored:
+    base = oci.layer(tree.Tree().directory("etc").file("etc/name", "tiny\n").tar(), "ADD base")
+    more = oci.layer(tree.Tree().file("more", Random(1).randbytes(100_000)).tar(), "ADD more")
+    settings = {"Env": ["PATH=/bin"], "Cmd": ["/bin/sh"]}
+    tiny = oci.Image((base, more), settings, docker=True, steps=(None, "ENV A=1", None))
+    payload = tree.Tree().file("payload", Random(2).randbytes(3 << 20)).tar()
+    big = oci.Image((oci.layer(payload, compression="none"),), settings)
+    members = [oci.Image((base,), settings, architecture=name, variant=variant) for name, variant in _PLATFORMS]
+    attestation = oci.Image((more,), architecture="unknown", os="unknown")
+    multi = oci.Index((*oci.index(*members).members, (attestation, {"platform": attestation.platform})))
+    stored = Stored(address, tiny, big, multi)
+    for tag, image in {"1.0": tiny, "latest": tiny, "2.0": oci.Image((base,), settings, docker=True)}.items():
+        stored.push(f"team/tiny:{tag}", image)
+    stored.push("team/big:1", big)
+    stored.push("team/multi:1", multi)
+    return stored
+
+
+_PLATFORMS = (("amd64", None), ("arm64", "v8"))

@@ -1,0 +1,265 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a name of an image means, and which names are refused."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.hpc.sregistry.plugins.module_utils.errors import InvalidReference
+from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference, check_digest
+from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.strategies import references
+
+HEX = "0123456789abcdef" * 4
+SHA256 = f"sha256:{HEX}"
+SHA512 = f"sha512:{HEX}{HEX}"
+
+
+@pytest.mark.parametrize(
+    ("text", "registry", "repository", "tag"),
+    [
+        ("ubuntu", "docker.io", "library/ubuntu", "latest"),
+        ("ubuntu:22.04", "docker.io", "library/ubuntu", "22.04"),
+        ("  ubuntu:22.04\n", "docker.io", "library/ubuntu", "22.04"),
+        ("docker://ubuntu:22.04", "docker.io", "library/ubuntu", "22.04"),
+        ("DOCKER://ubuntu", "docker.io", "library/ubuntu", "latest"),
+        ("org/app", "docker.io", "org/app", "latest"),
+        ("org/team/app:1", "docker.io", "org/team/app", "1"),
+        ("docker.io/ubuntu", "docker.io", "library/ubuntu", "latest"),
+        ("docker.io/library/ubuntu", "docker.io", "library/ubuntu", "latest"),
+        ("index.docker.io/org/app", "docker.io", "org/app", "latest"),
+        ("registry-1.docker.io/org/app", "docker.io", "org/app", "latest"),
+        ("registry.hub.docker.com/org/app", "docker.io", "org/app", "latest"),
+        ("Docker.IO/org/app", "docker.io", "org/app", "latest"),
+        ("docker.io/my.org/app", "docker.io", "my.org/app", "latest"),
+        ("quay.io/org/app:1.0", "quay.io", "org/app", "1.0"),
+        ("Quay.IO/org/app:1.0", "quay.io", "org/app", "1.0"),
+        ("quay.io/app", "quay.io", "app", "latest"),
+        ("ghcr.io/a/b/c/d:x", "ghcr.io", "a/b/c/d", "x"),
+        ("localhost/app", "localhost", "app", "latest"),
+        ("localhost:5000", "docker.io", "library/localhost", "5000"),
+        ("localhost:5000/app", "localhost:5000", "app", "latest"),
+        ("host:5000/a/b:t", "host:5000", "a/b", "t"),
+        ("192.0.2.7:5000/app", "192.0.2.7:5000", "app", "latest"),
+        ("[2001:db8::1]:5000/app:t", "[2001:db8::1]:5000", "app", "t"),
+        ("[::1]/app", "[::1]", "app", "latest"),
+        ("nvcr.io/nvidia/cuda:12.4.1-Base-UBI9", "nvcr.io", "nvidia/cuda", "12.4.1-Base-UBI9"),
+        ("ubuntu:_", "docker.io", "library/ubuntu", "_"),
+        ("ubuntu:" + "t" * 128, "docker.io", "library/ubuntu", "t" * 128),
+        ("a__b.c-d---e/f_g", "docker.io", "a__b.c-d---e/f_g", "latest"),
+        ("image.img", "docker.io", "library/image.img", "latest"),
+        ("org/my.simg.tool", "docker.io", "org/my.simg.tool", "latest"),
+    ],
+)
+def test_a_tag_is_read_with_dockers_defaults(text: str, registry: str, repository: str, tag: str) -> None:
+    assert Reference.parse(text) == Reference(registry, repository, tag=tag)
+
+
+@pytest.mark.parametrize("digest", [SHA256, SHA512])
+@pytest.mark.parametrize("text", ["ubuntu@{}", "ubuntu:22.04@{}", "docker://docker.io/library/ubuntu:22.04@{}"])
+def test_a_digest_wins_over_a_tag(text: str, digest: str) -> None:
+    assert Reference.parse(text.format(digest)) == Reference("docker.io", "library/ubuntu", digest=digest)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "it is empty"),
+        (" \n", "it is empty"),
+        ("library://lolcow", "the scheme 'library' is not served here; use docker://REGISTRY/REPOSITORY[:TAG|@DIGEST]"),
+        ("https://quay.io/org/app", "the scheme 'https' is not served here"),
+        ("docker://", "there is no repository name"),
+        (":tag", "there is no repository name"),
+        (f"@{SHA256}", "there is no repository name"),
+        ("host:5000/", "there is no repository name"),
+        ("docker:///app", "the repository has an empty component ('//' or a '/' at an end)"),
+        ("/app", "the repository has an empty component"),
+        ("app/", "the repository has an empty component"),
+        ("quay.io//app", "the repository has an empty component"),
+        ("org//app", "the repository has an empty component"),
+        ("ubuntu:", "the tag '' must be 1 to 128 letters, digits, '_', '.' or '-', and not begin with '.' or '-'"),
+        ("ubuntu:-x", "the tag '-x' must be"),
+        ("ubuntu:.x", "the tag '.x' must be"),
+        ("ubuntu:a b", "the tag 'a b' must be"),
+        ("ubuntu:a:b", "the tag 'a:b' must be"),
+        ("ubuntu:ü", "the tag 'ü' must be"),
+        ("ubuntu:" + "t" * 129, "must be 1 to 128 letters"),
+        ("ubuntu:bad!@" + SHA256, "the tag 'bad!' must be"),
+        ("Ubuntu", "the repository component 'Ubuntu' must be lower case ('ubuntu')"),
+        ("quay.io/Org/app", "the repository component 'Org' must be lower case ('org')"),
+        ("org/-app", "the repository component '-app' must be lower-case letters and digits, separated by"),
+        ("org/app_", "the repository component 'app_' must be lower-case letters and digits"),
+        ("a___b", "the repository component 'a___b' must be"),
+        ("a..b", "the repository component 'a..b' must be"),
+        ("../../etc/passwd", "the registry '..' is not HOST or HOST:PORT"),
+        ("org/../app", "the repository component '..' must be"),
+        ("naïve", "the repository component 'naïve' must be"),
+        ("a\nb", "the repository component 'a\\nb' must be"),
+        ("-bad.io/app", "the registry '-bad.io' is not HOST or HOST:PORT"),
+        ("a_b.io/app", "the registry 'a_b.io' is not HOST or HOST:PORT"),
+        ("host:/app", "the registry 'host:' is not HOST or HOST:PORT"),
+        ("host:port/app", "the registry 'host:port' is not HOST or HOST:PORT"),
+        ("host:65536/app", "the registry 'host:65536' is not HOST or HOST:PORT"),
+        ("[::1/app", "the registry '[::1' is not HOST or HOST:PORT"),
+        ("user@host/app", "the digest 'host/app' must begin with 'sha256:' or 'sha512:'"),
+        ("ubuntu@", "the digest '' must begin with 'sha256:' or 'sha512:'"),
+        (f"ubuntu@md5:{HEX}", "must begin with 'sha256:' or 'sha512:'"),
+        (f"ubuntu@sha256:{HEX[1:]}", "must have 64 lower-case hexadecimal digits after 'sha256'"),
+        (f"ubuntu@sha256:{HEX.upper()}", "must have 64 lower-case hexadecimal digits after 'sha256'"),
+        (f"ubuntu@sha512:{HEX}", "must have 128 lower-case hexadecimal digits after 'sha512'"),
+        (f"ubuntu@{SHA256}@{SHA256}", "must have 64 lower-case hexadecimal digits"),
+        ("quay.io/" + "a" * 248, "registry and repository together are longer than 255 characters"),
+    ],
+)
+def test_a_malformed_name_is_refused_with_the_part_that_is_wrong(text: str, why: str) -> None:
+    with pytest.raises(InvalidReference) as refusal:
+        Reference.parse(text)
+    assert str(refusal.value).startswith(f"invalid image name {text!r}: ")
+    assert why in str(refusal.value)
+
+
+def test_the_longest_name_is_accepted() -> None:
+    assert Reference.parse("quay.io/" + "a" * 247).repository == "a" * 247
+
+
+@given(references())
+def test_parsing_the_uri_gives_the_reference_back(reference: Reference) -> None:
+    assert Reference.parse(reference.uri) == reference
+    assert Reference.parse(f"docker://{reference.uri}") == reference
+    assert Reference.parse(str(reference)) == reference
+
+
+@given(references())
+def test_parsing_the_full_form_gives_the_reference_back(reference: Reference) -> None:
+    selector = f"@{reference.digest}" if reference.digest else f":{reference.tag}"
+    assert Reference.parse(f"docker://{reference.registry}/{reference.repository}{selector}") == reference
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_either_refused_or_has_a_stable_uri(text: str) -> None:
+    try:
+        reference = Reference.parse(text)
+    except InvalidReference as refusal:
+        assert repr(text) in str(refusal)
+    else:
+        assert Reference.parse(reference.uri) == reference
+        assert (reference.tag is None) != (reference.digest is None)
+
+
+@pytest.mark.parametrize(
+    ("text", "uri", "path", "collection", "name", "selector", "file_name"),
+    [
+        (
+            "ubuntu:22.04",
+            "library/ubuntu:22.04",
+            "library/ubuntu",
+            "library",
+            "ubuntu",
+            "22.04",
+            "library/ubuntu-22.04.sif",
+        ),
+        (
+            "quay.io/org/team/app",
+            "quay.io/org/team/app:latest",
+            "quay.io/org/team/app",
+            "org/team",
+            "app",
+            "latest",
+            "quay.io/org/team/app-latest.sif",
+        ),
+        (
+            "host:5000/app:A",
+            "host:5000/app:A",
+            "host:5000/app",
+            "",
+            "app",
+            "A",
+            "host_5000/app-A.sif",
+        ),
+        (
+            f"[::1]:5000/app@{SHA256}",
+            f"[::1]:5000/app@{SHA256}",
+            "[::1]:5000/app",
+            "",
+            "app",
+            SHA256,
+            f"__1_5000/app-sha256-{HEX}.sif",
+        ),
+        (
+            "docker.io/my.org/app:1",
+            "docker.io/my.org/app:1",
+            "docker.io/my.org/app",
+            "my.org",
+            "app",
+            "1",
+            "docker.io/my.org/app-1.sif",
+        ),
+        (
+            "docker.io/localhost/app:1",
+            "docker.io/localhost/app:1",
+            "docker.io/localhost/app",
+            "localhost",
+            "app",
+            "1",
+            "docker.io/localhost/app-1.sif",
+        ),
+    ],
+)
+def test_the_parts_of_a_reference(
+    text: str, uri: str, path: str, collection: str, name: str, selector: str, file_name: str
+) -> None:
+    reference = Reference.parse(text)
+    assert reference.uri == str(reference) == uri
+    assert reference.path == path
+    assert reference.collection == collection
+    assert reference.name == name
+    assert reference.selector == selector
+    assert reference.file_name == file_name
+
+
+@given(references())
+def test_the_file_name_is_relative_portable_and_stays_below_the_store(reference: Reference) -> None:
+    parts = reference.file_name.split("/")
+    assert ":" not in reference.file_name
+    assert reference.file_name.endswith(".sif")
+    assert all(0 < len(part) <= 255 and part not in (".", "..") for part in parts)
+
+
+def test_long_names_that_differ_only_at_their_end_have_different_files() -> None:
+    names = [f"host.example/{'a' * 240}:{'t' * 120}{end}" for end in ("1", "2")]
+    first, second = (Reference.parse(name).file_name for name in names)
+    assert first != second
+    assert len(first.rpartition("/")[2]) <= 255
+
+
+def test_at_gives_the_same_repository_by_digest() -> None:
+    reference = Reference.parse("quay.io/org/app:1").at(SHA256)
+    assert reference == Reference.parse(f"quay.io/org/app@{SHA256}")
+
+
+@pytest.mark.parametrize("digest", [SHA256, SHA512])
+def test_a_valid_digest_is_returned(digest: str) -> None:
+    assert check_digest(digest) == digest
+
+
+@pytest.mark.parametrize(
+    ("digest", "why"),
+    [
+        ("", "the digest '' must begin with 'sha256:' or 'sha512:'"),
+        (HEX, "must begin with 'sha256:' or 'sha512:'"),
+        (f"sha1:{HEX}", "must begin with 'sha256:' or 'sha512:'"),
+        (f"SHA256:{HEX}", "must begin with 'sha256:' or 'sha512:'"),
+        ("sha256:", "must have 64 lower-case hexadecimal digits after 'sha256'"),
+        (f"sha256:{HEX}\n", "must have 64 lower-case hexadecimal digits after 'sha256'"),
+        (f"sha256:{'../' * 21}a", "must have 64 lower-case hexadecimal digits after 'sha256'"),
+    ],
+)
+def test_a_malformed_digest_is_refused(digest: str, why: str) -> None:
+    with pytest.raises(InvalidReference) as refusal:
+        check_digest(digest)
+    assert str(refusal.value).startswith(f"invalid digest {digest!r}: ")
+    assert why in str(refusal.value)
