@@ -11,8 +11,8 @@ options:
   name:
     description:
       - Images in Docker or OCI registries, as V([docker://][REGISTRY/]REPOSITORY[:TAG][@DIGEST]).
-      - The first part is a registry only if it holds a dot or a colon, or is V(localhost). Otherwise the registry is Docker Hub,
-        where V(ubuntu) stands for V(library/ubuntu). Without a tag, V(latest) is meant.
+      - The first part is a registry only if it holds a dot or a colon, or is V(localhost). Otherwise the registry is
+        Docker Hub, where V(ubuntu) stands for V(library/ubuntu). Without a tag, V(latest) is meant.
       - A digest wins over a tag. An image that is named by digest and is known needs no request at all.
       - All images of one task are resolved in parallel, and a layer that several of them share is fetched once.
     type: list
@@ -21,7 +21,8 @@ options:
     aliases: [uri, image]
   platform:
     description:
-      - The platform to choose from an image, as V(os/architecture) or V(os/architecture/variant), for example V(linux/arm64).
+      - The platform to choose from an image, as V(os/architecture) or V(os/architecture/variant), for example
+        V(linux/arm64).
       - Other spellings such as V(linux/aarch64) are understood.
       - The default is the platform of the managed host.
     type: str
@@ -43,7 +44,8 @@ options:
       - A file on the managed host with logins to any number of registries, in the format of Docker's C(config.json).
         C(docker login), C(podman login) and C(apptainer registry login) write it.
       - Only logins that stand in the file itself are read, in its C(auths). Credential helpers are not asked yet.
-      - If the option is not given, E(SREGISTRY_DOCKERHUB_SECRETS) of the managed host is used. Without either, no file is read.
+      - If the option is not given, E(SREGISTRY_DOCKERHUB_SECRETS) of the managed host is used. Without either, no
+        file is read.
     type: path
   no_https:
     description:
@@ -69,7 +71,8 @@ options:
     default: 30.0
   retries:
     description:
-      - How often a request is tried again after a failure that may pass, such as status 429 or 503 or a broken connection.
+      - How often a request is tried again after a failure that may pass, such as status 429 or 503 or a broken
+        connection.
       - The pause between two tries is what the registry asks for, up to one minute, or else doubles each time.
     type: int
     default: 3
@@ -83,29 +86,30 @@ options:
     description:
       - Root of the cache of layers. They lie in C(cache/blob) below it, which is the cache that C(apptainer pull) and
         C(singularity pull) use as well, so that either finds what the other has fetched.
-      - If the option is not given, the first of E(APPTAINER_CACHEDIR) and E(SINGULARITY_CACHEDIR) that is set on the managed host
-        is used. Without any, it is C(~/.apptainer) where the engine is Apptainer, else C(~/.singularity).
+      - If the option is not given, the first of E(APPTAINER_CACHEDIR) and E(SINGULARITY_CACHEDIR) that is set on the
+        managed host is used. Without any, it is C(~/.apptainer) where the engine is Apptainer, else
+        C(~/.singularity).
     type: path
   disable_cache:
     description:
       - Keep no layers. They are fetched into a temporary directory that is removed at the end.
-      - If the option is not given, the first of E(APPTAINER_DISABLE_CACHE) and E(SINGULARITY_DISABLE_CACHE) that is set on the
-        managed host is used.
+      - If the option is not given, the first of E(APPTAINER_DISABLE_CACHE) and E(SINGULARITY_DISABLE_CACHE) that is
+        set on the managed host is used.
     type: bool
     default: false
   tmpdir:
     description:
-      - A directory on the managed host for temporary files. When an image is built, it has to hold the unpacked image and the
-        compressed result.
-      - If the option is not given, the first of E(APPTAINER_TMPDIR), E(SINGULARITY_TMPDIR) and E(TMPDIR) that is set on the
-        managed host is used, then the system's own, mostly C(/tmp).
+      - A directory on the managed host for temporary files. When an image is built, it has to hold the unpacked image
+        and the compressed result.
+      - If the option is not given, the first of E(APPTAINER_TMPDIR), E(SINGULARITY_TMPDIR) and E(TMPDIR) that is set
+        on the managed host is used, then the system's own, mostly C(/tmp).
     type: path
 requirements:
   - python >= 3.9
   - requests
 notes:
-  - An option wins over the environment variables of the managed host that stand in its description, and these win over its default.
-    These are the variables that the task itself sees there. Set them with the keyword C(environment) of a play or task.
-    A login shell's C(~/.bashrc) is not read.
+  - An option wins over the environment variables of the managed host that stand in its description, and these win
+    over its default. These are the variables that the task itself sees there. Set them with the keyword
+    C(environment) of a play or task. A login shell's C(~/.bashrc) is not read.
   - Proxies are taken from the usual variables of the managed host, E(HTTPS_PROXY), E(HTTP_PROXY) and E(NO_PROXY).
 """

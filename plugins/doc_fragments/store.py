@@ -11,7 +11,8 @@ options:
   storage:
     description:
       - The store, a directory on the managed host. Images without a path of their own are filed below it as
-        C(<registry>/<collection>/<name>-<tag>.sif). The registry is left out for Docker Hub, and no file name holds a colon.
+        C(<registry>/<collection>/<name>-<tag>.sif). The registry is left out for Docker Hub, and no file name holds a
+        colon.
       - If the option is not given, E(SREGISTRY_STORAGE) of the managed host is used, then the default.
     type: path
     default: ~/.singularity/shub

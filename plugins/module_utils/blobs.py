@@ -20,7 +20,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO
 
-from .errors import DigestMismatch, Unreachable
+from .errors import DigestMismatch, RegistryError, Unreachable
 from .files import make_directory, need_space, storage_error
 from .manifest import Descriptor
 
@@ -85,21 +85,23 @@ class BlobCache:
     def obtain(self, descriptor: Descriptor, source: Source, what: object) -> Obtained:
         """Make sure that a blob is there: at once if cached, else fetched, verified and kept.
 
-        Threads that want the same blob wait for the first; so do other processes. A cached blob is trusted for its size;
-        who unpacks it verifies its digest on the way.
+        Threads that want the same blob wait for the first; so do other processes. What the first could not get from its
+        repository, the next tries to get from its own. A cached blob is trusted for its size; who unpacks it verifies its
+        digest on the way.
 
         :raises DigestMismatch: if the registry's content is not what the digest or size says.
         :raises RegistryError: as the source raises it.
         :raises StorageError, NoSpace: if the cache cannot hold it.
         """
-        with self._lock:
-            future = self._running.get(descriptor.digest)
-            mine = future is None
-            if future is None:
-                future = self._running[descriptor.digest] = Future()
-        if not mine:
-            first = future.result()
-            return Obtained(first.path, first.size, 0)
+        future: Future[Obtained] = Future()
+        while True:
+            with self._lock:
+                first = self._running.setdefault(descriptor.digest, future)
+            if first is future:
+                break
+            with suppress(RegistryError):
+                done = first.result()
+                return Obtained(done.path, done.size, 0)
         try:
             result = self._obtain(descriptor, source, what)
         except BaseException as error:
@@ -142,7 +144,6 @@ class BlobCache:
                 return Obtained(path, os.path.getsize(path), 0)
             try:
                 received = self._receive(stream, descriptor, source, what)
-                stream.flush()
                 os.fsync(stream.fileno())
                 os.replace(partial, path)
             except OSError as error:
@@ -163,7 +164,7 @@ class BlobCache:
                 descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             except OSError as error:
                 raise storage_error(error, partial) from error
-            with os.fdopen(descriptor, "r+b") as stream:
+            with os.fdopen(descriptor, "r+b", buffering=0) as stream:  # nothing is left to fail when it is closed
                 with suppress(OSError):  # without locks, the digest still decides in the end
                     fcntl.flock(stream, fcntl.LOCK_EX)
                 try:
@@ -177,6 +178,7 @@ class BlobCache:
 
     def _receive(self, stream: IO[bytes], descriptor: Descriptor, source: Source, what: object) -> int:
         """Fill a partial file until the blob is whole; returns the bytes received."""
+        total = 0
         for last_chance in (False, True):
             hasher, position = _hash_of(stream, descriptor.digest)
             begun_with = position
@@ -185,9 +187,10 @@ class BlobCache:
                     hasher, position = _restart(stream, descriptor.digest)
                 need_space(self.directory, descriptor.size - position, f"{what}")
             hasher, position, received = self._transfer(stream, descriptor, source, what, hasher, position)
+            total += received
             actual = f"{descriptor.digest.partition(':')[0]}:{hasher.hexdigest()}"
             if actual == descriptor.digest:
-                return received
+                return total
             # Resumed data may have been the bad part: once, start from nothing.
             if last_chance or not begun_with:
                 raise DigestMismatch(
@@ -212,7 +215,7 @@ class BlobCache:
                             raise DigestMismatch(
                                 f"digest mismatch for {what}: the registry sends more than its {descriptor.size} bytes"
                             )
-                        stream.write(chunk)
+                        _write(stream, chunk)
                         hasher.update(chunk)
                         position += len(chunk)
                         received += len(chunk)
@@ -235,6 +238,12 @@ def _hash_of(stream: IO[bytes], digest: str) -> tuple[hashlib._Hash, int]:
     for chunk in iter(lambda: stream.read(_READ), b""):
         hasher.update(chunk)
     return hasher, stream.tell()
+
+
+def _write(stream: IO[bytes], data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[stream.write(rest) :]
 
 
 def _restart(stream: IO[bytes], digest: str) -> tuple[hashlib._Hash, int]:

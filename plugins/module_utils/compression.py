@@ -24,6 +24,7 @@ CHUNK = 1024 * 1024  # bytes
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _ZSTD_SKIPPABLE = tuple(bytes([0x50 + n]) + b"\x2a\x4d\x18" for n in range(16))
+_ZSTD_WINDOW_LOG = 31  # the largest window that the format's own program makes, so all that exists can be read
 
 try:
     from isal import isal_zlib
@@ -126,16 +127,19 @@ def _zstd(source: IO[bytes], what: object) -> _Reader:
     except ImportError:
         pass
     else:
-        return _LibraryZstdReader(source, zstd.ZstdFile(source), zstd.ZstdError, what)
+        options = {zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG}
+        return _LibraryZstdReader(source, zstd.ZstdFile(source, options=options), zstd.ZstdError, what)
     try:
         import zstandard
     except ImportError:
         pass
     else:
-        stream = zstandard.ZstdDecompressor().stream_reader(source, read_size=CHUNK, read_across_frames=True)
+        decoder = zstandard.ZstdDecompressor(max_window_size=2**_ZSTD_WINDOW_LOG)
+        stream = decoder.stream_reader(source, read_size=CHUNK, read_across_frames=True)
         return _LibraryZstdReader(source, stream, zstandard.ZstdError, what)
     program = shutil.which("zstd")
     if not program:
+        source.close()
         raise InvalidLayer(
             f"{what} is compressed with zstd, and nothing here can read that; "
             "install the package zstd (or python3-zstandard) on this host"
@@ -147,12 +151,47 @@ class _LibraryZstdReader(_Reader):
     def __init__(self, source: IO[bytes], stream: Any, error: type[Exception], what: object) -> None:
         super().__init__(source)
         self._stream, self._error, self._what = stream, error, what
+        self._whole = False
 
     def _more(self) -> bytes:
         try:
-            return bytes(self._stream.read(CHUNK))
+            data = bytes(self._stream.read(CHUNK))
         except (self._error, EOFError) as error:
             raise InvalidLayer(f"{self._what} is damaged: {error}") from error
+        if not data and not self._whole:  # zstandard takes any end of its input for the right one
+            self._whole = _ends_with_a_frame(self._source)
+            if not self._whole:
+                raise InvalidLayer(f"{self._what} is cut off: the zstd stream has no end")
+        return data
+
+
+def _ends_with_a_frame(source: IO[bytes]) -> bool:
+    """Whether a file of zstd frames that were decoded ends where the last one does (RFC 8878, section 3.1)."""
+    end = source.seek(0, os.SEEK_END)
+    position = 0
+    while position < end:
+        source.seek(position)
+        head = source.read(8)
+        if head[:4] in _ZSTD_SKIPPABLE:
+            position += 8 + int.from_bytes(head[4:], "little")
+            continue
+        if len(head) < 5:
+            return False
+        descriptor = head[4]
+        single_segment = descriptor >> 5 & 1
+        content_size = (single_segment, 2, 4, 8)[descriptor >> 6]
+        position += 5 + (1 - single_segment) + (0, 1, 2, 4)[descriptor & 3] + content_size
+        last = False
+        while not last:
+            source.seek(position)
+            block = int.from_bytes(source.read(3), "little")
+            last, run_length = bool(block & 1), block >> 1 & 3 == 1
+            position += 3 + (1 if run_length else block >> 3)
+            if position > end:
+                return False
+        position += 4 * (descriptor >> 2 & 1)  # checksum
+    source.seek(end)
+    return position == end
 
 
 class _ProgramZstdReader(_Reader):
@@ -161,7 +200,7 @@ class _ProgramZstdReader(_Reader):
         self._what = what
         os.lseek(source.fileno(), 0, os.SEEK_SET)  # Python has read ahead; the program reads the file itself
         self._process = subprocess.Popen(
-            [program, "-dcq", "--long=31"], stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [program, "-dcq", f"--long={_ZSTD_WINDOW_LOG}"], stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
 
     def _more(self) -> bytes:

@@ -52,10 +52,9 @@ class Engine:
         """
         output = self._run(["inspect", "--all", "--json", image], tmpdir)
         try:
-            attributes = json.loads(output)["data"]["attributes"]
+            return dict(json.loads(output)["data"]["attributes"])
         except (ValueError, KeyError, TypeError) as error:
             raise EngineError(f"{self.path} inspect answered what is not its JSON: {output[:200]!r}") from error
-        return dict(attributes)
 
     def _run(self, arguments: list[str], tmpdir: str | None) -> str:
         command = [self.path, *arguments]
@@ -63,7 +62,7 @@ class Engine:
             result = subprocess.run(
                 command,
                 capture_output=True,
-                text=True,
+                encoding="utf-8",
                 errors="replace",
                 check=False,
                 stdin=subprocess.DEVNULL,
@@ -123,7 +122,7 @@ def _identify(path: str) -> Engine:
         result = subprocess.run(
             [path, "--version"],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             errors="replace",
             check=False,
             stdin=subprocess.DEVNULL,

@@ -43,7 +43,8 @@ def replacing(path: str, mode: int | None = None) -> Iterator[IO[bytes]]:
     """
     temporary = None
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)[:200]}.", suffix=".tmp", dir=os.path.dirname(path))
+        prefix = f".{os.path.basename(path)[:50]}."  # 255 bytes is the most that a name may have
+        descriptor, temporary = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=os.path.dirname(path))
         with os.fdopen(descriptor, "w+b") as stream:
             os.fchmod(stream.fileno(), 0o666 & ~umask() if mode is None else mode)
             yield stream
@@ -148,7 +149,8 @@ def storage_error(error: OSError, path: str) -> StorageError | NoSpace:
             return NoSpace(f"no space left while writing {path}: it needs more than the {left} that are free; free some")
         return NoSpace(f"no space left while writing {path}; free some")
     reason = error.strerror or str(error)
-    named = error.filename if isinstance(error.filename, str) else path
+    concerned = error.filename2 or error.filename  # of a rename, what was to be replaced
+    named = concerned if isinstance(concerned, str) else path
     return StorageError(f"cannot use {named}: {reason}; check that the directory exists and that this user may write there")
 
 

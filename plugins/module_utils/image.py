@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .blobs import BlobCache, Obtained, Source
-from .errors import InvalidManifest
+from .errors import InvalidManifest, PlatformNotFound
 from .manifest import Config, Descriptor, Image, Index, Schema1, absent, choose, parse_config, parse_manifest
 from .platform import Platform
 from .reference import Reference
@@ -55,16 +55,12 @@ def resolve(registry: Registry, cache: BlobCache, reference: Reference, wanted: 
     :raises InvalidManifest: if a document is malformed or indexes nest too deep.
     :raises RegistryError, StorageError: as registry and cache raise them.
     """
-    top = body = registry.fetch(reference)
-    documents: dict[str, Any] = {}
-    for _depth in range(_MAX_DEPTH):
-        manifest = parse_manifest(body.content, body.media_type, reference)
-        if not isinstance(manifest, Index):
-            documents["manifest"] = json.loads(body.content)
-            return _image(registry, cache, reference, wanted, top, body, manifest, documents)
-        documents.setdefault("index", json.loads(body.content))
-        body = registry.fetch(reference.at(choose(manifest, wanted, reference).digest))
-    raise InvalidManifest(f"malformed index of {reference}: indexes nest deeper than {_MAX_DEPTH}")
+    top = registry.fetch(reference)
+    search = _Search(registry, cache, reference, wanted, top)
+    image = search.below(top, claimed=None, depth=1)
+    if image is None:
+        raise absent(wanted, search.offered, reference)
+    return image
 
 
 def blob_source(registry: Registry, repository: str, digest: str) -> Source:
@@ -76,26 +72,70 @@ def blob_source(registry: Registry, repository: str, digest: str) -> Source:
     return source
 
 
-def _image(
-    registry: Registry,
-    cache: BlobCache,
-    reference: Reference,
-    wanted: Platform,
-    top: Body,
-    body: Body,
-    manifest: Image | Schema1,
-    documents: dict[str, Any],
-) -> ResolvedImage:
-    obtained: tuple[Obtained, ...] = ()
-    if isinstance(manifest, Schema1):
-        config = manifest.config
-    else:
-        source = blob_source(registry, reference.repository, manifest.config.digest)
-        content, blob = cache.read(manifest.config, _MAX_CONFIG, source, f"the config of {reference}")
-        config, obtained = parse_config(content, reference), (blob,)
-        documents["config"] = json.loads(content)
-    if "index" not in documents and config.platform.architecture and wanted.rank(config.platform) is None:
-        raise absent(wanted, [config.platform], reference)
-    return ResolvedImage(
-        reference, top.digest, top.media_type, body.digest, config, manifest.layers, documents, obtained
-    )
+@dataclass
+class _Search:
+    """The way from what a name points at down to one platform; ``offered`` are the platforms met on it."""
+
+    registry: Registry
+    cache: BlobCache
+    reference: Reference
+    wanted: Platform
+    top: Body
+    index: Any = None
+    offered: list[Platform] = field(default_factory=list)
+    obtained: list[Obtained] = field(default_factory=list)
+
+    def below(self, body: Body, claimed: Platform | None, depth: int) -> ResolvedImage | None:
+        """The image of the platform in or under a document, None if there is none.
+
+        :param claimed: the platform that the index above says it is for, if it says.
+        """
+        if depth > _MAX_DEPTH:
+            raise InvalidManifest(f"malformed index of {self.reference}: indexes nest deeper than {_MAX_DEPTH}")
+        manifest = parse_manifest(body.content, body.media_type, self.reference)
+        if not isinstance(manifest, Index):
+            return self._image(body, manifest, claimed)
+        if body is self.top:
+            self.index = json.loads(body.content)
+        for member in self._members(manifest):
+            image = self.below(self.registry.fetch(self.reference.at(member.digest)), member.platform, depth + 1)
+            if image:
+                return image
+        return None
+
+    def _members(self, index: Index) -> list[Descriptor]:
+        """Those of an index that may serve the platform: the best of those that say theirs, else all that say none."""
+        self.offered.extend(entry.platform for entry in index.manifests if entry.platform and not entry.attestation)
+        try:
+            best = choose(index, self.wanted, self.reference)
+        except PlatformNotFound:
+            return []
+        if best.platform:
+            return [best]
+        return [entry for entry in index.manifests if not entry.platform and not entry.attestation]
+
+    def _image(self, body: Body, manifest: Image | Schema1, claimed: Platform | None) -> ResolvedImage | None:
+        documents = {"manifest": json.loads(body.content)}
+        if isinstance(manifest, Schema1):
+            config = manifest.config
+        else:
+            source = blob_source(self.registry, self.reference.repository, manifest.config.digest)
+            content, blob = self.cache.read(manifest.config, _MAX_CONFIG, source, f"the config of {self.reference}")
+            self.obtained.append(blob)
+            config = parse_config(content, self.reference)
+            documents["config"] = json.loads(content)
+        if claimed is None and config.platform.architecture and self.wanted.rank(config.platform) is None:
+            self.offered.append(config.platform)
+            return None
+        if self.index is not None:
+            documents["index"] = self.index
+        return ResolvedImage(
+            self.reference,
+            self.top.digest,
+            self.top.media_type,
+            body.digest,
+            config,
+            manifest.layers,
+            documents,
+            tuple(self.obtained),
+        )

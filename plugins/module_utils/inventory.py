@@ -15,6 +15,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ _SUFFIX = ".json"
 _MAX_FILE_NAME = 200
 _ROWS = "rows.json"
 _STALE_ROWS = 64  # documents read anew before it pays to write the rows again
+_SETTLED = 2_000_000_000  # ns; a younger document may change again with the same time stamp and inode
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,7 @@ class Inventory:
         :raises InventoryError: if a document cannot be read.
         """
         kept = self._kept_rows()
+        settled = time.time_ns() - _SETTLED
         current: dict[str, Any] = {}
         stale = 0
         for entry in self._scan():
@@ -216,9 +219,13 @@ class Inventory:
                 stale += 1
                 current[entry.name] = [mark, document.rows()]
         if stale > _STALE_ROWS or len(kept) > len(current) + _STALE_ROWS:
-            self._keep_rows(current)
+            self._keep_rows({name: known for name, known in current.items() if known[0][1] < settled})
         rows = [row for _mark, rows in current.values() for row in rows]
         return sorted(rows, key=lambda row: (row["uri"], row["platform"], row["image"] or ""))
+
+    def count(self) -> int:
+        """How many documents there are."""
+        return len(self._scan())
 
     def owner(self, path: str) -> Document | None:
         """The image that a file belongs to, looked for in all documents."""

@@ -30,6 +30,9 @@ from .registry import HAS_REQUESTS, Registries, Transport
 from .session import Outcome, Session
 
 
+_MANY_DOCUMENTS = 1000
+
+
 def _from_environment(*names: str) -> tuple[Any, list[str]]:
     """A fall-back to variables of the managed host; for each SINGULARITY_ variable its APPTAINER_ twin comes first."""
     variables = []
@@ -80,6 +83,7 @@ def registry_options() -> dict[str, Any]:
         "cachedir": {"type": "path", "fallback": _from_environment("SINGULARITY_CACHEDIR")},
         "disable_cache": {"type": "bool", "default": False, "fallback": _from_environment("SINGULARITY_DISABLE_CACHE")},
         "tmpdir": {"type": "path", "fallback": _from_environment("SINGULARITY_TMPDIR", "TMPDIR")},
+        "gather": {"type": "str", "choices": ["auto", "all", "task"], "default": "auto"},
     }
 
 
@@ -154,7 +158,7 @@ def facts_main() -> None:
             checksum=module.params["checksum"],
             engine=engine.find(module.params["engine"]) if module.params["inspect"] else None,
         )
-        module.exit_json(changed=False, images=images, ansible_facts=_facts(module, inventory))
+        module.exit_json(changed=False, images=images, ansible_facts=_facts(module, inventory, inventory.rows(), True))
 
 
 @contextmanager
@@ -252,14 +256,24 @@ def _set_attributes(module: AnsibleModule, outcome: Outcome) -> None:
         outcome.changed = True
 
 
-def _facts(module: AnsibleModule, inventory: Inventory) -> dict[str, Any]:
+def _facts(module: AnsibleModule, inventory: Inventory, rows: list[dict[str, Any]], complete: bool) -> dict[str, Any]:
     return {
         "sregistry": {
             "storage": module.params["storage"],
             "database": inventory.directory,
-            "images": inventory.rows(),
+            "images": rows,
+            "complete": complete,
         }
     }
+
+
+def _facts_after(module: AnsibleModule, inventory: Inventory, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """The whole inventory, or, where it is so large that each task would burden the controller, this task's images."""
+    gather = module.params["gather"]
+    if gather == "all" or (gather == "auto" and inventory.count() <= _MANY_DOCUMENTS):
+        return _facts(module, inventory, inventory.rows(), True)
+    documents = [outcome.after or outcome.before for outcome in outcomes]
+    return _facts(module, inventory, [row for document in documents if document for row in document.rows()], False)
 
 
 def _exit(
@@ -276,7 +290,7 @@ def _exit(
     errors = [outcome for outcome in outcomes.values() if outcome.error]
     if errors:
         module.fail_json(msg=_failure(errors, len(outcomes)), **result)
-    module.exit_json(ansible_facts=_facts(module, session.inventory), **result)
+    module.exit_json(ansible_facts=_facts_after(module, session.inventory, list(outcomes.values())), **result)
 
 
 def _failure(failed: Sequence[Outcome], total: int) -> str:

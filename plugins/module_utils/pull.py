@@ -221,13 +221,19 @@ def _serves(file: File, image: ResolvedImage, wanted: Wanted) -> bool:
 
 def _build(session: Session, wanted: Wanted, job: _Job, outcome: Outcome) -> File:
     engine, packer, image = wanted.engine(), wanted.packer(), job.image
-    try:
-        built = build(image, session.cache, engine, packer, job.path, wanted.tmpdir)
-    except DamagedBlob as damage:
-        session.cache.drop(damage.descriptor.digest)
-        with outcome.clock("fetch"):
-            outcome.obtained.append(_obtain(session, image, damage.descriptor))
-        built = build(image, session.cache, engine, packer, job.path, wanted.tmpdir)
+    built = None
+    renewed: set[str] = set()
+    while not built:
+        try:
+            built = build(image, session.cache, engine, packer, job.path, wanted.tmpdir)
+        except DamagedBlob as damage:
+            layer = damage.descriptor
+            if layer.digest in renewed:
+                raise
+            renewed.add(layer.digest)
+            session.cache.drop(layer.digest)
+            with outcome.clock("fetch"):
+                outcome.obtained.append(_obtain(session, image, layer))
     outcome.seconds.update(built.seconds)
     outcome.warnings.extend(built.warnings)
     return _to_file(built, image, engine, packer)

@@ -55,12 +55,14 @@ MANIFEST_TYPES = (
     "application/vnd.docker.distribution.manifest.v1+json",
 )
 MAX_MANIFEST = 4 * 1024 * 1024  # bytes; the limit that the distribution specification names
-CHUNK = 1024 * 1024  # bytes read at a time
+CHUNK = 256 * 1024  # bytes read at a time; as much may be lost when a connection breaks
 
 _HUB_ENDPOINT = "registry-1.docker.io"
 _MAX_REDIRECTS = 5
 _MAX_PAUSE = 60.0  # seconds; a registry that wants more than this is reported, not waited for
+_MAX_DISCARDED = 64 * 1024  # bytes; reading that much is cheaper than a new connection
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504})
+_RANGE_REFUSED = 416
 _CHALLENGE = re.compile(r"([A-Za-z][A-Za-z0-9_-]*)\s+(?=[A-Za-z])|([A-Za-z_]+)=(?:\"((?:[^\"\\]|\\.)*)\"|([^\s,]+))")
 
 
@@ -87,7 +89,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Body:
-    """A manifest as received, its digest proven."""
+    """A manifest, its digest proven. Of a signed one, ``content`` is what was signed, and nothing else of it."""
 
     digest: str
     media_type: str
@@ -148,19 +150,20 @@ class Registry:
             content = b"".join(_limited(response, MAX_MANIFEST, reference))
             media_type = _media_type(response)
             promised = reference.digest or response.headers.get("Docker-Content-Digest")
-        actual = manifest_digest(content, promised)
+        payload = _signed_payload(content)
+        actual = _digest_of(payload, promised)
         if promised and actual != promised:
             raise DigestMismatch(
                 f"digest mismatch for the manifest of {reference}: {self.host} promised {promised} "
                 f"and sent {len(content)} bytes with {actual}"
             )
-        return Body(actual, media_type, content)
+        return Body(actual, media_type, payload)
 
     @contextmanager
     def blob(self, repository: str, digest: str, offset: int = 0) -> Iterator[tuple[int, Iterator[bytes]]]:
         """GET a blob, from a byte offset on where the registry can.
 
-        Yields the offset at which the data really begins (0 if a Range was not honoured) and the chunks.
+        Yields the offset at which the data really begins (0 if a Range was not honoured, or refused) and the chunks.
 
         :raises RegistryError: one of its kinds; ``Unreachable`` also while reading, when the connection breaks.
         """
@@ -168,9 +171,14 @@ class Registry:
         headers = {"Accept": "*/*"}
         if offset:
             headers["Range"] = f"bytes={offset}-"
-        with self._request("GET", f"{repository}/blobs/{digest}", repository, headers, what) as response:
-            begin = offset if response.status_code == 206 else 0
-            yield begin, self._chunks(response, what)
+        path = f"{repository}/blobs/{digest}"
+        with self._request("GET", path, repository, headers, what, also=(_RANGE_REFUSED,) * bool(offset)) as response:
+            if response.status_code != _RANGE_REFUSED:
+                begin = offset if response.status_code == 206 else 0
+                yield begin, self._chunks(response, what)
+                return
+        with self.blob(repository, digest) as whole:
+            yield whole
 
     def tags(self, repository: str) -> list[str]:
         """The first page of a repository's tags.
@@ -218,23 +226,27 @@ class Registry:
         )
 
     def _chunks(self, response: requests.Response, what: str) -> Iterator[bytes]:
+        promised = response.headers.get("Content-Length", "")
+        received = 0
         try:
             while True:
                 chunk = response.raw.read(CHUNK, decode_content=False)
                 if not chunk:
-                    return
+                    break
+                received += len(chunk)
                 yield chunk
         except Exception as error:
-            # urllib3's own exceptions, plain socket errors and http.client's: to the caller all are a broken connection
-            if isinstance(error, (OSError, ValueError)) or type(error).__module__.partition(".")[0] in ("urllib3", "http"):
+            if _is_broken(error):
                 raise Unreachable(f"the connection broke while reading {what}: {_reason(error)}") from error
             raise
+        if promised.isdigit() and received < int(promised):  # urllib3 before 2 does not mind
+            raise Unreachable(f"the connection broke while reading {what}: {received} of {promised} bytes came")
 
     @contextmanager
     def _request(
-        self, method: str, path: str, repository: str, headers: dict[str, str], what: str
+        self, method: str, path: str, repository: str, headers: dict[str, str], what: str, also: tuple[int, ...] = ()
     ) -> Iterator[requests.Response]:
-        """One request with authentication, redirects and retries; yields a response of status 2xx."""
+        """One request with authentication, redirects and retries; yields a response of status 2xx, or one of ``also``."""
         url = self._base + path
         authorization = self._authorization(repository)
         attempts = self._transport.retries + 1
@@ -250,23 +262,25 @@ class Registry:
                 challenged = True
                 attempt -= 1
                 offered = _parse_challenge(response.headers.get("WWW-Authenticate", ""))
-                response.close()
                 if offered:
+                    _discard(response)
                     if authorization:  # what was remembered is not accepted any more
-                        self._forget(repository)
+                        self._forget(repository, authorization)
                     authorization = self._answer(offered, repository, what)
                     continue
             if response.status_code in _RETRIED and attempt < attempts:
                 wait = _pause(attempt, response.headers.get("Retry-After"))
                 if wait <= _MAX_PAUSE:
-                    response.close()
+                    _discard(response)
                     time.sleep(wait)
                     continue
             break
         with response:
-            if response.status_code >= 300:
-                raise self._error(response, what, bool(authorization))
+            if response.status_code >= 300 and response.status_code not in also:
+                raise self._error(response, what, attempt)
             yield response
+            if method == "HEAD" or response.status_code >= 300:
+                _discard(response)
 
     def _follow(
         self, method: str, url: str, headers: dict[str, str], authorization: str | None, what: str, last: bool
@@ -305,12 +319,19 @@ class Registry:
                     f"no answer from {_host(url)} while asking for {what}: {_reason(error)} "
                     f"(tried {self._transport.retries + 1} times); check the registry's name, the network and the proxy settings"
                 ) from error
+            except ValueError as error:  # requests looks at a redirect even if it shall not follow it
+                raise RegistryError(f"{_host(url)} redirects {what} to what is no web address: {error}") from error
             if response.status_code not in (301, 302, 303, 307, 308):
                 return response
-            target = urljoin(url, response.headers.get("Location", ""))
-            response.close()
-            if urlsplit(target).scheme not in ("http", "https"):
-                raise RegistryError(f"{_host(url)} redirects {what} to {target!r}, which is no web address")
+            location = response.headers.get("Location", "")
+            _discard(response)
+            try:
+                target = urljoin(url, location)
+                known = _origin(target)[0] in ("http", "https")
+            except ValueError:
+                known = False
+            if not known:
+                raise RegistryError(f"{_host(url)} redirects {what} to {location!r}, which is no web address")
             url = target
         raise RegistryError(f"{_host(url)} redirects {what} more than {_MAX_REDIRECTS} times")
 
@@ -328,9 +349,12 @@ class Registry:
             return _basic(login) if login else None
         return f"Bearer {self._token(challenge, repository, login, what)}"
 
-    def _forget(self, repository: str) -> None:
+    def _forget(self, repository: str, authorization: str) -> None:
+        """Give up a token that was not accepted, unless another thread has renewed it meanwhile."""
         with self._lock:
-            self._tokens.pop(_scope(repository), None)
+            token, _expires = self._tokens.get(_scope(repository), ("", 0.0))
+            if authorization == f"Bearer {token}":
+                del self._tokens[_scope(repository)]
 
     def _token(self, challenge: _Challenge, repository: str, login: Login | None, what: str) -> str:
         """A bearer token for pulling one repository (Docker's "Token Authentication Specification")."""
@@ -340,7 +364,11 @@ class Registry:
         if token and time.monotonic() < expires:
             return token
         realm = challenge.parameters.get("realm", "")
-        if urlsplit(realm).scheme not in ("http", "https"):
+        try:
+            known = _origin(realm)[0] in ("http", "https")
+        except ValueError:
+            known = False
+        if not known:
             raise RegistryError(f"{self.host} asks for a token, but names no server to get it from (realm {realm!r})")
         if login and self._base.startswith("https:") and not realm.startswith("https:"):
             raise RegistryError(f"{self.host} wants the login sent to {realm} without TLS; it was not sent")
@@ -358,32 +386,35 @@ class Registry:
             if response is not None:
                 if wait > _MAX_PAUSE:
                     break
-                response.close()
+                _discard(response)
             time.sleep(wait)
         assert response is not None  # _follow raises when the last try has no answer
         with response:
             if response.status_code >= 300:
-                raise self._error(response, what, bool(login))
+                raise self._error(response, what, attempt)
             try:
                 answer = json.loads(b"".join(_limited(response, MAX_MANIFEST, what)))
                 token = answer.get("token") or answer["access_token"]
+                if not (isinstance(token, str) and token):
+                    raise ValueError(token)
                 lifetime = float(answer.get("expires_in") or 60)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 raise RegistryError(f"the token server {_host(realm)} of {self.host} sent no token for {what}") from error
         with self._lock:
             # a token that ends while a request is on its way would cost a round trip more
-            self._tokens[scope] = (str(token), time.monotonic() + lifetime * 0.8)
-        return str(token)
+            self._tokens[scope] = (token, time.monotonic() + lifetime * 0.8)
+        return token
 
-    def _error(self, response: requests.Response, what: str, with_login: bool) -> RegistryError:
+    def _error(self, response: requests.Response, what: str, tries: int) -> RegistryError:
         status = response.status_code
         said = _said(response)
         where = f"status {status} from {_host(response.url)}"
+        with_login = self._keychain.login(self.host) is not None
         if status == 401:
-            if self._keychain.login(self.host):
+            if with_login:
                 return Unauthorized(
                     f"unauthorized: {self.host} did not accept {self._keychain.source} for {what} ({where}{said}); "
-                    "check user name and password"
+                    "check user name and password, and that this user may pull it"
                 )
             return Unauthorized(
                 f"unauthorized: {self.host} wants a login for {what} ({where}{said}), and there is "
@@ -397,16 +428,19 @@ class Registry:
             )
         if status == 404:
             return NotFound(f"not found: {what} ({where}{said})")
+        wait = response.headers.get("Retry-After", "")
+        later = f"; try again after {wait}{' s' if wait.isdigit() else ''}" if wait else "; try again later"
+        if status not in _RETRIED:
+            later = ""
         if status == 429:
             limit = response.headers.get("ratelimit-limit", "").partition(";")[0]
-            wait = response.headers.get("Retry-After")
-            more = (f"; the limit is {limit} pulls" if limit else "") + (f"; try again after {wait} s" if wait else "")
+            more = (f"; the limit is {limit} pulls" if limit else "") + later
             return RateLimited(
                 f"too many requests: {self.host} serves no more for now, wanted {what} ({where}{said}){more}; "
                 "log in for a higher limit, or use a mirror"
             )
-        tried = f", tried {self._transport.retries + 1} times" if status in _RETRIED else ""
-        return RegistryError(f"{self.host} failed to serve {what} ({where}{tried}{said})")
+        tried = f", tried {tries} times" if tries > 1 else ""
+        return RegistryError(f"{self.host} failed to serve {what} ({where}{tried}{said}){later}")
 
 
 class Registries:
@@ -437,18 +471,31 @@ def manifest_digest(content: bytes, like: str | None = None) -> str:
     :param like: a digest whose algorithm to use; sha256 otherwise.
     Source: distribution's "Image Manifest Version 2, Schema 1", section "Signed Manifests".
     """
+    return _digest_of(_signed_payload(content), like)
+
+
+def _digest_of(payload: bytes, like: str | None) -> str:
     algorithm = (like or "sha256").partition(":")[0]
     if algorithm not in ("sha256", "sha512"):
         algorithm = "sha256"
-    payload = content
-    if b'"signatures"' in content:
-        try:
-            protected = json.loads(content)["signatures"][0]["protected"]
-            header = json.loads(_unbase64url(protected))
-            payload = content[: int(header["formatLength"])] + _unbase64url(header["formatTail"])
-        except (ValueError, KeyError, IndexError, TypeError):
-            payload = content
     return f"{algorithm}:{hashlib.new(algorithm, payload).hexdigest()}"
+
+
+def _signed_payload(content: bytes) -> bytes:
+    """What a signed schema 1 manifest signs; any other content as it is.
+
+    Whoever reads on must read this: what else stands in the document is covered by no digest.
+    """
+    if b'"signatures"' not in content:
+        return content
+    try:
+        document = json.loads(content)
+        if document["schemaVersion"] != 1:
+            return content
+        header = json.loads(_unbase64url(document["signatures"][0]["protected"]))
+        return content[: int(header["formatLength"])] + _unbase64url(header["formatTail"])
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
+        return content
 
 
 def _unbase64url(text: str) -> bytes:
@@ -465,6 +512,21 @@ def _limited(response: requests.Response, limit: int, what: object) -> Iterator[
             yield chunk
     except requests.exceptions.RequestException as error:
         raise Unreachable(f"the connection to {_host(response.url)} broke while reading {what}: {_reason(error)}") from error
+
+
+def _discard(response: requests.Response) -> None:
+    """Have done with a response; its connection is used again if there is little left to read from it."""
+    try:
+        response.raw.read(_MAX_DISCARDED, decode_content=False)
+    except Exception as error:  # a broken connection is closed below like any other
+        if not _is_broken(error):
+            raise
+    response.close()
+
+
+def _is_broken(error: Exception) -> bool:
+    """Plain socket errors, urllib3's own exceptions and http.client's: all of them are a broken connection."""
+    return isinstance(error, (OSError, ValueError)) or type(error).__module__.partition(".")[0] in ("urllib3", "http")
 
 
 def _parse_challenge(header: str) -> _Challenge | None:
@@ -511,8 +573,12 @@ def _media_type(response: requests.Response) -> str:
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port (RFC 6454).
+
+    :raises ValueError: if the URL is malformed.
+    """
     parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port
+    return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
 
 
 def _host(url: str) -> str:

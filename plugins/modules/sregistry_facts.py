@@ -16,7 +16,8 @@ description:
   - Returns what the inventory of a managed host knows, and for each file whether it is still there and unchanged.
   - It answers to C(sregistry images), C(sregistry get) and C(sregistry inspect), and with O(inspect=true) to
     C(singularity inspect).
-  - It only reads, and asks no registry. M(hpc.sregistry.sregistry_record) finds out whether names point at something else by now.
+  - It only reads, and asks no registry. M(hpc.sregistry.sregistry_record) finds out whether names point at something
+    else by now.
 extends_documentation_fragment:
   - hpc.sregistry.attributes
   - hpc.sregistry.store
@@ -68,7 +69,8 @@ requirements:
   - python >= 3.9
   - apptainer or singularity-ce, for O(inspect=true)
 notes:
-  - An option wins over the environment variable of the managed host that stands in its description, and this wins over its default.
+  - An option wins over the environment variable of the managed host that stands in its description, and this wins
+    over its default.
 seealso:
   - module: hpc.sregistry.sregistry_pull
   - module: hpc.sregistry.sregistry_record
@@ -106,13 +108,16 @@ EXAMPLES = r"""
 
 - name: Make sure that all of them are what was pulled
   ansible.builtin.assert:
-    that: store.images | rejectattr('state', 'in', ['present', 'remote']) | length == 0
-    fail_msg: "Damaged or missing: {{ store.images | rejectattr('state', 'in', ['present', 'remote']) | map(attribute='uri') }}"
+    that: damaged | length == 0
+    fail_msg: "Damaged or missing: {{ damaged | map(attribute='image') | join(', ') }}"
+  vars:
+    damaged: "{{ store.images | selectattr('state', 'in', ['missing', 'modified']) }}"
 """
 
 RETURN = r"""
 images:
-  description: The entries of RV(ansible_facts.sregistry.images) that O(name) and O(platform) ask for, with more about each.
+  description:
+    - The entries of RV(ansible_facts.sregistry.images) that O(name) and O(platform) ask for, with more about each.
   returned: success
   type: list
   elements: dict
@@ -205,8 +210,8 @@ images:
           media_type: application/vnd.oci.image.layer.v1.tar+gzip
     inspect:
       description:
-        - What C(singularity inspect --all) tells of the file, such as C(labels), C(environment), C(runscript) and C(deffile).
-          Null if the file is missing.
+        - What C(singularity inspect --all) tells of the file, such as C(labels), C(environment), C(runscript) and
+          C(deffile). Null if the file is missing.
       returned: with O(inspect=true), for images with a file
       type: dict
       sample: {deffile: "bootstrap: docker\nfrom: library/ubuntu:24.04"}

@@ -28,7 +28,8 @@ attributes:
     details:
       - Digests are resolved and compared. No layer is fetched and nothing outside of a temporary directory is written.
         The changed status and the difference are those of the real run.
-      - A missing engine or packer is a warning in check mode, since an earlier task of the play may be what installs it.
+      - A missing engine or packer is a warning in check mode, since an earlier task of the play may be what installs
+        it.
   diff_mode:
     details:
       - Shows digests, path, and the size of the layers.
@@ -46,12 +47,14 @@ options:
       - Missing directories are created.
       - A file that is there and in the inventory as another image, or as another platform of this one, is refused
         unless O(force=true). A file that the inventory does not know is replaced.
+      - Two tags are two images. For a fixed path whose image changes by and by, let M(ansible.builtin.file) make a link
+        to RV(images[].path).
     type: path
   pull:
     description:
       - When to ask the registry about an image whose file is there and unchanged.
-      - V(always) asks, with one C(HEAD) request for each name, whether the name still points at the same digest. Docker Hub
-        does not count C(HEAD) requests against its pull rate limit. A name by digest needs no request.
+      - V(always) asks, with one C(HEAD) request for each name, whether the name still points at the same digest.
+        Docker Hub does not count C(HEAD) requests against its pull rate limit. A name by digest needs no request.
       - V(not_present) does not ask.
     type: str
     choices: [always, not_present]
@@ -83,10 +86,12 @@ requirements:
   - apptainer or singularity-ce
   - squashfs-tools
 notes:
-  - Files appear whole or not at all. A file that is replaced can be in use meanwhile; running containers keep the old one.
+  - Files appear whole or not at all. A file that is replaced can be in use meanwhile; running containers keep the old
+    one.
   - Runs on several hosts may share one O(storage) and one cache on a shared file system. An image is then built once.
-  - An ordinary user cannot keep all that an image holds. Files then belong to root in the image, device nodes are left out, and
-    some extended attributes are lost. A warning names what is missing. This is what Apptainer and SingularityCE do too.
+  - An ordinary user cannot keep all that an image holds. Files then belong to root in the image, device nodes are
+    left out, and some extended attributes are lost. A warning names what is missing. This is what Apptainer and
+    SingularityCE do too.
 seealso:
   - module: hpc.sregistry.sregistry_record
   - module: hpc.sregistry.sregistry_facts
@@ -175,10 +180,13 @@ images:
       sample: true
     action:
       description:
-        - V(present) means that the file was there and is what the name points at.
-        - V(recorded) means that only the inventory changed. The tag moved, but to an index with the same image for this platform.
+        - V(present) means that the file was there and is what the name points at. RV(images[].changed) is still true
+          where O(owner), O(group), O(mode) or the like had to be set.
+        - V(recorded) means that only the inventory changed. The tag moved, but to an index with the same image for
+          this platform.
         - V(pulled) means that the image had no file at this path.
-        - V(rebuilt) means that the file was from another image, or that another engine or O(force=true) asked for a new one.
+        - V(rebuilt) means that the file was from another image, or that another engine or O(force=true) asked for a
+          new one.
         - V(repaired) means that the file was missing or modified.
         - V(failed) means that RV(images[].error) tells what went wrong.
       type: str

@@ -16,8 +16,8 @@ description:
   - Asks the registry what names point at, and writes manifests and configuration of the images into the inventory.
     No layer is fetched and no file is built.
   - A later M(hpc.sregistry.sregistry_pull) of the same name adds its file to the same entry.
-  - If an image has a file already, recording it tells, as C(outdated) in the facts, whether its name points at something
-    else by now.
+  - If an image has a file already, recording it tells, as C(outdated) in the facts, whether its name points at
+    something else by now.
   - It answers to C(sregistry record). Neither Singularity nor Apptainer is needed.
 extends_documentation_fragment:
   - hpc.sregistry.attributes
@@ -30,8 +30,8 @@ attributes:
         The changed status and the difference are those of the real run.
   idempotent:
     details:
-      - The entry is written only if the digest that the name points at is another than the recorded one. One C(HEAD) request
-        tells. A name by digest that is recorded needs no request.
+      - The entry is written only if the digest that the name points at is another than the recorded one. One C(HEAD)
+        request tells. A name by digest that is recorded needs no request.
 seealso:
   - module: hpc.sregistry.sregistry_pull
   - module: hpc.sregistry.sregistry_facts
@@ -42,9 +42,15 @@ EXAMPLES = r"""
   hpc.sregistry.sregistry_record:
     name: docker://continuumio/anaconda3
 
+- name: Read the inventory
+  hpc.sregistry.sregistry_facts:
+
 - name: Find out which files are behind their tags
   hpc.sregistry.sregistry_record:
-    name: "{{ ansible_facts.sregistry.images | selectattr('image') | map(attribute='uri') | unique }}"
+    name: "{{ known }}"
+  vars:
+    known: "{{ ansible_facts.sregistry.images | selectattr('image') | map(attribute='uri') | unique }}"
+  when: known | length > 0
 
 - name: Show them
   ansible.builtin.debug:
@@ -56,6 +62,7 @@ EXAMPLES = r"""
     platform: linux/arm64
     authfile: ~/.docker/config.json
   check_mode: true
+  changed_when: false
 """
 
 RETURN = r"""

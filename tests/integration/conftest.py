@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,29 +26,43 @@ REGISTRY = "127.0.0.1:5000"
 
 @dataclass(frozen=True)
 class Host:
-    """One managed host, as one of its users."""
+    """One managed host, as one of its users, with one of its Pythons."""
 
     name: str
     user: str = "root"
+    python: str = "/usr/bin/python3"
 
     def as_user(self, user: str) -> Host:
         """The same host as another user."""
-        return Host(self.name, user)
+        return replace(self, user=user)
+
+    def with_python(self, python: str) -> Host:
+        """The same host with another interpreter for the modules."""
+        return replace(self, python=python)
 
     def module(
         self, module: str, check: bool = False, diff: bool = False, env: dict[str, str] | None = None, **arguments: Any
     ) -> dict[str, Any]:
-        """Run a module of this collection (or any other) and return its result, failed or not."""
-        command = ["ansible", "-i", str(LAB / "inventory.yml"), self.name, "-m", module, "-a", json.dumps(arguments)]
-        command += ["-e", json.dumps({"ansible_user": self.user})]
-        command += ["--check"] * check + ["--diff"] * diff
-        if env:
-            # ad-hoc commands know no 'environment', plays do
-            return self._play(module, check, diff, env, arguments)
-        done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
-        match = re.search(r"^\S+ \| \w+!? => (\{.*)\Z", done.stdout, re.MULTILINE | re.DOTALL)
-        assert match, f"no result from {module}: {done.stdout}{done.stderr}"
-        return json.JSONDecoder().raw_decode(match.group(1))[0]
+        """Run a module of this collection (or any other) in a play and return its result, failed or not."""
+        marker = "RESULT-OF-THE-TASK"
+        play = {
+            "hosts": self.name,
+            "gather_facts": False,
+            "environment": env or {},
+            "tasks": [
+                {module: arguments, "register": "result", "ignore_errors": True},
+                {"ansible.builtin.debug": {"msg": f"{marker}{{{{ result | to_json | b64encode }}}}{marker}"}},
+            ],
+        }
+        variables = {"ansible_user": self.user, "ansible_python_interpreter": self.python}
+        command = ["ansible-playbook", "-i", str(LAB / "inventory.yml"), "-e", json.dumps(variables)]
+        command += ["--check"] * check + ["--diff"] * diff + ["/dev/stdin"]
+        done = subprocess.run(
+            command, input=json.dumps([play]), capture_output=True, text=True, timeout=900, check=False
+        )
+        found = re.search(f"{marker}([A-Za-z0-9+/=]+){marker}", done.stdout)
+        assert found, f"no result from {module}: {done.stdout}{done.stderr}"
+        return dict(json.loads(base64.b64decode(found.group(1))))
 
     def sregistry(
         self,
@@ -64,6 +79,7 @@ class Host:
             arguments["name"] = full
         if action != "facts":
             arguments.setdefault("no_https", True)
+        arguments = {key: value for key, value in arguments.items() if value is not None}
         return self.module(f"hpc.sregistry.sregistry_{action}", check=check, diff=diff, env=env, **arguments)
 
     def shell(self, script: str, check: bool = True, timeout: int = 300) -> subprocess.CompletedProcess[str]:
@@ -76,33 +92,6 @@ class Host:
         )
         assert done.returncode == 0 or not check, f"{script}: status {done.returncode}: {done.stdout}{done.stderr}"
         return done
-
-    def _play(
-        self, module: str, check: bool, diff: bool, env: dict[str, str], arguments: dict[str, Any]
-    ) -> dict[str, Any]:
-        marker = "RESULT-OF-THE-TASK"
-        play = {
-            "hosts": self.name,
-            "gather_facts": False,
-            "environment": env,
-            "tasks": [
-                {module: arguments, "register": "result", "ignore_errors": True},
-                {
-                    "ansible.builtin.debug": {"msg": f"{marker}{{{{ result | to_json | b64encode }}}}{marker}"},
-                    "check_mode": False,
-                },
-            ],
-        }
-        command = ["ansible-playbook", "-i", str(LAB / "inventory.yml"), "-e", json.dumps({"ansible_user": self.user})]
-        command += ["--check"] * check + ["--diff"] * diff + ["/dev/stdin"]
-        done = subprocess.run(
-            command, input=json.dumps([play]), capture_output=True, text=True, timeout=900, check=False
-        )
-        found = re.search(f"{marker}([A-Za-z0-9+/=]+){marker}", done.stdout)
-        assert found, f"no result from {module}: {done.stdout}{done.stderr}"
-        import base64
-
-        return json.loads(base64.b64decode(found.group(1)))
 
 
 @pytest.fixture(scope="session", autouse=True)

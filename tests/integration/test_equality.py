@@ -114,5 +114,7 @@ def test_every_value_of_the_environment_arrives_as_the_image_has_it(node1: Host)
     found = dict(item.split("=", 1) for item in done.stdout.split("\0") if "=" in item)
     assert len(ODD_ENVIRONMENT) > 3
     assert {name: found.get(name) for name in ODD_ENVIRONMENT} == ODD_ENVIRONMENT
-    theirs = node1.shell(f"apptainer exec --userns {apptainer_build(node1, 'lab/env:latest')} /bin/busybox true", check=False)
+    theirs = node1.shell(
+        f"apptainer exec --userns {apptainer_build(node1, 'lab/env:latest')} /bin/busybox true", check=False
+    )
     assert "without closing quote" in theirs.stderr, "Apptainer escapes these now: compare the scripts instead"

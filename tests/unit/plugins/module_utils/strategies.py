@@ -6,14 +6,19 @@
 
 from __future__ import annotations
 
+import re
 import string
 from typing import Any
-
-from hypothesis import strategies as st
 
 from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Document, File
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
+from hypothesis import settings
+from hypothesis import strategies as st
+
+# Whoever imports these strategies tests what is right, not how fast it is: the machine may be busy.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 _LOWER = string.ascii_lowercase + string.digits
 _HEX = "0123456789abcdef"
@@ -74,7 +79,9 @@ platforms = st.builds(
 
 # Bytes of a path that are no UTF-8 are lone surrogates in Python.
 paths = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=40)
-undecodable_paths = st.binary(min_size=1, max_size=12).map(lambda raw: raw.replace(b"\0", b"-").decode("utf-8", "surrogateescape"))
+undecodable_paths = st.binary(min_size=1, max_size=12).map(
+    lambda raw: raw.replace(b"\0", b"-").decode("utf-8", "surrogateescape")
+)
 times = st.datetimes().map(lambda time: time.strftime("%Y-%m-%dT%H:%M:%SZ").zfill(20))
 sizes = st.integers(0, 2**53)
 
@@ -111,7 +118,7 @@ values: st.SearchStrategy[Any] = st.recursive(
 def _has_split_pair(value: Any) -> bool:
     """Whether a text has both halves of a surrogate pair as two characters: JSON knows them only as one."""
     if isinstance(value, str):
-        return any("\ud800" <= a <= "\udbff" and "\udc00" <= b <= "\udfff" for a, b in zip(value, value[1:]))
+        return bool(re.search("[\ud800-\udbff][\udc00-\udfff]", value))
     if isinstance(value, dict):
         return any(_has_split_pair(item) for pair in value.items() for item in pair)
     return isinstance(value, list) and any(_has_split_pair(item) for item in value)

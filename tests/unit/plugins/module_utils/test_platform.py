@@ -9,12 +9,11 @@ from __future__ import annotations
 import os
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import InvalidPlatform
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.strategies import platforms
+from hypothesis import given
+from hypothesis import strategies as st
 
 
 @pytest.mark.parametrize(
@@ -63,7 +62,8 @@ def test_normalising_twice_changes_nothing_more(system: str, architecture: str, 
 
 
 @pytest.mark.parametrize(
-    "text", ["", "linux", "linux/", "/amd64", "linux/amd64/", "linux/arm/v7/x", "linux amd64", "linux/amd 64", "linux/ä"]
+    "text",
+    ["", "linux", "linux/", "/amd64", "linux/amd64/", "linux/arm/v7/x", "linux amd64", "linux/amd 64", "linux/ä"],
 )
 def test_another_form_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(InvalidPlatform) as refusal:

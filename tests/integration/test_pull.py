@@ -1,0 +1,266 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""``sregistry_pull`` on real hosts: what it makes runs, a second run changes nothing, and what moved is noticed."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests import lab
+from tests.lab import catalogue, oci, tree
+
+from .conftest import REGISTRY, Host
+
+
+class Tag:
+    """A tag of a repository of its own, so that requests for it are this test's."""
+
+    def __init__(self) -> None:
+        self.repository = f"test/{uuid.uuid4().hex}"
+        self.name = f"{self.repository}:1"
+        self._offset = 0
+
+    def push(self, words: str) -> str:
+        """Put an image that says some words under the tag; returns the digest of its manifest."""
+        layer = oci.layer(tree.Tree().file("words", f"{words}\n").tar())
+        return lab.push(self.name, catalogue.tiny_with(layer, Cmd=["/bin/busybox", "cat", "/words"]))
+
+    def listen(self) -> None:
+        """Forget the requests so far."""
+        self._offset = lab.log_offset("plain")
+
+    def heard(self) -> list[str]:
+        """The requests for this repository since, as ``METHOD kind``."""
+        found = lab.requests_of("plain", since=self._offset)
+        paths = [(request.method, request.path) for request in found if f"/{self.repository}/" in request.path]
+        return [f"{method} {path.split('/')[-2]}" for method, path in paths]
+
+
+@pytest.fixture
+def tag() -> Tag:
+    """A fresh tag that says ``one``."""
+    fresh = Tag()
+    fresh.push("one")
+    return fresh
+
+
+def run(host: Host, path: str) -> str:
+    """The output of an image's runscript."""
+    return host.shell(f"apptainer run {'--userns ' if host.user == 'root' else ''}{path}").stdout.strip()
+
+
+@pytest.mark.parametrize("user", ["root", "hpc"])
+@pytest.mark.parametrize("node", ["node1", "node2"])
+def test_the_whole_life_of_a_tag(node: str, user: str, tag: Tag, node1: Host, node2: Host) -> None:
+    host = {"node1": node1, "node2": node2}[node].as_user(user)
+    before = host.sregistry("pull", tag.name, check=True, diff=True)
+    assert before["changed"]
+    assert before["diff"][0]["before"] == {}
+    assert "No such file" in host.shell("ls ~/.singularity ~/.apptainer", check=False).stderr
+
+    first = host.sregistry("pull", tag.name, diff=True)
+    assert first["changed"]
+    assert first["diff"] == before["diff"]
+    image = first["images"][0]
+    assert image["action"] == "pulled"
+    assert run(host, image["path"]) == "one"
+
+    for check in (True, False):
+        tag.listen()
+        again = host.sregistry("pull", tag.name, check=check, diff=True)
+        assert not again["changed"]
+        assert again["diff"] == []
+        assert again["images"][0]["action"] == "present"
+        assert tag.heard() == ["HEAD manifests"]
+
+    moved = tag.push("two")
+    foreseen = host.sregistry("pull", tag.name, check=True, diff=True)
+    assert foreseen["changed"]
+    assert foreseen["images"][0]["digest"] == foreseen["images"][0]["manifest_digest"] == moved
+    assert foreseen["diff"][0]["before"]["manifest_digest"] == image["manifest_digest"]
+    assert foreseen["diff"][0]["after"]["manifest_digest"] == moved
+    assert run(host, image["path"]) == "one"
+
+    kept = host.sregistry("pull", tag.name, pull="not_present")
+    assert not kept["changed"]
+    rebuilt = host.sregistry("pull", tag.name, diff=True)
+    assert rebuilt["changed"]
+    assert rebuilt["diff"] == foreseen["diff"]
+    assert rebuilt["images"][0]["action"] == "rebuilt"
+    assert rebuilt["images"][0]["path"] == image["path"]
+    assert run(host, image["path"]) == "two"
+    assert not host.sregistry("pull", tag.name)["changed"]
+
+
+def test_a_name_by_digest_asks_nothing_when_it_is_there(node1: Host, tag: Tag) -> None:
+    name = f"{tag.repository}@{tag.push('one')}"
+    assert node1.sregistry("pull", name)["changed"]
+    for arguments in ({}, {"check": True}, {"pull": "not_present"}):
+        tag.listen()
+        assert not node1.sregistry("pull", name, **arguments)["changed"]
+        assert tag.heard() == []
+
+
+def test_not_present_asks_nothing_when_it_is_there(node1: Host, tag: Tag) -> None:
+    assert node1.sregistry("pull", tag.name, pull="not_present")["changed"]
+    tag.listen()
+    assert not node1.sregistry("pull", tag.name, pull="not_present")["changed"]
+    assert tag.heard() == []
+
+
+def test_a_record_is_upgraded_by_a_pull(node1: Host, tag: Tag) -> None:
+    recorded = node1.sregistry("record", tag.name)
+    assert recorded["changed"]
+    assert [row["image"] for row in recorded["ansible_facts"]["sregistry"]["images"]] == [None]
+    assert not node1.sregistry("record", tag.name)["changed"]
+    pulled = node1.sregistry("pull", tag.name)
+    rows = pulled["ansible_facts"]["sregistry"]["images"]
+    assert [row["image"] for row in rows] == [pulled["images"][0]["path"]]
+    assert not node1.sregistry("record", tag.name)["changed"]
+    tag.push("two")
+    assert node1.sregistry("record", tag.name, check=True)["changed"]
+    outdated = node1.sregistry("record", tag.name)["ansible_facts"]["sregistry"]["images"]
+    assert [(row["image"], row["outdated"]) for row in outdated] == [(pulled["images"][0]["path"], True)]
+    assert node1.sregistry("pull", tag.name)["images"][0]["action"] == "rebuilt"
+
+
+DAMAGES = {
+    "deleted": "rm {path}",
+    "truncated": "truncate -s -1 {path}",
+    "replaced": "cp {path} {path}.new; printf x >> {path}.new; mv {path}.new {path}",
+    "touched": "touch {path}",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_file_changed_behind_the_back_is_put_right(node1: Host, tag: Tag, damage: str) -> None:
+    image = node1.sregistry("pull", tag.name)["images"][0]
+    node1.shell(DAMAGES[damage].format(path=image["path"]))
+    (row,) = node1.sregistry("facts", tag.name)["images"]
+    assert row["state"] == ("missing" if damage == "deleted" else "modified")
+    assert node1.sregistry("pull", tag.name, check=True)["changed"]
+    repaired = node1.sregistry("pull", tag.name)
+    assert repaired["images"][0]["action"] == "repaired"
+    assert run(node1, image["path"]) == "one"
+    assert not node1.sregistry("pull", tag.name)["changed"]
+
+
+def test_checksum_finds_what_size_and_time_do_not_show(node1: Host, tag: Tag) -> None:
+    path = node1.sregistry("pull", tag.name)["images"][0]["path"]
+    flip = "import os,sys; p=sys.argv[1]; s=os.stat(p); f=open(p,'r+b'); f.seek(-1,2); b=f.read(1); f.seek(-1,2); "
+    flip += "f.write(bytes([b[0]^1])); f.close(); os.utime(p, ns=(s.st_atime_ns, s.st_mtime_ns))"
+    node1.shell(f'python3 -c "{flip}" {path}')
+    assert not node1.sregistry("pull", tag.name)["changed"]
+    assert node1.sregistry("facts", tag.name, checksum=True)["images"][0]["state"] == "modified"
+    assert node1.sregistry("pull", tag.name, checksum=True)["images"][0]["action"] == "repaired"
+    assert not node1.sregistry("pull", tag.name, checksum=True)["changed"]
+
+
+def test_a_damaged_blob_in_the_cache_is_fetched_again(node1: Host, tag: Tag) -> None:
+    path = node1.sregistry("pull", tag.name)["images"][0]["path"]
+    node1.shell(
+        "cd ~/.apptainer/cache/blob/blobs/sha256 && for b in *; do printf XXXX | dd of=$b bs=1 seek=20 conv=notrunc; done"
+    )
+    assert node1.sregistry("pull", tag.name, force=True)["changed"]
+    assert run(node1, path) == "one"
+
+
+def test_apptainer_reuses_the_blobs_that_we_fetched(node1: Host) -> None:
+    """It opens a GET for each blob all the same, and hangs up when it sees that the blob is there."""
+    fetched = node1.sregistry("pull", "lab/debian:12")["images"][0]["fetched"]["bytes"]
+    offset = lab.log_offset("plain")
+    node1.shell(f"apptainer pull --no-https /tmp/a.sif docker://{REGISTRY}/lab/debian:12")
+    requests = lab.requests_of("plain", since=offset)
+    sizes = [request.size for request in requests if "/lab/debian/blobs/" in request.path]
+    assert len(sizes) == 4
+    assert sum(sizes) < fetched / 10
+
+
+def test_we_reuse_the_blobs_that_apptainer_fetched(node1: Host, tag: Tag) -> None:
+    node1.shell(f"apptainer pull --no-https /tmp/a.sif docker://{REGISTRY}/{tag.name}")
+    tag.listen()
+    result = node1.sregistry("pull", tag.name)["images"][0]
+    assert result["fetched"] == {"blobs": 0, "bytes": 0}
+    assert result["cached"]["blobs"] == 3
+    assert "GET blobs" not in tag.heard()
+
+
+def test_without_a_cache_nothing_is_left_but_the_image(node1: Host, tag: Tag) -> None:
+    assert node1.sregistry("pull", tag.name, disable_cache=True)["changed"]
+    assert node1.shell("find ~/.apptainer /tmp/sregistry* -type f", check=False).stdout == ""
+
+
+def test_file_attributes_are_set_and_kept(node1: Host, tag: Tag) -> None:
+    arguments: dict[str, Any] = {"owner": "hpc", "group": "hpc", "mode": "0640"}
+    path = node1.sregistry("pull", tag.name, **arguments)["images"][0]["path"]
+    assert node1.shell(f"stat -c '%U %G %a' {path}").stdout.split() == ["hpc", "hpc", "640"]
+    assert not node1.sregistry("pull", tag.name, **arguments)["changed"]
+    assert node1.sregistry("pull", tag.name, mode="0644", check=True)["changed"]
+    assert node1.sregistry("pull", tag.name, mode="0644")["changed"]
+    assert node1.shell(f"stat -c '%U %G %a' {path}").stdout.split() == ["hpc", "hpc", "644"]
+
+
+def test_dest_is_a_file_or_a_directory_and_one_image_may_have_many(node1: Host, tag: Tag) -> None:
+    for dest in ("/root/sif/one.sif", "/root/sif/"):
+        assert node1.sregistry("pull", tag.name, dest=dest)["changed"]
+    for dest in ("/root/sif/one.sif", "/root/sif"):
+        assert not node1.sregistry("pull", tag.name, dest=dest)["changed"]
+    rows = node1.sregistry("facts", tag.name)["images"]
+    assert sorted(row["image"] for row in rows) == [
+        f"/root/sif/{tag.repository.split('/')[1]}-1.sif",
+        "/root/sif/one.sif",
+    ]
+
+
+def test_a_file_of_another_image_is_not_overwritten(node1: Host, tag: Tag) -> None:
+    node1.sregistry("pull", tag.name, dest="/root/sif/one.sif")
+    refused = node1.sregistry("pull", "lab/tiny", dest="/root/sif/one.sif")
+    assert re.search(r"/root/sif/one.sif is the file of .*/test/.*another dest", refused["msg"])
+    assert run(node1, "/root/sif/one.sif") == "one"
+    assert node1.sregistry("pull", "lab/tiny", dest="/root/sif/one.sif", force=True)["changed"]
+    assert run(node1, "/root/sif/one.sif") == "hello from tiny 1.0"
+
+
+def test_another_platform_is_built_for_that_platform(node1: Host) -> None:
+    result = node1.sregistry("pull", "lab/multi", platform="linux/arm64", dest="/root/sif/arm64.sif")
+    assert result["images"][0]["platform"] == "linux/arm64"
+    assert "System/arm64" in node1.shell("apptainer sif list /root/sif/arm64.sif").stdout
+    assert not node1.sregistry("pull", "lab/multi", platform="linux/aarch64/v8", dest="/root/sif/arm64.sif")["changed"]
+
+
+def test_two_runs_at_once_do_the_work_once(node1: Host, tag: Tag) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _number: node1.sregistry("pull", tag.name), range(4)))
+    assert sorted(result["changed"] for result in results) == [False, False, False, True]
+    assert len({result["images"][0]["sha256"] for result in results}) == 1
+    assert run(node1, results[0]["images"][0]["path"]) == "one"
+
+
+def test_settings_come_from_the_environment_and_parameters_win(node1: Host, tag: Tag) -> None:
+    env = {
+        "SREGISTRY_STORAGE": "/root/sif/env",
+        "APPTAINER_CACHEDIR": "/root/sif/cache",
+        "SREGISTRY_DOCKERHUB_NOHTTPS": "yes",
+    }
+    result = node1.sregistry("pull", tag.name, env=env, no_https=None)
+    assert result["images"][0]["path"].startswith("/root/sif/env/")
+    assert node1.shell("ls /root/sif/cache/cache/blob/blobs/sha256 | wc -l").stdout.strip() != "0"
+    other = node1.sregistry("pull", tag.name, env=env, storage="/root/sif/parameter")
+    assert other["images"][0]["path"].startswith("/root/sif/parameter/")
+    wrong = node1.sregistry("pull", tag.name, env={**env, "SREGISTRY_DOCKERHUB_NOHTTPS": "perhaps"}, no_https=None)
+    assert "perhaps" in wrong["msg"]
+
+
+def test_one_bad_image_does_not_stop_the_others(node1: Host, tag: Tag) -> None:
+    result = node1.sregistry("pull", "lab/nothing-here", tag.name)
+    assert result["failed"]
+    assert [image["action"] for image in result["images"]] == ["failed", "pulled"]
+    assert "1 of 2 images failed" in result["msg"]
+    assert run(node1, result["images"][1]["path"]) == "one"

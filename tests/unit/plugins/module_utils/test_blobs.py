@@ -1,0 +1,449 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The cache of blobs: what is in it is whole, what is not in it leaves no trace, and nothing is fetched twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from ansible_collections.hpc.sregistry.plugins.module_utils import blobs as blobs_module
+from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache, Obtained, Source, tally
+from ansible_collections.hpc.sregistry.plugins.module_utils.errors import (
+    Denied,
+    DigestMismatch,
+    NoSpace,
+    NotFound,
+    StorageError,
+    Unreachable,
+)
+from ansible_collections.hpc.sregistry.plugins.module_utils.image import blob_source
+from ansible_collections.hpc.sregistry.plugins.module_utils.manifest import Descriptor
+
+from tests.faults import FaultyRegistry, faults
+from tests.lab import oci
+from tests.unit.plugins.module_utils.conftest import Connect, Stored
+
+CONTENT = bytes(range(256)) * 1000
+BLOB = Descriptor(oci.digest_of(CONTENT), len(CONTENT))
+BLOBS = "/blobs/"
+HALF = 1_600_000
+
+
+class Script:
+    """A source that plays one part after the other: chunks from an offset on, then perhaps an error."""
+
+    def __init__(self, *parts: tuple[int | None, Sequence[bytes], Exception | None]) -> None:
+        """
+        :param parts: where the data begins (None: where it was asked for), the chunks, and how it ends.
+        """
+        self._parts = list(parts)
+        self.asked: list[int] = []
+
+    @contextmanager
+    def __call__(self, offset: int) -> Iterator[tuple[int, Iterator[bytes]]]:
+        self.asked.append(offset)
+        begin, chunks, error = self._parts.pop(0)
+
+        def data() -> Iterator[bytes]:
+            yield from chunks
+            if error:
+                raise error
+
+        yield offset if begin is None else begin, data()
+
+
+BROKEN = Unreachable("the connection broke")
+
+
+def whole(content: bytes = CONTENT) -> Script:
+    """A source that serves everything at once."""
+    return Script((0, [content], None))
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> BlobCache:
+    """An empty one."""
+    return BlobCache(str(tmp_path / "cache"))
+
+
+def files(cache: BlobCache) -> list[str]:
+    """The names of all files in a cache."""
+    return sorted(name for _parent, _directories, names in os.walk(cache.directory) for name in names)
+
+
+def partial(cache: BlobCache, content: bytes, digest: str = BLOB.digest) -> Path:
+    """What a killed run leaves."""
+    path = Path(cache.path(digest))
+    path.parent.mkdir(parents=True)
+    leftover = path.with_name(f".{path.name}.partial")
+    leftover.write_bytes(content)
+    return leftover
+
+
+def source_of(connect: Connect, registry: FaultyRegistry, digest: str) -> Source:
+    """A blob of ``team/big`` over the network."""
+    return blob_source(connect(registry.address), "team/big", digest)
+
+
+def big(stored: Stored) -> Descriptor:
+    """The layer of ``team/big``."""
+    return Descriptor(stored.blob.digest, len(stored.blob.blob))
+
+
+# Into the cache
+
+
+def test_a_blob_lies_where_an_oci_layout_has_it(cache: BlobCache) -> None:
+    obtained = cache.obtain(BLOB, whole(), "the blob")
+    assert obtained == Obtained(f"{cache.directory}/blobs/sha256/{BLOB.digest[7:]}", len(CONTENT), len(CONTENT))
+    assert Path(obtained.path).read_bytes() == CONTENT
+    assert files(cache) == [BLOB.digest[7:]]
+
+
+def test_a_cached_blob_is_not_fetched(cache: BlobCache) -> None:
+    cache.obtain(BLOB, whole(), "the blob")
+    assert cache.obtain(BLOB, Script(), "the blob").received == 0
+    assert cache.holds(BLOB)
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 10, b"\0" * (len(CONTENT) + 1)], ids=["empty", "short", "long"])
+def test_a_cached_blob_of_the_wrong_size_is_fetched_again(content: bytes, cache: BlobCache) -> None:
+    cache.obtain(BLOB, whole(), "the blob")
+    Path(cache.path(BLOB.digest)).write_bytes(content)
+    assert not cache.holds(BLOB)
+    assert cache.obtain(BLOB, whole(), "the blob").received == len(CONTENT)
+    assert cache.proven(BLOB.digest)
+
+
+def test_without_a_size_the_digest_of_a_cached_blob_decides(cache: BlobCache) -> None:
+    sizeless = Descriptor(BLOB.digest, None)
+    cache.obtain(sizeless, whole(), "the blob")
+    assert cache.obtain(sizeless, Script(), "the blob").received == 0
+    Path(cache.path(BLOB.digest)).write_bytes(b"\0" * len(CONTENT))
+    assert cache.obtain(sizeless, whole(), "the blob").received == len(CONTENT)
+
+
+def test_an_empty_blob_is_a_blob(cache: BlobCache) -> None:
+    empty = Descriptor(oci.digest_of(b""), 0)
+    assert cache.obtain(empty, Script((0, [], None)), "the blob").size == 0
+    assert files(cache) == [empty.digest[7:]]
+
+
+def test_a_small_blob_is_read_and_proven_even_if_cached(cache: BlobCache) -> None:
+    assert cache.read(BLOB, len(CONTENT), whole(), "the config")[0] == CONTENT
+    Path(cache.path(BLOB.digest)).write_bytes(b"\0" * len(CONTENT))  # the right size, another content
+    content, obtained = cache.read(BLOB, len(CONTENT), whole(), "the config")
+    assert content == CONTENT
+    assert obtained.received == len(CONTENT)
+
+
+def test_a_blob_that_claims_to_be_too_large_to_read_is_not_fetched(cache: BlobCache) -> None:
+    with pytest.raises(DigestMismatch, match=f"the config claims {len(CONTENT)} bytes"):
+        cache.read(BLOB, len(CONTENT) - 1, Script(), "the config")
+
+
+def test_a_dropped_blob_is_gone_and_may_be_dropped_again(cache: BlobCache) -> None:
+    cache.obtain(BLOB, whole(), "the blob")
+    cache.drop(BLOB.digest)
+    cache.drop(BLOB.digest)
+    assert files(cache) == []
+    assert not cache.proven(BLOB.digest)
+
+
+def test_the_tally_counts_what_came_and_what_was_there() -> None:
+    obtained = [Obtained("a", 10, 10), Obtained("b", 20, 5), Obtained("c", 40, 0)]
+    assert tally(obtained) == {"fetched": {"blobs": 2, "bytes": 15}, "cached": {"blobs": 1, "bytes": 40}}
+
+
+# Once
+
+
+def test_twenty_threads_fetch_each_blob_once(
+    stored: Stored, faulty: FaultyRegistry, connect: Connect, cache: BlobCache
+) -> None:
+    faulty.when(BLOBS, faults.delayed(0.3))
+    session = connect(faulty.address)
+    wanted = [big(stored), *(Descriptor(layer.digest, len(layer.blob)) for layer in stored.tiny.layers)]
+
+    def obtain(number: int) -> Obtained:
+        descriptor = wanted[number % len(wanted)]
+        repository = "team/big" if descriptor == wanted[0] else "team/tiny"
+        return cache.obtain(descriptor, blob_source(session, repository, descriptor.digest), "the blob")
+
+    with ThreadPoolExecutor(20) as pool:
+        obtained = list(pool.map(obtain, range(20)))
+    assert sorted(each.path for each in faulty.requests) == sorted(
+        f"/v2/team/{'big' if each == wanted[0] else 'tiny'}/blobs/{each.digest}" for each in wanted
+    )
+    assert sum(each.received for each in obtained) == sum(each.size or 0 for each in wanted)
+
+
+_PROCESS = """
+import sys
+from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache
+from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Keychain
+from ansible_collections.hpc.sregistry.plugins.module_utils.image import blob_source
+from ansible_collections.hpc.sregistry.plugins.module_utils.manifest import Descriptor
+from ansible_collections.hpc.sregistry.plugins.module_utils.registry import Registry, Transport
+
+directory, address, digest, size = sys.argv[1:]
+session = Registry(address, Keychain(), Transport(http=True))
+source = blob_source(session, "team/big", digest)
+print(BlobCache(directory).obtain(Descriptor(digest, int(size)), source, "the blob").received)
+"""
+
+
+def begin_process(cache: BlobCache, registry: FaultyRegistry, blob: Descriptor) -> subprocess.Popen[str]:
+    """Another run that fetches a blob."""
+    command = [sys.executable, "-c", _PROCESS, cache.directory, registry.address, blob.digest, str(blob.size)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def test_several_processes_fetch_a_blob_once(stored: Stored, faulty: FaultyRegistry, cache: BlobCache) -> None:
+    faulty.when(BLOBS, faults.delayed(3))
+    processes = [begin_process(cache, faulty, big(stored)) for _number in range(4)]
+    received = sorted(int(process.communicate(timeout=120)[0]) for process in processes)
+    assert received == [0, 0, 0, len(stored.blob.blob)]
+    assert len(faulty.requests) == 1
+    assert files(cache) == [stored.blob.digest[7:]]
+
+
+def test_what_one_repository_refuses_another_may_give(
+    stored: Stored, faulty: FaultyRegistry, connect: Connect, cache: BlobCache
+) -> None:
+    faulty.when("team/other/", faults.together(faults.delayed(0.5), faults.status(403)))
+    session = connect(faulty.address)
+
+    def obtain(repository: str) -> int:
+        if repository == "team/big":
+            while not faulty.requests:  # the other one is first
+                time.sleep(0.01)
+        return cache.obtain(big(stored), blob_source(session, repository, stored.blob.digest), repository).received
+
+    with ThreadPoolExecutor(2) as pool:
+        refused, given = (pool.submit(obtain, repository) for repository in ("team/other", "team/big"))
+    assert given.result() == len(stored.blob.blob)
+    with pytest.raises(Denied, match="team/other"):
+        refused.result()
+
+
+# Broken connections
+
+
+def test_a_broken_transfer_is_resumed_where_it_broke(
+    stored: Stored, faulty: FaultyRegistry, connect: Connect, cache: BlobCache
+) -> None:
+    faulty.when(BLOBS, faults.truncated(HALF), times=1)
+    obtained = cache.obtain(big(stored), source_of(connect, faulty, stored.blob.digest), "the blob")
+    first, second = faulty.requests
+    assert "range" not in first.headers
+    assert second.status == 206
+    begin = int(second.headers["range"].removeprefix("bytes=").removesuffix("-"))
+    assert HALF - 300_000 < begin <= HALF
+    assert obtained.received == len(stored.blob.blob), "no byte was kept twice"
+    assert cache.proven(stored.blob.digest)
+
+
+def test_a_registry_that_breaks_each_transfer_is_worn_down(
+    stored: Stored, faulty: FaultyRegistry, connect: Connect, cache: BlobCache
+) -> None:
+    faulty.when(BLOBS, faults.truncated(1_200_000))
+    cache.obtain(big(stored), source_of(connect, faulty, stored.blob.digest), "the blob")
+    assert cache.proven(stored.blob.digest)
+    assert len(faulty.requests) == 3
+
+
+def test_without_range_a_broken_transfer_begins_anew(
+    stored: Stored, faulty: FaultyRegistry, connect: Connect, cache: BlobCache
+) -> None:
+    without_range = faults.asks_for("Range", None)
+    faulty.when(BLOBS, faults.together(faults.truncated(HALF), without_range), times=1)
+    faulty.when(BLOBS, without_range)
+    obtained = cache.obtain(big(stored), source_of(connect, faulty, stored.blob.digest), "the blob")
+    assert [each.status for each in faulty.requests] == [200, 200]
+    assert obtained.received > len(stored.blob.blob), "some of it came twice"
+    assert cache.proven(stored.blob.digest)
+
+
+@pytest.mark.parametrize("size", [0, HALF])
+def test_a_blob_that_is_always_cut_off_is_given_up(
+    size: int, stored: Stored, faulty: FaultyRegistry, connect: Connect, cache: BlobCache
+) -> None:
+    faulty.when(BLOBS, faults.together(faults.truncated(size), faults.asks_for("Range", None)))
+    with pytest.raises(Unreachable, match=stored.blob.digest):
+        cache.obtain(big(stored), source_of(connect, faulty, stored.blob.digest), "the blob")
+    assert len(faulty.requests) <= 4
+    assert files(cache) == []
+
+
+def test_a_registry_that_ends_a_blob_too_early_in_good_order_is_given_up(cache: BlobCache) -> None:
+    source = Script((0, [CONTENT[:100]], None), (None, [], None), (None, [], None), (None, [], None))
+    with pytest.raises(Unreachable, match=f"the blob is truncated: .* after 100 of {len(CONTENT)} bytes"):
+        cache.obtain(BLOB, source, "the blob")
+    assert source.asked == [0, 100, 100, 100]
+    assert files(cache) == []
+
+
+def test_progress_renews_the_patience(cache: BlobCache) -> None:
+    step = len(CONTENT) // 10
+    parts: list[tuple[int | None, Sequence[bytes], Exception | None]] = []
+    for begin in range(0, len(CONTENT), step):
+        parts += [(None, [], BROKEN), (None, [], BROKEN), (None, [CONTENT[begin : begin + step]], BROKEN)]
+    assert cache.obtain(BLOB, Script(*parts), "the blob").received == len(CONTENT)
+
+
+def test_the_patience_is_what_was_asked_for(tmp_path: Path) -> None:
+    source = Script(*((None, [], BROKEN) for _time in range(5)))
+    with pytest.raises(Unreachable, match="the connection broke"):
+        BlobCache(str(tmp_path), breaks=5).obtain(BLOB, source, "the blob")
+    assert source.asked == [0] * 5
+
+
+# Damage
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (CONTENT[:-1] + b"\0", "not " + BLOB.digest),
+        (CONTENT + b"\0", f"more than its {len(CONTENT)} bytes"),
+        (CONTENT * 3, f"more than its {len(CONTENT)} bytes"),
+    ],
+    ids=["corrupted", "a byte more", "much more"],
+)
+def test_a_blob_that_is_another_one_is_refused(content: bytes, said: str, cache: BlobCache) -> None:
+    with pytest.raises(DigestMismatch, match=said) as caught:
+        cache.obtain(BLOB, whole(content), "the blob of an image")
+    assert "digest mismatch for the blob of an image" in str(caught.value)
+    assert files(cache) == []
+    assert cache.obtain(BLOB, whole(), "the blob").size == len(CONTENT), "the next run is not spoiled"
+
+
+@pytest.mark.parametrize("fault", [faults.corrupted(5), faults.padded(b"more")], ids=["corrupted", "larger"])
+def test_a_registry_that_damages_a_blob_is_named(
+    fault: faults.Fault, stored: Stored, faulty: FaultyRegistry, connect: Connect, cache: BlobCache
+) -> None:
+    faulty.when(BLOBS, fault)
+    with pytest.raises(DigestMismatch, match="digest mismatch for the blob"):
+        cache.obtain(big(stored), source_of(connect, faulty, stored.blob.digest), "the blob")
+    assert files(cache) == []
+    assert len(faulty.requests) == 1
+
+
+def test_a_blob_that_does_not_exist_leaves_nothing(
+    stored: Stored, faulty: FaultyRegistry, connect: Connect, cache: BlobCache
+) -> None:
+    missing = Descriptor("sha256:" + 64 * "1", 5)
+    with pytest.raises(NotFound, match=f"{missing.digest} of {faulty.address}/team/big"):
+        cache.obtain(missing, source_of(connect, faulty, missing.digest), "the blob")
+    assert files(cache) == []
+
+
+# Left by a killed run
+
+
+def test_a_killed_run_is_continued(stored: Stored, faulty: FaultyRegistry, connect: Connect, cache: BlobCache) -> None:
+    faulty.when(BLOBS, faults.truncated(HALF, stall=60), times=1)
+    process = begin_process(cache, faulty, big(stored))
+    leftover = Path(cache.path(stored.blob.digest)).with_name(f".{stored.blob.digest[7:]}.partial")
+    deadline = time.monotonic() + 60
+    while not (leftover.exists() and leftover.stat().st_size > 1_000_000):
+        assert time.monotonic() < deadline, "the other run never began"
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    had = leftover.stat().st_size
+    obtained = cache.obtain(big(stored), source_of(connect, faulty, stored.blob.digest), "the blob")
+    assert faulty.requests[-1].headers["range"] == f"bytes={had}-"
+    assert obtained.received == len(stored.blob.blob) - had
+    assert cache.proven(stored.blob.digest)
+    assert files(cache) == [stored.blob.digest[7:]]
+
+
+def test_a_leftover_that_is_whole_needs_no_network(cache: BlobCache) -> None:
+    partial(cache, CONTENT)
+    assert cache.obtain(BLOB, Script(), "the blob") == Obtained(cache.path(BLOB.digest), len(CONTENT), 0)
+    assert files(cache) == [BLOB.digest[7:]]
+
+
+@pytest.mark.parametrize(
+    ("leftover", "asked"),
+    [(b"\0" * 1000, [1000, 0]), (b"\0" * len(CONTENT), [0]), (b"\0" * (len(CONTENT) + 1), [0])],
+    ids=["bad", "bad and whole", "too long"],
+)
+def test_a_leftover_that_is_bad_is_given_up(leftover: bytes, asked: list[int], cache: BlobCache) -> None:
+    partial(cache, leftover)
+    parts = [(None, [CONTENT[offset:]], None) for offset in asked]
+    source = Script(*parts)
+    obtained = cache.obtain(BLOB, source, "the blob")
+    assert source.asked == asked
+    assert obtained.received == sum(len(CONTENT) - offset for offset in asked)
+    assert cache.proven(BLOB.digest)
+    assert files(cache) == [BLOB.digest[7:]]
+
+
+@pytest.mark.parametrize("extra", [b"", b"\0"], ids=["whole", "bad"])
+def test_a_leftover_of_unknown_size_is_continued_or_given_up(
+    extra: bytes, stored: Stored, faulty: FaultyRegistry, connect: Connect, cache: BlobCache
+) -> None:
+    partial(cache, stored.blob.blob + extra, stored.blob.digest)
+    sizeless = Descriptor(stored.blob.digest, None)
+    cache.obtain(sizeless, source_of(connect, faulty, stored.blob.digest), "the blob")
+    assert cache.proven(stored.blob.digest)
+    assert files(cache) == [stored.blob.digest[7:]]
+
+
+def test_a_leftover_and_a_registry_that_damages_is_a_mismatch(cache: BlobCache) -> None:
+    partial(cache, b"\0" * 1000)
+    with pytest.raises(DigestMismatch):
+        cache.obtain(BLOB, Script((None, [CONTENT[1000:]], None), (0, [CONTENT[:-1] + b"\0"], None)), "the blob")
+    assert files(cache) == []
+
+
+# Room and rights
+
+
+def test_what_cannot_fit_is_not_begun(small_disk: Path) -> None:
+    cache = BlobCache(str(small_disk / "cache"))
+    content = bytes(2 << 20)
+    with pytest.raises(NoSpace, match=f"no space left in {cache.directory}: the blob needs 2.0 MiB, it has"):
+        cache.obtain(Descriptor(oci.digest_of(content), len(content)), Script(), "the blob")
+    assert files(cache) == []
+
+
+@pytest.mark.parametrize("chunk", [1 << 20, 1000], ids=["large chunks", "small chunks"])
+def test_a_disk_that_fills_on_the_way_leaves_nothing(chunk: int, small_disk: Path) -> None:
+    cache = BlobCache(str(small_disk / "cache"))
+    content = bytes(2 << 20)
+    chunks = [content[begin : begin + chunk] for begin in range(0, len(content), chunk)]
+    with pytest.raises(NoSpace, match=f"no space left while writing {cache.directory}.*free some"):
+        cache.obtain(Descriptor(oci.digest_of(content), None), Script((0, chunks, None)), "the blob")
+    assert files(cache) == []
+    assert cache.obtain(BLOB, whole(), "the blob").size == len(CONTENT)
+
+
+def test_a_cache_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(StorageError, match=f"cannot use {tmp_path}/file.*Not a directory"):
+        BlobCache(str(tmp_path / "file" / "cache")).obtain(BLOB, whole(), "the blob")
+
+
+def test_an_interrupted_transfer_leaves_nothing(cache: BlobCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(blobs_module.BlobCache, "_transfer", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        cache.obtain(BLOB, whole(), "the blob")
+    assert files(cache) == []

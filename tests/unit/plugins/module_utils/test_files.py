@@ -1,0 +1,236 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files that appear whole or not at all, and locks."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from ansible_collections.hpc.sregistry.plugins.module_utils import files
+from ansible_collections.hpc.sregistry.plugins.module_utils.errors import NoSpace, SregistryError, StorageError
+
+# Writing
+
+
+def test_a_file_appears_when_the_block_ends(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with files.replacing(str(path)) as stream:
+        stream.write(b"new")
+        stream.flush()
+        assert not path.exists()
+        assert len(list(tmp_path.iterdir())) == 1
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_was_written_can_be_read_back_within_the_block(tmp_path: Path) -> None:
+    with files.replacing(str(tmp_path / "file")) as stream:
+        stream.write(b"new")
+        stream.seek(0)
+        assert stream.read() == b"new"
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt(), StorageError("x")], ids=repr)
+@pytest.mark.parametrize("old", [None, b"old"])
+def test_a_block_that_fails_changes_nothing(old: bytes | None, error: BaseException, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    if old is not None:
+        path.write_bytes(old)
+    with pytest.raises(type(error)), files.replacing(str(path)) as stream:
+        stream.write(b"half of it")
+        raise error
+    assert [each.read_bytes() for each in tmp_path.iterdir()] == ([] if old is None else [old])
+
+
+@pytest.mark.parametrize(
+    ("asked", "umask", "mode"), [(None, 0o022, 0o644), (None, 0o077, 0o600), (0o640, 0o077, 0o640), (0o755, 0o022, 0o755)]
+)
+def test_a_new_file_has_the_mode_of_the_umask_or_the_one_asked_for(
+    asked: int | None, umask: int, mode: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_UMASK", umask)
+    with files.replacing(str(tmp_path / "file"), asked) as stream:
+        stream.write(b"new")
+    assert (tmp_path / "file").stat().st_mode & 0o7777 == mode
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "ü" * 127, ".hidden", "with space"])
+def test_any_name_will_do(name: str, tmp_path: Path) -> None:
+    with files.replacing(str(tmp_path / name)) as stream:
+        stream.write(b"new")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_full_disk_is_said_so_and_leaves_the_old_file(small_disk: Path) -> None:
+    path = small_disk / "file"
+    path.write_bytes(b"old")
+    with pytest.raises(NoSpace, match=f"no space left while writing {path}.* are free; free some"), files.replacing(str(path)) as stream:
+        stream.write(bytes(2 << 20))
+    assert [each.read_bytes() for each in small_disk.iterdir()] == [b"old"]
+
+
+def test_a_disk_that_is_full_to_the_last_byte_is_said_so(small_disk: Path) -> None:
+    with pytest.raises(OSError, match="No space"), (small_disk / "filler").open("wb", buffering=0) as filler:
+        while True:
+            filler.write(bytes(4096))
+    with pytest.raises(NoSpace), files.replacing(str(small_disk / "file")) as stream:
+        stream.write(b"only a few bytes, which stay in a buffer until the file is closed")
+    assert [each.name for each in small_disk.iterdir()] == ["filler"]
+
+
+@pytest.mark.parametrize("where", ["missing/file", "plain/file", "directory"])
+def test_what_cannot_be_written_is_named(where: str, tmp_path: Path) -> None:
+    (tmp_path / "plain").write_bytes(b"")
+    (tmp_path / "directory").mkdir()
+    with pytest.raises(StorageError, match=f"cannot use {tmp_path}/{where.partition('/')[0]}"), files.replacing(str(tmp_path / where)) as stream:
+        stream.write(b"new")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["directory", "plain"]
+
+
+def test_a_directory_is_made_with_its_parents_and_may_be_there(tmp_path: Path) -> None:
+    for _time in range(2):
+        files.make_directory(str(tmp_path / "a" / "b"), 0o700)
+    assert (tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StorageError, match=f"cannot use {tmp_path}/file"):
+        files.make_directory(str(tmp_path / "file" / "a"))
+
+
+# Locks
+
+
+def test_a_lock_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    inside, most = 0, 0
+    counting = threading.Lock()
+
+    def work() -> None:
+        nonlocal inside, most
+        with files.locked(str(tmp_path / "lock"), 60):
+            with counting:
+                inside += 1
+                most = max(most, inside)
+            time.sleep(0.02)
+            with counting:
+                inside -= 1
+
+    threads = [threading.Thread(target=work) for _number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+
+
+def test_a_lock_that_is_not_given_back_is_named(tmp_path: Path) -> None:
+    path = str(tmp_path / "lock")
+    with files.locked(path, 1):
+        begin = time.monotonic()
+        with pytest.raises(StorageError, match=f"another run has held {path}"), files.locked(path, 0.2):
+            pytest.fail("two hold it")
+        assert time.monotonic() - begin < 15
+    with files.locked(path, 0.2):
+        pass
+
+
+def test_a_killed_holder_gives_its_lock_back(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    script = "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print(flush=True); time.sleep(600)"
+    holder = subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    with pytest.raises(StorageError), files.locked(str(path), 0.1):
+        pass
+    holder.kill()
+    holder.communicate(timeout=60)
+    with files.locked(str(path), 10):
+        pass
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_no_error(code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_descriptor: int, _operation: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with files.locked(str(tmp_path / "lock"), 1):
+        assert (tmp_path / "lock").exists()
+
+
+def test_a_lock_that_fails_otherwise_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_descriptor: int, _operation: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(StorageError, match=f"cannot use {tmp_path}/lock: Input/output error"), files.locked(str(tmp_path / "lock"), 1):
+        pass
+    with pytest.raises(StorageError, match=f"cannot use {tmp_path}/no/lock"), files.locked(str(tmp_path / "no" / "lock"), 1):
+        pass
+
+
+# Looking ahead
+
+
+def test_the_nearest_directory_is_one_that_exists(tmp_path: Path) -> None:
+    assert files.nearest(str(tmp_path / "a" / "b")) == str(tmp_path)
+    assert files.nearest(str(tmp_path)) == str(tmp_path)
+    assert files.nearest("/nonexistent/a") == "/"
+
+
+def test_room_is_looked_for_where_a_directory_will_be(small_disk: Path) -> None:
+    files.need_space(str(small_disk / "not" / "yet"), 500_000, "the image")
+    with pytest.raises(NoSpace) as caught:
+        files.need_space(str(small_disk / "not" / "yet"), 3 << 20, "the image")
+    for part in (f"{small_disk}/not/yet", "the image needs 3.0 MiB", "it has 1.0 MiB", "choose another directory"):
+        assert part in str(caught.value)
+
+
+def test_what_is_no_directory_is_not_writable(tmp_path: Path) -> None:
+    files.need_writable(str(tmp_path / "not" / "yet"))
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StorageError, match=f"cannot use {tmp_path}/file: Not a directory"):
+        files.need_writable(str(tmp_path / "file" / "directory"))
+
+
+@pytest.mark.parametrize(("flags", "said"), [(0, "Permission denied"), (os.ST_RDONLY, "Read-only file system")])
+def test_a_directory_without_the_right_to_write_is_named(
+    flags: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actual = os.statvfs(tmp_path)
+    monkeypatch.setattr(os, "access", lambda _path, _mode: False)  # root may write everywhere
+    fields = [flags if index == 8 else value for index, value in enumerate(actual)]
+    monkeypatch.setattr(os, "statvfs", lambda _path: os.statvfs_result(fields))
+    with pytest.raises(StorageError, match=f"cannot use {tmp_path}: {said}; check that"):
+        files.need_writable(str(tmp_path / "not" / "yet"))
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [(errno.ENOSPC, NoSpace), (errno.EDQUOT, NoSpace), (errno.EACCES, StorageError), (errno.EROFS, StorageError)],
+)
+def test_errors_of_the_system_become_errors_of_this_library(code: int, kind: type[SregistryError], tmp_path: Path) -> None:
+    path = str(tmp_path / "file")
+    error = files.storage_error(OSError(code, os.strerror(code)), path)
+    assert type(error) is kind
+    assert path in str(error)
+
+
+def test_of_a_rename_that_fails_the_target_is_named() -> None:
+    error = files.storage_error(OSError(errno.EISDIR, "Is a directory", "/a/.x.tmp", None, "/a/x"), "/a/x")
+    assert "cannot use /a/x: Is a directory" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1536 << 20, "1.5 GiB"), (3 << 40, "3.0 TiB"), (5 << 50, "5120.0 TiB")],
+)
+def test_sizes_are_said_as_people_read_them(size: int, words: str) -> None:
+    assert files.in_words(size) == words

@@ -1,0 +1,344 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Reading indexes, manifests and configs, and choosing the manifest of a platform."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from ansible_collections.hpc.sregistry.plugins.module_utils.errors import InvalidManifest, PlatformNotFound
+from ansible_collections.hpc.sregistry.plugins.module_utils.manifest import (
+    SCHEMA1_EMPTY_LAYER,
+    Descriptor,
+    Image,
+    Index,
+    Schema1,
+    choose,
+    parse_config,
+    parse_manifest,
+)
+from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
+
+WHAT = "quay.io/org/app:1"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_IMAGE = "application/vnd.oci.image.manifest.v1+json"
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_IMAGE = "application/vnd.docker.distribution.manifest.v2+json"
+SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+
+
+def digest(number: int) -> str:
+    return f"sha256:{number:064x}"
+
+
+def entry(number: int, platform: str | None = None, **more: Any) -> dict[str, Any]:
+    """An entry of an index."""
+    if platform:
+        system, architecture, *variant = platform.split("/")
+        more["platform"] = {"os": system, "architecture": architecture, **({"variant": variant[0]} if variant else {})}
+    return {"mediaType": OCI_IMAGE, "digest": digest(number), "size": number, **more}
+
+
+def image(**changes: Any) -> dict[str, Any]:
+    """A valid image manifest with two layers, some keys changed or, with None, left out."""
+    document = {
+        "schemaVersion": 2,
+        "mediaType": OCI_IMAGE,
+        "config": {"mediaType": OCI_CONFIG, "digest": digest(1), "size": 10},
+        "layers": [
+            {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": digest(2), "size": 20},
+            {"mediaType": "application/vnd.oci.image.layer.v1.tar+zstd", "digest": digest(3), "size": 0},
+        ],
+        **changes,
+    }
+    return {key: value for key, value in document.items() if value is not None}
+
+
+def schema1(*layers: tuple[str, dict[str, Any]], **changes: Any) -> dict[str, Any]:
+    """A schema 1 manifest of (digest, compatibility) pairs, the newest first."""
+    return {
+        "schemaVersion": 1,
+        "architecture": "amd64",
+        "fsLayers": [{"blobSum": blob} for blob, _compatibility in layers],
+        "history": [{"v1Compatibility": json.dumps(compatibility)} for _blob, compatibility in layers],
+        **changes,
+    }
+
+
+def parse(document: Any, media_type: str = OCI_IMAGE) -> Index | Image | Schema1:
+    return parse_manifest(json.dumps(document).encode(), media_type, WHAT)
+
+
+def test_an_image_keeps_the_order_of_its_layers() -> None:
+    assert parse(image()) == Image(
+        Descriptor(digest(1), 10, OCI_CONFIG),
+        (
+            Descriptor(digest(2), 20, "application/vnd.oci.image.layer.v1.tar+gzip"),
+            Descriptor(digest(3), 0, "application/vnd.oci.image.layer.v1.tar+zstd"),
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("document", "media_type", "kind"),
+    [
+        (image(), OCI_IMAGE, Image),
+        (image(mediaType=None), OCI_IMAGE, Image),
+        (image(mediaType=None), "application/json", Image),
+        (image(mediaType=None), "", Image),
+        (image(mediaType=DOCKER_IMAGE), "text/plain", Image),
+        ({"schemaVersion": 2, "manifests": []}, OCI_INDEX, Index),
+        ({"schemaVersion": 2, "manifests": []}, DOCKER_LIST, Index),
+        ({"schemaVersion": 2, "manifests": []}, "application/json", Index),
+        ({"schemaVersion": 2, "mediaType": DOCKER_LIST, "manifests": []}, "application/json", Index),
+        ({"mediaType": 7, "manifests": []}, OCI_INDEX, Index),
+        (schema1((digest(1), {})), SCHEMA1, Schema1),
+        (schema1((digest(1), {})), "application/json", Schema1),
+    ],
+)
+def test_the_kind_is_told_by_the_document_and_else_by_the_answer(
+    document: dict[str, Any], media_type: str, kind: type
+) -> None:
+    assert type(parse(document, media_type)) is kind
+
+
+@pytest.mark.parametrize(
+    "config_type",
+    [
+        OCI_CONFIG,
+        "application/vnd.docker.container.image.v1+json",
+        "application/octet-stream",
+        "application/json",
+        "text/html",
+        "",
+        None,
+    ],
+)
+def test_the_config_of_an_image_may_have_each_type_that_docker_takes_for_one(config_type: str | None) -> None:
+    parsed = parse(image(config={"mediaType": config_type, "digest": digest(1), "size": 1}))
+    assert isinstance(parsed, Image)
+    assert parsed.config.digest == digest(1)
+
+
+@pytest.mark.parametrize(
+    "config_type",
+    [
+        "application/vnd.sylabs.sif.config.v1+json",
+        "application/vnd.cncf.helm.config.v1+json",
+        "application/vnd.oci.empty.v1+json",
+    ],
+)
+def test_an_artifact_is_refused_by_its_type(config_type: str) -> None:
+    with pytest.raises(InvalidManifest) as error:
+        parse(image(config={"mediaType": config_type, "digest": digest(1), "size": 1}))
+    assert str(error.value) == (
+        f"{WHAT} is no container image but an artifact of type {config_type!r}; it has no layers to build from"
+    )
+
+
+@pytest.mark.parametrize(
+    ("document", "why"),
+    [
+        ([], "it is no JSON object"),
+        ("text", "it is no JSON object"),
+        (None, "it is no JSON object"),
+        ({}, "it is neither an index nor an image (media type '')"),
+        ({"errors": []}, "it is neither an index nor an image (media type '')"),
+        (image(config=None), "an entry of 'config' is no object"),
+        (image(config=[]), "an entry of 'config' is no object"),
+        (image(layers=None), "'layers' is no list"),
+        (image(layers={}), "'layers' is no list"),
+        (image(layers=["x"]), "an entry of 'layers' is no object"),
+        (image(layers=[{"digest": digest(1)}]), "an entry of 'layers' has no size"),
+        (image(layers=[{"digest": digest(1), "size": -1}]), "an entry of 'layers' has no size"),
+        (image(layers=[{"digest": digest(1), "size": True}]), "an entry of 'layers' has no size"),
+        (image(layers=[{"digest": digest(1), "size": "7"}]), "an entry of 'layers' has no size"),
+        (image(layers=[{"digest": digest(1), "size": 7.5}]), "an entry of 'layers' has no size"),
+        (image(layers=[{"size": 7}]), "the digest '' must begin with 'sha256:' or 'sha512:'"),
+        (image(layers=[{"size": 7, "digest": 5}]), "the digest '' must begin with"),
+        (image(layers=[{"size": 7, "digest": "sha256:../../etc"}]), "must have 64 lower-case hexadecimal digits"),
+        ({"mediaType": OCI_INDEX}, "'manifests' is no list"),
+        ({"mediaType": OCI_INDEX, "manifests": [7]}, "an entry of 'manifests' is no object"),
+        ({"mediaType": OCI_INDEX, "manifests": [{}]}, "an entry of 'manifests' has no size"),
+    ],
+)
+def test_a_malformed_manifest_is_refused_with_the_part_that_is_wrong(document: Any, why: str) -> None:
+    with pytest.raises(InvalidManifest) as error:
+        parse(document, "")
+    assert str(error.value).startswith(f"malformed manifest of {WHAT}: ")
+    assert why in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"<html>", b"\xff\xff", b"[" * 200_000])
+def test_what_is_not_json_is_refused(content: bytes) -> None:
+    with pytest.raises(InvalidManifest, match=f"^malformed manifest of {WHAT}: it is not JSON$"):
+        parse_manifest(content, OCI_IMAGE, WHAT)
+    with pytest.raises(InvalidManifest, match=f"^malformed config of {WHAT}: it is not JSON$"):
+        parse_config(content, WHAT)
+
+
+def index(*entries: dict[str, Any]) -> Index:
+    parsed = parse({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": list(entries)})
+    assert isinstance(parsed, Index)
+    return parsed
+
+
+ATTESTATION = {"vnd.docker.reference.type": "attestation-manifest"}
+
+
+@pytest.mark.parametrize(
+    ("entries", "wanted", "chosen"),
+    [
+        ([entry(1, "linux/amd64"), entry(2, "linux/arm64")], "linux/arm64", 2),
+        ([entry(1, "linux/arm64/v8")], "linux/arm64", 1),
+        ([entry(1, "linux/amd64"), entry(2, "linux/amd64")], "linux/amd64", 1),
+        ([entry(1, "linux/amd64"), entry(2, "linux/amd64/v3")], "linux/amd64", 1),
+        ([entry(1, "linux/amd64"), entry(2, "linux/amd64/v2"), entry(3, "linux/amd64/v4")], "linux/amd64/v3", 2),
+        ([entry(1, "linux/arm/v5"), entry(2, "linux/arm/v6"), entry(3, "linux/arm/v7")], "linux/arm/v6", 2),
+        ([entry(1, "linux/arm/v5"), entry(2, "linux/arm/v6")], "linux/arm/v7", 2),
+        ([entry(1, "windows/amd64"), entry(2, "linux/amd64")], "linux/amd64", 2),
+        ([entry(1, "unknown/unknown"), entry(2, "linux/amd64")], "linux/amd64", 2),
+        ([entry(1, "linux/amd64", annotations=ATTESTATION), entry(2, "linux/amd64")], "linux/amd64", 2),
+        ([entry(1), entry(2, "linux/amd64")], "linux/amd64", 2),
+        ([entry(1), entry(2, "linux/arm64")], "linux/amd64", 1),
+        ([{**entry(1), "platform": None}, entry(2)], "linux/amd64", 1),
+        ([{**entry(1), "platform": {"os": "", "architecture": ""}}], "linux/amd64", 1),
+        ([{**entry(1), "platform": {"os": None}, "annotations": None}], "linux/amd64", 1),
+    ],
+)
+def test_the_manifest_that_serves_the_platform_best_is_chosen(
+    entries: list[dict[str, Any]], wanted: str, chosen: int
+) -> None:
+    assert choose(index(*entries), Platform.parse(wanted), WHAT).digest == digest(chosen)
+
+
+@pytest.mark.parametrize(
+    ("entries", "has"),
+    [
+        ([], "none"),
+        ([entry(1, "unknown/unknown")], "none"),
+        ([entry(1, annotations=ATTESTATION)], "none"),
+        ([entry(1, "linux/amd64"), entry(2, "linux/arm/v7"), entry(3, "linux/amd64")], "linux/amd64, linux/arm"),
+        ([entry(1, "linux/s390x/v2"), entry(2, "unknown/unknown")], "linux/s390x/v2"),
+    ],
+)
+def test_a_missing_platform_is_answered_with_those_that_exist(entries: list[dict[str, Any]], has: str) -> None:
+    with pytest.raises(PlatformNotFound) as error:
+        choose(index(*entries), Platform.parse("linux/s390x"), WHAT)
+    assert str(error.value) == f"no linux/s390x in {WHAT} (it has {has}); choose one of these with platform"
+
+
+def test_a_config_tells_platform_diff_ids_and_time() -> None:
+    document = {
+        "created": "2024-05-01T00:00:00Z",
+        "os": "linux",
+        "architecture": "arm64",
+        "variant": "v8",
+        "config": {"Env": ["A=ü"], "Entrypoint": None, "Cmd": ["sh"], "Labels": {"a": "b"}},
+        "rootfs": {"type": "layers", "diff_ids": [digest(1), digest(2)]},
+    }
+    config = parse_config(json.dumps(document).encode(), WHAT)
+    assert config.platform == Platform("linux", "arm64")
+    assert config.diff_ids == (digest(1), digest(2))
+    assert config.created == "2024-05-01T00:00:00Z"
+    assert config.document == document
+
+
+@pytest.mark.parametrize("document", [{}, {"config": None, "rootfs": None}, {"config": {}, "created": 7, "rootfs": []}])
+def test_what_a_config_does_not_say_is_empty(document: dict[str, Any]) -> None:
+    config = parse_config(json.dumps(document).encode(), WHAT)
+    assert config.platform == Platform("", "")
+    assert config.diff_ids is None
+    assert config.created is None
+    assert config.document["config"] == {}
+
+
+@pytest.mark.parametrize(
+    ("document", "why"),
+    [
+        ([], "it is no JSON object"),
+        ({"rootfs": {"diff_ids": "x"}}, "rootfs.diff_ids is no list of digests"),
+        ({"rootfs": {"diff_ids": [7]}}, "rootfs.diff_ids is no list of digests"),
+        ({"config": []}, "'config' is no object"),
+        ({"config": {"Env": "A=b"}}, "'config.Env' is no list of strings"),
+        ({"config": {"Env": [7]}}, "'config.Env' is no list of strings"),
+        ({"config": {"Entrypoint": "sh"}}, "'config.Entrypoint' is no list of strings"),
+        ({"config": {"Cmd": {"a": 1}}}, "'config.Cmd' is no list of strings"),
+        ({"config": {"Labels": ["a"]}}, "'config.Labels' is no object"),
+    ],
+)
+def test_a_malformed_config_is_refused_with_the_part_that_is_wrong(document: Any, why: str) -> None:
+    with pytest.raises(InvalidManifest) as error:
+        parse_config(json.dumps(document).encode(), WHAT)
+    assert str(error.value) == f"malformed config of {WHAT}: {why}"
+
+
+def test_schema_1_has_its_layers_turned_round_and_the_newest_config() -> None:
+    parsed = parse(
+        schema1(
+            (SCHEMA1_EMPTY_LAYER, {"id": "c", "parent": "b", "config": {"Env": ["NEW=1"]}, "os": "linux", "Size": 0}),
+            (digest(2), {"id": "b", "parent": "a", "config": {"Env": ["OLD=1"]}}),
+            (digest(2), {"id": "b2", "throwaway": True}),
+            (digest(1), {"id": "a", "config": {"Env": ["OLDEST=1"]}}),
+        )
+    )
+    assert isinstance(parsed, Schema1)
+    assert parsed.layers == (Descriptor(digest(1), None), Descriptor(digest(2), None))
+    assert parsed.config.document == {"config": {"Env": ["NEW=1"]}, "os": "linux", "architecture": "amd64"}
+    assert parsed.config.diff_ids is None
+
+
+@pytest.mark.parametrize(
+    ("compatibility", "changes", "platform"),
+    [
+        ({"architecture": "arm64", "os": "linux"}, {"architecture": "amd64"}, "linux/arm64"),
+        ({}, {"architecture": "arm64"}, "linux/arm64"),
+        ({}, {"architecture": ""}, "linux/amd64"),
+        ({"os": "windows"}, {}, "windows/amd64"),
+    ],
+)
+def test_the_platform_of_schema_1(compatibility: dict[str, Any], changes: dict[str, Any], platform: str) -> None:
+    parsed = parse(schema1((digest(1), compatibility), **changes))
+    assert isinstance(parsed, Schema1)
+    assert str(parsed.config.platform) == platform
+
+
+@pytest.mark.parametrize(
+    ("document", "why"),
+    [
+        (schema1(), "malformed schema 1 manifest of {}: fsLayers and history differ in length"),
+        (
+            schema1((digest(1), {}), history=[]),
+            "malformed schema 1 manifest of {}: fsLayers and history differ in length",
+        ),
+        ({"schemaVersion": 1}, "malformed manifest of {}: 'fsLayers' is no list"),
+        (schema1((digest(1), {}), history=7), "malformed manifest of {}: 'history' is no list"),
+        (
+            schema1((digest(1), {}), fsLayers=[7]),
+            "malformed schema 1 manifest of {}: layer 0 lacks blobSum or v1Compatibility",
+        ),
+        (
+            schema1((digest(1), {}), history=[{}]),
+            "malformed schema 1 manifest of {}: layer 0 lacks blobSum or v1Compatibility",
+        ),
+        (
+            schema1((digest(1), {}), history=[{"v1Compatibility": "\ud800"}]),
+            "malformed v1Compatibility of {}: it is not JSON",
+        ),
+        (
+            schema1((digest(1), {}), history=[{"v1Compatibility": "[]"}]),
+            "malformed v1Compatibility of {}: it is no JSON object",
+        ),
+        (schema1((digest(1), {"config": {"Env": 1}})), "malformed config of {}: 'config.Env' is no list of strings"),
+        (schema1(("sha256:x", {})), "malformed manifest of {}: invalid digest 'sha256:x': "),
+    ],
+)
+def test_a_malformed_schema_1_manifest_is_refused(document: dict[str, Any], why: str) -> None:
+    with pytest.raises(InvalidManifest) as error:
+        parse(document)
+    assert str(error.value).startswith(why.format(WHAT))

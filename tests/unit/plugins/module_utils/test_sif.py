@@ -1,0 +1,183 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The bytes of a SIF, read with structures of the tests' own."""
+
+from __future__ import annotations
+
+import io
+import struct
+import uuid
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from ansible_collections.hpc.sregistry.plugins.module_utils import sif
+from ansible_collections.hpc.sregistry.plugins.module_utils.errors import InvalidSif
+
+# Little-endian and packed, as the sif Go library's pkg/sif lays them out.
+HEADER = struct.Struct("<32s10s3s3s16s8q")
+DESCRIPTOR = struct.Struct("<i?IIIqqqqqqq128s384s")
+PARTITION = struct.Struct("<ii3s")
+TIME = 1_700_000_000
+IDENTIFIER = uuid.UUID("12345678-1234-5678-1234-567812345678")
+SQUASHFS = b"hsqs" + bytes(range(256)) * 40
+OBJECTS = (
+    sif.DataObject(0x4001, "", b"bootstrap: docker\nfrom: ubuntu\n\n"),
+    sif.DataObject(0x4006, "inspect-metadata.json", b'{"a":"\xc3\xbc"}'),
+    sif.DataObject(0x4006, "oci-config.json", b""),
+)
+
+
+def written(
+    objects: tuple[sif.DataObject, ...] = OBJECTS, squashfs: bytes = SQUASHFS, architecture: str = "amd64"
+) -> bytes:
+    target = io.BytesIO()
+    sif.write(target, io.BytesIO(squashfs), architecture, objects, IDENTIFIER, TIME)
+    return target.getvalue()
+
+
+class Descriptor(NamedTuple):
+    """One entry of the table at offset 4096."""
+
+    type: int
+    used: bool
+    id: int
+    group: int
+    link: int
+    offset: int
+    size: int
+    padded: int
+    created: int
+    modified: int
+    uid: int
+    gid: int
+    name: bytes
+    extra: bytes
+
+
+def descriptors(raw: bytes) -> list[Descriptor]:
+    return [Descriptor._make(DESCRIPTOR.unpack_from(raw, 4096 + number * 585)) for number in range(48)]
+
+
+def test_the_structures_have_their_sizes() -> None:
+    assert (HEADER.size, DESCRIPTOR.size) == (128, 585)
+
+
+def test_the_header_of_a_sif() -> None:
+    raw = written()
+    assert HEADER.unpack_from(raw) == (
+        b"#!/usr/bin/env run-singularity\n\0",
+        b"SIF_MAGIC\0",
+        b"01\0",
+        b"02\0",
+        IDENTIFIER.bytes,
+        TIME,
+        TIME,
+        44,  # descriptors free
+        48,
+        4096,
+        28080,
+        32176,
+        len(raw) - 32176,
+    )
+
+
+def test_the_descriptors_of_a_sif_and_what_they_point_at() -> None:
+    raw = written()
+    used = [item for item in descriptors(raw) if item.used]
+    assert [item.type for item in used] == [0x4001, 0x4006, 0x4006, 0x4004]
+    assert [item.id for item in used] == [1, 2, 3, 4]
+    assert [item.name.rstrip(b"\0") for item in used] == [b"", b"inspect-metadata.json", b"oci-config.json", b""]
+    for item in used:
+        assert (item.group, item.link, item.uid, item.gid) == (0xF0000001, 0, 0, 0)
+        assert (item.created, item.modified) == (TIME, TIME)
+    contents = [raw[item.offset : item.offset + item.size] for item in used]
+    assert contents == [*(item.content for item in OBJECTS), SQUASHFS]
+    assert [item.extra.rstrip(b"\0") for item in used[:3]] == [b"", b"", b""]
+    assert PARTITION.unpack_from(used[3].extra) == (1, 2, b"02\0")
+    assert used[3].extra[PARTITION.size :] == bytes(384 - PARTITION.size)
+
+
+def test_the_free_descriptors_are_empty() -> None:
+    assert written()[4096 + 4 * 585 : 32176] == bytes(32176 - 4096 - 4 * 585)
+
+
+@pytest.mark.parametrize("size", [0, 1, 591, 592, 593, 4096, 4688, 100_000])
+def test_the_partition_is_aligned_and_its_padding_counted(size: int) -> None:
+    raw = written((sif.DataObject(0x4001, "", b"x" * size),))
+    first, partition = descriptors(raw)[:2]
+    assert (first.offset, first.size, first.padded) == (32176, size, size)
+    assert partition.offset % 4096 == 0
+    assert 0 <= partition.offset - (32176 + size) < 4096
+    assert partition.padded == partition.offset - (32176 + size) + len(SQUASHFS)
+    assert raw[32176 + size : partition.offset].strip(b"\0") == b""
+    assert raw[partition.offset :] == SQUASHFS
+
+
+def test_a_large_partition_is_copied_whole() -> None:
+    squashfs = b"0123456789abcdef" * (600 * 1024)  # more than two of the pieces it is copied in
+    raw = written(squashfs=squashfs)
+    partition = descriptors(raw)[3]
+    assert partition.size == len(squashfs)
+    assert raw[partition.offset :] == squashfs
+
+
+def test_the_same_input_gives_the_same_bytes() -> None:
+    assert written() == written()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "code"),
+    [
+        ("386", b"01\0"),
+        ("amd64", b"02\0"),
+        ("arm", b"03\0"),
+        ("arm64", b"04\0"),
+        ("ppc64le", b"06\0"),
+        ("s390x", b"11\0"),
+        ("riscv64", b"12\0"),
+    ],
+)
+def test_the_architecture_is_in_header_and_partition_and_read_back(
+    tmp_path: Path, architecture: str, code: bytes
+) -> None:
+    raw = written(architecture=architecture)
+    assert HEADER.unpack_from(raw)[3] == code
+    assert PARTITION.unpack_from(descriptors(raw)[3].extra)[2] == code
+    path = tmp_path / "a.sif"
+    path.write_bytes(raw)
+    assert sif.read_header(str(path)) == sif.Header(architecture, len(raw))
+
+
+def test_an_architecture_that_the_format_does_not_know_is_refused() -> None:
+    with pytest.raises(InvalidSif) as error:
+        written(architecture="loong64")
+    assert str(error.value) == "the SIF format has no code for the architecture 'loong64'"
+
+
+def test_an_unknown_code_and_appended_data_are_no_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.sif"
+    raw = written()
+    path.write_bytes(raw[:45] + b"99\0" + raw[48:] + b"a signature")
+    assert sif.read_header(str(path)) == sif.Header(None, len(raw))
+
+
+@pytest.mark.parametrize("content", [b"", b"#!/usr/bin/env run-singularity\n", SQUASHFS, bytes(200)])
+def test_what_is_no_sif_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.sif"
+    path.write_bytes(content)
+    with pytest.raises(InvalidSif) as error:
+        sif.read_header(str(path))
+    assert str(error.value) == f"{path} is no SIF image"
+
+
+@pytest.mark.parametrize("missing", [1, len(SQUASHFS)])
+def test_a_truncated_sif_is_named_with_both_sizes(tmp_path: Path, missing: int) -> None:
+    path = tmp_path / "a.sif"
+    raw = written()
+    path.write_bytes(raw[:-missing])
+    with pytest.raises(InvalidSif) as error:
+        sif.read_header(str(path))
+    assert str(error.value) == f"{path} is truncated: it has {len(raw) - missing} of {len(raw)} bytes"

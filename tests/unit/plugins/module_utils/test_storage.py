@@ -1,0 +1,150 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Where an image's file lies, and whether it is still what was recorded."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+from ansible_collections.hpc.sregistry.plugins.module_utils import storage
+from ansible_collections.hpc.sregistry.plugins.module_utils.errors import StorageError
+from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import File
+from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
+from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.strategies import references
+from hypothesis import given
+
+UBUNTU = Reference.parse("ubuntu:22.04")
+
+
+@pytest.mark.parametrize(
+    ("store", "dest", "many", "path"),
+    [
+        ("/srv", None, False, "/srv/library/ubuntu-22.04.sif"),
+        ("/srv/", None, True, "/srv/library/ubuntu-22.04.sif"),
+        ("/srv/../opt//images", None, False, "/opt/images/library/ubuntu-22.04.sif"),
+        ("/srv", "/opt/u.sif", False, "/opt/u.sif"),
+        ("/srv", "/opt/a/../u.sif", False, "/opt/u.sif"),
+        ("/srv", "/nonexistent/images/", False, "/nonexistent/images/ubuntu-22.04.sif"),
+        ("/srv", "/nonexistent/images", True, "/nonexistent/images/ubuntu-22.04.sif"),
+        ("relative", "/opt/u.sif", False, "/opt/u.sif"),
+    ],
+)
+def test_the_place_of_a_file(store: str, dest: str | None, many: bool, path: str) -> None:
+    assert storage.place(store, UBUNTU, dest, many) == path
+
+
+def test_an_existing_directory_as_dest_gets_the_file(tmp_path: Path) -> None:
+    assert storage.place("/srv", UBUNTU, str(tmp_path)) == f"{tmp_path}/ubuntu-22.04.sif"
+
+
+@pytest.mark.parametrize(
+    ("store", "dest", "named"),
+    [
+        ("images", None, "images/library/ubuntu-22.04.sif"),
+        ("/srv", "u.sif", "u.sif"),
+        ("/srv", "images/", "images/ubuntu-22.04.sif"),
+        ("/srv", "", ""),
+    ],
+)
+def test_a_relative_path_is_refused(store: str, dest: str | None, named: str) -> None:
+    with pytest.raises(StorageError) as error:
+        storage.place(store, UBUNTU, dest)
+    assert str(error.value) == f"{named!r} is no absolute path; write storage and dest with a leading '/'"
+
+
+@given(references())
+def test_every_image_lies_below_the_store(reference: Reference) -> None:
+    assert storage.place("/srv/images", reference).startswith("/srv/images/")
+
+
+CONTENT = b"a SIF of some size"
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> File:
+    """A file as the inventory has it, and it is so on disk."""
+    path = tmp_path / "a.sif"
+    path.write_bytes(CONTENT)
+    return File(
+        path=str(path),
+        size=len(CONTENT),
+        mtime_ns=path.stat().st_mtime_ns,
+        sha256=hashlib.sha256(CONTENT).hexdigest(),
+        manifest_digest="",
+        inputs={},
+        engine_version="",
+        packer="",
+        created_at="",
+    )
+
+
+def _nothing(path: Path) -> None:
+    pass
+
+
+def _touch(path: Path) -> None:
+    os.utime(path, ns=(0, 1))
+
+
+def _damage(path: Path) -> None:
+    before = path.stat()
+    path.write_bytes(CONTENT.upper())
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def _grow(path: Path) -> None:
+    path.write_bytes(CONTENT + b"!")
+
+
+def _remove(path: Path) -> None:
+    path.unlink()
+
+
+def _dangle(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("nowhere")
+
+
+def _move_behind_a_link(path: Path) -> None:
+    path.rename(path.with_suffix(".moved"))
+    path.symlink_to(path.with_suffix(".moved"))
+
+
+@pytest.mark.parametrize(
+    ("change", "by_time", "by_content"),
+    [
+        (_nothing, "present", "present"),
+        (_touch, "modified", "present"),
+        (_damage, "present", "modified"),
+        (_grow, "modified", "modified"),
+        (_remove, "missing", "missing"),
+        (_dangle, "missing", "missing"),
+        (_move_behind_a_link, "present", "present"),
+    ],
+)
+def test_the_state_of_a_file(recorded: File, change: object, by_time: str, by_content: str) -> None:
+    assert callable(change)
+    change(Path(recorded.path))
+    assert storage.state(recorded, checksum=False) == by_time
+    assert storage.state(recorded, checksum=True) == by_content
+
+
+def test_a_file_whose_directory_became_a_file_is_missing(recorded: File, tmp_path: Path) -> None:
+    Path(recorded.path).unlink()
+    tmp_path.rmdir()
+    tmp_path.write_bytes(b"")
+    assert storage.state(recorded, checksum=False) == "missing"
+
+
+def test_a_file_that_cannot_be_looked_at_is_named(recorded: File) -> None:
+    path = Path(recorded.path)
+    path.unlink()
+    path.symlink_to(path.name)
+    with pytest.raises(StorageError) as error:
+        storage.state(recorded, checksum=True)
+    assert str(error.value).startswith(f"cannot use {path}: Too many levels of symbolic links; ")
