@@ -104,6 +104,24 @@ options:
       - If the option is not given, the first of E(APPTAINER_TMPDIR), E(SINGULARITY_TMPDIR) and E(TMPDIR) that is set
         on the managed host is used, then the system's own, mostly C(/tmp).
     type: path
+  gather:
+    description:
+      - How much of the inventory to return as RV(ansible_facts).
+      - V(all) returns the whole inventory, V(task) only the images of this task.
+      - V(auto) returns the whole inventory as long as it has at most 1000 documents, since it travels to the controller
+        after each task. M(hpc.sregistry.sregistry_facts) always returns all of it.
+    type: str
+    choices: [auto, all, task]
+    default: auto
+attributes:
+  action_group:
+    description:
+      - Use C(group/hpc.sregistry.registry) in C(module_defaults) for options of the registry, and
+        C(group/hpc.sregistry.sregistry) for O(storage), O(database) and O(platform), which all modules have.
+    membership:
+      - hpc.sregistry.registry
+      - hpc.sregistry.sregistry
+    support: full
 requirements:
   - python >= 3.9
   - requests

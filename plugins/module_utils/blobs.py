@@ -86,8 +86,8 @@ class BlobCache:
         """Make sure that a blob is there: at once if cached, else fetched, verified and kept.
 
         Threads that want the same blob wait for the first; so do other processes. What the first could not get from its
-        repository, the next tries to get from its own. A cached blob is trusted for its size; who unpacks it verifies its
-        digest on the way.
+        repository, the next tries to get from its own. A cached blob is trusted for its size; who unpacks it
+        verifies its digest on the way.
 
         :raises DigestMismatch: if the registry's content is not what the digest or size says.
         :raises RegistryError: as the source raises it.
@@ -136,7 +136,8 @@ class BlobCache:
         if self.holds(descriptor):
             return Obtained(path, os.path.getsize(path), 0)
         make_directory(os.path.dirname(path), 0o700)
-        # Hidden and beside the blob: Apptainer's own clean-up removes it with the rest, and the rename stays in one directory.
+        # Hidden and beside the blob: Apptainer's own clean-up removes it with the rest, and the rename stays in one
+        # directory.
         partial = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.partial")
         with self._partial(partial) as stream:
             if self.holds(descriptor):  # another process finished it while this one waited
@@ -194,14 +195,20 @@ class BlobCache:
             # Resumed data may have been the bad part: once, start from nothing.
             if last_chance or not begun_with:
                 raise DigestMismatch(
-                    f"digest mismatch for {what}: the registry sent {position} bytes with {actual}, not {descriptor.digest}; "
-                    "the registry or a proxy damages it"
+                    f"digest mismatch for {what}: the registry sent {position} bytes with {actual}, "
+                    f"not {descriptor.digest}; the registry or a proxy damages it"
                 )
             _restart(stream, descriptor.digest)
         raise AssertionError("unreachable")
 
     def _transfer(
-        self, stream: IO[bytes], descriptor: Descriptor, source: Source, what: object, hasher: hashlib._Hash, position: int
+        self,
+        stream: IO[bytes],
+        descriptor: Descriptor,
+        source: Source,
+        what: object,
+        hasher: hashlib._Hash,
+        position: int,
     ) -> tuple[hashlib._Hash, int, int]:
         received, broken = 0, 0
         while descriptor.size is None or position < descriptor.size or (descriptor.size == 0 and not received):
@@ -227,7 +234,8 @@ class BlobCache:
             broken = 0 if position > before else broken + 1
             if broken >= self._breaks:
                 raise problem or Unreachable(
-                    f"{what} is truncated: the registry ends it after {position} of {descriptor.size} bytes, again and again"
+                    f"{what} is truncated: the registry ends it after {position} of {descriptor.size} bytes, "
+                    "again and again"
                 )
         return hasher, position, received
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import shutil
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -24,7 +22,7 @@ from .blobs import BlobCache
 from .compression import decompressed
 from .engine import Engine
 from .errors import DigestMismatch, InvalidLayer
-from .files import make_directory, need_space, replacing, storage_error, umask
+from .files import make_directory, need_space, replacing, storage_error, temporary_directory, umask
 from .image import ResolvedImage
 from .layers import Layer, Union, index
 from .manifest import Descriptor
@@ -70,7 +68,7 @@ def build(
     """
     clock = _Clock()
     make_directory(tmpdir)
-    with _work_directory(tmpdir) as work:
+    with temporary_directory(tmpdir) as work:
         with clock("verify"), ThreadPoolExecutor(max(1, workers)) as pool:
             diff_ids = image.config.diff_ids
             expected = (
@@ -174,16 +172,3 @@ class _Clock:
             yield
         finally:
             self.seconds[step] = round(time.monotonic() - begin, 3)
-
-
-@contextmanager
-def _work_directory(parent: str) -> Iterator[str]:
-    """A directory for one build, removed whatever happens."""
-    try:
-        path = tempfile.mkdtemp(prefix="sregistry-", dir=parent)
-    except OSError as error:
-        raise storage_error(error, parent) from error
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)

@@ -4,8 +4,8 @@
 
 """Reading compressed layers: gzip, zstd or plain, told apart by their first bytes, not by what a manifest calls them.
 
-The fastest decoder that is installed is used, none is required: ``compression.zstd`` (Python 3.14), ``zstandard``, or the
-``zstd`` program; for gzip ``isal``, else ``zlib``.
+The fastest decoder that is installed is used, none is required: ``compression.zstd`` (Python 3.14), ``zstandard``, or
+the ``zstd`` program; for gzip ``isal``, else ``zlib``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import shutil
 import subprocess
 import zlib
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from .errors import InvalidLayer
 
@@ -44,9 +44,9 @@ def decompressed(source: IO[bytes], what: object) -> IO[bytes]:
     magic = source.read(4)
     source.seek(0)
     if magic[:2] == _GZIP:
-        return _GzipReader(source, what)
+        return cast("IO[bytes]", _GzipReader(source, what))
     if magic == _ZSTD or magic in _ZSTD_SKIPPABLE:
-        return _zstd(source, what)
+        return cast("IO[bytes]", _zstd(source, what))
     return source
 
 
@@ -63,7 +63,7 @@ class _Reader(io.RawIOBase):
     def _more(self) -> bytes:
         raise NotImplementedError
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int | None = -1) -> bytes:
         if size is None or size < 0:
             return b"".join(iter(lambda: self.read(CHUNK), b""))
         if not self._rest:
@@ -107,7 +107,7 @@ class _GzipReader(_Reader):
                         raise InvalidLayer(f"{self._what} is cut off: the gzip stream has no end")
                 piece = self._decoder.decompress(data, 4 * CHUNK)
                 if piece:
-                    return piece
+                    return bytes(piece)
         except (zlib.error, getattr(_gzip_module, "error", zlib.error)) as error:
             raise InvalidLayer(f"{self._what} is damaged: {error}") from error
 
@@ -200,14 +200,18 @@ class _ProgramZstdReader(_Reader):
         self._what = what
         os.lseek(source.fileno(), 0, os.SEEK_SET)  # Python has read ahead; the program reads the file itself
         self._process = subprocess.Popen(
-            [program, "-dcq", f"--long={_ZSTD_WINDOW_LOG}"], stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [program, "-dcq", f"--long={_ZSTD_WINDOW_LOG}"],
+            stdin=source,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
 
+        self._output, self._errors = cast("IO[bytes]", self._process.stdout), cast("IO[bytes]", self._process.stderr)
+
     def _more(self) -> bytes:
-        assert self._process.stdout is not None and self._process.stderr is not None
-        data = self._process.stdout.read(CHUNK)
+        data = self._output.read(CHUNK)
         if not data and self._process.wait() != 0:
-            said = self._process.stderr.read(500).decode("utf-8", "replace").strip()
+            said = self._errors.read(500).decode("utf-8", "replace").strip()
             raise InvalidLayer(f"{self._what} is damaged: {said}")
         return data
 
@@ -216,7 +220,6 @@ class _ProgramZstdReader(_Reader):
             if self._process.poll() is None:
                 self._process.kill()
             self._process.wait()
-            for pipe in (self._process.stdout, self._process.stderr):
-                if pipe:
-                    pipe.close()
+            self._output.close()
+            self._errors.close()
         super().close()

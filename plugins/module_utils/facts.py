@@ -6,53 +6,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from . import storage
 from .engine import Engine
-from .inventory import Document, Inventory
+from .errors import EngineError
+from .inventory import Inventory
 from .platform import Platform
 from .reference import Reference
 
 
-def query(
-    inventory: Inventory,
-    references: Sequence[Reference] | None,
-    platform: Platform | None,
-    manifests: bool = False,
-    checksum: bool = False,
-    engine: Engine | None = None,
-) -> list[dict[str, Any]]:
-    """The rows of some images, or of all, each with the ``state`` of its file.
+@dataclass(frozen=True)
+class Question:
+    """What is asked: which images (None for all), of which platform (None for every), and how thoroughly.
 
-    :param references: None for all.
-    :param platform: None for every platform.
-    :param manifests: add the documents of the registry as ``metrics``.
-    :param engine: if given, add what ``inspect`` says of each file that is there.
-    :raises InventoryError, StorageError, EngineError: as the parts raise them.
+    ``manifests`` adds the registry's documents, ``engine`` what its ``inspect`` says, ``checksum`` reads files whole.
     """
-    wanted = set(references) if references is not None else None
-    rows = []
-    for document in _documents(inventory, wanted, platform):
-        for row in document.rows():
-            file = document.file(row["image"]) if row["image"] else None
-            row["state"] = storage.state(file, checksum) if file else "remote"
-            if manifests:
-                row["metrics"] = document.metrics
-                row["layers"] = list(document.layers)
-            if engine and file:
-                row["inspect"] = engine.inspect(file.path) if row["state"] != storage.MISSING else None
-            rows.append(row)
-    return rows
+
+    references: Sequence[Reference] | None = None
+    platform: Platform | None = None
+    manifests: bool = False
+    checksum: bool = False
+    engine: Engine | None = None
 
 
-def _documents(inventory: Inventory, wanted: set[Reference] | None, platform: Platform | None) -> list[Document]:
-    if wanted is not None and platform is not None:
-        found = (inventory.get(reference, platform) for reference in sorted(wanted, key=str))
-        return [document for document in found if document]
+def query(
+    inventory: Inventory, rows: Sequence[dict[str, Any]], question: Question, warn: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    """The rows that a question is about, each with the ``state`` of its file: remote, present, missing or modified.
+
+    :param rows: of the whole inventory.
+    :param warn: told of an image that the engine cannot inspect.
+    :raises InventoryError, StorageError: as the parts raise them.
+    """
+    uris = {reference.uri for reference in question.references} if question.references is not None else None
+    platform = str(question.platform) if question.platform else None
     return [
-        document
-        for document in inventory.documents()
-        if (wanted is None or document.reference in wanted) and platform in (None, document.platform)
+        _answer(inventory, row, question, warn)
+        for row in rows
+        if (uris is None or row["uri"] in uris) and platform in (None, row["platform"])
     ]
+
+
+def _answer(
+    inventory: Inventory, row: dict[str, Any], question: Question, warn: Callable[[str], None]
+) -> dict[str, Any]:
+    answer = {**row, "state": "remote"}
+    path = row["image"]
+    if path:
+        answer["state"] = storage.state(path, row["size"], row["mtime_ns"], row["version"], question.checksum)
+    if question.manifests:
+        document = inventory.get(Reference.parse(row["uri"]), Platform.parse(row["platform"]))
+        answer["metrics"] = document.metrics if document else {}
+        answer["layers"] = list(document.layers) if document else []
+    if question.engine and path:
+        answer["inspect"] = None
+        if answer["state"] != storage.MISSING:
+            try:
+                answer["inspect"] = question.engine.inspect(path)
+            except EngineError as error:  # one damaged file must not hide the others
+                warn(f"{path}: {error}")
+    return answer

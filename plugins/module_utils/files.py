@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -30,6 +31,22 @@ def make_directory(path: str, mode: int = 0o755) -> None:
         os.makedirs(path, mode=mode, exist_ok=True)
     except OSError as error:
         raise storage_error(error, path) from error
+
+
+@contextmanager
+def temporary_directory(parent: str) -> Iterator[str]:
+    """A new directory for the time of a block, removed whatever happens.
+
+    :raises StorageError: if it cannot be made.
+    """
+    try:
+        path = tempfile.mkdtemp(prefix="sregistry-", dir=parent)
+    except OSError as error:
+        raise storage_error(error, parent) from error
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager
@@ -146,12 +163,16 @@ def storage_error(error: OSError, path: str) -> StorageError | NoSpace:
         with suppress(OSError):
             status = os.statvfs(os.path.dirname(path) or ".")
             left = in_words(status.f_bavail * status.f_frsize)
-            return NoSpace(f"no space left while writing {path}: it needs more than the {left} that are free; free some")
+            return NoSpace(
+                f"no space left while writing {path}: it needs more than the {left} that are free; free some"
+            )
         return NoSpace(f"no space left while writing {path}; free some")
     reason = error.strerror or str(error)
     concerned = error.filename2 or error.filename  # of a rename, what was to be replaced
     named = concerned if isinstance(concerned, str) else path
-    return StorageError(f"cannot use {named}: {reason}; check that the directory exists and that this user may write there")
+    return StorageError(
+        f"cannot use {named}: {reason}; check that the directory exists and that this user may write there"
+    )
 
 
 def in_words(size: int) -> str:

@@ -27,8 +27,9 @@ _MAX_CONFIG = 8 * 1024 * 1024  # bytes
 class ResolvedImage:
     """One image of one platform.
 
-    ``digest`` is what the name points at (index or manifest), ``manifest_digest`` that of the platform's manifest. ``layers``
-    go from the oldest to the newest. ``documents`` are the JSON documents as received: index, manifest, config.
+    ``digest`` is what the name points at (index or manifest), ``manifest_digest`` that of the platform's manifest.
+    ``layers`` go from the oldest to the newest. ``documents`` are the JSON documents as received: index, manifest,
+    config.
     """
 
     reference: Reference

@@ -33,6 +33,7 @@ _SUFFIX = ".json"
 _MAX_FILE_NAME = 200
 _ROWS = "rows.json"
 _STALE_ROWS = 64  # documents read anew before it pays to write the rows again
+_USED_KEYS = {"uri", "platform", "image", "version", "size", "mtime_ns"}  # of a row, by this library itself
 _SETTLED = 2_000_000_000  # ns; a younger document may change again with the same time stamp and inode
 
 
@@ -123,15 +124,15 @@ class Document:
             "updated_at": self.updated_at,
         }
         if not self.files:
-            return [
-                {**common, "image": None, "version": "", "size": None, "created_at": self.created_at, "outdated": None}
-            ]
+            unbuilt = {"image": None, "version": "", "size": None, "mtime_ns": None, "outdated": None}
+            return [{**common, **unbuilt, "created_at": self.created_at}]
         return [
             {
                 **common,
                 "image": file.path,
                 "version": file.sha256,
                 "size": file.size,
+                "mtime_ns": file.mtime_ns,
                 "created_at": file.created_at,
                 "outdated": file.manifest_digest != self.manifest_digest,
             }
@@ -284,7 +285,7 @@ def _is_kept(known: Any) -> bool:
         isinstance(known, list)
         and len(known) == 2
         and isinstance(known[1], list)
-        and all(isinstance(row, dict) and {"uri", "platform", "image"} <= row.keys() for row in known[1])
+        and all(isinstance(row, dict) and row.keys() >= _USED_KEYS for row in known[1])
     )
 
 

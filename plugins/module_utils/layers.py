@@ -172,8 +172,8 @@ class Union:
     def entries(self) -> Iterator[tuple[Entry, IO[bytes] | None]]:
         """The surviving entries, each path once, each with the data of a file.
 
-        First all directories (parents before children), then what has no data, then the files in the order of their
-        layers, newest layer first, each followed by its hard links. Data must be read before the next entry is asked for.
+        First all directories (parents before children), then what has no data, then the files, newest layer first, each
+        followed by its hard links. Data must be read before the next entry is asked for.
 
         :raises InvalidLayer: if a layer is not any more what it was when it was indexed.
         """

@@ -200,6 +200,8 @@ def _check_run_config(document: dict[str, Any], what: object) -> None:
         value = run.get(key)
         if value is not None and not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
             raise InvalidManifest(f"malformed config of {what}: 'config.{key}' is no list of strings")
+        if any("\0" in item for item in value or ()):
+            raise InvalidManifest(f"malformed config of {what}: 'config.{key}' holds a NUL character")
     labels = run.get("Labels")
     if labels is not None and not isinstance(labels, dict):
         raise InvalidManifest(f"malformed config of {what}: 'config.Labels' is no object")

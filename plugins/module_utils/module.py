@@ -2,6 +2,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
+# pylint: disable=contextmanager-generator-missing-cleanup  # contextlib ends a suspended generator, and its blocks
+
 """What the modules share of Ansible: argument specs, environment fall-backs, results, and errors as failures."""
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from . import engine, squashfs
 from .blobs import BlobCache
 from .credentials import Keychain, Login
 from .errors import CredentialsError, SregistryError
-from .facts import query
+from .facts import Question, query
+from .files import make_directory, temporary_directory
 from .inventory import Inventory
 from .platform import Platform
 from .pull import ALWAYS, NOT_PRESENT, Wanted, pull
@@ -28,7 +31,6 @@ from .record import record
 from .reference import Reference
 from .registry import HAS_REQUESTS, Registries, Transport
 from .session import Outcome, Session
-
 
 _MANY_DOCUMENTS = 1000
 
@@ -150,15 +152,16 @@ def facts_main() -> None:
         names = module.params["name"]
         platform = module.params["platform"]
         inventory = _inventory(module)
-        images = query(
-            inventory,
+        question = Question(
             [Reference.parse(name) for name in names] if names is not None else None,
             Platform.parse(platform) if platform else None,
             manifests=module.params["manifests"],
             checksum=module.params["checksum"],
             engine=engine.find(module.params["engine"]) if module.params["inspect"] else None,
         )
-        module.exit_json(changed=False, images=images, ansible_facts=_facts(module, inventory, inventory.rows(), True))
+        rows = inventory.rows()
+        images = query(inventory, rows, question, module.warn)
+        module.exit_json(changed=False, images=images, ansible_facts=_facts(module, inventory, rows, True))
 
 
 @contextmanager
@@ -172,8 +175,6 @@ def _failing(module: AnsibleModule) -> Iterator[None]:
 
 def _references(module: AnsibleModule) -> list[tuple[str, Reference]]:
     """All names parsed, before anything is asked of the network."""
-    if not module.params["name"]:
-        module.fail_json(msg="name is empty; give at least one image")
     if not HAS_REQUESTS:
         _fail_without_requests(module)
     references = [(name, Reference.parse(name)) for name in module.params["name"]]
@@ -225,7 +226,12 @@ def _cache_directory(module: AnsibleModule) -> Iterator[str]:
     """The engine's own cache of blobs; a temporary one where it is disabled, or nothing may be written."""
     params = module.params
     if params["disable_cache"] or module.check_mode:
-        with tempfile.TemporaryDirectory(prefix="sregistry-cache-", dir=params["tmpdir"]) as directory:
+        parent = params["tmpdir"]
+        if module.check_mode:  # a tmpdir that a real run would make must not be made
+            parent = parent if parent and os.path.isdir(parent) else None
+        elif parent:
+            make_directory(parent)
+        with temporary_directory(parent or tempfile.gettempdir()) as directory:
             yield directory
         return
     root = params["cachedir"]
@@ -252,8 +258,11 @@ def _set_attributes(module: AnsibleModule, outcome: Outcome) -> None:
     if outcome.error or not outcome.path or not os.path.exists(outcome.path):
         return
     arguments = module.load_file_common_arguments(module.params, path=outcome.path)
-    if module.set_fs_attributes_if_different(arguments, False):
-        outcome.changed = True
+    difference: dict[str, dict[str, Any]] = {}
+    if module.set_fs_attributes_if_different(arguments, False, diff=difference):
+        if not outcome.changed:
+            outcome.changed, outcome.action = True, "attributes"
+        outcome.attributes = {"before": difference.get("before", {}), "after": difference.get("after", {})}
 
 
 def _facts(module: AnsibleModule, inventory: Inventory, rows: list[dict[str, Any]], complete: bool) -> dict[str, Any]:
@@ -297,4 +306,5 @@ def _failure(failed: Sequence[Outcome], total: int) -> str:
     if total == 1:
         return str(failed[0].error)
     words = "; ".join(f"{outcome.reference}: {outcome.error}" for outcome in failed)
-    return f"{len(failed)} of {total} images failed, the others are done. {words}"
+    others = ", the others are done" if len(failed) < total else ""
+    return f"{len(failed)} of {total} images failed{others}. {words}"

@@ -20,7 +20,7 @@ from .files import need_space, need_writable
 from .image import ResolvedImage, blob_source
 from .inventory import Document, File
 from .manifest import Descriptor
-from .record import PRESENT, RECORDED, is_current, resolve_image, timestamp, to_document, to_merged
+from .record import LOCK_TIMEOUT, PRESENT, RECORDED, is_current, resolve_image, timestamp, to_document, to_merged
 from .reference import Reference
 from .session import Outcome, Session
 
@@ -49,12 +49,16 @@ class Wanted:
 
 @dataclass(frozen=True)
 class _Job:
-    """An image with something to do: its new document, and the path of its file unless that can stay as it is."""
+    """An image with something to do: its new document, and whether its file has to be built.
+
+    ``displaced`` is the other image that had its file at this path before.
+    """
 
     image: ResolvedImage
     document: Document
     path: str
     build: bool
+    displaced: Document | None
 
 
 def pull(session: Session, wanted: Wanted, references: Sequence[Reference]) -> dict[Reference, Outcome]:
@@ -110,7 +114,7 @@ def _plan(session: Session, wanted: Wanted, reference: Reference, path: str, out
     file = document.file(path) if document else None
     outcome.path = path
     outcome.path_before = path if file else None
-    state = storage.state(file, wanted.checksum) if file else storage.MISSING
+    state = _state(file, wanted) if file else storage.MISSING
     fresh = state == storage.PRESENT and not wanted.force and _same_inputs(file, wanted)
     with outcome.clock("resolve"):
         if document and fresh and _needs_nothing(session, wanted, document, path):
@@ -118,18 +122,19 @@ def _plan(session: Session, wanted: Wanted, reference: Reference, path: str, out
             return None
         image = resolve_image(session, reference, outcome)
     build = not fresh or file is None or file.manifest_digest != image.manifest_digest
+    displaced = None
     if not build:
         outcome.action = RECORDED  # the index moved, this platform's image in it did not
     elif file is None:
         outcome.action = PULLED
-        _refuse_foreign(session, wanted, path, outcome)
+        displaced = _displace(session, wanted, path, outcome)
     else:
         outcome.action = REBUILT if state == storage.PRESENT else REPAIRED
     if build:
         _refuse_hopeless(session, wanted, path, outcome)
     outcome.after = to_document(image, session, document)
     outcome.changed = True
-    return _Job(image, outcome.after, path, build)
+    return _Job(image, outcome.after, path, build, displaced)
 
 
 def _needs_nothing(session: Session, wanted: Wanted, document: Document, path: str) -> bool:
@@ -144,7 +149,7 @@ def _needs_nothing(session: Session, wanted: Wanted, document: Document, path: s
 def _same_inputs(file: File | None, wanted: Wanted) -> bool:
     """Whether a build now would have the inputs of the one before. Where there is no engine now, any was right."""
     kind = wanted.engine_kind()
-    return file is not None and (kind is None or file.inputs["engine"] == kind)
+    return file is not None and (kind is None or file.inputs.get("engine") == kind)
 
 
 def _refuse_hopeless(session: Session, wanted: Wanted, path: str, outcome: Outcome) -> None:
@@ -163,16 +168,21 @@ def _refuse_hopeless(session: Session, wanted: Wanted, path: str, outcome: Outco
         outcome.warnings.append(str(error))
 
 
-def _refuse_foreign(session: Session, wanted: Wanted, path: str, outcome: Outcome) -> None:
-    """A file that is there and recorded for another image is not overwritten: the next run would flip it back."""
-    if wanted.force or not os.path.lexists(path):
-        return
-    owner = session.inventory.owner(path)
-    if owner and (owner.reference, owner.platform) != (outcome.reference, outcome.platform):
+def _displace(session: Session, wanted: Wanted, path: str, outcome: Outcome) -> Document | None:
+    """The other image whose recorded file is at this path.
+
+    Who writes the path in ``dest`` means to replace it, as a new version under a fixed name. A path that follows from
+    the name alone is not overwritten: with two such images each run would undo the other.
+    """
+    owner = session.inventory.owner(path) if os.path.lexists(path) else None
+    if not owner or (owner.reference, owner.platform) == (outcome.reference, outcome.platform):
+        return None
+    if wanted.dest is None and not wanted.force:
         raise StorageError(
             f"{path} is the file of {owner.reference} for {owner.platform}; give {outcome.reference} for "
             f"{outcome.platform} another dest or storage, or force: true to take it over"
         )
+    return owner
 
 
 def _fetch(
@@ -209,13 +219,27 @@ def _carry_out(session: Session, wanted: Wanted, job: _Job, outcome: Outcome) ->
             document = document.with_file(_build(session, wanted, job, outcome))
         session.inventory.put(document)
         outcome.after = document
+    if job.displaced:
+        _forget(session, job.displaced, job.path)
+
+
+def _forget(session: Session, owner: Document, path: str) -> None:
+    """Take a file out of the document of the image that had it."""
+    with session.inventory.locked(owner.reference, owner.platform, LOCK_TIMEOUT):
+        latest = session.inventory.get(owner.reference, owner.platform)
+        if latest:
+            session.inventory.put(latest.without_file(path))
+
+
+def _state(file: File, wanted: Wanted) -> str:
+    return storage.state(file.path, file.size, file.mtime_ns, file.sha256, wanted.checksum)
 
 
 def _serves(file: File, image: ResolvedImage, wanted: Wanted) -> bool:
     return (
         file.manifest_digest == image.manifest_digest
         and _same_inputs(file, wanted)
-        and storage.state(file, wanted.checksum) == storage.PRESENT
+        and _state(file, wanted) == storage.PRESENT
     )
 
 

@@ -28,6 +28,8 @@ def record(session: Session, references: Sequence[Reference]) -> dict[Reference,
 
 def _record(session: Session, reference: Reference, outcome: Outcome) -> None:
     outcome.before = session.inventory.get(reference, session.platform)
+    if outcome.before and outcome.before.files:
+        outcome.path = outcome.path_before = outcome.before.files[-1].path
     with outcome.clock("resolve"):
         if outcome.before and is_current(session, reference, outcome.before):
             outcome.action = PRESENT

@@ -2,6 +2,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
+# pylint: disable=contextmanager-generator-missing-cleanup  # contextlib ends a suspended generator, and its blocks
+
 """One session to one registry, after the OCI distribution specification 1.1 and Docker's token authentication.
 
 A ``Registry`` keeps one pool of kept-alive connections. It speaks first without a ping: a registry that wants a login
@@ -17,7 +19,7 @@ import random
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -226,7 +228,6 @@ class Registry:
         )
 
     def _chunks(self, response: requests.Response, what: str) -> Iterator[bytes]:
-        promised = response.headers.get("Content-Length", "")
         received = 0
         try:
             while True:
@@ -239,14 +240,13 @@ class Registry:
             if _is_broken(error):
                 raise Unreachable(f"the connection broke while reading {what}: {_reason(error)}") from error
             raise
-        if promised.isdigit() and received < int(promised):  # urllib3 before 2 does not mind
-            raise Unreachable(f"the connection broke while reading {what}: {received} of {promised} bytes came")
+        _need_all(response, received, what)
 
     @contextmanager
     def _request(
         self, method: str, path: str, repository: str, headers: dict[str, str], what: str, also: tuple[int, ...] = ()
     ) -> Iterator[requests.Response]:
-        """One request with authentication, redirects and retries; yields a response of status 2xx, or one of ``also``."""
+        """One request with authentication, redirects and retries; yields a response of status 2xx or in ``also``."""
         url = self._base + path
         authorization = self._authorization(repository)
         attempts = self._transport.retries + 1
@@ -311,13 +311,12 @@ class Registry:
                     "give the registry's CA with ca_path, or no_https: true if it speaks plain http"
                 ) from error
             except requests.exceptions.RequestException as error:
-                if not last and isinstance(
-                    error, (requests.exceptions.ConnectionError, requests.exceptions.Timeout)
-                ):
+                if not last and isinstance(error, (requests.exceptions.ConnectionError, requests.exceptions.Timeout)):
                     return None
                 raise Unreachable(
                     f"no answer from {_host(url)} while asking for {what}: {_reason(error)} "
-                    f"(tried {self._transport.retries + 1} times); check the registry's name, the network and the proxy settings"
+                    f"(tried {self._transport.retries + 1} times); check the registry's name, the network and the "
+                    "proxy settings"
                 ) from error
             except ValueError as error:  # requests looks at a redirect even if it shall not follow it
                 raise RegistryError(f"{_host(url)} redirects {what} to what is no web address: {error}") from error
@@ -325,14 +324,9 @@ class Registry:
                 return response
             location = response.headers.get("Location", "")
             _discard(response)
-            try:
-                target = urljoin(url, location)
-                known = _origin(target)[0] in ("http", "https")
-            except ValueError:
-                known = False
-            if not known:
+            if not _is_web_address(location, url):
                 raise RegistryError(f"{_host(url)} redirects {what} to {location!r}, which is no web address")
-            url = target
+            url = urljoin(url, location)
         raise RegistryError(f"{_host(url)} redirects {what} more than {_MAX_REDIRECTS} times")
 
     def _authorization(self, repository: str) -> str | None:
@@ -363,35 +357,9 @@ class Registry:
             token, expires = self._tokens.get(scope, ("", 0.0))
         if token and time.monotonic() < expires:
             return token
-        realm = challenge.parameters.get("realm", "")
-        try:
-            known = _origin(realm)[0] in ("http", "https")
-        except ValueError:
-            known = False
-        if not known:
-            raise RegistryError(f"{self.host} asks for a token, but names no server to get it from (realm {realm!r})")
-        if login and self._base.startswith("https:") and not realm.startswith("https:"):
-            raise RegistryError(f"{self.host} wants the login sent to {realm} without TLS; it was not sent")
-        query = {"scope": scope}
-        if challenge.parameters.get("service"):
-            query["service"] = challenge.parameters["service"]
-        url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query)}"
-        response = None
-        for attempt in range(1, self._transport.retries + 2):
-            last = attempt > self._transport.retries
-            response = self._follow("GET", url, {}, _basic(login) if login else None, f"a token for {what}", last)
-            if response is not None and (response.status_code not in _RETRIED or last):
-                break
-            wait = _pause(attempt, response.headers.get("Retry-After") if response is not None else None)
-            if response is not None:
-                if wait > _MAX_PAUSE:
-                    break
-                _discard(response)
-            time.sleep(wait)
-        assert response is not None  # _follow raises when the last try has no answer
+        url = self._token_url(challenge, scope, login)
+        response = self._ask_for_token(url, login, what)
         with response:
-            if response.status_code >= 300:
-                raise self._error(response, what, attempt)
             try:
                 answer = json.loads(b"".join(_limited(response, MAX_MANIFEST, what)))
                 token = answer.get("token") or answer["access_token"]
@@ -399,11 +367,42 @@ class Registry:
                     raise ValueError(token)
                 lifetime = float(answer.get("expires_in") or 60)
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-                raise RegistryError(f"the token server {_host(realm)} of {self.host} sent no token for {what}") from error
+                raise RegistryError(f"the token server {_host(url)} of {self.host} sent no token for {what}") from error
         with self._lock:
             # a token that ends while a request is on its way would cost a round trip more
             self._tokens[scope] = (token, time.monotonic() + lifetime * 0.8)
         return token
+
+    def _token_url(self, challenge: _Challenge, scope: str, login: Login | None) -> str:
+        realm = challenge.parameters.get("realm", "")
+        if not _is_web_address(realm):
+            raise RegistryError(f"{self.host} asks for a token, but names no server to get it from (realm {realm!r})")
+        if login and self._base.startswith("https:") and not realm.startswith("https:"):
+            raise RegistryError(f"{self.host} wants the login sent to {realm} without TLS; it was not sent")
+        query = {"scope": scope}
+        if challenge.parameters.get("service"):
+            query["service"] = challenge.parameters["service"]
+        return f"{realm}{'&' if '?' in realm else '?'}{urlencode(query)}"
+
+    def _ask_for_token(self, url: str, login: Login | None, what: str) -> requests.Response:
+        """The token server's answer of status 2xx; it gets the same patience as the registry."""
+        attempts = self._transport.retries + 1
+        for attempt in range(1, attempts + 1):
+            last = attempt == attempts
+            response = self._follow("GET", url, {}, _basic(login) if login else None, f"a token for {what}", last)
+            if response is None:  # never the last time
+                time.sleep(_pause(attempt, None))
+                continue
+            wait = _pause(attempt, response.headers.get("Retry-After"))
+            if response.status_code in _RETRIED and not last and wait <= _MAX_PAUSE:
+                _discard(response)
+                time.sleep(wait)
+                continue
+            if response.status_code < 300:
+                return response
+            with response:
+                raise self._error(response, what, attempt)
+        raise AssertionError("the last try returns or raises")
 
     def _error(self, response: requests.Response, what: str, tries: int) -> RegistryError:
         status = response.status_code
@@ -423,8 +422,8 @@ class Registry:
             )
         if status == 403:
             return Denied(
-                f"denied: the registry does not allow {'this login' if with_login else 'anonymous users'} to pull {what} "
-                f"({where}{said}); ask its owner for access"
+                f"denied: the registry does not allow {'this login' if with_login else 'anonymous users'} to "
+                f"pull {what} ({where}{said}); ask its owner for access"
             )
         if status == 404:
             return NotFound(f"not found: {what} ({where}{said})")
@@ -508,10 +507,22 @@ def _limited(response: requests.Response, limit: int, what: object) -> Iterator[
         for chunk in response.iter_content(65536):
             total += len(chunk)
             if total > limit:
-                raise InvalidManifest(f"{_host(response.url)} sent more than {limit} bytes for {what}; that is no manifest")
+                raise InvalidManifest(
+                    f"{_host(response.url)} sent more than {limit} bytes for {what}; that is no manifest"
+                )
             yield chunk
     except requests.exceptions.RequestException as error:
-        raise Unreachable(f"the connection to {_host(response.url)} broke while reading {what}: {_reason(error)}") from error
+        raise Unreachable(
+            f"the connection to {_host(response.url)} broke while reading {what}: {_reason(error)}"
+        ) from error
+    _need_all(response, response.raw.tell(), what)
+
+
+def _need_all(response: requests.Response, received: int, what: object) -> None:
+    """Refuse a body that ended before its promised length, which urllib3 before 2 takes for whole."""
+    promised = response.headers.get("Content-Length", "")
+    if promised.isdigit() and received < int(promised):
+        raise Unreachable(f"the connection broke while reading {what}: {received} of {promised} bytes came")
 
 
 def _discard(response: requests.Response) -> None:
@@ -530,7 +541,7 @@ def _is_broken(error: Exception) -> bool:
 
 
 def _parse_challenge(header: str) -> _Challenge | None:
-    """Read WWW-Authenticate (RFC 9110, section 11.6.1): the first Bearer or Basic challenge, parameters in any order."""
+    """Read WWW-Authenticate (RFC 9110, section 11.6.1): a Bearer or else a Basic challenge, parameters in any order."""
     offers: list[_Challenge] = []
     for match in _CHALLENGE.finditer(header):
         if match.group(1):
@@ -565,7 +576,7 @@ def _pause(attempt: int, retry_after: str | None) -> float:
                 return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
             except (TypeError, ValueError):
                 pass
-    return min(10.0, 0.5 * 2 ** (attempt - 1)) * random.uniform(0.75, 1.25)
+    return min(10.0, 0.5 * 2.0 ** (attempt - 1)) * random.uniform(0.75, 1.25)
 
 
 def _media_type(response: requests.Response) -> str:
@@ -579,6 +590,13 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
     """
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+
+
+def _is_web_address(url: str, base: str = "") -> bool:
+    try:
+        return _origin(urljoin(base, url))[0] in ("http", "https")
+    except ValueError:
+        return False
 
 
 def _host(url: str) -> str:
@@ -600,7 +618,9 @@ def _reason(error: BaseException) -> str:
     inner: Any = error
     for _depth in range(8):
         following = getattr(inner, "reason", None) or inner.__cause__ or inner.__context__
-        if not isinstance(following, BaseException):
+        if not isinstance(following, Exception) or not _is_broken(
+            following
+        ):  # what came before has nothing to do with it
             break
         inner = following
     text = str(inner) or type(inner).__name__

@@ -52,7 +52,11 @@ class Session:
 
 @dataclass
 class Outcome:
-    """What became of one image: ``before`` and ``after`` are its documents, ``seconds`` the time of each step."""
+    """What became of one image.
+
+    ``before`` and ``after`` are its documents, ``attributes`` the owner, group and mode of its file where they change,
+    ``seconds`` the time of each step.
+    """
 
     reference: Reference
     platform: Platform
@@ -66,6 +70,7 @@ class Outcome:
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     error: SregistryError | None = None
+    attributes: dict[str, dict[str, Any]] = field(default_factory=lambda: {"before": {}, "after": {}})
 
     @contextmanager
     def clock(self, step: str) -> Iterator[None]:
@@ -116,8 +121,8 @@ class Outcome:
         return {
             "before_header": self.reference.uri,
             "after_header": self.reference.uri,
-            "before": _facet(self.before, self.path_before),
-            "after": _facet(self.after or self.before, self.path),
+            "before": {**_facet(self.before, self.path_before), **self.attributes["before"]},
+            "after": {**_facet(self.after or self.before, self.path), **self.attributes["after"]},
         }
 
 

@@ -143,8 +143,10 @@ def _correct_labels(tree: str, platform: Platform, source: str) -> None:
 
 
 def _write(tree: str, name: str, text: str) -> None:
-    with open(os.path.join(tree, name), "w", encoding="utf-8", errors="surrogateescape") as stream:
-        stream.write(text)
+    # JSON can spell lone surrogates, which no text file can hold; the engine's decoder makes U+FFFD of them too
+    sound = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    with open(os.path.join(tree, name), "w", encoding="utf-8", newline="") as stream:
+        stream.write(sound)
 
 
 def _write_layout(directory: str, run: dict[str, Any]) -> None:
@@ -191,4 +193,4 @@ def _write_layout(directory: str, run: dict[str, Any]) -> None:
 
 
 def _json(document: Any) -> bytes:
-    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogateescape")
+    return json.dumps(document, separators=(",", ":")).encode("ascii")

@@ -11,7 +11,6 @@ import os
 
 from .errors import StorageError
 from .files import storage_error
-from .inventory import File
 from .reference import Reference
 
 PRESENT, MISSING, MODIFIED = "present", "missing", "modified"
@@ -35,25 +34,26 @@ def place(storage: str, reference: Reference, dest: str | None = None, many: boo
     return os.path.normpath(path)
 
 
-def state(file: File, checksum: bool) -> str:
+def state(path: str, size: int, mtime_ns: int, sha256: str, checksum: bool) -> str:
     """Whether a recorded file is there and unchanged, by size and mtime, or by its whole content.
 
+    :param size: in bytes, as recorded; so are ``mtime_ns`` (ns since the epoch) and ``sha256`` (hexadecimal).
     :param checksum: read all of it and compare its sha256; a changed mtime alone then does not matter.
     :returns: ``present``, ``missing`` or ``modified``.
     :raises StorageError: if it cannot be looked at.
     """
     try:
-        status = os.stat(file.path)
-        if status.st_size != file.size:
+        status = os.stat(path)
+        if status.st_size != size:
             return MODIFIED
         if not checksum:
-            return PRESENT if status.st_mtime_ns == file.mtime_ns else MODIFIED
+            return PRESENT if status.st_mtime_ns == mtime_ns else MODIFIED
         hasher = hashlib.sha256()
-        with open(file.path, "rb") as stream:
+        with open(path, "rb") as stream:
             for chunk in iter(lambda: stream.read(1024 * 1024), b""):
                 hasher.update(chunk)
-        return PRESENT if hasher.hexdigest() == file.sha256 else MODIFIED
+        return PRESENT if hasher.hexdigest() == sha256 else MODIFIED
     except (FileNotFoundError, NotADirectoryError):
         return MISSING
     except OSError as error:
-        raise storage_error(error, file.path) from error
+        raise storage_error(error, path) from error

@@ -174,6 +174,10 @@ images:
       description: Size of the file in bytes. Null for an image that is only recorded.
       type: int
       sample: 29454336
+    mtime_ns:
+      description: When the file was written, in nanoseconds since the epoch. Null without a file.
+      type: int
+      sample: 1795306843120394857
     created_at:
       description: When the file was built, or the image was first recorded, in UTC.
       type: str
@@ -232,6 +236,10 @@ ansible_facts:
           description: The directory of the inventory.
           type: str
           sample: /var/lib/sregistry/.sregistry
+        complete:
+          description: Whether RV(ansible_facts.sregistry.images) is the whole inventory.
+          type: bool
+          sample: true
         images:
           description:
             - One entry for each file of each image, or one without a file for an image that is only recorded.
@@ -291,6 +299,10 @@ ansible_facts:
               description: Size of the file in bytes. Null for an image that is only recorded.
               type: int
               sample: 29454336
+            mtime_ns:
+              description: When the file was written, in nanoseconds since the epoch. Null without a file.
+              type: int
+              sample: 1795306843120394857
             created_at:
               description: When the file was built, or the image was first recorded, in UTC.
               type: str

@@ -45,10 +45,10 @@ options:
       - It is taken for a directory if it ends with a slash, if it is one, or if O(name) holds several images.
         The files are then called C(<name>-<tag>.sif), and two images that would get the same name are refused.
       - Missing directories are created.
-      - A file that is there and in the inventory as another image, or as another platform of this one, is refused
-        unless O(force=true). A file that the inventory does not know is replaced.
-      - Two tags are two images. For a fixed path whose image changes by and by, let M(ansible.builtin.file) make a link
-        to RV(images[].path).
+      - A file that is there is replaced. If it belonged to another image in the inventory, such as the version before,
+        it does not any more. Two tasks that give two images the same O(dest) therefore undo each other's work.
+      - Without O(dest), a path that belongs to another image, or to another platform of this one, is refused unless
+        O(force=true).
     type: path
   pull:
     description:
@@ -68,7 +68,7 @@ options:
   force:
     description:
       - Build the file again, even if it is there and up to date. Layers that are in the cache are not fetched again.
-      - Take over a file that belongs to another image.
+      - Take over a path below O(storage) that belongs to another image.
     type: bool
     default: false
   engine:
@@ -180,8 +180,8 @@ images:
       sample: true
     action:
       description:
-        - V(present) means that the file was there and is what the name points at. RV(images[].changed) is still true
-          where O(owner), O(group), O(mode) or the like had to be set.
+        - V(present) means that the file was there and is what the name points at.
+        - V(attributes) means the same, but that O(owner), O(group), O(mode) or the like had to be set.
         - V(recorded) means that only the inventory changed. The tag moved, but to an index with the same image for
           this platform.
         - V(pulled) means that the image had no file at this path.
@@ -265,6 +265,10 @@ ansible_facts:
           description: The directory of the inventory.
           type: str
           sample: /var/lib/sregistry/.sregistry
+        complete:
+          description: Whether RV(ansible_facts.sregistry.images) is the whole inventory.
+          type: bool
+          sample: true
         images:
           description:
             - One entry for each file of each image, or one without a file for an image that is only recorded.
@@ -324,6 +328,10 @@ ansible_facts:
               description: Size of the file in bytes. Null for an image that is only recorded.
               type: int
               sample: 29454336
+            mtime_ns:
+              description: When the file was written, in nanoseconds since the epoch. Null without a file.
+              type: int
+              sample: 1795306843120394857
             created_at:
               description: When the file was built, or the image was first recorded, in UTC.
               type: str

@@ -22,8 +22,9 @@ _HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "conte
 
 @dataclass(frozen=True)
 class Request:
-    """What a client asked: ``path`` with its query, ``headers`` in lower case, the number of the TCP connection, and the
-    status that it got, 0 if none.
+    """What a client asked: ``path`` with its query, ``headers`` in lower case, the number of the TCP connection.
+
+    ``status`` is what it got, 0 if nothing.
     """
 
     method: str
@@ -228,7 +229,8 @@ class _Exchange(BaseHTTPRequestHandler):
         super().setup()
         self._connection = self.server.registry.new_connection()
 
-    def do_GET(self) -> None:  # noqa: N802, the name is the base class's
+    def do_GET(self) -> None:
+        """Answer as the registry says, and remember it."""
         registry = self.server.registry
         headers = {name.lower(): value for name, value in self.headers.items()}
         answer = registry.answer(Request(self.command, self.path, headers, self._connection))

@@ -46,8 +46,7 @@ class Bench:
         assert result.get("failed"), f"it did not fail: {result}"
         for part in parts:
             assert part in result["msg"]
-        assert "exception" not in result
-        assert "Traceback" not in result["msg"]
+        assert "Traceback" not in str(result), "an error of this collection is no crash"
         assert not result.get("changed")
         assert time.monotonic() - begin < BOUND
         assert self.store() == before
@@ -137,8 +136,14 @@ REGISTRY_CASES = {
         ("unauthorized", "wants a login", "status 401", "give username and password"),
         fault=faults.challenged('Basic realm="x"', set()),
     ),
-    "403": Case(("denied", "status 403", "DENIED no", "ask its owner"), fault=faults.status(403, word="DENIED", message="no")),
-    "404": Case(("not found", "status 404", IMAGE), fault=faults.status(404), pattern="/(manifests|tags)/"),
+    "403": Case(
+        ("denied", "status 403", "DENIED no", "ask its owner"), fault=faults.status(403, word="DENIED", message="no")
+    ),
+    "404": Case(
+        ("name unknown", "status 404", IMAGE, "log in if it is private"),
+        fault=faults.status(404),
+        pattern="/(manifests|tags)/",
+    ),
     "429": Case(
         ("too many requests", "status 429", "100 pulls", "after 3600 s", "log in"),
         fault=faults.status(429, {"Retry-After": "3600", "ratelimit-limit": "100;w=21600"}),
@@ -154,16 +159,24 @@ REGISTRY_CASES = {
         ("digest mismatch", f"promised sha256:{64 * '1'}"),
         fault=faults.header("Docker-Content-Digest", f"sha256:{64 * '1'}"),
     ),
-    "malformed manifest": Case((f"malformed manifest of", "it is not JSON"), fault=HTML),
+    "malformed manifest": Case(("malformed manifest of", "it is not JSON"), fault=HTML),
     "an artifact": Case(
         ("no container image", "application/x-model"),
-        fault=faults.document({"schemaVersion": 2, "config": {"mediaType": "application/x-model", "size": 2, "digest": f"sha256:{64 * '0'}"}, "layers": []}),
+        fault=faults.document(
+            {
+                "schemaVersion": 2,
+                "config": {"mediaType": "application/x-model", "size": 2, "digest": f"sha256:{64 * '0'}"},
+                "layers": [],
+            }
+        ),
     ),
     "damaged config": Case(("digest mismatch for the config",), pattern=BLOBS, fault=faults.corrupted(5)),
     "missing layer": layers(faults.status(404), "not found: the blob sha256:", "status 404"),
     "forbidden layer": layers(faults.status(403), "denied", "status 403"),
     "damaged layer": layers(faults.corrupted(5), "digest mismatch for the layer sha256:", IMAGE),
-    "layer larger than its size": layers(faults.padded(b"more"), "digest mismatch for the layer", "more than its", IMAGE),
+    "layer larger than its size": layers(
+        faults.padded(b"more"), "digest mismatch for the layer", "more than its", IMAGE
+    ),
     "truncated layer": layers(
         faults.together(faults.truncated(100), faults.asks_for("Range", None)), "the connection broke", "sha256:"
     ),
@@ -181,7 +194,9 @@ def test_a_registry_that_fails_is_named_with_the_way_out(case: Case, bench: Benc
 
 
 @pytest.mark.parametrize("action", ["record", "pull"])
-def test_a_failure_of_what_is_in_the_store_leaves_it_as_it_was(action: str, bench: Bench, faulty: FaultyRegistry) -> None:
+def test_a_failure_of_what_is_in_the_store_leaves_it_as_it_was(
+    action: str, bench: Bench, faulty: FaultyRegistry
+) -> None:
     image = f"{faulty.address}/lab/tiny:1.0"
     assert bench.run(action, image)["changed"]
     faulty.when(MANIFESTS, faults.status(500))
@@ -223,11 +238,19 @@ def test_a_missing_platform_lists_those_that_exist(image: str, listed: str, benc
 
 NETWORK_CASES: Mapping[str, tuple[str, Mapping[str, Any], tuple[str, ...]]] = {
     "refused": ("127.0.0.1:1/a/b", {}, ("no answer from 127.0.0.1:1", "refused", "tried 2 times")),
-    "no such host": ("registry.invalid/a/b", {}, ("no answer from registry.invalid", "check the registry's name")),
+    "no such host": ("registry.invalid:443/a/b", {}, ("no answer from registry.invalid", "check the registry's name")),
     "no route": ("192.0.2.1:5000/a/b", {"timeout": 1}, ("no answer from 192.0.2.1:5000", "the network")),
-    "unknown CA": (f"{PRIVATE}/lab/tiny", {"no_https": False}, ("TLS failure at 127.0.0.1:5001", "certificate", "ca_path")),
+    "unknown CA": (
+        f"{PRIVATE}/lab/tiny",
+        {"no_https": False},
+        ("TLS failure at 127.0.0.1:5001", "certificate", "ca_path"),
+    ),
     "plain http": (f"{REGISTRY}/lab/tiny", {"no_https": False}, (f"TLS failure at {REGISTRY}", "no_https: true")),
-    "no such CA file": (f"{PRIVATE}/lab/tiny", {**SECURE, "ca_path": "/nonexistent.pem"}, ("ca_path /nonexistent.pem",)),
+    "no such CA file": (
+        f"{PRIVATE}/lab/tiny",
+        {**SECURE, "ca_path": "/nonexistent.pem"},
+        ("ca_path /nonexistent.pem",),
+    ),
 }
 
 
@@ -255,8 +278,10 @@ def interpreter(bench: Bench, script: str) -> Bench:
 
 
 def test_a_host_without_an_engine_says_what_to_install(bench: Bench, faulty: FaultyRegistry) -> None:
-    hide = 'for engine in apptainer singularity; do mount --bind /dev/null "$(readlink -f "$(command -v $engine)")"; done'
-    bare = interpreter(bench, f"exec unshare -m sh -c '{hide}; exec /usr/bin/python3 \"$@\"' sh \"$@\"")
+    hide = (
+        'for engine in apptainer singularity; do mount --bind /dev/null "$(readlink -f "$(command -v $engine)")"; done'
+    )
+    bare = interpreter(bench, f'exec unshare -m sh -c \'{hide}; exec /usr/bin/python3 "$@"\' sh "$@"')
     parts = ("there is neither apptainer nor singularity on this host", "install the package")
     bare.refuse(parts, f"{faulty.address}/{IMAGE}")
     assert len(faulty.asked(BLOBS)) <= 1, "found out before any layer is fetched"
@@ -283,12 +308,17 @@ def test_a_directory_that_may_not_be_written_is_named(option: str, bench: Bench)
 @pytest.mark.parametrize("option", ["storage", "tmpdir", "cachedir"])
 def test_a_file_in_place_of_a_directory_is_named(option: str, bench: Bench) -> None:
     bench.host.shell(f"touch {WORK}/plain")
-    bench.refuse((f"cannot use {WORK}/plain", "Not a directory"), IMAGE, **{option: f"{WORK}/plain/below"})
+    bench.refuse((f"{WORK}/plain", "Not a directory"), IMAGE, **{option: f"{WORK}/plain/below"})
 
 
 @pytest.mark.parametrize(
     ("option", "image"),
-    [("storage", "lab/tiny:2.0"), ("tmpdir", "lab/tiny:2.0"), ("cachedir", "lab/tiny:2.0"), ("cachedir", "lab/schema1:latest")],
+    [
+        ("storage", "lab/tiny:2.0"),
+        ("tmpdir", "lab/tiny:2.0"),
+        ("cachedir", "lab/tiny:2.0"),
+        ("cachedir", "lab/schema1:latest"),
+    ],
     ids=["storage", "tmpdir", "cachedir", "cachedir, size unknown"],
 )
 def test_a_disk_without_room_is_named(option: str, image: str, bench: Bench, small: str) -> None:
@@ -299,15 +329,20 @@ def test_a_disk_without_room_is_named(option: str, image: str, bench: Bench, sma
 
 @pytest.mark.parametrize("action", ["pull", "record"])
 def test_an_inventory_without_room_is_named(action: str, bench: Bench, small: str) -> None:
-    bench.host.shell(f"mkdir -p {small}/db/images {small}/db/locks; dd if=/dev/zero of={small}/filler bs=4k 2>/dev/null; true")
-    bench.refuse(("no space left", f"{small}/db"), "lab/tiny:1.0", action=action, database=f"{small}/db")
+    bench.host.shell(
+        f"mkdir -p {small}/db/images {small}/db/locks; dd if=/dev/zero of={small}/filler bs=4k 2>/dev/null; true"
+    )
+    arguments = {"database": f"{small}/db", "storage": f"{WORK}/other"}
+    bench.refuse(("no space left", f"{small}/db"), "lab/tiny:1.0", action=action, **arguments)
     assert bench.host.shell(f"find {small}/db -type f ! -path '*/locks/*'").stdout == ""
 
 
 # Playbooks
 
 
-@pytest.mark.parametrize("name", ["lab/Tiny:1.0", "lab//tiny", "lab/tiny:-1", "lab/tiny@sha256:abc", "lab/tiny:1 0", ""])
+@pytest.mark.parametrize(
+    "name", ["lab/Tiny:1.0", "lab//tiny", "lab/tiny:-1", "lab/tiny@sha256:abc", "lab/tiny:1 0", ""]
+)
 @pytest.mark.parametrize("action", ["record", "pull"])
 def test_a_bad_name_is_refused_before_the_network_is_used(
     action: str, name: str, bench: Bench, faulty: FaultyRegistry
@@ -340,7 +375,6 @@ def test_one_login_for_two_registries_is_refused(bench: Bench, faulty: FaultyReg
     parts = ("one login for 2 registries", REGISTRY, faulty.address, "authfile")
     bench.refuse(parts, f"{faulty.address}/{IMAGE}", f"{REGISTRY}/{IMAGE}", **LOGIN)
     assert faulty.requests == []
-
 
 
 # Logins

@@ -166,7 +166,7 @@ def test_checksum_finds_what_size_and_time_do_not_show(node1: Host, tag: Tag) ->
 def test_a_damaged_blob_in_the_cache_is_fetched_again(node1: Host, tag: Tag) -> None:
     path = node1.sregistry("pull", tag.name)["images"][0]["path"]
     node1.shell(
-        "cd ~/.apptainer/cache/blob/blobs/sha256 && for b in *; do printf XXXX | dd of=$b bs=1 seek=20 conv=notrunc; done"
+        "cd ~/.apptainer/cache/blob/blobs/sha256; for b in *; do printf XXXX | dd of=$b bs=1 seek=20 conv=notrunc; done"
     )
     assert node1.sregistry("pull", tag.name, force=True)["changed"]
     assert run(node1, path) == "one"
@@ -202,8 +202,12 @@ def test_file_attributes_are_set_and_kept(node1: Host, tag: Tag) -> None:
     path = node1.sregistry("pull", tag.name, **arguments)["images"][0]["path"]
     assert node1.shell(f"stat -c '%U %G %a' {path}").stdout.split() == ["hpc", "hpc", "640"]
     assert not node1.sregistry("pull", tag.name, **arguments)["changed"]
-    assert node1.sregistry("pull", tag.name, mode="0644", check=True)["changed"]
-    assert node1.sregistry("pull", tag.name, mode="0644")["changed"]
+    foreseen = node1.sregistry("pull", tag.name, mode="0644", check=True, diff=True)
+    result = node1.sregistry("pull", tag.name, mode="0644", diff=True)
+    assert foreseen["changed"]
+    assert result["images"][0]["action"] == "attributes"
+    assert foreseen["diff"] == result["diff"]
+    assert (result["diff"][0]["before"]["mode"], result["diff"][0]["after"]["mode"]) == ("0640", "0644")
     assert node1.shell(f"stat -c '%U %G %a' {path}").stdout.split() == ["hpc", "hpc", "644"]
 
 
@@ -219,13 +223,31 @@ def test_dest_is_a_file_or_a_directory_and_one_image_may_have_many(node1: Host, 
     ]
 
 
-def test_a_file_of_another_image_is_not_overwritten(node1: Host, tag: Tag) -> None:
+def test_a_new_version_takes_the_place_of_the_old_one_at_a_fixed_path(node1: Host, tag: Tag) -> None:
     node1.sregistry("pull", tag.name, dest="/root/sif/one.sif")
-    refused = node1.sregistry("pull", "lab/tiny", dest="/root/sif/one.sif")
-    assert re.search(r"/root/sif/one.sif is the file of .*/test/.*another dest", refused["msg"])
-    assert run(node1, "/root/sif/one.sif") == "one"
-    assert node1.sregistry("pull", "lab/tiny", dest="/root/sif/one.sif", force=True)["changed"]
+    assert node1.sregistry("pull", "lab/tiny", dest="/root/sif/one.sif", check=True)["changed"]
+    result = node1.sregistry("pull", "lab/tiny", dest="/root/sif/one.sif")
+    assert result["changed"]
     assert run(node1, "/root/sif/one.sif") == "hello from tiny 1.0"
+    rows = result["ansible_facts"]["sregistry"]["images"]
+    assert [row["name"] for row in rows if row["image"] == "/root/sif/one.sif"] == ["tiny"]
+    assert not node1.sregistry("pull", "lab/tiny", dest="/root/sif/one.sif")["changed"]
+
+
+def test_a_path_of_the_store_is_not_taken_from_another_platform(node1: Host) -> None:
+    path = node1.sregistry("pull", "lab/multi")["images"][0]["path"]
+    for check in (True, False):
+        refused = node1.sregistry("pull", "lab/multi", platform="linux/arm64", check=check)
+        assert re.search(r"multi-latest.sif is the file of .* for linux/amd64; give .* another dest", refused["msg"])
+    assert not node1.sregistry("pull", "lab/multi")["changed"]
+    assert node1.sregistry("pull", "lab/multi", platform="linux/arm64", force=True)["changed"]
+    rows = node1.sregistry("facts", "lab/multi")["images"]
+    assert [(row["platform"], row["image"]) for row in rows] == [("linux/amd64", None), ("linux/arm64", path)]
+
+
+def test_no_names_is_nothing_to_do(node1: Host) -> None:
+    result = node1.module("hpc.sregistry.sregistry_pull", name=[])
+    assert (result["changed"], result["images"]) == (False, [])
 
 
 def test_another_platform_is_built_for_that_platform(node1: Host) -> None:

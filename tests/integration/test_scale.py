@@ -41,12 +41,13 @@ FILL = """
         document.update(repository=f"test/copy{number}", name=f"copy{number}", collection="test")
         document["uri"] = f"{document['registry']}/test/copy{number}:latest"
         name = f"{document['registry']}/{document['repository']}={document['tag']},{document['platform']}"
-        with open(os.path.join(os.path.dirname(path), name.replace("/", "+").replace(":", "=") + ".json"), "w") as stream:
+        name = name.replace("/", "+").replace(":", "=") + ".json"
+        with open(os.path.join(os.path.dirname(path), name), "w") as stream:
             json.dump(document, stream)
 """
 
 
-def metered(host: Host, action: str, *names: str, **arguments: object) -> tuple[dict[str, Any], int, float]:
+def metered(host: Host, action: str, *names: str, **arguments: Any) -> tuple[dict[str, Any], int, float]:
     """Run a module; also returns the peak memory of its process in KiB and its run time in seconds."""
     script = "rm -rf /tmp/meter; mkdir -p /tmp/meter/path; cat > /tmp/meter/path/sitecustomize.py <<'END'\n"
     host.shell(script + textwrap.dedent(METER) + "END\n")

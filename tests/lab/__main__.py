@@ -56,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     move.add_argument("target")
     move.add_argument("source")
     move.set_defaults(run=lambda given: f"{given.target} is {laboratory.move(given.target, given.source)}")
+    packages = commands.add_parser("packages", help="install the Debian packages that lab and tests need")
+    packages.set_defaults(run=lambda given: "installed: " + (" ".join(laboratory.install()) or "nothing, all there"))
     clean = commands.add_parser("clean", help="stop everything and remove the lab directory")
     clean.set_defaults(run=lambda given: _clean())
     return parser

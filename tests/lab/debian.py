@@ -27,6 +27,7 @@ NEEDED = {
     "/usr/bin/curl": "curl",
     "/usr/sbin/ip": "iproute2",
     "/usr/bin/skopeo": "skopeo",
+    "/usr/bin/mksquashfs": "squashfs-tools",
     "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
 }
 DEFAULT_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"

@@ -53,7 +53,7 @@ def _line(name: str) -> str:
 
 
 def _blob(digest: str) -> dict[str, Any]:
-    kind, _, value = digest.partition(":")
+    kind, _separator, value = digest.partition(":")
     data = paths.storage() / "docker/registry/v2/blobs" / kind / value[:2] / value / "data"
     document: dict[str, Any] = json.loads(data.read_bytes())
     return document

@@ -44,6 +44,12 @@ def up(host_count: int = 2, keep: bool = False) -> Status:
         return status()
 
 
+def install() -> list[str]:
+    """Install the Debian packages that lab and tests need; returns the names of those that were missing."""
+    with _locked():
+        return debian.install_needed()
+
+
 def push_images(repositories: list[str]) -> list[str]:
     """Push images that are made on demand; return the pushed names."""
     with _locked():

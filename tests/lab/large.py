@@ -54,7 +54,7 @@ def push(client: oci.Client, name: str, base: oci.Image, streams: list[Stream]) 
     uploaded = [(stream, *client.put_stream(repository, stream.compressed())) for stream in streams]
     config: dict[str, Any] = _document(base.config())
     config["rootfs"]["diff_ids"] += [stream.diff_id for stream in streams]
-    config["history"] += [{"created": oci.CREATED, "created_by": "large layer"} for _ in streams]
+    config["history"] += [{"created": oci.CREATED, "created_by": "large layer"} for dummy in streams]
     manifest: dict[str, Any] = _document(base.manifest())
     for _stream, digest, size in uploaded:
         manifest["layers"].append({"mediaType": f"{oci.OCI_LAYER}+gzip", "size": size, "digest": digest})
@@ -79,5 +79,5 @@ def _header(name: str, kind: bytes, mode: int, size: int) -> bytes:
 def _content(seed: str, mebibytes: int) -> Iterator[bytes]:
     """The same bytes for the same ``seed``."""
     source = random.Random(seed)
-    for _ in range(mebibytes):
+    for _number in range(mebibytes):
         yield source.randbytes(MEBIBYTE - MEBIBYTE // 8) + bytes(MEBIBYTE // 8)

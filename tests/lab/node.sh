@@ -56,6 +56,7 @@ install -m 600 -o 1000 -g 1000 "$client_key" "$root/home/hpc/.ssh/authorized_key
 cd "$root"
 mkdir -p .before
 pivot_root . .before
+# shellcheck disable=SC2016 # it is the inner shell that expands them
 exec chroot . /bin/sh -c '
     umount -l /.before && rmdir /.before
     exec /usr/sbin/sshd -D -e -p "$2" -o "ListenAddress=$1" -o UsePAM=no -o MaxStartups=200 -o MaxSessions=200 \

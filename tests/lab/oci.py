@@ -200,9 +200,9 @@ class Reference:
 def reference(text: str) -> Reference:
     """Read ``repository[:tag|@digest]``."""
     if "@" in text:
-        repository, _, target = text.partition("@")
+        repository, _separator, target = text.partition("@")
     else:
-        repository, _, target = text.partition(":")
+        repository, _separator, target = text.partition(":")
     return Reference(repository, target or "latest")
 
 

@@ -52,9 +52,9 @@ def _user(authorization: str | None) -> str:
     """The user name of a Basic authorization, empty for nobody."""
     if not authorization:
         return ""
-    kind, _, value = authorization.partition(" ")
+    kind, _separator, value = authorization.partition(" ")
     try:
-        user, _, password = base64.b64decode(value, validate=True).decode().partition(":")
+        user, _colon, password = base64.b64decode(value, validate=True).decode().partition(":")
     except ValueError as error:
         raise WrongLogin from error
     if kind.lower() != "basic" or (user, password) != (USER, PASSWORD):
@@ -64,8 +64,8 @@ def _user(authorization: str | None) -> str:
 
 def _access(scope: str, user: str) -> dict[str, object]:
     """What of ``scope`` (``repository:NAME:ACTION,…``) is granted."""
-    kind, _, rest = scope.partition(":")
-    name, _, actions = rest.rpartition(":")
+    kind, _separator, rest = scope.partition(":")
+    name, _separator, actions = rest.rpartition(":")
     allowed = {"pull", "push", "delete", "*"} if user else set() if name.startswith("secret/") else {"pull"}
     return {"type": kind, "name": name, "actions": [action for action in actions.split(",") if action in allowed]}
 
@@ -90,7 +90,7 @@ class TokenRequest(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "hpc.sregistry-lab-tokens"
 
-    def do_GET(self) -> None:  # noqa: N802, the name is the base class's; pylint: disable=invalid-name
+    def do_GET(self) -> None:  # the name is the base class's; pylint: disable=invalid-name
         """Answer with a token, or 401 for a wrong login."""
         url = urlsplit(self.path)
         query = parse_qs(url.query)

@@ -22,7 +22,7 @@ class Tree:
 
     def __init__(self, format: int = tarfile.GNU_FORMAT) -> None:  # pylint: disable=redefined-builtin
         self._buffer = io.BytesIO()
-        self._tar = tarfile.open(  # pylint: disable=consider-using-with
+        self._tar = tarfile.open(  # noqa: SIM115 (closed by tar()); pylint: disable=consider-using-with
             fileobj=self._buffer, mode="w", format=format, encoding="utf-8", errors="surrogateescape"
         )
 
@@ -82,7 +82,7 @@ class Tree:
 
     def whiteout(self, name: str) -> Tree:
         """Remove what older layers have at ``name``."""
-        parent, _, last = name.rpartition("/")
+        parent, _separator, last = name.rpartition("/")
         return self.file(f"{parent}/.wh.{last}" if parent else f".wh.{last}")
 
     def opaque(self, name: str) -> Tree:

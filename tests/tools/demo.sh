@@ -23,4 +23,5 @@ if [[ -n "${IMAGE:-}" ]]; then
 fi
 ANSIBLE_COLLECTIONS_PATH="$(link_tree)"
 export ANSIBLE_COLLECTIONS_PATH
+export ANSIBLE_CALLBACK_RESULT_FORMAT="${ANSIBLE_CALLBACK_RESULT_FORMAT:-yaml}"
 exec ansible-playbook "${arguments[@]}" "$ROOT/playbooks/demo.yml"

@@ -12,6 +12,7 @@ source "$ROOT/tests/tools/tree.sh"
 
 PYTHONPATH="$(link_tree)"
 export PYTHONPATH
+"$ROOT/tests/tools/lab.sh" packages
 export HYPOTHESIS_STORAGE_DIRECTORY="$CACHE/hypothesis"
 cd "$ROOT"
 exec python -m pytest tests/unit "$@"

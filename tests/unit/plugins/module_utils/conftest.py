@@ -17,12 +17,11 @@ from random import Random
 
 import pytest
 import requests
-from ansible_collections.hpc.sregistry.plugins.module_utils import registry as registry_module
 from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Keychain, Login
 from ansible_collections.hpc.sregistry.plugins.module_utils.registry import Registry, Transport
 
 from tests.faults import FaultyRegistry
-from tests.lab import certificates, oci, tree
+from tests.lab import certificates, oci, paths, tree
 
 Connect = Callable[..., Registry]
 
@@ -99,7 +98,7 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SREGISTRY_LAB_DIR", str(tmp_path_factory.mktemp("authority")))
         certificates.ensure()
-        return certificates.paths.tls()
+        return paths.tls()
 
 
 @pytest.fixture
@@ -107,7 +106,9 @@ def connect() -> Iterator[Connect]:
     """Make sessions to a registry, by its address; they are closed at the end."""
     sessions: list[Registry] = []
 
-    def make(address: str, login: tuple[str, str] | None = None, keychain: Keychain | None = None, **how: object) -> Registry:
+    def make(
+        address: str, login: tuple[str, str] | None = None, keychain: Keychain | None = None, **how: object
+    ) -> Registry:
         keychain = keychain or Keychain(Login(*login) if login else None)
         transport = Transport(**{"http": True, "timeout": 20.0, **how})  # type: ignore[arg-type]
         sessions.append(Registry(address, keychain, transport))
@@ -122,7 +123,7 @@ def connect() -> Iterator[Connect]:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Seconds that the client would have slept; it does not."""
     recorded: list[float] = []
-    monkeypatch.setattr(registry_module.time, "sleep", recorded.append)
+    monkeypatch.setattr(time, "sleep", recorded.append)
     return recorded
 
 

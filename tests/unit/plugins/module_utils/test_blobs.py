@@ -28,10 +28,10 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.errors import (
 )
 from ansible_collections.hpc.sregistry.plugins.module_utils.image import blob_source
 from ansible_collections.hpc.sregistry.plugins.module_utils.manifest import Descriptor
+from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.conftest import Connect, Stored
 
-from tests.faults import FaultyRegistry, faults
+from tests.faults import Fault, FaultyRegistry, faults
 from tests.lab import oci
-from tests.unit.plugins.module_utils.conftest import Connect, Stored
 
 CONTENT = bytes(range(256)) * 1000
 BLOB = Descriptor(oci.digest_of(CONTENT), len(CONTENT))
@@ -51,6 +51,7 @@ class Script:
 
     @contextmanager
     def __call__(self, offset: int) -> Iterator[tuple[int, Iterator[bytes]]]:
+        """Play the next part."""
         self.asked.append(offset)
         begin, chunks, error = self._parts.pop(0)
 
@@ -332,7 +333,7 @@ def test_a_blob_that_is_another_one_is_refused(content: bytes, said: str, cache:
 
 @pytest.mark.parametrize("fault", [faults.corrupted(5), faults.padded(b"more")], ids=["corrupted", "larger"])
 def test_a_registry_that_damages_a_blob_is_named(
-    fault: faults.Fault, stored: Stored, faulty: FaultyRegistry, connect: Connect, cache: BlobCache
+    fault: Fault, stored: Stored, faulty: FaultyRegistry, connect: Connect, cache: BlobCache
 ) -> None:
     faulty.when(BLOBS, fault)
     with pytest.raises(DigestMismatch, match="digest mismatch for the blob"):

@@ -125,6 +125,7 @@ def test_an_authfile_without_logins_means_anonymous(document: dict[str, Any], au
         ({"auths": None}, "has no object 'auths'"),
         ({"auths": {"quay.io": "ann:secret"}}, "has no object at auths['quay.io']"),
         ({"auths": {"quay.io": {"auth": "ann:secret"}}}, "has no base64 of USER:PASSWORD at auths['quay.io'].auth"),
+        ({"auths": {"quay.io": {"auth": "!YW5uOnNlY3JldA=="}}}, "has no base64 of USER:PASSWORD"),
         ({"auths": {"quay.io": {"auth": "änn"}}}, "has no base64 of USER:PASSWORD at auths['quay.io'].auth"),
         ({"auths": {"quay.io": {"auth": "YW5u"}}}, "has no base64 of USER:PASSWORD at auths['quay.io'].auth"),
         ({"auths": {"quay.io": {"auth": "/w=="}}}, "has no base64 of USER:PASSWORD at auths['quay.io'].auth"),

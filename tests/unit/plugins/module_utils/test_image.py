@@ -23,10 +23,10 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.image import Resolve
 from ansible_collections.hpc.sregistry.plugins.module_utils.manifest import Config, Descriptor
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
+from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.conftest import Connect, Stored
 
 from tests.faults import Fault, FaultyRegistry, faults
 from tests.lab import oci, tree
-from tests.unit.plugins.module_utils.conftest import Connect, Stored
 
 AMD64 = "linux/amd64"
 
@@ -40,6 +40,7 @@ class Resolver:
         self.cache = BlobCache(str(directory))
 
     def __call__(self, image: str, platform: str = AMD64) -> ResolvedImage:
+        """Follow a name."""
         reference = Reference.parse(f"{self._address}/{image}")
         return resolve(self._session, self.cache, reference, Platform.parse(platform))
 

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils import inventory as inventory_module
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import InventoryError, NoSpace, StorageError
@@ -518,6 +519,7 @@ def test_there_is_one_row_a_file_and_one_for_an_image_without_files(inventory: I
             "image": None,
             "version": "",
             "size": None,
+            "mtime_ns": None,
             "created_at": "2024-05-01T00:00:00Z",
             "outdated": None,
         },
@@ -526,6 +528,7 @@ def test_there_is_one_row_a_file_and_one_for_an_image_without_files(inventory: I
             "image": "/a.sif",
             "version": hashlib.sha256(b"/a.sif").hexdigest(),
             "size": 1000,
+            "mtime_ns": 1_700_000_000_123_456_789,
             "created_at": "2024-05-02T00:00:00Z",
             "outdated": True,
         },
@@ -534,6 +537,7 @@ def test_there_is_one_row_a_file_and_one_for_an_image_without_files(inventory: I
             "image": "/b.sif",
             "version": hashlib.sha256(b"/b.sif").hexdigest(),
             "size": 1000,
+            "mtime_ns": 1_700_000_000_123_456_789,
             "created_at": "2024-05-02T00:00:00Z",
             "outdated": False,
         },
@@ -609,6 +613,37 @@ def test_a_document_that_is_too_young_is_read_again(
     os.utime(path, ns=(0, status.st_mtime_ns))  # the same inode, size and time stamp, as within one tick of the clock
     assert inventory.rows()[0]["digest"] == digest("moved")
     assert loaded == [path.name, path.name]
+
+
+def test_a_document_restored_with_its_old_time_stamp_is_read_again(
+    inventory: Inventory, loaded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inventory_module, "_STALE_ROWS", 0)
+    path = document_path(inventory, "ubuntu")
+    age(inventory)
+    assert inventory.rows()[0]["digest"] == digest("index")
+    inventory.put(document("ubuntu", digest=digest("moved")))  # of the same size
+    age(inventory)
+    assert inventory.rows()[0]["digest"] == digest("moved")
+    inventory.put(document("ubuntu", image_file("/a.sif")))
+    age(inventory)
+    assert inventory.rows()[0]["image"] == "/a.sif"
+    assert loaded == [path.name] * 3
+
+
+def test_removed_documents_do_not_stay_in_the_copy_of_the_rows(
+    inventory: Inventory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inventory_module, "_STALE_ROWS", 0)
+    inventory.put(document("debian"))
+    path = document_path(inventory, "ubuntu")
+    age(inventory)
+    inventory.rows()
+    copy = Path(inventory.directory, "rows.json")
+    assert list(json.loads(copy.read_bytes())["rows"]) == [images(inventory)[0].name, path.name]
+    path.unlink()
+    assert [row["uri"] for row in inventory.rows()] == ["library/debian:latest"]
+    assert list(json.loads(copy.read_bytes())["rows"]) == [images(inventory)[0].name]
 
 
 @pytest.mark.parametrize(
@@ -740,7 +775,6 @@ TestRowsOfAChangingInventory.settings = settings(max_examples=30, stateful_step_
 @pytest.fixture(scope="module")
 def validator() -> Any:
     """Of the published schema."""
-    jsonschema = pytest.importorskip("jsonschema")
     schema = json.loads(SCHEMA.read_bytes())
     jsonschema.Draft202012Validator.check_schema(schema)
     return jsonschema.Draft202012Validator(schema)

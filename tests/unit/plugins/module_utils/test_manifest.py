@@ -104,7 +104,7 @@ def test_an_image_keeps_the_order_of_its_layers() -> None:
 def test_the_kind_is_told_by_the_document_and_else_by_the_answer(
     document: dict[str, Any], media_type: str, kind: type
 ) -> None:
-    assert type(parse(document, media_type)) is kind
+    assert parse(document, media_type).__class__ is kind
 
 
 @pytest.mark.parametrize(

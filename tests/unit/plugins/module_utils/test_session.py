@@ -130,3 +130,6 @@ def test_the_difference_of_an_image() -> None:
     outcome.before, outcome.path_before = document("old"), "/a.sif"
     old = {"digest": "old", "manifest_digest": "old-amd64", "path": "/a.sif", "size": 77}
     assert (outcome.to_diff()["before"], outcome.to_diff()["after"]) == (old, new)
+    outcome.attributes = {"before": {"mode": "0644"}, "after": {"mode": "0600"}}
+    assert outcome.to_diff()["before"] == {**old, "mode": "0644"}
+    assert outcome.to_diff()["after"] == {**new, "mode": "0600"}

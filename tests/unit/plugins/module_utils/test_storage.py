@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils import storage
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import StorageError
-from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import File
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.strategies import references
 from hypothesis import given
@@ -63,24 +63,21 @@ def test_every_image_lies_below_the_store(reference: Reference) -> None:
 
 
 CONTENT = b"a SIF of some size"
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+MTIME = 1_600_000_000_123_456_789
 
 
 @pytest.fixture
-def recorded(tmp_path: Path) -> File:
-    """A file as the inventory has it, and it is so on disk."""
+def recorded(tmp_path: Path) -> Path:
+    """A file that is as the inventory has it."""
     path = tmp_path / "a.sif"
     path.write_bytes(CONTENT)
-    return File(
-        path=str(path),
-        size=len(CONTENT),
-        mtime_ns=path.stat().st_mtime_ns,
-        sha256=hashlib.sha256(CONTENT).hexdigest(),
-        manifest_digest="",
-        inputs={},
-        engine_version="",
-        packer="",
-        created_at="",
-    )
+    os.utime(path, ns=(0, MTIME))
+    return path
+
+
+def state(path: Path, checksum: bool) -> str:
+    return storage.state(str(path), len(CONTENT), MTIME, SHA256, checksum)
 
 
 def _nothing(path: Path) -> None:
@@ -92,9 +89,8 @@ def _touch(path: Path) -> None:
 
 
 def _damage(path: Path) -> None:
-    before = path.stat()
     path.write_bytes(CONTENT.upper())
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    os.utime(path, ns=(0, MTIME))
 
 
 def _grow(path: Path) -> None:
@@ -127,24 +123,22 @@ def _move_behind_a_link(path: Path) -> None:
         (_move_behind_a_link, "present", "present"),
     ],
 )
-def test_the_state_of_a_file(recorded: File, change: object, by_time: str, by_content: str) -> None:
-    assert callable(change)
-    change(Path(recorded.path))
-    assert storage.state(recorded, checksum=False) == by_time
-    assert storage.state(recorded, checksum=True) == by_content
+def test_the_state_of_a_file(recorded: Path, change: Callable[[Path], None], by_time: str, by_content: str) -> None:
+    change(recorded)
+    assert state(recorded, checksum=False) == by_time
+    assert state(recorded, checksum=True) == by_content
 
 
-def test_a_file_whose_directory_became_a_file_is_missing(recorded: File, tmp_path: Path) -> None:
-    Path(recorded.path).unlink()
-    tmp_path.rmdir()
-    tmp_path.write_bytes(b"")
-    assert storage.state(recorded, checksum=False) == "missing"
+def test_a_file_whose_directory_became_a_file_is_missing(recorded: Path) -> None:
+    recorded.unlink()
+    recorded.parent.rmdir()
+    recorded.parent.write_bytes(b"")
+    assert state(recorded, checksum=False) == "missing"
 
 
-def test_a_file_that_cannot_be_looked_at_is_named(recorded: File) -> None:
-    path = Path(recorded.path)
-    path.unlink()
-    path.symlink_to(path.name)
+def test_a_file_that_cannot_be_looked_at_is_named(recorded: Path) -> None:
+    recorded.unlink()
+    recorded.symlink_to(recorded.name)
     with pytest.raises(StorageError) as error:
-        storage.state(recorded, checksum=True)
-    assert str(error.value).startswith(f"cannot use {path}: Too many levels of symbolic links; ")
+        state(recorded, checksum=True)
+    assert str(error.value).startswith(f"cannot use {recorded}: Too many levels of symbolic links; ")
