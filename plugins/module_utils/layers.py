@@ -15,7 +15,7 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, cast
 
 from .errors import InvalidLayer
 
@@ -122,9 +122,23 @@ def read_entries(archive: IO[bytes], what: str) -> Iterator[tuple[Entry, IO[byte
                 kind = _KINDS.get(member.type)
                 if kind is None:
                     raise InvalidLayer(f"{what} holds {member.name!r} of an unknown tar type {member.type!r}")
-                yield _entry(member, kind), stream.extractfile(member) if kind == FILE else None
+                data = stream.extractfile(member) if kind == FILE else None
+                yield _entry(member, kind), cast("IO[bytes]", _Data(data, what)) if data else None
     except (tarfile.TarError, EOFError) as error:
         raise InvalidLayer(f"{what} is no sound tar archive: {error}") from error
+
+
+class _Data:
+    """The data of one file; reading it raises errors of this library."""
+
+    def __init__(self, source: IO[bytes], what: str) -> None:
+        self._source, self._what = source, what
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            return self._source.read(size)
+        except (tarfile.TarError, EOFError) as error:
+            raise InvalidLayer(f"{self._what} is no sound tar archive: {error}") from error
 
 
 def index(archive: IO[bytes], what: str) -> list[Entry]:
@@ -245,7 +259,9 @@ class Union:
                 if node:
                     hidden[parent + b"/" + victim if parent else victim] = node
         for ordinal, entry in enumerate(layer.entries):
-            if not _split(entry.path)[1].startswith(_WHITEOUT):
+            if entry.path.startswith(_AUFS) or b"/" + _AUFS in entry.path:
+                hidden[entry.path] = Node(entry, number, ordinal)  # no file, but hard links may point here
+            elif not _split(entry.path)[1].startswith(_WHITEOUT):
                 self._add(number, ordinal, entry, layer.what, hidden)
 
     def _add(self, number: int, ordinal: int, entry: Entry, what: str, hidden: dict[bytes, Node]) -> None:
