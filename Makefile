@@ -41,7 +41,7 @@ sanity: ## ansible-test sanity, without an ignore file
 unit: ## the unit tests
 	@$(TOOLS)/unit.sh $(ARGS)
 
-integration: lab ## playbooks against the hosts and registries of the lab
+integration: ## playbooks against the hosts and registries of the lab
 	@$(TOOLS)/integration.sh $(ARGS)
 
 lab: ## start registries and managed hosts on this machine

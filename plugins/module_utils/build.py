@@ -11,9 +11,9 @@ import io
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import IO, cast
 
@@ -33,12 +33,11 @@ _CHUNK = 1024 * 1024
 
 @dataclass
 class Built:
-    """A finished SIF: where it is, its size in bytes, its sha256, the seconds of each step, and warnings."""
+    """A finished SIF: where it is, its size in bytes, its sha256, and warnings."""
 
     path: str
     size: int
     sha256: str
-    seconds: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -57,16 +56,17 @@ def build(
     packer: Packer,
     target: str,
     tmpdir: str,
+    clock: Callable[[str], AbstractContextManager[None]],
     workers: int = 2,
 ) -> Built:
     """Unite the layers in a sandbox, add what the engine adds, pack it, and put it into a SIF that replaces ``target``.
 
     :param tmpdir: a directory with room for the unpacked image and its squashfs.
+    :param clock: measures the time of a named step: verify, metadata, unpack, pack, assemble.
     :param workers: layers that are verified and indexed at once.
     :raises DamagedBlob: if a cached layer has to be fetched again.
     :raises InvalidLayer, EngineError, PackerError, StorageError, NoSpace: as the steps raise them.
     """
-    clock = _Clock()
     make_directory(tmpdir)
     with temporary_directory(tmpdir) as work:
         with clock("verify"), ThreadPoolExecutor(max(1, workers)) as pool:
@@ -91,7 +91,7 @@ def build(
             packer.pack(root, squashfs, as_root=os.geteuid() != 0)
         with clock("assemble"):
             size, sha256 = _assemble(image, frame, squashfs, target)
-    return Built(target, size, sha256, clock.seconds, warnings)
+    return Built(target, size, sha256, warnings)
 
 
 def _assemble(image: ResolvedImage, frame: skeleton.Skeleton, squashfs: str, target: str) -> tuple[int, str]:
@@ -157,18 +157,3 @@ class _Hashing(io.RawIOBase):
         if not self.closed:
             self._source.close()
         super().close()
-
-
-class _Clock:
-    """Measures named steps in seconds."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, step: str) -> Iterator[None]:
-        begin = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[step] = round(time.monotonic() - begin, 3)

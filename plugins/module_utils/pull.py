@@ -249,7 +249,7 @@ def _build(session: Session, wanted: Wanted, job: _Job, outcome: Outcome) -> Fil
     renewed: set[str] = set()
     while not built:
         try:
-            built = build(image, session.cache, engine, packer, job.path, wanted.tmpdir)
+            built = build(image, session.cache, engine, packer, job.path, wanted.tmpdir, outcome.clock)
         except DamagedBlob as damage:
             layer = damage.descriptor
             if layer.digest in renewed:
@@ -258,7 +258,6 @@ def _build(session: Session, wanted: Wanted, job: _Job, outcome: Outcome) -> Fil
             session.cache.drop(layer.digest)
             with outcome.clock("fetch"):
                 outcome.obtained.append(_obtain(session, image, layer))
-    outcome.seconds.update(built.seconds)
     outcome.warnings.extend(built.warnings)
     return _to_file(built, image, engine, packer)
 

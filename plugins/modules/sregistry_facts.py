@@ -117,77 +117,12 @@ EXAMPLES = r"""
 RETURN = r"""
 images:
   description:
-    - The entries of RV(ansible_facts.sregistry.images) that O(name) and O(platform) ask for, with more about each.
+    - The entries of RV(ansible_facts.sregistry.images) that O(name) and O(platform) ask for. Beside what is described
+      there, each has the following.
   returned: success
   type: list
   elements: dict
   contains:
-    uri:
-      description: The name in its canonical form.
-      type: str
-      sample: library/ubuntu:24.04
-    registry:
-      description: Host of the registry, with its port if it has one.
-      type: str
-      sample: docker.io
-    collection:
-      description: The repository without its last part.
-      type: str
-      sample: library
-    name:
-      description: The last part of the repository.
-      type: str
-      sample: ubuntu
-    tag:
-      description: The tag. Empty for an image that is named by digest.
-      type: str
-      sample: "24.04"
-    platform:
-      description: The platform of the image.
-      type: str
-      sample: linux/amd64
-    client:
-      description: The client of sregistry that serves such images.
-      type: str
-      sample: dockerhub
-    digest:
-      description: Digest of what the name pointed at when the registry was last asked, an index or a manifest.
-      type: str
-      sample: sha256:c4570d2f4665d5d118ae29fb494dee4f8db8fcfaee0e37a2e19b827f399070d3
-    manifest_digest:
-      description: Digest of the manifest for the platform.
-      type: str
-      sample: sha256:35f3a8badf2f74c1b320a643b343536f5132f245cbefc40ef802b6203a166d04
-    updated_at:
-      description: When the entry was last written, in UTC.
-      type: str
-      sample: "2026-11-22T00:20:43Z"
-    image:
-      description: Path of the file. Null for an image that is only recorded.
-      type: str
-      sample: /var/lib/sregistry/library/ubuntu-24.04.sif
-    version:
-      description: The SHA-256 of the file. Empty for an image that is only recorded.
-      type: str
-      sample: aa6713067a527f1de25341c8d783d193b09cbaffe108a77dc5f08ef412f33a56
-    size:
-      description: Size of the file in bytes. Null for an image that is only recorded.
-      type: int
-      sample: 29454336
-    mtime_ns:
-      description: When the file was written, in nanoseconds since the epoch. Null without a file.
-      type: int
-      sample: 1795306843120394857
-    created_at:
-      description: When the file was built, or the image was first recorded, in UTC.
-      type: str
-      sample: "2026-11-22T00:20:43Z"
-    outdated:
-      description:
-        - Whether the name points at another image by now than the one that the file was built from.
-          Null for an image that is only recorded.
-      type: bool
-      sample: false
     state:
       description:
         - V(present) means that the file is there and unchanged.

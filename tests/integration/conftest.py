@@ -101,16 +101,23 @@ def lab() -> Path:
     return LAB
 
 
+@pytest.fixture(scope="session")
+def hosts(worker_id: str) -> tuple[Host, Host]:
+    """Two hosts that no other worker of pytest-xdist uses."""
+    first = 1 + 2 * int(worker_id.removeprefix("gw") if worker_id.startswith("gw") else 0)
+    return Host(f"node{first}"), Host(f"node{first + 1}")
+
+
 @pytest.fixture
-def node1() -> Host:
+def node1(hosts: tuple[Host, Host]) -> Host:
     """The first host, as root, with an empty store."""
-    return _clean(Host("node1"))
+    return _clean(hosts[0])
 
 
 @pytest.fixture
-def node2() -> Host:
+def node2(hosts: tuple[Host, Host]) -> Host:
     """The second host, as root, with an empty store."""
-    return _clean(Host("node2"))
+    return _clean(hosts[1])
 
 
 def _clean(host: Host) -> Host:

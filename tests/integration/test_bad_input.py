@@ -68,9 +68,9 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def shared_bench() -> Iterator[Bench]:
+def shared_bench(hosts: tuple[Host, Host]) -> Iterator[Bench]:
     """The store is made once."""
-    root = Host("node2")
+    root = hosts[1]
     clean = f"umount {WORK}/small 2>/dev/null; rm -rf {WORK}"
     root.shell(f"{clean}; mkdir -p {WORK}/small && chmod 755 {WORK}; rm -rf /tmp/sregistry-*")
     bench = Bench(root)
