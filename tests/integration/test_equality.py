@@ -91,6 +91,31 @@ def test_tree_and_metadata_are_those_of_apptainer(node1: Host, image: str, twin:
     assert inspect(node1, ours) == renamed(inspect(node1, theirs), twin, image)
 
 
+# What Apptainer makes of them as an ordinary user, and we do not: empty files in place of device nodes, and an empty
+# file where its mode forbids its owner to read it.
+LOST_BY_APPTAINER = {"devices/block", "devices/char", "modes/none"}
+
+
+@pytest.mark.parametrize("image", ["lab/debian:12", "lab/hazards:latest"])
+def test_an_ordinary_user_gets_the_tree_of_apptainer(node1: Host, image: str) -> None:
+    user = node1.as_user("hpc")
+    result = user.sregistry("pull", image, dest="/tmp/ours.sif")
+    assert result["changed"], result
+    our_tree, their_tree = scan(node1, "/tmp/ours.sif", apptainer_build(user, image))
+    for entry in their_tree.values():
+        entry["xattrs"].pop("user.rootlesscontainers", None)  # its note of the owner that it could not set
+    different = {
+        path: (our_tree.get(path), their_tree.get(path))
+        for path in sorted(our_tree.keys() | their_tree.keys())
+        if path not in {LABELS, *LOST_BY_APPTAINER} and our_tree.get(path) != their_tree.get(path)
+    }
+    assert len(our_tree) > 50
+    assert not different
+    for path in LOST_BY_APPTAINER & their_tree.keys():
+        assert their_tree[path]["size"] == 0
+        assert path not in our_tree or our_tree[path]["size"] > 0
+
+
 @pytest.mark.parametrize("image", REFUSED)
 def test_what_apptainer_refuses_runs_from_our_sif(node1: Host, image: str) -> None:
     refused = node1.shell(f"apptainer build --no-https /tmp/refused.sif docker://{REGISTRY}/{image}", check=False)
