@@ -10,9 +10,11 @@ for them, so either finds what the other fetched.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
+import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -20,7 +22,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO
 
-from .errors import DigestMismatch, RegistryError, Unreachable
+from .errors import DigestMismatch, RegistryError, StorageError, Unreachable
 from .files import make_directory, need_space, storage_error
 from .manifest import Descriptor
 
@@ -28,6 +30,11 @@ from .manifest import Descriptor
 Source = Callable[[int], AbstractContextManager["tuple[int, Iterator[bytes]]"]]
 
 _READ = 1024 * 1024  # bytes
+_MAX_RESUMPTIONS = 100  # of one blob; a registry may break off after every few bytes
+_MAX_PLANTED = 10  # files in the way that are removed before the directory is given up
+# A blob of unknown size (schema 1) has no end until it ends: after so many bytes, so many must still be free.
+_UNKNOWN_STEP = 64 * 1024 * 1024
+_UNKNOWN_RESERVE = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -59,9 +66,8 @@ class BlobCache:
 
     def holds(self, descriptor: Descriptor) -> bool:
         """Whether a blob is there with its right size; where the size is unknown its digest is computed."""
-        try:
-            size = os.stat(self.path(descriptor.digest)).st_size
-        except OSError:
+        size = _size(self.path(descriptor.digest))
+        if size is None:
             return False
         if descriptor.size is not None:
             return size == descriptor.size
@@ -79,8 +85,11 @@ class BlobCache:
         if not obtained.received and not self.proven(descriptor.digest):
             self.drop(descriptor.digest)
             obtained = self.obtain(descriptor, source, what)
-        with open(obtained.path, "rb") as stream:
-            return stream.read(limit), obtained
+        try:
+            with _reading(obtained.path) as stream:
+                return stream.read(limit), obtained
+        except OSError as error:
+            raise _unreadable(error, obtained.path) from error
 
     def obtain(self, descriptor: Descriptor, source: Source, what: object) -> Obtained:
         """Make sure that a blob is there: at once if cached, else fetched, verified and kept.
@@ -115,16 +124,22 @@ class BlobCache:
         return result
 
     def drop(self, digest: str) -> None:
-        """Forget a blob that turned out to be damaged."""
-        with suppress(FileNotFoundError):
-            os.unlink(self.path(digest))
+        """Forget a blob that turned out to be damaged.
+
+        :raises StorageError: if it cannot be removed.
+        """
+        try:
+            with suppress(FileNotFoundError):
+                os.unlink(self.path(digest))
+        except OSError as error:
+            raise storage_error(error, self.path(digest)) from error
 
     def proven(self, digest: str) -> bool:
         """Whether a blob is there and its content has its digest; reads all of it."""
         algorithm, _colon, encoded = digest.partition(":")
         hasher = hashlib.new(algorithm)
         try:
-            with open(self.path(digest), "rb") as stream:
+            with _reading(self.path(digest)) as stream:
                 for chunk in iter(lambda: stream.read(_READ), b""):
                     hasher.update(chunk)
         except OSError:
@@ -134,18 +149,20 @@ class BlobCache:
     def _obtain(self, descriptor: Descriptor, source: Source, what: object) -> Obtained:
         path = self.path(descriptor.digest)
         if self.holds(descriptor):
-            return Obtained(path, os.path.getsize(path), 0)
+            return _cached(path)
         make_directory(os.path.dirname(path), 0o700)
         # Hidden and beside the blob: Apptainer's own clean-up removes it with the rest, and the rename stays in one
         # directory.
         partial = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.partial")
         with self._partial(partial) as stream:
             if self.holds(descriptor):  # another process finished it while this one waited
-                os.unlink(partial)
-                return Obtained(path, os.path.getsize(path), 0)
+                with suppress(OSError):
+                    os.unlink(partial)
+                return _cached(path)
             try:
                 received = self._receive(stream, descriptor, source, what)
                 os.fsync(stream.fileno())
+                size = os.fstat(stream.fileno()).st_size
                 os.replace(partial, path)
             except OSError as error:
                 with suppress(OSError):
@@ -155,27 +172,40 @@ class BlobCache:
                 with suppress(OSError):
                     os.unlink(partial)
                 raise
-        return Obtained(path, os.path.getsize(path), received)
+        return Obtained(path, size, received)
 
     @contextmanager
     def _partial(self, partial: str) -> Iterator[IO[bytes]]:
-        """The locked file that a blob grows in; a file left by a killed run is continued."""
+        """The locked file that a blob grows in; a file left by a killed run of this user is continued.
+
+        Others may write to a shared cache: what they put in its place, such as a link to a file of this user, is never
+        written to.
+        """
+        planted = 0
         while True:
+            descriptor, new = _open_partial(partial)
+            if descriptor is None:
+                continue
+            if descriptor >= 0:
+                # without buffering, nothing is left to fail when it is closed
+                with os.fdopen(descriptor, "r+b", buffering=0) as stream:
+                    own = new or _is_own(stream.fileno())
+                    _lock(stream, partial, wait=own)
+                    if not _is_at(stream.fileno(), partial):
+                        continue  # the holder before renamed or removed it: what is locked here is not in the directory
+                    if own:
+                        yield stream
+                        return
+            planted += 1
+            if planted > _MAX_PLANTED:
+                raise StorageError(
+                    f"cannot use {partial}: somebody keeps putting it there; choose a cache that only this user writes"
+                )
             try:
-                descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                with suppress(FileNotFoundError):
+                    os.unlink(partial)
             except OSError as error:
                 raise storage_error(error, partial) from error
-            with os.fdopen(descriptor, "r+b", buffering=0) as stream:  # nothing is left to fail when it is closed
-                with suppress(OSError):  # without locks, the digest still decides in the end
-                    fcntl.flock(stream, fcntl.LOCK_EX)
-                try:
-                    current = os.stat(partial).st_ino == os.fstat(stream.fileno()).st_ino
-                except FileNotFoundError:
-                    current = False
-                if not current:  # the holder before renamed or removed it: what is locked here is not in the directory
-                    continue
-                yield stream
-                return
 
     def _receive(self, stream: IO[bytes], descriptor: Descriptor, source: Source, what: object) -> int:
         """Fill a partial file until the blob is whole; returns the bytes received."""
@@ -210,9 +240,10 @@ class BlobCache:
         hasher: hashlib._Hash,
         position: int,
     ) -> tuple[hashlib._Hash, int, int]:
-        received, broken = 0, 0
+        received, broken, tries, checked = 0, 0, 0, 0
         while descriptor.size is None or position < descriptor.size or (descriptor.size == 0 and not received):
             before = position
+            tries += 1
             try:
                 with source(position) as (begin, chunks):
                     if begin != position:
@@ -226,11 +257,19 @@ class BlobCache:
                         hasher.update(chunk)
                         position += len(chunk)
                         received += len(chunk)
+                        if descriptor.size is None and received - checked >= _UNKNOWN_STEP:
+                            checked = received
+                            need_space(self.directory, _UNKNOWN_RESERVE, f"{what}, whose size is unknown,")
                 if descriptor.size is None or position >= descriptor.size:
                     break
                 problem: Unreachable | None = None
             except Unreachable as error:
                 problem = error
+            if tries > _MAX_RESUMPTIONS:
+                raise Unreachable(
+                    f"{what} breaks off again and again: {position} bytes after {tries} tries; check the network and "
+                    "the registry"
+                ) from problem
             broken = 0 if position > before else broken + 1
             if broken >= self._breaks:
                 raise problem or Unreachable(
@@ -238,6 +277,90 @@ class BlobCache:
                     "again and again"
                 )
         return hasher, position, received
+
+
+def _size(path: str) -> int | None:
+    """The size of a file; None if there is none, or something else. A link is not followed."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def _cached(path: str) -> Obtained:
+    """A blob that is there.
+
+    :raises StorageError: if this user may not read it.
+    """
+    try:
+        with _reading(path) as stream:
+            return Obtained(path, os.fstat(stream.fileno()).st_size, 0)
+    except OSError as error:
+        raise _unreadable(error, path) from error
+
+
+def _reading(path: str) -> IO[bytes]:
+    """A blob for reading; a link to one is an ``OSError``."""
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK))
+
+
+def _unreadable(error: OSError, path: str) -> StorageError:
+    return StorageError(
+        f"cannot read the cached blob {path}: {error.strerror or error}; remove it or make it readable for this user, "
+        "or choose another cache"
+    )
+
+
+def _open_partial(partial: str) -> tuple[int | None, bool]:
+    """A file descriptor, and whether the file was made now.
+
+    The descriptor is -1 if what is there is no file to write to, None if it went away meanwhile.
+    """
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        with suppress(FileExistsError):
+            return os.open(partial, flags | os.O_CREAT | os.O_EXCL, 0o600), True
+        return os.open(partial, flags | os.O_NONBLOCK), False
+    except FileNotFoundError as error:
+        if os.path.isdir(os.path.dirname(partial)):
+            return None, False
+        raise storage_error(error, partial) from error
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, a socket
+            return -1, False
+        raise storage_error(error, partial) from error
+
+
+def _is_own(descriptor: int) -> bool:
+    """Whether an open file is a regular one of this user's, with no other name."""
+    status = os.fstat(descriptor)
+    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_nlink <= 1
+
+
+def _is_at(descriptor: int, path: str) -> bool:
+    try:
+        there = os.lstat(path)
+    except OSError:
+        return False
+    opened = os.fstat(descriptor)
+    return (there.st_dev, there.st_ino) == (opened.st_dev, opened.st_ino)
+
+
+def _lock(stream: IO[bytes], path: str, wait: bool) -> None:
+    """Lock a file, as far as the file system can; without locks, the digest still decides in the end.
+
+    :param wait: for another holder; else it is an error.
+    :raises StorageError: if another holds it.
+    """
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise StorageError(
+            f"cannot use {path}: another user writes to it; wait for that to end, or choose another cache"
+        ) from error
+    except OSError:
+        pass
 
 
 def _hash_of(stream: IO[bytes], digest: str) -> tuple[hashlib._Hash, int]:

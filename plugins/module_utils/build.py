@@ -22,7 +22,7 @@ from .blobs import BlobCache
 from .compression import decompressed
 from .engine import Engine
 from .errors import DigestMismatch, InvalidLayer
-from .files import make_directory, need_space, replacing, storage_error, temporary_directory, umask
+from .files import make_directory, need_space, replacing, storage_error, temporary_directory
 from .image import ResolvedImage
 from .layers import Layer, Union, index
 from .manifest import Descriptor
@@ -57,12 +57,14 @@ def build(
     target: str,
     tmpdir: str,
     clock: Callable[[str], AbstractContextManager[None]],
+    prepare: Callable[[str], None],
     workers: int = 2,
 ) -> Built:
     """Unite the layers in a sandbox, add what the engine adds, pack it, and put it into a SIF that replaces ``target``.
 
     :param tmpdir: a directory with room for the unpacked image and its squashfs.
     :param clock: measures the time of a named step: verify, metadata, unpack, pack, assemble.
+    :param prepare: sets owner and mode of the finished file before it gets its name.
     :param workers: layers that are verified and indexed at once.
     :raises DamagedBlob: if a cached layer has to be fetched again.
     :raises InvalidLayer, EngineError, PackerError, StorageError, NoSpace: as the steps raise them.
@@ -90,14 +92,16 @@ def build(
             squashfs = os.path.join(work, "squashfs")
             packer.pack(root, squashfs, as_root=os.geteuid() != 0)
         with clock("assemble"):
-            size, sha256 = _assemble(image, frame, squashfs, target)
+            size, sha256 = _assemble(image, frame, squashfs, target, prepare)
     return Built(target, size, sha256, warnings)
 
 
-def _assemble(image: ResolvedImage, frame: skeleton.Skeleton, squashfs: str, target: str) -> tuple[int, str]:
+def _assemble(
+    image: ResolvedImage, frame: skeleton.Skeleton, squashfs: str, target: str, prepare: Callable[[str], None]
+) -> tuple[int, str]:
     make_directory(os.path.dirname(target))
     need_space(os.path.dirname(target), os.path.getsize(squashfs), f"the SIF of {image.reference}")
-    with replacing(target, mode=0o777 & ~umask()) as stream, open(squashfs, "rb") as partition:
+    with replacing(target, mode=0o777, prepare=prepare) as stream, open(squashfs, "rb") as partition:
         sif.write(stream, partition, image.config.platform.architecture, frame.objects, uuid.uuid4(), int(time.time()))
         stream.seek(0)
         hasher = hashlib.sha256()
@@ -116,7 +120,9 @@ def _layer(image: ResolvedImage, cache: BlobCache, descriptor: Descriptor, diff_
     what = f"the layer {descriptor.digest} of {image.reference}"
     path = cache.path(descriptor.digest)
     try:
-        with _Hashing(decompressed(open(path, "rb"), what), diff_id) as archive:
+        source = open(path, "rb")  # noqa: SIM115 (the stream of its content closes it)
+        verified = _identity(source)
+        with _Hashing(decompressed(source, what), diff_id) as archive:
             entries = index(cast("IO[bytes]", archive), what)
             while archive.read(_CHUNK):  # padding after the end of the archive belongs to the digest
                 pass
@@ -133,7 +139,22 @@ def _layer(image: ResolvedImage, cache: BlobCache, descriptor: Descriptor, diff_
         raise DamagedBlob(descriptor, f"digest mismatch for {what}: the cached file {path} is damaged") from error
     if not diff_id and not cache.proven(descriptor.digest):
         raise DamagedBlob(descriptor, f"digest mismatch for {what}: the cached file {path} is damaged")
-    return Layer(what, entries, lambda: decompressed(open(path, "rb"), what))
+    return Layer(what, entries, lambda: _open_again(path, verified, what))
+
+
+def _identity(source: IO[bytes]) -> tuple[int, ...]:
+    """What changes whenever someone writes to a file, or puts another in its place."""
+    status = os.fstat(source.fileno())
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _open_again(path: str, verified: tuple[int, ...], what: str) -> IO[bytes]:
+    """The content of a blob that was verified before: in a cache that others may write, it could be another by now."""
+    source = open(path, "rb")  # noqa: SIM115 (the stream of its content closes it)
+    if _identity(source) != verified:
+        source.close()
+        raise InvalidLayer(f"{what} changed while it was read")
+    return decompressed(source, what)
 
 
 class _Hashing(io.RawIOBase):

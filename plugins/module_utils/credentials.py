@@ -83,7 +83,7 @@ def _read_auths(path: str) -> dict[str, object]:
             document = json.load(stream)
     except OSError as error:
         raise CredentialsError(f"cannot read the authfile {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CredentialsError(
             f"the authfile {path} is not JSON; write it with docker login, podman login or apptainer registry login"
         ) from error

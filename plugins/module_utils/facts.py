@@ -6,30 +6,33 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import storage
-from .engine import Engine
-from .errors import EngineError
+from . import sif, storage
+from .errors import InvalidSif
 from .inventory import Inventory
 from .platform import Platform
 from .reference import Reference
+
+_METADATA = "inspect-metadata.json"
+_MAX_METADATA = 16 * 1024 * 1024  # bytes
 
 
 @dataclass(frozen=True)
 class Question:
     """What is asked: which images (None for all), of which platform (None for every), and how thoroughly.
 
-    ``manifests`` adds the registry's documents, ``engine`` what its ``inspect`` says, ``checksum`` reads files whole.
+    ``manifests`` adds the registry's documents, ``inspect`` what a file says of itself, ``checksum`` reads files whole.
     """
 
     references: Sequence[Reference] | None = None
     platform: Platform | None = None
     manifests: bool = False
     checksum: bool = False
-    engine: Engine | None = None
+    inspect: bool = False
 
 
 def query(
@@ -38,7 +41,7 @@ def query(
     """The rows that a question is about, each with the ``state`` of its file: remote, present, missing or modified.
 
     :param rows: of the whole inventory.
-    :param warn: told of an image that the engine cannot inspect.
+    :param warn: told of a file that cannot be inspected.
     :raises InventoryError, StorageError: as the parts raise them.
     """
     uris = {reference.uri for reference in question.references} if question.references is not None else None
@@ -61,11 +64,24 @@ def _answer(
         document = inventory.get(Reference.parse(row["uri"]), Platform.parse(row["platform"]))
         answer["metrics"] = document.metrics if document else {}
         answer["layers"] = list(document.layers) if document else []
-    if question.engine and path:
+    if question.inspect and path:
         answer["inspect"] = None
         if answer["state"] != storage.MISSING:
             try:
-                answer["inspect"] = question.engine.inspect(path)
-            except EngineError as error:  # one damaged file must not hide the others
-                warn(f"{path}: {error}")
+                answer["inspect"] = _inspect(path)
+            except (InvalidSif, OSError) as error:  # one damaged file must not hide the others
+                warn(f"cannot inspect {path}: {error}")
     return answer
+
+
+def _inspect(path: str) -> dict[str, Any]:
+    """What ``singularity inspect --all`` shows. The engine wrote it into the file as data.
+
+    It is read here: for a file that someone has replaced, the engine would start what is in it to find out.
+    """
+    content = sif.read_object(path, _METADATA, _MAX_METADATA)
+    try:
+        attributes = json.loads(content or b"")["data"]["attributes"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InvalidSif(f"it holds no sound {_METADATA}") from error
+    return dict(attributes) if isinstance(attributes, dict) else {}

@@ -10,14 +10,18 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
+import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import IO
 
 from .errors import NoSpace, StorageError
 
+_TEMPORARY = "sregistry-"
+_ABANDONED = 60.0  # seconds; younger directories may be about to be locked
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
@@ -33,29 +37,100 @@ def make_directory(path: str, mode: int = 0o755) -> None:
         raise storage_error(error, path) from error
 
 
+def read_regular(path: str, limit: int) -> bytes:
+    """The content of a regular file; no symlink is followed, no pipe waited for.
+
+    :param limit: bytes; a larger file is refused.
+    :raises OSError: if it is another kind of file, too large, or cannot be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file of a sane size", path)
+    with os.fdopen(descriptor, "rb") as stream:
+        return stream.read(limit)
+
+
 @contextmanager
 def temporary_directory(parent: str) -> Iterator[str]:
     """A new directory for the time of a block, removed whatever happens.
 
-    :raises StorageError: if it cannot be made.
+    It is locked meanwhile, so that what a killed run left behind is known as such, and removed by the next one.
+
+    :raises StorageError: if it cannot be made, or if root would work where others can move files about.
     """
+    if os.geteuid() == 0:
+        _refuse_hostile(parent)
+    _sweep(parent)
     try:
-        path = tempfile.mkdtemp(prefix="sregistry-", dir=parent)
+        path = tempfile.mkdtemp(prefix=_TEMPORARY, dir=parent)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise storage_error(error, parent) from error
     try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield path
     finally:
+        _remove_tree(path)
+        os.close(descriptor)
+
+
+def _refuse_hostile(directory: str) -> None:
+    """Root must not build where another user could put a symlink in the place of what root just made."""
+    path = os.path.realpath(directory)
+    while True:
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            raise storage_error(error, path) from error
+        writable = status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX
+        if status.st_uid != 0 or writable:
+            why = "every user may write there" if writable else f"it belongs to the user {status.st_uid}"
+            raise StorageError(
+                f"{directory} is not safe for temporary files of root: {path}: {why}; give a tmpdir that belongs to "
+                "root, in directories that belong to root, or one with the sticky bit, as /tmp"
+            )
+        if path == "/":
+            return
+        path = os.path.dirname(path)
+
+
+def _sweep(parent: str) -> None:
+    """Remove what killed runs of this user left: directories of ours that nobody holds any more."""
+    with suppress(OSError), os.scandir(parent) as entries:
+        for entry in entries:
+            if not entry.name.startswith(_TEMPORARY) or not entry.is_dir(follow_symlinks=False):
+                continue
+            status = entry.stat(follow_symlinks=False)
+            if status.st_uid != os.geteuid() or time.time() - status.st_mtime < _ABANDONED:
+                continue
+            descriptor = os.open(entry.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove_tree(entry.path)
+            finally:
+                os.close(descriptor)
+
+
+def _remove_tree(path: str) -> None:
+    with suppress(RecursionError):  # Python before 3.13 calls itself for each level
         shutil.rmtree(path, ignore_errors=True)
+    if os.path.lexists(path):
+        subprocess.run(["rm", "-rf", "--", path], check=False, capture_output=True)
 
 
 @contextmanager
-def replacing(path: str, mode: int | None = None) -> Iterator[IO[bytes]]:
+def replacing(path: str, mode: int = 0o666, prepare: Callable[[str], None] | None = None) -> Iterator[IO[bytes]]:
     """Write a file beside its destination; when the block ends well, make it durable and rename it into place.
 
     When the block fails nothing is left behind and the old file, if any, stays as it was.
 
-    :param mode: permission bits of the new file; by default those that the umask leaves of 0666.
+    A file that is replaced passes on its owner, group and mode.
+
+    :param mode: permission bits of a new file, before the umask.
+    :param prepare: told the path of the finished file before it gets its name.
     :raises StorageError: if it cannot be written; ``NoSpace`` if there is no room.
     """
     temporary = None
@@ -63,10 +138,12 @@ def replacing(path: str, mode: int | None = None) -> Iterator[IO[bytes]]:
         prefix = f".{os.path.basename(path)[:50]}."  # 255 bytes is the most that a name may have
         descriptor, temporary = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=os.path.dirname(path))
         with os.fdopen(descriptor, "w+b") as stream:
-            os.fchmod(stream.fileno(), 0o666 & ~umask() if mode is None else mode)
             yield stream
             stream.flush()
+            _pass_on(path, stream.fileno(), mode)
             os.fsync(stream.fileno())
+        if prepare:
+            prepare(temporary)
         os.replace(temporary, path)
         temporary = None
         _sync_directory(os.path.dirname(path))
@@ -76,6 +153,19 @@ def replacing(path: str, mode: int | None = None) -> Iterator[IO[bytes]]:
         if temporary:
             with suppress(OSError):
                 os.unlink(temporary)
+
+
+def _pass_on(path: str, descriptor: int, mode: int) -> None:
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        status = None
+    if status is None or not stat.S_ISREG(status.st_mode):
+        os.fchmod(descriptor, mode & ~umask())
+        return
+    with suppress(PermissionError):  # an ordinary user cannot give a file away
+        os.fchown(descriptor, status.st_uid, status.st_gid)
+    os.fchmod(descriptor, status.st_mode & 0o777)
 
 
 @contextmanager
@@ -88,7 +178,7 @@ def locked(path: str, timeout: float) -> Iterator[None]:
     :raises StorageError: if the file cannot be made, or the other holder does not finish in time.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666 & ~umask())
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666 & ~umask())
     except OSError as error:
         raise storage_error(error, path) from error
     try:

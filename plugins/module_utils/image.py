@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .blobs import BlobCache, Obtained, Source
@@ -125,7 +125,14 @@ class _Search:
             self.obtained.append(blob)
             config = parse_config(content, self.reference)
             documents["config"] = json.loads(content)
-        if claimed is None and config.platform.architecture and self.wanted.rank(config.platform) is None:
+            if claimed and not (config.platform.os and config.platform.architecture):
+                config = replace(config, platform=claimed)
+            if not config.platform.architecture:
+                raise InvalidManifest(
+                    f"malformed config of {self.reference}: it names no architecture, which an image must have; "
+                    "build it anew with a tool that sets it, or push it in an index that says its platform"
+                )
+        if claimed is None and self.wanted.rank(config.platform) is None:
             self.offered.append(config.platform)
             return None
         if self.index is not None:

@@ -15,14 +15,13 @@ import dataclasses
 import hashlib
 import json
 import os
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import InvalidPlatform, InventoryError, NoSpace, StorageError
-from .files import locked, make_directory, replacing, storage_error
+from .errors import InvalidPlatform, InventoryError
+from .files import locked, make_directory, read_regular, replacing, storage_error
 from .platform import Platform
 from .reference import Reference
 
@@ -31,10 +30,7 @@ CLIENT = "dockerhub"  # sregistry's name for its client of all Docker and OCI re
 
 _SUFFIX = ".json"
 _MAX_FILE_NAME = 200
-_ROWS = "rows.json"
-_STALE_ROWS = 64  # documents read anew before it pays to write the rows again
-_USED_KEYS = {"uri", "platform", "image", "version", "size", "mtime_ns"}  # of a row, by this library itself
-_SETTLED = 2_000_000_000  # ns; a younger document may change again with the same time stamp and inode
+_MAX_DOCUMENT = 64 * 1024 * 1024  # bytes; no manifest and config that are accepted come near it
 
 
 @dataclass(frozen=True)
@@ -124,7 +120,14 @@ class Document:
             "updated_at": self.updated_at,
         }
         if not self.files:
-            unbuilt = {"image": None, "version": "", "size": None, "mtime_ns": None, "outdated": None}
+            unbuilt = {
+                "image": None,
+                "version": "",
+                "size": None,
+                "mtime_ns": None,
+                "built_from": None,
+                "outdated": None,
+            }
             return [{**common, **unbuilt, "created_at": self.created_at}]
         return [
             {
@@ -134,6 +137,7 @@ class Document:
                 "size": file.size,
                 "mtime_ns": file.mtime_ns,
                 "created_at": file.created_at,
+                "built_from": file.manifest_digest,
                 "outdated": file.manifest_digest != self.manifest_digest,
             }
             for file in self.files
@@ -152,7 +156,14 @@ class Inventory:
 
         :raises InventoryError: if there is one that cannot be read.
         """
-        return _load(self._path(reference, platform))
+        path = self._path(reference, platform)
+        document = _load(path)
+        if document and (document.reference, document.platform) != (reference, platform):
+            raise InventoryError(
+                f"the inventory document {path} is that of {document.reference} for {document.platform}; "
+                "it was moved or tampered with, remove it and pull or record the image again"
+            )
+        return document
 
     def put(self, document: Document) -> None:
         """Write a document, in place of the one that the same image has.
@@ -163,7 +174,7 @@ class Inventory:
         path = self._path(document.reference, document.platform)
         make_directory(self._documents)
         try:
-            content = _encode(document.to_json(), indent=1)
+            content = _encode(document.to_json())
         except RecursionError as error:
             raise InventoryError(f"the manifest or config of {document.reference} nests too deep to be kept") from error
         with replacing(path) as stream:
@@ -176,9 +187,20 @@ class Inventory:
         :param timeout: seconds.
         :raises StorageError: if the lock cannot be had.
         """
+        with self._locked(_file_name(reference, platform), timeout):
+            yield
+
+    @contextmanager
+    def locked_path(self, path: str, timeout: float) -> Iterator[None]:
+        """Hold one file against runs for other images that have it as their destination; as ``locked``."""
+        with self._locked(f"file,{hashlib.sha256(os.fsencode(path)).hexdigest()}", timeout):
+            yield
+
+    @contextmanager
+    def _locked(self, name: str, timeout: float) -> Iterator[None]:
         locks = os.path.join(self.directory, "locks")
         make_directory(locks)
-        with locked(os.path.join(locks, _file_name(reference, platform) + ".lock"), timeout):
+        with locked(os.path.join(locks, name + ".lock"), timeout):
             yield
 
     def documents(self) -> Iterator[Document]:
@@ -194,51 +216,23 @@ class Inventory:
     def rows(self) -> list[dict[str, Any]]:
         """The whole inventory in short form, by name.
 
-        A copy of the rows is kept beside the documents and only what changed is read anew; it may be deleted at any
-        time.
-
         :raises InventoryError: if a document cannot be read.
         """
-        kept = self._kept_rows()
-        settled = time.time_ns() - _SETTLED
-        current: dict[str, Any] = {}
-        stale = 0
-        for entry in self._scan():
-            try:
-                status = entry.stat()
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                raise _unreadable(entry.path, error) from error
-            mark = [status.st_ino, status.st_mtime_ns, status.st_size]
-            known = kept.get(entry.name)
-            if known is not None and known[0] == mark:
-                current[entry.name] = known
-                continue
-            document = _load(entry.path)
-            if document:
-                stale += 1
-                current[entry.name] = [mark, document.rows()]
-        if stale > _STALE_ROWS or len(kept) > len(current) + _STALE_ROWS:
-            self._keep_rows({name: known for name, known in current.items() if known[0][1] < settled})
-        rows = [row for _mark, rows in current.values() for row in rows]
+        rows = [row for document in self.documents() for row in document.rows()]
         return sorted(rows, key=lambda row: (row["uri"], row["platform"], row["image"] or ""))
 
     def count(self) -> int:
         """How many documents there are."""
         return len(self._scan())
 
-    def owner(self, path: str) -> Document | None:
-        """The image that a file belongs to, looked for in all documents."""
-        for document in self.documents():
-            if document.file(path):
-                return document
-        return None
+    def owners(self, path: str) -> list[Document]:
+        """The images that have a file at a path, looked for in all documents."""
+        return [document for document in self.documents() if document.file(path)]
 
     def _scan(self) -> list[os.DirEntry[str]]:
         try:
             with os.scandir(self._documents) as entries:
-                found = [entry for entry in entries if entry.name.endswith(_SUFFIX) and not entry.name.startswith(".")]
+                found = [entry for entry in entries if _is_document(entry)]
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -248,20 +242,9 @@ class Inventory:
     def _path(self, reference: Reference, platform: Platform) -> str:
         return os.path.join(self._documents, _file_name(reference, platform) + _SUFFIX)
 
-    def _kept_rows(self) -> dict[str, Any]:
-        try:
-            with open(os.path.join(self.directory, _ROWS), encoding="utf-8") as stream:
-                kept = json.load(stream)
-            if kept["schema_version"] != SCHEMA_VERSION:
-                return {}
-            return {name: known for name, known in kept["rows"].items() if _is_kept(known)}
-        except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
-            return {}
 
-    def _keep_rows(self, rows: dict[str, Any]) -> None:
-        # Only a copy, and whoever reads facts need not be allowed to write.
-        with suppress(StorageError, NoSpace), replacing(os.path.join(self.directory, _ROWS)) as stream:
-            stream.write(_encode({"schema_version": SCHEMA_VERSION, "rows": rows}))
+def _is_document(entry: os.DirEntry[str]) -> bool:
+    return entry.name.endswith(_SUFFIX) and not entry.name.startswith(".") and entry.is_file(follow_symlinks=False)
 
 
 def _file_name(reference: Reference, platform: Platform) -> str:
@@ -274,19 +257,9 @@ def _file_name(reference: Reference, platform: Platform) -> str:
     return name
 
 
-def _encode(data: dict[str, Any], indent: int | None = None) -> bytes:
+def _encode(data: dict[str, Any]) -> bytes:
     """JSON in UTF-8; what UTF-8 cannot say (a path's undecodable byte, half a surrogate pair) is a JSON escape."""
-    return json.dumps(data, indent=indent, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
-
-
-def _is_kept(known: Any) -> bool:
-    """Whether an entry of the kept rows has their form: the document's mark and its rows."""
-    return (
-        isinstance(known, list)
-        and len(known) == 2
-        and isinstance(known[1], list)
-        and all(isinstance(row, dict) and row.keys() >= _USED_KEYS for row in known[1])
-    )
+    return json.dumps(data, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
 def _unreadable(path: str, error: OSError) -> InventoryError:
@@ -298,8 +271,7 @@ def _unreadable(path: str, error: OSError) -> InventoryError:
 
 def _load(path: str) -> Document | None:
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as stream:
-            data = json.load(stream)
+        data = json.loads(read_regular(path, _MAX_DOCUMENT).decode("utf-8", "surrogateescape"))
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -35,6 +35,21 @@ _AUFS = b".wh..wh."
 _MAX_LINKS = 40  # symlinks followed in one path, as Linux does
 _XATTR = "SCHILY.xattr."
 _CHUNK = 1024 * 1024
+_BLOCK = tarfile.BLOCKSIZE
+_ReadError, _HeaderError = tarfile.ReadError, tarfile.HeaderError
+_EndOfArchive: type[Exception] = tarfile.EOFHeaderError  # type: ignore[attr-defined]
+_EndOfFile: type[Exception] = tarfile.EmptyHeaderError  # type: ignore[attr-defined]
+_EXTENSIONS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+_MAX_EXTENSION = 1024 * 1024  # bytes of one PAX or GNU extension header, as Go's archive/tar
+_MAX_PATH, _MAX_NAME = 4095, 255  # bytes, as Linux
+_MAX_ID = 2**32 - 2
+_MAX_DEVICE = (2**12 - 1, 2**20 - 1)
 
 _KINDS = {
     tarfile.REGTYPE: FILE,
@@ -115,7 +130,7 @@ def read_entries(archive: IO[bytes], what: str) -> Iterator[tuple[Entry, IO[byte
     """
     try:
         with tarfile.open(
-            fileobj=archive, mode="r|", bufsize=_CHUNK, encoding="utf-8", errors="surrogateescape"
+            fileobj=archive, mode="r|", bufsize=_CHUNK, encoding="utf-8", errors="surrogateescape", tarinfo=_Header
         ) as stream:
             for member in stream:
                 stream.members = []  # type: ignore[attr-defined]  # else a long archive fills the memory
@@ -124,8 +139,35 @@ def read_entries(archive: IO[bytes], what: str) -> Iterator[tuple[Entry, IO[byte
                     raise InvalidLayer(f"{what} holds {member.name!r} of an unknown tar type {member.type!r}")
                 data = stream.extractfile(member) if kind == FILE else None
                 yield _entry(member, kind), cast("IO[bytes]", _Data(data, what)) if data else None
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, ValueError, OverflowError, IndexError) as error:
         raise InvalidLayer(f"{what} is no sound tar archive: {error}") from error
+
+
+class _Header(tarfile.TarInfo):
+    """A header as strict as Go's ``archive/tar``, which the engines use; ``tarfile`` takes damage for the end."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
+        """Read a header block; refuse an extension header that would fill the memory."""
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in _EXTENSIONS and header.size > _MAX_EXTENSION:
+            raise tarfile.ReadError(f"a header of {header.size} bytes")
+        return header
+
+    @classmethod
+    def fromtarfile(cls, tarfile: tarfile.TarFile) -> _Header:  # its name is the base class's
+        """Read the next header; only two blocks of zeros, or the end of the file, are the end of the archive."""
+        try:
+            return super().fromtarfile(tarfile)
+        except _EndOfArchive:
+            if any(tarfile.fileobj.read(_BLOCK)):
+                raise _ReadError("a block of zeros in the middle") from None
+            raise
+        except _EndOfFile:
+            # an archive may end without the blocks of zeros that close it, or hold nothing at all
+            raise _EndOfArchive("end of file") from None
+        except _HeaderError as error:
+            raise _ReadError(f"invalid header: {error}") from error
 
 
 class _Data:
@@ -286,7 +328,9 @@ class Union:
         node = self.find(entry.target) or self._hidden(entry.target, hidden)
         if node is None or isinstance(node, Directory):
             problem = "a directory" if node else "a file that does not exist"
-            raise InvalidLayer(f"{what} holds {_shown(entry.path)}, a hard link to {_shown(entry.target)}, {problem}")
+            raise InvalidLayer(
+                f"{what} holds {shown_path(entry.path)}, a hard link to {shown_path(entry.target)}, {problem}"
+            )
         return node
 
     @staticmethod
@@ -324,7 +368,7 @@ class Union:
             if node and node.entry.kind == SYMLINK:
                 links += 1
                 if links > _MAX_LINKS:
-                    raise InvalidLayer(f"{what} holds an entry in {_shown(path)}, which is an endless symlink")
+                    raise InvalidLayer(f"{what} holds an entry in {shown_path(path)}, which is an endless symlink")
                 if node.entry.target.startswith(b"/"):
                     trail = [self.root]
                 todo.extend(node.entry.target.split(b"/")[::-1])
@@ -343,7 +387,7 @@ def _entry(member: tarfile.TarInfo, kind: str) -> Entry:
         target = _bytes(member.linkname)
     elif kind == HARD_LINK:
         target = _normal(_bytes(member.linkname))
-    return Entry(
+    entry = Entry(
         _normal(_bytes(member.name)),
         kind,
         member.mode & 0o7777,
@@ -359,6 +403,26 @@ def _entry(member: tarfile.TarInfo, kind: str) -> Entry:
             if key.startswith(_XATTR)
         ),
     )
+    _refuse_impossible(entry)
+    return entry
+
+
+def _refuse_impossible(entry: Entry) -> None:
+    """What no Linux file system holds.
+
+    :raises ValueError: naming the entry.
+    """
+    for path in (entry.path, entry.target):
+        if b"\0" in path:
+            raise ValueError(f"a name with a NUL byte, {shown_path(path)}")
+        if len(path) > _MAX_PATH or any(len(name) > _MAX_NAME for name in path.split(b"/")):
+            raise ValueError(f"a name that is too long, {shown_path(path)}")
+    if not (0 <= entry.uid <= _MAX_ID and 0 <= entry.gid <= _MAX_ID):
+        raise ValueError(f"the owner {entry.uid}:{entry.gid} of {shown_path(entry.path)}")
+    if not (0 <= entry.device[0] <= _MAX_DEVICE[0] and 0 <= entry.device[1] <= _MAX_DEVICE[1]):
+        raise ValueError(f"the device number {entry.device} of {shown_path(entry.path)}")
+    if any("\0" in name for name, _value in entry.xattrs):
+        raise ValueError(f"an attribute of {shown_path(entry.path)} with a NUL byte")
 
 
 def _bytes(text: str) -> bytes:
@@ -382,5 +446,7 @@ def _split(path: bytes) -> tuple[bytes, bytes]:
     return parent, name
 
 
-def _shown(path: bytes) -> str:
-    return repr("/" + path.decode("utf-8", "backslashreplace"))
+def shown_path(path: bytes) -> str:
+    """A path for a message: absolute, quoted, without control characters, and not too long."""
+    text = repr("/" + path.decode("utf-8", "backslashreplace"))
+    return text if len(text) <= 200 else f"{text[:150]}…{text[-40:]}"

@@ -17,7 +17,7 @@ from typing import Any
 
 from .errors import InvalidManifest, InvalidReference, PlatformNotFound
 from .platform import Platform
-from .reference import check_digest
+from .reference import check_digest, shown
 
 INDEX_TYPES = frozenset(
     {
@@ -45,6 +45,10 @@ _CONFIG_TYPES = frozenset(
         "",
     }
 )
+
+_MAX_SIZE = 2**63 - 1  # bytes; descriptor.md calls the size an int64
+_MAX_NESTING = 100  # levels of lists and objects
+_MAX_PLATFORM_PART = 64  # characters
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,9 @@ def parse_manifest(content: bytes, media_type: str, what: object) -> Index | Ima
                 "it has no layers to build from"
             )
         return Image(config, tuple(_descriptor(entry, what, "layers") for entry in _list(document, "layers", what)))
-    raise InvalidManifest(f"malformed manifest of {what}: it is neither an index nor an image (media type {kind!r})")
+    raise InvalidManifest(
+        f"malformed manifest of {what}: it is neither an index nor an image (media type {shown(kind)!r})"
+    )
 
 
 def parse_config(content: bytes, what: object) -> Config:
@@ -134,6 +140,8 @@ def parse_config(content: bytes, what: object) -> Config:
     diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
     if diff_ids is not None and not (isinstance(diff_ids, list) and all(isinstance(d, str) for d in diff_ids)):
         raise InvalidManifest(f"malformed config of {what}: rootfs.diff_ids is no list of digests")
+    for diff_id in diff_ids or ():
+        _digest(diff_id, what, "config")
     _check_run_config(document, what)
     return Config(_platform_of(document), tuple(diff_ids) if diff_ids is not None else None, document)
 
@@ -184,8 +192,8 @@ def _schema1(document: dict[str, Any], what: object) -> Schema1:
             kept.insert(0, Descriptor(_digest(digest, what), None))
     for key in ("id", "parent", "parent_id", "layer_id", "throwaway", "Size"):
         newest.pop(key, None)
-    newest.setdefault("architecture", document.get("architecture") or "amd64")
-    newest.setdefault("os", "linux")
+    newest["architecture"] = newest.get("architecture") or document.get("architecture") or "amd64"
+    newest["os"] = newest.get("os") or "linux"
     _check_run_config(newest, what)
     return Schema1(Config(_platform_of(newest), None, newest), tuple(kept))
 
@@ -209,7 +217,9 @@ def _check_run_config(document: dict[str, Any], what: object) -> None:
 
 def _platform_of(document: dict[str, Any]) -> Platform:
     """The platform of a config or of an object ``platform``; parts that it does not tell are empty."""
-    return Platform.of(*(str(document.get(key) or "") for key in ("os", "architecture", "variant")))
+    return Platform.of(
+        *(shown(document.get(key) or "", _MAX_PLATFORM_PART) for key in ("os", "architecture", "variant"))
+    )
 
 
 def _descriptor(entry: Any, what: object, where: str) -> Descriptor:
@@ -218,6 +228,8 @@ def _descriptor(entry: Any, what: object, where: str) -> Descriptor:
     size = entry.get("size")
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
         raise InvalidManifest(f"malformed manifest of {what}: an entry of '{where}' has no size")
+    if size > _MAX_SIZE:
+        raise InvalidManifest(f"malformed manifest of {what}: an entry of '{where}' claims a size above {_MAX_SIZE}")
     platform = entry.get("platform")
     annotations = entry.get("annotations")
     known = _platform_of(platform) if isinstance(platform, dict) else None
@@ -228,17 +240,17 @@ def _descriptor(entry: Any, what: object, where: str) -> Descriptor:
     return Descriptor(
         _digest(entry.get("digest"), what),
         size,
-        media_type if isinstance(media_type, str) else "",
+        shown(media_type) if isinstance(media_type, str) else "",
         known if known and known.os and known.architecture else None,
         attestation,
     )
 
 
-def _digest(value: Any, what: object) -> str:
+def _digest(value: Any, what: object, name: str = "manifest") -> str:
     try:
         return check_digest(value if isinstance(value, str) else "")
     except InvalidReference as error:
-        raise InvalidManifest(f"malformed manifest of {what}: {error}") from error
+        raise InvalidManifest(f"malformed {name} of {what}: {error}") from error
 
 
 def _list(document: dict[str, Any], key: str, what: object) -> list[Any]:
@@ -255,4 +267,20 @@ def _object(content: bytes | str, what: object, name: str) -> dict[str, Any]:
         raise InvalidManifest(f"malformed {name} of {what}: it is not JSON") from error
     if not isinstance(document, dict):
         raise InvalidManifest(f"malformed {name} of {what}: it is no JSON object")
+    _check_nesting(document, what, name)
     return document
+
+
+def _check_nesting(document: dict[str, Any], what: object, name: str) -> None:
+    """Refuse what would overrun the recursion of whoever writes or reads the document again."""
+    level: list[Any] = [document]
+    for _depth in range(_MAX_NESTING):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, (dict, list))
+        ]
+        if not level:
+            return
+    raise InvalidManifest(f"malformed {name} of {what}: its JSON nests deeper than {_MAX_NESTING} levels")

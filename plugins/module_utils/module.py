@@ -9,7 +9,10 @@
 from __future__ import annotations
 
 import functools
+import grp
 import os
+import pwd
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -27,12 +30,14 @@ from .files import make_directory, temporary_directory
 from .inventory import Inventory
 from .platform import Platform
 from .pull import ALWAYS, NOT_PRESENT, Wanted, pull
-from .record import record
+from .record import PRESENT, RECORDED, record
 from .reference import Reference
 from .registry import HAS_REQUESTS, Registries, Transport
 from .session import Outcome, Session
 
 _MANY_DOCUMENTS = 1000
+_MAX_THREADS = 256
+_MAX_TIMEOUT = 86400
 
 
 def _from_environment(*names: str) -> tuple[Any, list[str]]:
@@ -115,6 +120,7 @@ def pull_main() -> None:
         supports_check_mode=True,
     )
     with _failing(module):
+        _check_owner(module)
         references = _references(module)
         wanted = Wanted(
             storage=module.params["storage"],
@@ -126,11 +132,13 @@ def pull_main() -> None:
             engine=functools.lru_cache(maxsize=None)(lambda: engine.find(module.params["engine"])),
             engine_kind=functools.lru_cache(maxsize=None)(lambda: engine.kind_of(module.params["engine"])),
             packer=functools.lru_cache(maxsize=None)(squashfs.find),
+            prepare=lambda path: _prepare(module, path),
         )
         with _session(module) as session:
             outcomes = pull(session, wanted, [reference for _name, reference in references])
             for outcome in outcomes.values():
-                _set_attributes(module, outcome)
+                if outcome.action in (PRESENT, RECORDED):  # a new file got them before it got its name
+                    _set_attributes(module, outcome)
             _exit(module, session, references, outcomes)
 
 
@@ -144,7 +152,6 @@ def facts_main() -> None:
             "manifests": {"type": "bool", "default": False},
             "inspect": {"type": "bool", "default": False},
             "checksum": {"type": "bool", "default": False},
-            "engine": {"type": "path"},
         },
         supports_check_mode=True,
     )
@@ -157,20 +164,31 @@ def facts_main() -> None:
             Platform.parse(platform) if platform else None,
             manifests=module.params["manifests"],
             checksum=module.params["checksum"],
-            engine=engine.find(module.params["engine"]) if module.params["inspect"] else None,
+            inspect=module.params["inspect"],
         )
         rows = inventory.rows()
         images = query(inventory, rows, question, module.warn)
-        module.exit_json(changed=False, images=images, ansible_facts=_facts(module, inventory, rows, True))
+        known = {row["uri"] for row in rows}
+        unknown = [name for name in names or () if Reference.parse(name).uri not in known]
+        if not os.path.isdir(inventory.directory):
+            module.warn(f"there is no inventory in {inventory.directory}; nothing was pulled or recorded there")
+        facts = _facts(module, inventory, rows, True)
+        module.exit_json(changed=False, images=images, unknown=unknown, ansible_facts=facts)
 
 
 @contextmanager
 def _failing(module: AnsibleModule) -> Iterator[None]:
-    """An error of this library is the failure of the task, in its own words."""
+    """An error of this library is the failure of the task, in its own words. Who is told to end cleans up first."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
     try:
         yield
     except SregistryError as error:
         module.fail_json(msg=str(error))
+
+
+def _end(number: int, _frame: object) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 def _references(module: AnsibleModule) -> list[tuple[str, Reference]]:
@@ -198,8 +216,10 @@ def _fail_without_requests(module: AnsibleModule) -> NoReturn:
 @contextmanager
 def _session(module: AnsibleModule) -> Iterator[Session]:
     params = module.params
-    if params["threads"] < 1:
-        module.fail_json(msg=f"threads is {params['threads']}; give 1 or more")
+    if not 1 <= params["threads"] <= _MAX_THREADS:
+        module.fail_json(msg=f"threads is {params['threads']}; give 1 to {_MAX_THREADS}")
+    if not 0 < params["timeout"] <= _MAX_TIMEOUT:
+        module.fail_json(msg=f"timeout is {params['timeout']}; give a number of seconds up to {_MAX_TIMEOUT}")
     keychain = Keychain(_login(module), params["authfile"])
     transport = Transport(
         http=params["no_https"],
@@ -253,6 +273,21 @@ def _inventory(module: AnsibleModule) -> Inventory:
     return Inventory(module.params["database"] or os.path.join(module.params["storage"], ".sregistry"))
 
 
+def _check_owner(module: AnsibleModule) -> None:
+    """Find out before anything is built that owner or group do not exist."""
+    for key, known in (("owner", pwd.getpwnam), ("group", grp.getgrnam)):
+        name = module.params[key]
+        try:
+            if name and not str(name).isdigit():
+                known(name)
+        except KeyError:
+            module.fail_json(msg=f"there is no {'user' if key == 'owner' else 'group'} {name!r} on this host ({key})")
+
+
+def _prepare(module: AnsibleModule, path: str) -> None:
+    module.set_fs_attributes_if_different(module.load_file_common_arguments(module.params, path=path), False)
+
+
 def _set_attributes(module: AnsibleModule, outcome: Outcome) -> None:
     """Owner, group and mode as the user wants them; in check mode also of a file that is there already."""
     if outcome.error or not outcome.path or not os.path.exists(outcome.path):
@@ -279,8 +314,11 @@ def _facts(module: AnsibleModule, inventory: Inventory, rows: list[dict[str, Any
 def _facts_after(module: AnsibleModule, inventory: Inventory, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """The whole inventory, or, where it is so large that each task would burden the controller, this task's images."""
     gather = module.params["gather"]
-    if gather == "all" or (gather == "auto" and inventory.count() <= _MANY_DOCUMENTS):
-        return _facts(module, inventory, inventory.rows(), True)
+    try:
+        if gather == "all" or (gather == "auto" and inventory.count() <= _MANY_DOCUMENTS):
+            return _facts(module, inventory, inventory.rows(), True)
+    except SregistryError as error:  # the work is done, and its result must not be lost
+        module.warn(str(error))
     documents = [outcome.after or outcome.before for outcome in outcomes]
     return _facts(module, inventory, [row for document in documents if document for row in document.rows()], False)
 
@@ -298,13 +336,13 @@ def _exit(
         result["diff"] = [outcome.to_diff() for outcome in changed]
     errors = [outcome for outcome in outcomes.values() if outcome.error]
     if errors:
-        module.fail_json(msg=_failure(errors, len(outcomes)), **result)
+        module.fail_json(msg=_failure(errors, len(outcomes), module.check_mode), **result)
     module.exit_json(ansible_facts=_facts_after(module, session.inventory, list(outcomes.values())), **result)
 
 
-def _failure(failed: Sequence[Outcome], total: int) -> str:
+def _failure(failed: Sequence[Outcome], total: int, check: bool) -> str:
     if total == 1:
         return str(failed[0].error)
     words = "; ".join(f"{outcome.reference}: {outcome.error}" for outcome in failed)
-    others = ", the others are done" if len(failed) < total else ""
+    others = "" if len(failed) == total else ", the others would be done" if check else ", the others are done"
     return f"{len(failed)} of {total} images failed{others}. {words}"

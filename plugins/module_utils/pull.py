@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,7 +34,8 @@ _BUILD_TIMEOUT = 4 * 3600.0  # seconds that one run waits for another that build
 @dataclass(frozen=True)
 class Wanted:
     """How images shall be pulled. ``engine`` and ``packer`` find the programs when a build needs them;
-    ``engine_kind`` tells which engine a build now would use, None if there is none.
+    ``engine_kind`` tells which engine a build now would use, None if there is none. ``prepare`` sets owner and mode of
+    a finished file before it gets its name.
     """
 
     storage: str
@@ -45,20 +47,17 @@ class Wanted:
     engine: Callable[[], Engine]
     engine_kind: Callable[[], str | None]
     packer: Callable[[], squashfs.Packer]
+    prepare: Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class _Job:
-    """An image with something to do: its new document, and whether its file has to be built.
-
-    ``displaced`` is the other image that had its file at this path before.
-    """
+    """An image with something to do: its new document, and whether its file has to be built."""
 
     image: ResolvedImage
     document: Document
     path: str
     build: bool
-    displaced: Document | None
 
 
 def pull(session: Session, wanted: Wanted, references: Sequence[Reference]) -> dict[Reference, Outcome]:
@@ -122,19 +121,18 @@ def _plan(session: Session, wanted: Wanted, reference: Reference, path: str, out
             return None
         image = resolve_image(session, reference, outcome)
     build = not fresh or file is None or file.manifest_digest != image.manifest_digest
-    displaced = None
     if not build:
         outcome.action = RECORDED  # the index moved, this platform's image in it did not
     elif file is None:
         outcome.action = PULLED
-        displaced = _displace(session, wanted, path, outcome)
+        _look_at_place(session, wanted, path, outcome)
     else:
         outcome.action = REBUILT if state == storage.PRESENT else REPAIRED
     if build:
         _refuse_hopeless(session, wanted, path, outcome)
     outcome.after = to_document(image, session, document)
     outcome.changed = True
-    return _Job(image, outcome.after, path, build, displaced)
+    return _Job(image, outcome.after, path, build)
 
 
 def _needs_nothing(session: Session, wanted: Wanted, document: Document, path: str) -> bool:
@@ -168,21 +166,26 @@ def _refuse_hopeless(session: Session, wanted: Wanted, path: str, outcome: Outco
         outcome.warnings.append(str(error))
 
 
-def _displace(session: Session, wanted: Wanted, path: str, outcome: Outcome) -> Document | None:
-    """The other image whose recorded file is at this path.
+def _look_at_place(session: Session, wanted: Wanted, path: str, outcome: Outcome) -> None:
+    """See what is at the path of a new file, and refuse what must not be replaced.
 
     Who writes the path in ``dest`` means to replace it, as a new version under a fixed name. A path that follows from
-    the name alone is not overwritten: with two such images each run would undo the other.
+    the name alone is not taken from another image: with two such images each run would undo the other.
     """
-    owner = session.inventory.owner(path) if os.path.lexists(path) else None
-    if not owner or (owner.reference, owner.platform) == (outcome.reference, outcome.platform):
-        return None
-    if wanted.dest is None and not wanted.force:
-        raise StorageError(
-            f"{path} is the file of {owner.reference} for {owner.platform}; give {outcome.reference} for "
-            f"{outcome.platform} another dest or storage, or force: true to take it over"
-        )
-    return owner
+    if not os.path.lexists(path):
+        return
+    if not os.path.isfile(path) and not os.path.islink(path):
+        raise StorageError(f"{path} is there and is no regular file; remove it, or give another dest")
+    outcome.path_before = path
+    for owner in session.inventory.owners(path):
+        if (owner.reference, owner.platform) == (outcome.reference, outcome.platform):
+            continue
+        if wanted.dest is None and not wanted.force:
+            raise StorageError(
+                f"{path} is the file of {owner.reference} for {owner.platform}; give {outcome.reference} for "
+                f"{outcome.platform} another dest or storage, or force: true to take it over"
+            )
+        outcome.displaced = owner
 
 
 def _fetch(
@@ -206,29 +209,33 @@ def _distinct(image: ResolvedImage) -> list[Descriptor]:
 
 
 def _carry_out(session: Session, wanted: Wanted, job: _Job, outcome: Outcome) -> None:
-    with session.inventory.locked(outcome.reference, session.platform, _BUILD_TIMEOUT):
-        latest = session.inventory.get(outcome.reference, session.platform)
-        document = to_merged(job.document, latest)
+    inventory = session.inventory
+    with inventory.locked_path(job.path, _BUILD_TIMEOUT):
+        with inventory.locked(outcome.reference, session.platform, _BUILD_TIMEOUT):
+            latest = inventory.get(outcome.reference, session.platform)
+            document = to_merged(job.document, latest)
+            if job.build:
+                before = outcome.before.file(job.path) if outcome.before else None
+                other = latest.file(job.path) if latest else None
+                if other and other != before and _serves(other, job.image, wanted):
+                    # Another run did the work while this one waited for the lock.
+                    outcome.after, outcome.changed, outcome.action = latest, False, PRESENT
+                    return
+                document = document.with_file(_build(session, wanted, job, outcome))
+            outcome.after = dataclasses.replace(document, updated_at=timestamp())
+            inventory.put(outcome.after)
         if job.build:
-            before = outcome.before.file(job.path) if outcome.before else None
-            other = latest.file(job.path) if latest else None
-            if other and other != before and _serves(other, job.image, wanted):
-                # Another run did the work while this one waited for the lock.
-                outcome.after, outcome.changed, outcome.action = latest, False, PRESENT
-                return
-            document = document.with_file(_build(session, wanted, job, outcome))
-        session.inventory.put(document)
-        outcome.after = document
-    if job.displaced:
-        _forget(session, job.displaced, job.path)
+            _forget_others(session, outcome, job.path)
 
 
-def _forget(session: Session, owner: Document, path: str) -> None:
-    """Take a file out of the document of the image that had it."""
-    with session.inventory.locked(owner.reference, owner.platform, LOCK_TIMEOUT):
-        latest = session.inventory.get(owner.reference, owner.platform)
-        if latest:
-            session.inventory.put(latest.without_file(path))
+def _forget_others(session: Session, outcome: Outcome, path: str) -> None:
+    """Take a file that was just written out of the documents of other images that had it."""
+    for owner in session.inventory.owners(path):
+        if (owner.reference, owner.platform) != (outcome.reference, outcome.platform):
+            with session.inventory.locked(owner.reference, owner.platform, LOCK_TIMEOUT):
+                latest = session.inventory.get(owner.reference, owner.platform)
+                if latest:
+                    session.inventory.put(latest.without_file(path))
 
 
 def _state(file: File, wanted: Wanted) -> str:
@@ -249,7 +256,7 @@ def _build(session: Session, wanted: Wanted, job: _Job, outcome: Outcome) -> Fil
     renewed: set[str] = set()
     while not built:
         try:
-            built = build(image, session.cache, engine, packer, job.path, wanted.tmpdir, outcome.clock)
+            built = build(image, session.cache, engine, packer, job.path, wanted.tmpdir, outcome.clock, wanted.prepare)
         except DamagedBlob as damage:
             layer = damage.descriptor
             if layer.digest in renewed:

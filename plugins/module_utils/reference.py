@@ -26,6 +26,8 @@ _MAX_NAME = 255
 _MAX_PORT = 65535
 _MAX_FILE_NAME = 255  # bytes, on all usual file systems
 
+_MAX_SHOWN = 300  # characters of a foreign text in a message
+
 _SCHEME = re.compile(r"\A([A-Za-z][A-Za-z0-9+.-]*)://")
 _HOST = re.compile(
     r"(?:\[[0-9a-fA-F:]+\]|[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*)"
@@ -58,12 +60,17 @@ class Reference:
         """
 
         def refuse(why: str) -> InvalidReference:
-            return InvalidReference(f"invalid image name {text!r}: {why}")
+            return InvalidReference(f"invalid image name {text[:_MAX_SHOWN]!r}: {why}")
 
         rest = text.strip()
         if not rest:
             raise refuse("it is empty")
         scheme = _SCHEME.match(rest)
+        if _holds_login(rest[scheme.end() :] if scheme else rest):  # the name is not shown: a password may be in it
+            raise InvalidReference(
+                "invalid image name: what stands before its '@' looks like a login, and there is no login in a name; "
+                "give username and password. After a '@' belongs a digest, which begins with 'sha256:' or 'sha512:'"
+            )
         if scheme:
             if scheme.group(1).lower() != "docker":
                 raise refuse(
@@ -146,8 +153,33 @@ def check_digest(digest: str) -> str:
 
     :raises InvalidReference: if the algorithm is unknown or the hexadecimal part has the wrong length.
     """
-    _check_digest(digest, lambda why: InvalidReference(f"invalid digest {digest!r}: {why}"))
+    _check_digest(digest, lambda why: InvalidReference(f"invalid digest {digest[:_MAX_SHOWN]!r}: {why}"))
     return digest
+
+
+def shown(text: object, limit: int = _MAX_SHOWN) -> str:
+    """A text that somebody else wrote, fit for a message and a terminal.
+
+    What does not print, such as escape sequences and marks that turn the direction of writing, is escaped as in Python.
+
+    :param limit: characters after which it is cut.
+    """
+    whole = str(text)
+    safe = "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in whole[:limit]
+    )
+    return safe + ("…" if len(whole) > limit else "")
+
+
+def _holds_login(text: str) -> bool:
+    """Whether it is of the form ``USER:PASSWORD@HOST/…`` rather than ``NAME:TAG@DIGEST``."""
+    before, at, after = text.partition("@")
+    return (
+        bool(at)
+        and not after.startswith(tuple(f"{name}:" for name in _DIGEST_HEX_LENGTH))
+        and ("/" in after or (":" in before and bool(after)))
+    )
 
 
 def _is_host(first: str) -> bool:
@@ -170,9 +202,11 @@ def _check_digest(digest: str, refuse: Callable[[str], InvalidReference]) -> Non
     algorithm, colon, encoded = digest.partition(":")
     length = _DIGEST_HEX_LENGTH.get(algorithm)
     if not colon or length is None:
-        raise refuse(f"the digest {digest!r} must begin with 'sha256:' or 'sha512:'")
+        raise refuse(f"the digest {digest[:_MAX_SHOWN]!r} must begin with 'sha256:' or 'sha512:'")
     if len(encoded) != length or not _HEX.fullmatch(encoded):
-        raise refuse(f"the digest {digest!r} must have {length} lower-case hexadecimal digits after {algorithm!r}")
+        raise refuse(
+            f"the digest {digest[:_MAX_SHOWN]!r} must have {length} lower-case hexadecimal digits after {algorithm!r}"
+        )
 
 
 def _check_repository(repository: str, refuse: Callable[[str], InvalidReference]) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import random
 import re
 import threading
@@ -40,13 +41,14 @@ from .errors import (
     Denied,
     DigestMismatch,
     InvalidManifest,
+    InvalidReference,
     NotFound,
     RateLimited,
     RegistryError,
     Unauthorized,
     Unreachable,
 )
-from .reference import DOCKER_HUB, Reference
+from .reference import DOCKER_HUB, Reference, check_digest, shown
 
 MANIFEST_TYPES = (
     "application/vnd.oci.image.index.v1+json",
@@ -65,7 +67,14 @@ _MAX_PAUSE = 60.0  # seconds; a registry that wants more than this is reported, 
 _MAX_DISCARDED = 64 * 1024  # bytes; reading that much is cheaper than a new connection
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 _RANGE_REFUSED = 416
-_CHALLENGE = re.compile(r"([A-Za-z][A-Za-z0-9_-]*)\s+(?=[A-Za-z])|([A-Za-z_]+)=(?:\"((?:[^\"\\]|\\.)*)\"|([^\s,]+))")
+_MAX_CHALLENGE = 4096  # characters
+_CHALLENGE = re.compile(
+    r"(?<![A-Za-z0-9_-])"  # whole words only, else a long one is searched again from each of its letters
+    r"(?:([A-Za-z][A-Za-z0-9_-]*)\s+(?=[A-Za-z])|([A-Za-z_]+)=(?:\"((?:[^\"\\]|\\.)*)\"|([^\s,]+)))"
+)
+_TOKEN = re.compile(r"[!-~]+")
+_TOKEN_LIFETIME = 60.0  # seconds, where the server tells none
+_MAX_TOKEN_LIFETIME = 86400.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -117,6 +126,8 @@ class Registry:
         scheme = "http" if transport.http else "https"
         self._base = f"{scheme}://{_HUB_ENDPOINT if host == DOCKER_HUB else host}/v2/"
         self._session = requests.Session()
+        # Redirects are followed here; requests would read, and decompress, the body of one first.
+        self._session.get_redirect_target = _no_redirect  # type: ignore[assignment]
         adapter = requests.adapters.HTTPAdapter(pool_connections=4, pool_maxsize=max(1, transport.connections))
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
@@ -135,9 +146,9 @@ class Registry:
         """
         with self._manifest("HEAD", reference) as response:
             digest = response.headers.get("Docker-Content-Digest", "")
-            size = response.headers.get("Content-Length", "")
-            if digest and size.isdigit():
-                return Found(digest, _media_type(response), int(size))
+            size = _content_length(response)
+            if _is_digest(digest) and size is not None:
+                return Found(digest, _media_type(response), size)
         # Some registries leave the digest out of a HEAD; then only the manifest itself can tell.
         body = self.fetch(reference)
         return Found(body.digest, body.media_type, len(body.content))
@@ -149,14 +160,14 @@ class Registry:
         :raises RegistryError: one of its kinds.
         """
         with self._manifest("GET", reference) as response:
-            content = b"".join(_limited(response, MAX_MANIFEST, reference))
+            content = _content(response, MAX_MANIFEST, reference)
             media_type = _media_type(response)
             promised = reference.digest or response.headers.get("Docker-Content-Digest")
         payload = _signed_payload(content)
         actual = _digest_of(payload, promised)
         if promised and actual != promised:
             raise DigestMismatch(
-                f"digest mismatch for the manifest of {reference}: {self.host} promised {promised} "
+                f"digest mismatch for the manifest of {reference}: {self.host} promised {shown(promised)} "
                 f"and sent {len(content)} bytes with {actual}"
             )
         return Body(actual, media_type, payload)
@@ -190,10 +201,10 @@ class Registry:
         what = f"the tags of {self.host}/{repository}"
         with self._request("GET", f"{repository}/tags/list?n=1000", repository, {}, what) as response:
             try:
-                tags = json.loads(b"".join(_limited(response, MAX_MANIFEST, what))).get("tags")
-            except (ValueError, AttributeError):
+                tags = json.loads(_content(response, MAX_MANIFEST, what)).get("tags")
+            except (ValueError, AttributeError, RecursionError):
                 tags = None
-        return [str(tag) for tag in tags] if isinstance(tags, list) else []
+        return [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
 
     @contextmanager
     def _manifest(self, method: str, reference: Reference) -> Iterator[requests.Response]:
@@ -221,7 +232,7 @@ class Registry:
                 f"manifest unknown: {reference.path} has no manifest {reference.digest} (status 404 from {self.host}); "
                 "it may have been deleted or belong to another repository"
             )
-        known = ", ".join(sorted(tags)[:20]) + (", …" if len(tags) > 20 else "")
+        known = ", ".join(shown(tag, 128) for tag in sorted(tags)[:20]) + (", …" if len(tags) > 20 else "")
         return NotFound(
             f"manifest unknown: {reference.path} has no tag {reference.tag!r} (status 404 from {self.host}); "
             f"it has {known or 'no tags'}"
@@ -246,7 +257,10 @@ class Registry:
     def _request(
         self, method: str, path: str, repository: str, headers: dict[str, str], what: str, also: tuple[int, ...] = ()
     ) -> Iterator[requests.Response]:
-        """One request with authentication, redirects and retries; yields a response of status 2xx or in ``also``."""
+        """One request with authentication, redirects and retries; yields a response of status 2xx or in ``also``.
+
+        Only the registry itself may ask for a login: a challenge of whoever it redirects to is not answered.
+        """
         url = self._base + path
         authorization = self._authorization(repository)
         attempts = self._transport.retries + 1
@@ -258,7 +272,8 @@ class Registry:
             if response is None:
                 time.sleep(_pause(attempt, None))
                 continue
-            if response.status_code == 401 and not challenged:
+            at_home = _origin(response.url) == _origin(url)
+            if response.status_code == 401 and at_home and not challenged:
                 challenged = True
                 attempt -= 1
                 offered = _parse_challenge(response.headers.get("WWW-Authenticate", ""))
@@ -276,6 +291,12 @@ class Registry:
                     continue
             break
         with response:
+            if response.status_code in (401, 403) and not at_home:
+                raise RegistryError(
+                    f"{self.host} redirects {what} to {_host(response.url)}, which refuses it (status "
+                    f"{response.status_code}{_said(response)}); the login was not sent there. Try again, or ask "
+                    "whoever runs the registry"
+                )
             if response.status_code >= 300 and response.status_code not in also:
                 raise self._error(response, what, attempt)
             yield response
@@ -306,9 +327,11 @@ class Registry:
                     auth=_no_netrc,
                 )
             except requests.exceptions.SSLError as error:
+                reason = _reason(error)
+                plain = "WRONG_VERSION_NUMBER" in reason or "record layer failure" in reason
+                way_out = "it may speak plain http: no_https: true" if plain else "give the registry's CA with ca_path"
                 raise CertificateError(
-                    f"TLS failure at {_host(url)} while asking for {what}: {_reason(error)}; "
-                    "give the registry's CA with ca_path, or no_https: true if it speaks plain http"
+                    f"TLS failure at {_host(url)} while asking for {what}: {reason}; {way_out}"
                 ) from error
             except requests.exceptions.RequestException as error:
                 if not last and isinstance(error, (requests.exceptions.ConnectionError, requests.exceptions.Timeout)):
@@ -318,14 +341,16 @@ class Registry:
                     f"(tried {self._transport.retries + 1} times); check the registry's name, the network and the "
                     "proxy settings"
                 ) from error
-            except ValueError as error:  # requests looks at a redirect even if it shall not follow it
-                raise RegistryError(f"{_host(url)} redirects {what} to what is no web address: {error}") from error
+            except ValueError as error:  # what only urllib3 finds wrong with the address
+                raise RegistryError(
+                    f"{_host(url)} redirects {what} to what is no web address: {_reason(error)}"
+                ) from error
             if response.status_code not in (301, 302, 303, 307, 308):
                 return response
             location = response.headers.get("Location", "")
             _discard(response)
             if not _is_web_address(location, url):
-                raise RegistryError(f"{_host(url)} redirects {what} to {location!r}, which is no web address")
+                raise RegistryError(f"{_host(url)} redirects {what} to {_place(location)!r}, which is no web address")
             url = urljoin(url, location)
         raise RegistryError(f"{_host(url)} redirects {what} more than {_MAX_REDIRECTS} times")
 
@@ -361,11 +386,11 @@ class Registry:
         response = self._ask_for_token(url, login, what)
         with response:
             try:
-                answer = json.loads(b"".join(_limited(response, MAX_MANIFEST, what)))
+                answer = json.loads(_content(response, MAX_MANIFEST, f"a token for {what}"))
                 token = answer.get("token") or answer["access_token"]
-                if not (isinstance(token, str) and token):
-                    raise ValueError(token)
-                lifetime = float(answer.get("expires_in") or 60)
+                if not (isinstance(token, str) and _TOKEN.fullmatch(token)):
+                    raise ValueError("no text that can stand in a header")
+                lifetime = _lifetime(answer.get("expires_in"))
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 raise RegistryError(f"the token server {_host(url)} of {self.host} sent no token for {what}") from error
         with self._lock:
@@ -376,9 +401,11 @@ class Registry:
     def _token_url(self, challenge: _Challenge, scope: str, login: Login | None) -> str:
         realm = challenge.parameters.get("realm", "")
         if not _is_web_address(realm):
-            raise RegistryError(f"{self.host} asks for a token, but names no server to get it from (realm {realm!r})")
+            raise RegistryError(
+                f"{self.host} asks for a token, but names no server to get it from (realm {_place(realm)!r})"
+            )
         if login and self._base.startswith("https:") and not realm.startswith("https:"):
-            raise RegistryError(f"{self.host} wants the login sent to {realm} without TLS; it was not sent")
+            raise RegistryError(f"{self.host} wants the login sent to {_place(realm)} without TLS; it was not sent")
         query = {"scope": scope}
         if challenge.parameters.get("service"):
             query["service"] = challenge.parameters["service"]
@@ -427,12 +454,12 @@ class Registry:
             )
         if status == 404:
             return NotFound(f"not found: {what} ({where}{said})")
-        wait = response.headers.get("Retry-After", "")
+        wait = shown(response.headers.get("Retry-After", ""), 40)
         later = f"; try again after {wait}{' s' if wait.isdigit() else ''}" if wait else "; try again later"
         if status not in _RETRIED:
             later = ""
         if status == 429:
-            limit = response.headers.get("ratelimit-limit", "").partition(";")[0]
+            limit = shown(response.headers.get("ratelimit-limit", "").partition(";")[0], 20)
             more = (f"; the limit is {limit} pulls" if limit else "") + later
             return RateLimited(
                 f"too many requests: {self.host} serves no more for now, wanted {what} ({where}{said}){more}; "
@@ -493,7 +520,7 @@ def _signed_payload(content: bytes) -> bytes:
             return content
         header = json.loads(_unbase64url(document["signatures"][0]["protected"]))
         return content[: int(header["formatLength"])] + _unbase64url(header["formatTail"])
-    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError):
         return content
 
 
@@ -501,28 +528,62 @@ def _unbase64url(text: str) -> bytes:
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
-def _limited(response: requests.Response, limit: int, what: object) -> Iterator[bytes]:
+def _content(response: requests.Response, limit: int, what: object) -> bytes:
+    """All of a document, as it came: nothing is decompressed, for a few bytes can hold gigabytes.
+
+    :raises InvalidManifest: if it is larger than the limit, in bytes.
+    :raises RegistryError: if it is encoded, which it was asked not to be.
+    """
+    if _is_encoded(response):
+        encoding = shown(response.headers["Content-Encoding"], 40)
+        raise RegistryError(
+            f"{_host(response.url)} sent {what} with the Content-Encoding {encoding!r}, though it was asked for "
+            "'identity'; a proxy may do that, so try without it"
+        )
+    chunks: list[bytes] = []
     total = 0
     try:
-        for chunk in response.iter_content(65536):
+        while True:
+            chunk = response.raw.read(65536, decode_content=False)
+            if not chunk:
+                break
             total += len(chunk)
             if total > limit:
-                raise InvalidManifest(
-                    f"{_host(response.url)} sent more than {limit} bytes for {what}; that is no manifest"
-                )
-            yield chunk
-    except requests.exceptions.RequestException as error:
-        raise Unreachable(
-            f"the connection to {_host(response.url)} broke while reading {what}: {_reason(error)}"
-        ) from error
-    _need_all(response, response.raw.tell(), what)
+                break
+            chunks.append(chunk)
+    except Exception as error:
+        if _is_broken(error):
+            raise Unreachable(
+                f"the connection to {_host(response.url)} broke while reading {what}: {_reason(error)}"
+            ) from error
+        raise
+    if total > limit:
+        raise InvalidManifest(f"{_host(response.url)} sent more than {limit} bytes for {what}; that is no manifest")
+    _need_all(response, total, what)
+    return b"".join(chunks)
+
+
+def _is_encoded(response: requests.Response) -> bool:
+    return response.headers.get("Content-Encoding", "").strip().lower() not in ("", "identity")
 
 
 def _need_all(response: requests.Response, received: int, what: object) -> None:
     """Refuse a body that ended before its promised length, which urllib3 before 2 takes for whole."""
-    promised = response.headers.get("Content-Length", "")
-    if promised.isdigit() and received < int(promised):
+    promised = _content_length(response)
+    if promised is not None and received < promised:
         raise Unreachable(f"the connection broke while reading {what}: {received} of {promised} bytes came")
+
+
+def _content_length(response: requests.Response) -> int | None:
+    text = response.headers.get("Content-Length", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
+
+
+def _is_digest(text: str) -> bool:
+    try:
+        return bool(check_digest(text))
+    except InvalidReference:
+        return False
 
 
 def _discard(response: requests.Response) -> None:
@@ -542,6 +603,8 @@ def _is_broken(error: Exception) -> bool:
 
 def _parse_challenge(header: str) -> _Challenge | None:
     """Read WWW-Authenticate (RFC 9110, section 11.6.1): a Bearer or else a Basic challenge, parameters in any order."""
+    if len(header) > _MAX_CHALLENGE:
+        return None
     offers: list[_Challenge] = []
     for match in _CHALLENGE.finditer(header):
         if match.group(1):
@@ -551,6 +614,18 @@ def _parse_challenge(header: str) -> _Challenge | None:
             offers[-1].parameters[match.group(2).lower()] = re.sub(r"\\(.)", r"\1", value)
     by_scheme = {offer.scheme: offer for offer in reversed(offers)}
     return by_scheme.get("bearer") or by_scheme.get("basic") or (_Challenge("basic", {}) if "asic" in header else None)
+
+
+def _lifetime(told: Any) -> float:
+    """Seconds that a token is kept, from its ``expires_in``.
+
+    :raises TypeError, ValueError: if that is no number.
+    """
+    try:
+        seconds = float(told or _TOKEN_LIFETIME)
+    except OverflowError:
+        seconds = _TOKEN_LIFETIME
+    return _TOKEN_LIFETIME if math.isnan(seconds) else min(max(seconds, 0.0), _MAX_TOKEN_LIFETIME)
 
 
 def _scope(repository: str) -> str:
@@ -566,6 +641,10 @@ def _no_netrc(request: Any) -> Any:
     return request
 
 
+def _no_redirect(_response: requests.Response) -> None:
+    """Handed to requests as its way to see where a response leads."""
+
+
 def _pause(attempt: int, retry_after: str | None) -> float:
     """Seconds to wait before the next try: what the registry asks for, else doubled each time with some jitter."""
     if retry_after:
@@ -574,13 +653,13 @@ def _pause(attempt: int, retry_after: str | None) -> float:
         except ValueError:
             try:
                 return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError, IndexError):
                 pass
     return min(10.0, 0.5 * 2.0 ** (attempt - 1)) * random.uniform(0.75, 1.25)
 
 
 def _media_type(response: requests.Response) -> str:
-    return response.headers.get("Content-Type", "").partition(";")[0].strip()
+    return shown(response.headers.get("Content-Type", "").partition(";")[0].strip())
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:
@@ -600,17 +679,28 @@ def _is_web_address(url: str, base: str = "") -> bool:
 
 
 def _host(url: str) -> str:
-    return urlsplit(url).netloc.rpartition("@")[2]
+    return shown(urlsplit(url).netloc.rpartition("@")[2])
+
+
+def _place(url: str) -> str:
+    """A web address without what may be secret in it: a login, and the query, which signs it."""
+    return shown(re.sub(r"//[^/]*@", "//", re.split(r"[?#]", url, maxsplit=1)[0]))
 
 
 def _said(response: requests.Response) -> str:
     """The registry's own words (distribution specification, "Error Codes"), shortened."""
-    try:
-        errors = json.loads(next(response.iter_content(65536), b""))["errors"]
-        words = "; ".join(" ".join(str(e.get(k)) for k in ("code", "message") if e.get(k)) for e in errors)
-    except (ValueError, KeyError, TypeError, AttributeError, requests.exceptions.RequestException):
+    if _is_encoded(response):
         return ""
-    return f": {words[:300]}" if words else ""
+    try:
+        errors = json.loads(response.raw.read(65536, decode_content=False))["errors"]
+        words = "; ".join(" ".join(str(e.get(k)) for k in ("code", "message") if e.get(k)) for e in errors)
+    except (KeyError, TypeError, AttributeError, RecursionError):
+        return ""
+    except Exception as error:  # it is no JSON, or the connection broke
+        if _is_broken(error):
+            return ""
+        raise
+    return f": {shown(words)}" if words else ""
 
 
 def _reason(error: BaseException) -> str:
@@ -624,4 +714,5 @@ def _reason(error: BaseException) -> str:
             break
         inner = following
     text = str(inner) or type(inner).__name__
-    return re.sub(r"<[^<>]*object at 0x[0-9a-f]+>:? ?", "", text)[:300]
+    text = re.sub(r"<[^<>]*object at 0x[0-9a-f]+>:? ?", "", text[:2000])
+    return shown(re.sub(r"\?[^\s'\")]+", "?…", text))  # the query of an address may be a secret

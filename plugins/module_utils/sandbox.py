@@ -12,11 +12,13 @@ import stat
 from collections.abc import Iterable
 from typing import IO
 
-from .errors import StorageError
+from .errors import NoSpace, StorageError
 from .files import storage_error
-from .layers import BLOCK, CHARACTER, DIRECTORY, FIFO, HARD_LINK, SYMLINK, Entry
+from .layers import BLOCK, CHARACTER, DIRECTORY, FIFO, HARD_LINK, SYMLINK, Entry, shown_path
 
 _COPY = 1024 * 1024  # bytes
+_NAMED = 3  # paths in one warning
+_UNFIT_XATTR = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSPC, errno.E2BIG, errno.ERANGE, errno.EPERM, errno.EACCES)
 _LAST_TIME = 2**33  # seconds; what lies beyond, some file systems cannot hold
 
 
@@ -34,7 +36,7 @@ def write(root: str, entries: Iterable[tuple[Entry, IO[bytes] | None]]) -> list[
     for entry, data in entries:
         writer.write(entry, data)
     writer.finish()
-    return writer.warnings
+    return writer.warnings()
 
 
 class _Writer:
@@ -42,7 +44,7 @@ class _Writer:
         self._root = root
         self._privileged = privileged
         self._directories: list[Entry] = []
-        self.warnings: list[str] = []
+        self._losses: dict[str, list[str]] = {}
 
     def write(self, entry: Entry, data: IO[bytes] | None) -> None:
         path = os.path.join(self._root, entry.path) if entry.path else self._root
@@ -56,12 +58,18 @@ class _Writer:
             elif self._make(path, entry, data):
                 self._set_attributes(path, entry)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise storage_error(error, os.fsdecode(path)) from error
-            raise StorageError(
-                f"cannot write {os.fsdecode(path)!r} of the image ({entry.kind}): {error.strerror}; "
-                "check the file system that tmpdir is on"
-            ) from error
+            raise _error(error, path, entry) from error
+
+    def warnings(self) -> list[str]:
+        """One for each kind of loss, with the first few paths that it befell."""
+        found = []
+        for why, paths in self._losses.items():
+            named = ", ".join(paths[:_NAMED]) + (f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else "")
+            found.append(f"{named} {why}")
+        return found
+
+    def _warn(self, why: str, path: str) -> None:
+        self._losses.setdefault(why, []).append(path)
 
     def finish(self) -> None:
         for entry in reversed(self._directories):
@@ -69,7 +77,7 @@ class _Writer:
             try:
                 self._set_attributes(path, entry)
             except OSError as error:
-                raise storage_error(error, os.fsdecode(path)) from error
+                raise _error(error, path, entry) from error
 
     def _make(self, path: bytes, entry: Entry, data: IO[bytes] | None) -> bool:
         """Create what is no directory and no link; False if this user cannot, and need not."""
@@ -82,9 +90,7 @@ class _Writer:
         elif entry.kind == FIFO:
             os.mkfifo(path, 0o600)
         elif not self._privileged:
-            self.warnings.append(
-                f"{_shown(entry)} is a device node, which an ordinary user cannot make; it was left out"
-            )
+            self._warn("is a device node, which an ordinary user cannot make; it was left out", shown_path(entry.path))
             return False
         else:
             kind = {CHARACTER: stat.S_IFCHR, BLOCK: stat.S_IFBLK}[entry.kind]
@@ -108,14 +114,18 @@ class _Writer:
             os.setxattr(path, name, value, follow_symlinks=False)
         except OSError as error:
             if error.errno in (errno.EPERM, errno.EACCES) and not self._privileged:
-                self.warnings.append(f"{_shown(entry)} lacks its attribute {name}, which an ordinary user cannot set")
-            elif error.errno in (errno.EOPNOTSUPP, errno.EINVAL):
-                self.warnings.append(
-                    f"{_shown(entry)} lacks its attribute {name}, which the file system of tmpdir cannot hold"
-                )
+                self._warn("lacks an attribute that an ordinary user cannot set", f"{shown_path(entry.path)} ({name})")
+            elif error.errno in _UNFIT_XATTR:
+                why = "lacks an attribute that the file system of tmpdir cannot hold"
+                self._warn(why, f"{shown_path(entry.path)} ({name})")
             else:
                 raise
 
 
-def _shown(entry: Entry) -> str:
-    return "/" + entry.path.decode("utf-8", "backslashreplace")
+def _error(error: OSError, path: bytes, entry: Entry) -> StorageError | NoSpace:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return storage_error(error, os.fsdecode(path))
+    return StorageError(
+        f"cannot write {shown_path(entry.path)} of the image ({entry.kind}): {error.strerror}; "
+        "check the file system that tmpdir is on"
+    )

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -70,6 +71,8 @@ class Outcome:
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     error: SregistryError | None = None
+    traceback: str | None = None
+    displaced: Document | None = None
     attributes: dict[str, dict[str, Any]] = field(default_factory=lambda: {"before": {}, "after": {}})
 
     @contextmanager
@@ -86,8 +89,11 @@ class Outcome:
         """Keep an error of this library with the image that it belongs to."""
         try:
             yield
-        except SregistryError as error:
-            self.error = error
+        except Exception as error:  # noqa: BLE001 (a fault of ours must not take the other images' results with it)
+            known = isinstance(error, SregistryError)
+            internal = f"internal error, {type(error).__name__}: {error}; please report it with the image's name"
+            self.error = error if isinstance(error, SregistryError) else SregistryError(internal)
+            self.traceback = None if known else traceback.format_exc()
             self.changed = False
             self.action = "failed"
 
@@ -98,14 +104,18 @@ class Outcome:
         """
         document = self.after or self.before
         file = document.file(self.path) if document and self.path else None
+        digest, manifest_digest = (document.digest, document.manifest_digest) if document else (None, None)
+        if not self.after and file and file.manifest_digest != manifest_digest:
+            # nothing was done, and the inventory knows that the name points elsewhere by now: this tells of the file
+            digest = manifest_digest = file.manifest_digest
         result: dict[str, Any] = {
             "name": name,
             "uri": self.reference.uri,
             "changed": self.changed,
             "action": self.action,
             "platform": str(self.platform),
-            "digest": document.digest if document else None,
-            "manifest_digest": document.manifest_digest if document else None,
+            "digest": digest,
+            "manifest_digest": manifest_digest,
             "path": self.path,
             "size": file.size if file else None,
             "sha256": file.sha256 if file else None,
@@ -114,6 +124,8 @@ class Outcome:
         }
         if self.error:
             result["error"] = str(self.error)
+        if self.traceback:
+            result["traceback"] = self.traceback
         return result
 
     def to_diff(self) -> dict[str, Any]:
@@ -121,9 +133,21 @@ class Outcome:
         return {
             "before_header": self.reference.uri,
             "after_header": self.reference.uri,
-            "before": {**_facet(self.before, self.path_before), **self.attributes["before"]},
+            "before": {**self._facet_before(), **self.attributes["before"]},
             "after": {**_facet(self.after or self.before, self.path), **self.attributes["after"]},
         }
+
+    def _facet_before(self) -> dict[str, Any]:
+        """What was there: this image, another one at the same path, or a file that nobody knows."""
+        file = self.before.file(self.path) if self.before and self.path else None
+        if self.before and file and file.manifest_digest != self.before.manifest_digest:
+            # a record found out meanwhile that the name points elsewhere; the file is of the image before
+            return {**_facet(self.before, self.path_before), "digest": None, "manifest_digest": file.manifest_digest}
+        if self.displaced:
+            return {"uri": self.displaced.reference.uri, **_facet(self.displaced, self.path_before)}
+        if self.path_before and self.path_before == self.path and not file:
+            return {**_facet(self.before, self.path_before), "path": f"{self.path_before} (not in the inventory)"}
+        return _facet(self.before, self.path_before)
 
 
 def _facet(document: Document | None, path: str | None) -> dict[str, Any]:

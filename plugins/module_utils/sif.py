@@ -143,6 +143,32 @@ def read_header(path: str) -> Header:
     return Header(names.get(code), end)
 
 
+def read_object(path: str, name: str, limit: int) -> bytes | None:
+    """The content of the first data object of a name; None if there is none.
+
+    :param limit: bytes; a larger object is refused.
+    :raises InvalidSif: if the file is no SIF, or damaged.
+    :raises OSError: if it cannot be read.
+    """
+    read_header(path)
+    with open(path, "rb") as stream:
+        fields = _HEADER.unpack(stream.read(_HEADER.size))
+        total, position = fields[8], fields[9]
+        stream.seek(max(0, position))
+        for _number in range(min(max(total, 0), _DESCRIPTORS)):
+            raw = stream.read(_DESCRIPTOR.size)
+            if len(raw) < _DESCRIPTOR.size:
+                raise InvalidSif(f"{path} is damaged: its descriptors are cut off")
+            descriptor = _DESCRIPTOR.unpack(raw)
+            used, offset, size, found = descriptor[1], descriptor[5], descriptor[6], descriptor[12]
+            if used and found.rstrip(b"\0") == name.encode():
+                if not 0 <= size <= limit or offset < 0:
+                    raise InvalidSif(f"{path} is damaged: its object {name} claims {size} bytes at {offset}")
+                stream.seek(offset)
+                return stream.read(size)
+    return None
+
+
 def _descriptor(
     kind: int, number: int, begin: int, offset: int, size: int, time: int, name: str, extra: bytes
 ) -> bytes:

@@ -32,7 +32,7 @@ attributes:
 options:
   name:
     description:
-      - Return RV(images) of these names only. Names that the inventory does not know are left out.
+      - Return RV(images) of these names only. Names that the inventory does not know are in RV(unknown).
       - The default is all images.
       - It does not limit RV(ansible_facts).
     type: list
@@ -50,7 +50,7 @@ options:
     default: false
   inspect:
     description:
-      - Add RV(images[].inspect), which Apptainer or Singularity on the managed host has to read from each file.
+      - Add RV(images[].inspect), which is read from each file.
     type: bool
     default: false
   checksum:
@@ -59,15 +59,8 @@ options:
       - Otherwise its size and modification time are compared.
     type: bool
     default: false
-  engine:
-    description:
-      - Path or name of the C(apptainer) or C(singularity) executable, for O(inspect=true).
-      - The default is the first of C(apptainer) and C(singularity) in E(PATH) and in C(/usr/local/bin), C(/usr/bin),
-        C(/opt/apptainer/bin) and C(/opt/singularity/bin).
-    type: path
 requirements:
   - python >= 3.9
-  - apptainer or singularity-ce, for O(inspect=true)
 notes:
   - An option wins over the environment variable of the managed host that stands in its description, and this wins
     over its default.
@@ -154,6 +147,12 @@ images:
       returned: with O(inspect=true), for images with a file
       type: dict
       sample: {deffile: "bootstrap: docker\nfrom: library/ubuntu:24.04"}
+unknown:
+  description: Those of O(name) that the inventory does not know.
+  returned: success
+  type: list
+  elements: str
+  sample: []
 ansible_facts:
   description: The inventory after the task, in short form.
   returned: success
@@ -242,6 +241,10 @@ ansible_facts:
               description: When the file was built, or the image was first recorded, in UTC.
               type: str
               sample: "2026-11-22T00:20:43Z"
+            built_from:
+              description: Digest of the manifest that the file was built from. Null for an image that is only recorded.
+              type: str
+              sample: sha256:35f3a8badf2f74c1b320a643b343536f5132f245cbefc40ef802b6203a166d04
             outdated:
               description:
                 - Whether the name points at another image by now than the one that the file was built from.

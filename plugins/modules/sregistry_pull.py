@@ -19,8 +19,8 @@ description:
   - The result is entered into the inventory, which every module of the collection returns as facts.
   - It answers to C(sregistry pull) and C(singularity pull).
 extends_documentation_fragment:
-  - hpc.sregistry.attributes
   - hpc.sregistry.registry
+  - hpc.sregistry.attributes
   - hpc.sregistry.store
   - ansible.builtin.files
 attributes:
@@ -336,6 +336,10 @@ ansible_facts:
               description: When the file was built, or the image was first recorded, in UTC.
               type: str
               sample: "2026-11-22T00:20:43Z"
+            built_from:
+              description: Digest of the manifest that the file was built from. Null for an image that is only recorded.
+              type: str
+              sample: sha256:35f3a8badf2f74c1b320a643b343536f5132f245cbefc40ef802b6203a166d04
             outdated:
               description:
                 - Whether the name points at another image by now than the one that the file was built from.

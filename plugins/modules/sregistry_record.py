@@ -20,8 +20,8 @@ description:
     something else by now.
   - It answers to C(sregistry record). Neither Singularity nor Apptainer is needed.
 extends_documentation_fragment:
-  - hpc.sregistry.attributes
   - hpc.sregistry.registry
+  - hpc.sregistry.attributes
   - hpc.sregistry.store
 attributes:
   check_mode:
@@ -236,6 +236,10 @@ ansible_facts:
               description: When the file was built, or the image was first recorded, in UTC.
               type: str
               sample: "2026-11-22T00:20:43Z"
+            built_from:
+              description: Digest of the manifest that the file was built from. Null for an image that is only recorded.
+              type: str
+              sample: sha256:35f3a8badf2f74c1b320a643b343536f5132f245cbefc40ef802b6203a166d04
             outdated:
               description:
                 - Whether the name points at another image by now than the one that the file was built from.

@@ -180,7 +180,7 @@ def test_apptainer_reuses_the_blobs_that_we_fetched(node1: Host) -> None:
     offset = lab.log_offset("plain")
     node1.shell(f"apptainer pull --no-https /tmp/a.sif docker://{REGISTRY}/{name}")
     requests = lab.requests_of("plain", since=offset)
-    sizes = [request.size for request in requests if f"/{name.split(':')[0]}/blobs/" in request.path]
+    sizes = [request.size for request in requests if f"/{name.partition(':')[0]}/blobs/" in request.path]
     assert len(sizes) == 4
     assert sum(sizes) < fetched / 10
 

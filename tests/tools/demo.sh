@@ -12,6 +12,10 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 source "$ROOT/tests/tools/tree.sh"
 
 inventory="${INVENTORY:-}"
+if [[ -n "$inventory" && ! -e "$inventory" ]]; then
+    echo "There is no inventory $inventory" >&2
+    exit 1
+fi
 if [[ -z "$inventory" ]]; then
     "$ROOT/tests/tools/lab.sh" up
     inventory="${SREGISTRY_LAB_DIR:-$CACHE/lab}/inventory.yml"

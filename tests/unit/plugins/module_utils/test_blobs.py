@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -447,4 +448,144 @@ def test_an_interrupted_transfer_leaves_nothing(cache: BlobCache, monkeypatch: p
     monkeypatch.setattr(blobs_module.BlobCache, "_transfer", interrupted)
     with pytest.raises(KeyboardInterrupt):
         cache.obtain(BLOB, whole(), "the blob")
+    assert files(cache) == []
+
+
+# A cache that others write to
+
+
+def leftover_place(cache: BlobCache) -> Path:
+    """Where the blob grows, in a directory that exists."""
+    path = Path(cache.path(BLOB.digest))
+    path.parent.mkdir(parents=True)
+    return path.with_name(f".{path.name}.partial")
+
+
+@pytest.mark.parametrize("kind", ["symlink", "dangling symlink", "hard link", "fifo"])
+def test_what_was_planted_where_a_blob_grows_is_removed_and_not_written_to(
+    kind: str, cache: BlobCache, tmp_path: Path
+) -> None:
+    victim = tmp_path / "victim"
+    place = leftover_place(cache)
+    if kind != "dangling symlink":
+        victim.write_bytes(b"precious")
+    if kind == "hard link":
+        os.link(victim, place)
+    elif kind == "fifo":
+        os.mkfifo(place)
+    else:
+        place.symlink_to(victim)
+    assert cache.obtain(BLOB, whole(), "the blob").received == len(CONTENT)
+    assert not Path(cache.path(BLOB.digest)).is_symlink()
+    assert victim.exists() == (kind != "dangling symlink")
+    if victim.exists():
+        assert victim.read_bytes() == b"precious"
+    assert files(cache) == [BLOB.digest[7:]]
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")
+
+
+@needs_root
+def test_a_leftover_of_another_user_is_not_continued(cache: BlobCache) -> None:
+    os.chown(partial(cache, CONTENT[:1000]), 65534, 65534)
+    source = whole()
+    cache.obtain(BLOB, source, "the blob")
+    assert source.asked == [0]
+    assert os.stat(cache.path(BLOB.digest)).st_uid == os.geteuid()
+
+
+@needs_root
+def test_a_leftover_that_another_user_writes_to_is_left_alone(cache: BlobCache) -> None:
+    leftover = partial(cache, CONTENT[:1000])
+    os.chown(leftover, 65534, 65534)
+    with leftover.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(StorageError, match="another user writes to it"):
+            cache.obtain(BLOB, Script(), "the blob")
+    assert leftover.read_bytes() == CONTENT[:1000]
+
+
+def test_a_directory_in_which_something_is_planted_again_and_again_is_given_up(
+    cache: BlobCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leftover_place(cache).symlink_to(tmp_path / "victim")
+    monkeypatch.setattr(os, "unlink", lambda *_arguments, **_how: None)
+    with pytest.raises(StorageError, match="somebody keeps putting it there"):
+        cache.obtain(BLOB, Script(), "the blob")
+
+
+def test_a_link_in_the_place_of_a_blob_is_not_trusted(cache: BlobCache, tmp_path: Path) -> None:
+    (tmp_path / "other").write_bytes(CONTENT)
+    place = Path(cache.path(BLOB.digest))
+    place.parent.mkdir(parents=True)
+    place.symlink_to(tmp_path / "other")
+    assert not cache.holds(BLOB)
+    assert not cache.proven(BLOB.digest)
+    assert cache.obtain(BLOB, whole(), "the blob").received == len(CONTENT)
+    assert not place.is_symlink()
+
+
+@needs_root
+def test_a_cached_blob_of_another_user_that_cannot_be_read_is_named(cache: BlobCache) -> None:
+    path = cache.obtain(BLOB, whole(), "the blob").path
+    cause = (
+        "import os, sys\n"
+        "from ansible_collections.hpc.sregistry.plugins.module_utils import blobs, errors, manifest\n"
+        "os.seteuid(65534)\n"
+        "cache = blobs.BlobCache(sys.argv[1])\n"
+        "blob = manifest.Descriptor(sys.argv[2], int(sys.argv[3]))\n"
+        "for get in (cache.obtain, lambda *more: cache.read(blob, 1 << 30, *more[1:])):\n"
+        "    try:\n"
+        "        get(blob, None, 'the blob')\n"
+        "    except errors.StorageError as error:\n"
+        "        print(error)\n"
+    )
+    os.chmod(path, 0o600)
+    for parent in [*Path(path).parents][:-2]:
+        os.chmod(parent, 0o755)
+    command = [sys.executable, "-B", "-c", cause, cache.directory, BLOB.digest, str(len(CONTENT))]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(said) == 2
+    assert all(f"cannot read the cached blob {path}: Permission denied" in line for line in said)
+
+
+def test_a_blob_that_cannot_be_dropped_is_named(cache: BlobCache) -> None:
+    Path(cache.path(BLOB.digest)).mkdir(parents=True)
+    with pytest.raises(StorageError, match=f"cannot use {cache.path(BLOB.digest)}"):
+        cache.drop(BLOB.digest)
+
+
+# A registry that never ends
+
+
+def test_resumptions_are_bounded(cache: BlobCache) -> None:
+    """Without Range, a little more or less each time would count as progress for ever."""
+    source = Script(*((0, [CONTENT[: 10 + n % 2]], BROKEN) for n in range(1000)))
+    monotonous = Script(*((None, [CONTENT[n : n + 1]], BROKEN) for n in range(1000)))
+    for endless in (source, monotonous):
+        with pytest.raises(Unreachable):
+            cache.obtain(BLOB, endless, "the blob")
+        assert len(endless.asked) <= 101
+    assert files(cache) == []
+
+
+def test_a_blob_of_unknown_size_does_not_fill_the_disk(cache: BlobCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blobs_module, "_UNKNOWN_STEP", 1 << 20)
+    monkeypatch.setattr(blobs_module, "_UNKNOWN_RESERVE", 1 << 60)
+    sent = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal sent
+        while True:
+            sent += 1 << 18
+            yield bytes(1 << 18)
+
+    @contextmanager
+    def source(_offset: int) -> Iterator[tuple[int, Iterator[bytes]]]:
+        yield 0, endless()
+
+    with pytest.raises(NoSpace, match="the blob, whose size is unknown, needs"):
+        cache.obtain(Descriptor(BLOB.digest, None), source, "the blob")
+    assert sent == 1 << 20
     assert files(cache) == []

@@ -154,3 +154,10 @@ def test_the_authfile_is_read_when_first_needed_and_only_once(authfile: Authfile
     Path(path).unlink()
     assert keychain.login("quay.io") == Login("ann", "secret")
     assert keychain.login("ghcr.io") is None
+
+
+def test_an_authfile_that_nests_without_end_is_reported(tmp_path: Path) -> None:
+    authfile = tmp_path / "config.json"
+    authfile.write_text("[" * 100_000, encoding="utf-8")
+    with pytest.raises(CredentialsError, match=f"the authfile {authfile} is not JSON"):
+        Keychain(authfile=str(authfile)).login("quay.io")

@@ -57,12 +57,33 @@ def test_a_block_that_fails_changes_nothing(old: bytes | None, error: BaseExcept
     assert [each.read_bytes() for each in tmp_path.iterdir()] == ([] if old is None else [old])
 
 
+def test_a_replaced_file_passes_on_its_rights(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    path.chmod(0o4750)
+    with files.replacing(str(path), 0o777) as stream:
+        stream.write(b"new")
+    assert (path.read_bytes(), path.stat().st_mode & 0o7777) == (b"new", 0o750)
+
+
+def test_a_file_is_prepared_before_it_gets_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    seen: list[tuple[bool, bytes]] = []
+
+    def prepare(temporary: str) -> None:
+        seen.append((path.exists(), Path(temporary).read_bytes()))
+
+    with files.replacing(str(path), 0o777, prepare) as stream:
+        stream.write(b"new")
+    assert seen == [(False, b"new")]
+
+
 @pytest.mark.parametrize(
     ("asked", "umask", "mode"),
-    [(None, 0o022, 0o644), (None, 0o077, 0o600), (0o640, 0o077, 0o640), (0o755, 0o022, 0o755)],
+    [(0o666, 0o022, 0o644), (0o666, 0o077, 0o600), (0o640, 0o077, 0o600), (0o777, 0o022, 0o755)],
 )
-def test_a_new_file_has_the_mode_of_the_umask_or_the_one_asked_for(
-    asked: int | None, umask: int, mode: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_new_file_has_the_mode_asked_for_less_the_umask(
+    asked: int, umask: int, mode: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "_UMASK", umask)
     with files.replacing(str(tmp_path / "file"), asked) as stream:

@@ -223,3 +223,21 @@ def test_the_size_counts_each_layer_once() -> None:
     assert image.size == 7
     assert replace(image, layers=()).size == 0
     assert replace(image, layers=(first, sizeless)).size is None
+
+
+def silent(stored: Stored) -> oci.Image:
+    """An image whose config names no platform."""
+    return oci.Image((stored.tiny.layers[0],), {"Labels": {"silent": "yes"}}, architecture="", os="")
+
+
+def test_a_config_without_a_platform_has_that_of_the_index(stored: Stored, resolved: Resolver) -> None:
+    image = silent(stored)
+    claimed = {"platform": {"os": "linux", "architecture": "arm64"}}
+    stored.push("team/silent:claimed", oci.Index(((image, claimed),)))
+    assert resolved("team/silent:claimed", "linux/arm64").config.platform == Platform("linux", "arm64")
+
+
+def test_an_image_that_names_no_architecture_is_refused(stored: Stored, resolved: Resolver) -> None:
+    stored.push("team/silent:alone", silent(stored))
+    with pytest.raises(InvalidManifest, match=r"malformed config of .*: it names no architecture"):
+        resolved("team/silent:alone")

@@ -195,7 +195,7 @@ def test_attributes_arrive_as_the_archive_has_them() -> None:
 @pytest.mark.parametrize("format", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
 def test_names_that_are_long_or_no_utf_8_stay_as_they_are(format: int) -> None:
     names = [
-        b"x" * 300,
+        b"x" * 255,
         b"d/" + b"y" * 180 + b"/" + b"z" * 180,
         b"caf\xe9",
         "gr\u00fcn".encode(),
@@ -209,13 +209,45 @@ def test_names_that_are_long_or_no_utf_8_stay_as_they_are(format: int) -> None:
     assert [entry.path for entry in index(io.BytesIO(buffer.getvalue()), "x")] == names
 
 
-@pytest.mark.parametrize("damage", [b"", b"no tar archive at all" * 100, archive([Member("a", "b" * 5000)])[:3000]])
+THREE = archive([Member("a", "a"), Member("b", "b"), Member("c", "c")])
+
+
+def long_header(size: int) -> bytes:
+    """A PAX header that says a size."""
+    info = tarfile.TarInfo("header")
+    info.type, info.size = tarfile.XHDTYPE, size
+    return info.tobuf(tarfile.PAX_FORMAT)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"no tar archive at all" * 100,
+        archive([Member("a", "b" * 5000)])[:3000],
+        THREE[:1024] + b"\xff" + THREE[1025:],
+        THREE[:1024] + bytes(512) + THREE[1024:],
+        THREE[: 1024 + 100],
+        long_header(3 * 2**30),
+        archive([Member("x/" + "y" * 256)]),
+        archive([Member("/".join(["a"] * 2100))]),
+        archive([Member("s", symlink="t" * 5000)]),
+    ],
+)
 def test_what_is_no_sound_archive_is_refused(damage: bytes) -> None:
     def read_all() -> list[bytes]:
         return [data.read() for _entry, data in read_entries(io.BytesIO(damage), "the layer") if data]
 
     with pytest.raises(InvalidLayer, match=r"^the layer is no sound tar archive: ."):
         read_all()
+
+
+@pytest.mark.parametrize("nothing", [b"", bytes(512), bytes(1024), bytes(10240)])
+def test_an_archive_of_nothing_holds_nothing(nothing: bytes) -> None:
+    assert index(io.BytesIO(nothing), "the layer") == []
+
+
+def test_an_archive_may_end_without_blocks_of_zeros() -> None:
+    assert [entry.path for entry in index(io.BytesIO(THREE[:3072]), "the layer")] == [b"a", b"b", b"c"]
 
 
 def test_a_layer_that_changed_since_it_was_indexed_is_refused() -> None:

@@ -342,3 +342,63 @@ def test_a_malformed_schema_1_manifest_is_refused(document: dict[str, Any], why:
     with pytest.raises(InvalidManifest) as error:
         parse(document)
     assert str(error.value).startswith(why.format(WHAT))
+
+
+# What a hostile registry may send
+
+
+def nest(levels: int, kind: str) -> str:
+    """A JSON document with so many levels of lists or objects."""
+    if kind == "list":
+        return '{"a":' + "[" * (levels - 1) + "]" * (levels - 1) + "}"
+    return '{"a":' * (levels - 1) + "{}" + "}" * (levels - 1)
+
+
+@pytest.mark.parametrize("kind", ["list", "object"])
+@pytest.mark.parametrize("levels", [101, 900, 100_000])
+def test_a_document_that_nests_too_deep_is_refused(levels: int, kind: str) -> None:
+    with pytest.raises(InvalidManifest, match=f"malformed config of {WHAT}"):
+        parse_config(nest(levels, kind).encode(), WHAT)
+
+
+@pytest.mark.parametrize("kind", ["list", "object"])
+def test_a_document_of_the_deepest_nesting_is_read(kind: str) -> None:
+    assert parse_config(nest(100, kind).encode(), WHAT).diff_ids is None
+
+
+@pytest.mark.parametrize("diff_id", ["evil:x", "shake_128:x", "sha256:", "../../etc/passwd", "sha256:" + "A" * 64])
+def test_a_diff_id_that_is_no_digest_is_refused(diff_id: str) -> None:
+    document = {"rootfs": {"diff_ids": [digest(1), diff_id]}}
+    with pytest.raises(InvalidManifest, match=f"malformed config of {WHAT}: invalid digest"):
+        parse_config(json.dumps(document).encode(), WHAT)
+
+
+@pytest.mark.parametrize("size", [2**63, 10**400])
+def test_a_size_that_no_file_can_have_is_refused(size: int) -> None:
+    with pytest.raises(InvalidManifest, match="an entry of 'config' claims a size above"):
+        parse(image(config={"mediaType": OCI_CONFIG, "digest": digest(1), "size": size}))
+
+
+def test_the_largest_size_is_accepted() -> None:
+    parsed = parse(image(config={"mediaType": OCI_CONFIG, "digest": digest(1), "size": 2**63 - 1}))
+    assert isinstance(parsed, Image)
+    assert parsed.config.size == 2**63 - 1
+
+
+def test_escape_sequences_of_a_document_do_not_reach_a_message() -> None:
+    document = {"os": "\x1b[2J", "architecture": "amd64\r\n", "variant": "v" * 1000}
+    platform = parse_config(json.dumps(document).encode(), WHAT).platform
+    assert str(platform).isprintable()
+    assert len(str(platform)) < 200
+    with pytest.raises(InvalidManifest) as caught:
+        parse({"schemaVersion": 2, "mediaType": "\x1b[2J" * 1000})
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1000
+    (descriptor,) = parse({"manifests": [{**entry(1), "mediaType": "\x1b[2J"}]}, OCI_INDEX).manifests  # type: ignore[union-attr]
+    assert descriptor.media_type.isprintable()
+
+
+def test_an_empty_platform_of_schema_1_is_the_usual_one() -> None:
+    parsed = parse(schema1((digest(1), {"architecture": "", "os": None}), architecture="arm64"), SCHEMA1)
+    assert isinstance(parsed, Schema1)
+    assert parsed.config.platform == Platform("linux", "arm64")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import InvalidReference
-from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference, check_digest
+from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference, check_digest, shown
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.strategies import references
 from hypothesis import given
 from hypothesis import strategies as st
@@ -104,7 +104,7 @@ def test_a_digest_wins_over_a_tag(text: str, digest: str) -> None:
         ("host:port/app", "the registry 'host:port' is not HOST or HOST:PORT"),
         ("host:65536/app", "the registry 'host:65536' is not HOST or HOST:PORT"),
         ("[::1/app", "the registry '[::1' is not HOST or HOST:PORT"),
-        ("user@host/app", "the digest 'host/app' must begin with 'sha256:' or 'sha512:'"),
+        ("ubuntu@latest", "the digest 'latest' must begin with 'sha256:' or 'sha512:'"),
         ("ubuntu@", "the digest '' must begin with 'sha256:' or 'sha512:'"),
         (f"ubuntu@md5:{HEX}", "must begin with 'sha256:' or 'sha512:'"),
         (f"ubuntu@sha256:{HEX[1:]}", "must have 64 lower-case hexadecimal digits after 'sha256'"),
@@ -261,3 +261,33 @@ def test_a_malformed_digest_is_refused(digest: str, why: str) -> None:
         check_digest(digest)
     assert str(refusal.value).startswith(f"invalid digest {digest!r}: ")
     assert why in str(refusal.value)
+
+
+@pytest.mark.parametrize("scheme", ["", "docker://", "https://"])
+@pytest.mark.parametrize(
+    "name", ["user:pa55@host/app", "user:pa55@host:5000/a/b:1", "user@host/app", "u:pa55@w@host/app", "user:pa55@host"]
+)
+def test_a_login_in_a_name_is_refused_and_not_shown(name: str, scheme: str) -> None:
+    with pytest.raises(InvalidReference, match="no login in a name; give username and password") as refusal:
+        Reference.parse(scheme + name)
+    assert "pa55" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "safe"),
+    [
+        ("plain, and ümlaut", 300, "plain, and ümlaut"),
+        ("\x1b[31mred\r\n", 300, "\\x1b[31mred\\r\\n"),
+        ("a\u202eb\ud800\x9b", 300, "a\\u202eb\\ud800\\x9b"),
+        ("abcdef", 3, "abc…"),
+        (7, 300, "7"),
+    ],
+)
+def test_a_foreign_text_is_shown_without_what_a_terminal_obeys(text: object, limit: int, safe: str) -> None:
+    assert shown(text, limit) == safe
+
+
+def test_the_message_for_a_long_text_is_short() -> None:
+    with pytest.raises(InvalidReference) as refusal:
+        check_digest("sha256:" + "0" * 100_000)
+    assert len(str(refusal.value)) < 1000

@@ -6,15 +6,18 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from pathlib import Path
 
 import pytest
 import requests
+from ansible_collections.hpc.sregistry.plugins.module_utils import registry as registry_module
 from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Keychain
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import (
     CertificateError,
@@ -813,3 +816,202 @@ def test_docker_hub_is_asked_at_its_own_endpoint(monkeypatch: pytest.MonkeyPatch
         Registry("docker.io", Keychain(), Transport(retries=0)).find(Reference.parse("ubuntu:22.04"))
     assert asked == ["https://registry-1.docker.io/v2/library/ubuntu/manifests/22.04"]
     assert pauses == []
+
+
+# A hostile registry
+
+CHALLENGE = 'Bearer realm="{url}/token"'
+
+
+@pytest.mark.parametrize("challenge", [CHALLENGE, "Basic realm=x"], ids=["bearer", "basic"])
+def test_a_challenge_of_another_host_is_not_answered(challenge: str, faulty: FaultyRegistry, connect: Connect) -> None:
+    with FaultyRegistry() as thief:
+        thief.when("", faults.challenged(challenge.format(url=thief.url), set()))
+        faulty.when(MANIFESTS, faults.redirected(thief.url), times=1)
+        session = connect(faulty.address, LOGIN)
+        with pytest.raises(RegistryError, match=f"redirects .* to {thief.address}, which refuses it") as caught:
+            session.fetch(name(faulty))
+        assert not isinstance(caught.value, Unauthorized)
+        session.fetch(name(faulty))  # nor is it remembered
+        assert len(thief.requests) == 1
+        assert all("authorization" not in each.headers for each in (*thief.requests, *faulty.requests))
+
+
+def test_a_challenge_after_a_redirect_does_not_cost_the_token(
+    stored: Stored, faulty: FaultyRegistry, connect: Connect
+) -> None:
+    with FaultyRegistry() as thief:
+        thief.when("", faults.challenged(CHALLENGE.format(url=thief.url), set()))
+        away = faults.redirected(thief.url)
+        faulty.when(BLOBS, faults.together(faults.challenged(CHALLENGE.format(url=faulty.url), {"Bearer abc"}), away))
+        faulty.when("/v2/", faults.challenged(CHALLENGE.format(url=faulty.url), {"Bearer abc"}))
+        faulty.when("/token", faults.document({"token": "abc", "expires_in": 300}))
+        session = connect(faulty.address, LOGIN)
+        for _time in range(2):
+            with pytest.raises(RegistryError, match="which refuses it"):
+                read(session, "team/big", stored.blob.digest)
+        session.fetch(name(faulty, "team/big:1"))
+        assert len(faulty.asked("^/token")) == 1
+        assert all("authorization" not in each.headers for each in thief.requests)
+
+
+@pytest.mark.parametrize(
+    "challenge",
+    ["a" * 65_000, "Basic " * 10_000, 'a="' * 20_000, 'Bearer a="' + "\\a" * 30_000, "a " * 30_000, "a" + " " * 60_000],
+)
+def test_a_long_challenge_costs_no_time(challenge: str, faulty: FaultyRegistry, connect: Connect) -> None:
+    faulty.when("", faults.status(401, {"WWW-Authenticate": challenge}))
+    begin = time.monotonic()
+    with pytest.raises(RegistryError):
+        connect(faulty.address, retries=0).find(name(faulty))
+    assert time.monotonic() - begin < 3
+
+
+@pytest.mark.parametrize("length", [3000, 4096])
+def test_a_challenge_of_the_largest_length_costs_no_time(length: int, faulty: FaultyRegistry, connect: Connect) -> None:
+    for piece in ("a", 'a="', "a ", "a_", " ", 'a=\\"'):
+        faulty.calm()
+        challenge = ('Bearer realm="' + piece * length)[:length]
+        faulty.when("", faults.status(401, {"WWW-Authenticate": challenge}))
+        begin = time.monotonic()
+        with pytest.raises(RegistryError):
+            connect(faulty.address, retries=0).find(name(faulty))
+        assert time.monotonic() - begin < 3
+
+
+def bomb(size: int, layers: int = 2) -> bytes:
+    """Zeros, compressed more than once."""
+    content = bytes(size)
+    for _layer in range(layers):
+        content = gzip.compress(content)
+    return content
+
+
+@pytest.mark.parametrize("pattern", [MANIFESTS, "/token", "/tags/list", "away", "error"])
+def test_what_was_compressed_unasked_is_refused_and_not_decompressed(
+    pattern: str, faulty: FaultyRegistry, connect: Connect
+) -> None:
+    headers = {"Content-Encoding": "gzip, gzip"}
+    content = bomb(100 << 20)
+    session = connect(faulty.address, retries=0)
+    if pattern == "away":
+        faulty.when(MANIFESTS, faults.says(content, 307, {**headers, "Location": f"{faulty.url}/v2/loop"}))
+        faulty.when("/v2/loop", faults.says(content, 307, {**headers, "Location": f"{faulty.url}/v2/loop"}))
+    elif pattern == "error":
+        faulty.when("", faults.says(content, 403, headers))
+    else:
+        faulty.when(pattern, faults.says(content, headers=headers))
+    if pattern == "/token":
+        faulty.when("/v2/", faults.challenged(CHALLENGE.format(url=faulty.url), {"Bearer abc"}))
+    tracemalloc.start()
+    try:
+        with pytest.raises(RegistryError) as caught:
+            session.tags("team/tiny") if pattern == "/tags/list" else session.fetch(name(faulty))
+        assert tracemalloc.get_traced_memory()[1] < 30 << 20
+    finally:
+        tracemalloc.stop()
+    if pattern not in ("away", "error"):
+        assert "Content-Encoding 'gzip, gzip'" in str(caught.value)
+
+
+@pytest.mark.parametrize("length", ["²", "9" * 5000, "-1"])
+def test_a_length_that_is_no_number_is_not_believed(
+    length: str, stored: Stored, faulty: FaultyRegistry, connect: Connect
+) -> None:
+    response = requests.Response()
+    response.headers["Content-Length"] = length
+    assert registry_module._content_length(response) is None
+    headers = {"Docker-Content-Digest": ZEROS, "Content-Length": length}
+    if length.isascii():  # else the server cannot say it
+        faulty.when(MANIFESTS, faults.says(b"", headers=headers), method="HEAD")
+    assert connect(faulty.address).find(name(faulty)).digest == oci.digest_of(stored.tiny.manifest())
+
+
+def test_a_digest_of_a_head_that_is_none_is_not_believed(
+    stored: Stored, faulty: FaultyRegistry, connect: Connect
+) -> None:
+    faulty.when(MANIFESTS, faults.header("Docker-Content-Digest", "evil:../../x"), method="HEAD")
+    assert connect(faulty.address).find(name(faulty)).digest == oci.digest_of(stored.tiny.manifest())
+
+
+DEEP = b"[" * 60_000
+
+
+def test_deep_json_is_no_traceback(faulty: FaultyRegistry, connect: Connect) -> None:
+    session = connect(faulty.address, retries=0)
+    faulty.when(MANIFESTS, faults.says(DEEP, 403))
+    with pytest.raises(Denied):
+        session.fetch(name(faulty))
+    faulty.when("/tags/list", faults.says(DEEP))
+    assert session.tags("team/tiny") == []
+
+
+@pytest.mark.parametrize(
+    ("told", "low", "high"),
+    [("9" * 401, 60, 60), ("1e999", 1, 86400), ("NaN", 60, 60), ("-5", 0, 0), ("null", 60, 60), ("300", 300, 300)],
+)
+def test_the_lifetime_of_a_token_is_bounded(
+    told: str, low: float, high: float, faulty: FaultyRegistry, connect: Connect
+) -> None:
+    assert low <= registry_module._lifetime(json.loads(told)) <= high
+    faulty.when("/v2/", faults.challenged(CHALLENGE.format(url=faulty.url), {"Bearer abc"}))
+    faulty.when("/token", faults.says(b'{"token":"abc","expires_in":' + told.encode() + b"}"))
+    connect(faulty.address).find(name(faulty))
+
+
+@pytest.mark.parametrize("token", ["sec\r\nX-Evil: 1", "sec ret", "secß", "sec\u4e2d", "sec\x00"])
+def test_a_token_that_fits_in_no_header_is_refused_and_not_shown(
+    token: str, faulty: FaultyRegistry, connect: Connect
+) -> None:
+    faulty.when("/v2/", faults.challenged(CHALLENGE.format(url=faulty.url), set()))
+    faulty.when("/token", faults.document({"token": token}))
+    with pytest.raises(RegistryError, match="sent no token") as caught:
+        connect(faulty.address).find(name(faulty))
+    assert "sec" not in str(caught.value)
+
+
+@pytest.mark.parametrize("length", ["1e999", "-1e999", "[]", "{}", '"x"', "null"])
+def test_a_signature_of_nonsense_is_no_signature(length: str) -> None:
+    protected = base64.urlsafe_b64encode(b'{"formatTail":"fQ","formatLength":' + length.encode() + b"}").decode()
+    content = json.dumps({"schemaVersion": 1, "signatures": [{"protected": protected}]}).encode()
+    assert manifest_digest(content) == f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+@pytest.mark.parametrize("asked", ["Fri, 31 Dec 9999 23:59:59 -9999", "Mon, 01 Jan 0001 00:00:00 +2359", "-7", ","])
+def test_a_retry_after_of_nonsense_is_no_traceback(
+    asked: str, faulty: FaultyRegistry, connect: Connect, pauses: list[float]
+) -> None:
+    faulty.when(MANIFESTS, faults.status(503, {"Retry-After": asked}), times=1)
+    connect(faulty.address).fetch(name(faulty))
+    assert all(0 <= pause <= 60 for pause in pauses)
+
+
+def test_no_escape_sequence_reaches_a_message(faulty: FaultyRegistry, connect: Connect) -> None:
+    session = connect(faulty.address, retries=0)
+    escape = "\x1b[2J\x9b\u202e"
+    faulty.when(MANIFESTS, faults.status(403, word=escape, message=escape * 1000), times=1)
+    faulty.when(MANIFESTS, faults.status(404))
+    faulty.when("/tags/list", faults.document({"tags": [escape * 1000] * 30}))
+    for kind in (Denied, NotFound):
+        with pytest.raises(kind) as caught:
+            session.fetch(name(faulty))
+        assert "\\x1b[2J" in str(caught.value)
+        assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("target", ["ftp://a:pa55@b/x?sig=s3cret", "gopher://b/x?sig=s3cret", "http://[::1?sig=s3cret"])
+def test_the_query_of_a_redirect_is_not_shown(target: str, faulty: FaultyRegistry, connect: Connect) -> None:
+    faulty.when(MANIFESTS, faults.status(302, {"Location": target}))
+    with pytest.raises(RegistryError, match="no web address") as caught:
+        connect(faulty.address, retries=0).find(name(faulty))
+    assert "s3cret" not in str(caught.value)
+    assert "pa55" not in str(caught.value)
+
+
+def test_the_query_of_an_address_that_does_not_answer_is_not_shown(faulty: FaultyRegistry, connect: Connect) -> None:
+    with FaultyRegistry() as gone:
+        url = gone.url
+    faulty.when(MANIFESTS, faults.status(302, {"Location": f"{url}/x?sig=s3cret"}))
+    with pytest.raises(Unreachable) as caught:
+        connect(faulty.address, retries=0).find(name(faulty))
+    assert "s3cret" not in str(caught.value)

@@ -68,12 +68,17 @@ def test_an_error_ends_only_its_own_image() -> None:
     assert "error" not in outcomes[ONE].to_result("app:1")
 
 
-def test_a_fault_of_the_program_is_not_hidden() -> None:
-    def work(_reference: Reference, _outcome: Outcome) -> None:
-        raise ZeroDivisionError
+def test_a_fault_of_the_program_ends_only_its_own_image_and_shows_where_it_is() -> None:
+    def work(reference: Reference, outcome: Outcome) -> None:
+        if reference == ONE:
+            raise ZeroDivisionError("oh")
+        outcome.changed = True
 
-    with pytest.raises(ZeroDivisionError):
-        session(2).each([ONE], work)
+    outcomes = session(2).each([ONE, TWO], work)
+    assert str(outcomes[ONE].error) == ("internal error, ZeroDivisionError: oh; please report it with the image's name")
+    assert "ZeroDivisionError" in outcomes[ONE].to_result("one")["traceback"]
+    assert outcomes[TWO].changed
+    assert "traceback" not in outcomes[TWO].to_result("two")
 
 
 def test_the_clock_adds_up_and_runs_also_where_the_work_fails(monkeypatch: pytest.MonkeyPatch) -> None:
