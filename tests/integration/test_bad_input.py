@@ -355,7 +355,7 @@ def test_a_bad_name_is_refused_before_the_network_is_used(
 ARGUMENT_CASES: Mapping[str, tuple[Mapping[str, Any], tuple[str, ...]]] = {
     "platform": ({"platform": "linux"}, ("platform", "'linux'", "os/architecture")),
     "platform with a blank": ({"platform": "linux/amd 64"}, ("platform", "'linux/amd 64'")),
-    "no threads": ({"threads": 0}, ("threads is 0", "1 or more")),
+    "no threads": ({"threads": 0}, ("threads is 0", "give 1 to 256")),
     "half a login": ({"username": "lab"}, ("no password", "both username and password")),
     "no such authfile": ({"authfile": "/nonexistent.json"}, ("cannot read the authfile /nonexistent.json",)),
 }

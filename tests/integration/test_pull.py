@@ -247,6 +247,37 @@ def test_a_path_of_the_store_is_not_taken_from_another_platform(node1: Host) -> 
     assert [(row["platform"], row["image"]) for row in rows] == [("linux/amd64", None), ("linux/arm64", path)]
 
 
+def test_results_and_facts_tell_what_the_file_was_built_from(node1: Host, tag: Tag) -> None:
+    built_from = node1.sregistry("pull", tag.name)["images"][0]["manifest_digest"]
+    moved = tag.push("two")
+    node1.sregistry("record", tag.name)
+    kept = node1.sregistry("pull", tag.name, pull="not_present")["images"][0]
+    assert (kept["action"], kept["manifest_digest"]) == ("present", built_from)
+    facts = node1.sregistry("facts", tag.name, "lab/elsewhere", inspect=True)
+    (row,) = facts["images"]
+    assert (row["built_from"], row["manifest_digest"], row["outdated"]) == (built_from, moved, True)
+    assert row["inspect"]["labels"]["org.label-schema.usage.singularity.deffile.bootstrap"] == "docker"
+    assert facts["unknown"] == [f"{REGISTRY}/lab/elsewhere"]
+
+
+def test_a_replaced_file_keeps_its_rights_and_a_new_one_never_has_others(node1: Host, tag: Tag) -> None:
+    path = node1.sregistry("pull", tag.name, owner="hpc", mode="0700")["images"][0]["path"]
+    tag.push("two")
+    assert node1.sregistry("pull", tag.name)["images"][0]["action"] == "rebuilt"
+    assert node1.shell(f"stat -c '%U %a' {path}").stdout.split() == ["hpc", "700"]
+    refused = node1.sregistry("pull", tag.name, owner="nobody-here")
+    assert "there is no user 'nobody-here' on this host (owner)" in refused["msg"]
+
+
+def test_facts_of_a_replaced_file_start_nothing_that_is_in_it(node1: Host, tag: Tag) -> None:
+    path = node1.sregistry("pull", tag.name)["images"][0]["path"]
+    node1.shell(f"printf '#!/bin/sh\ntouch /tmp/started\n' > {path}")
+    facts = node1.sregistry("facts", tag.name, inspect=True)
+    assert (facts["images"][0]["state"], facts["images"][0]["inspect"]) == ("modified", None)
+    assert "is no SIF image" in facts["warnings"][0]
+    assert node1.shell("ls /tmp/started", check=False).returncode != 0
+
+
 def test_no_names_is_nothing_to_do(node1: Host) -> None:
     result = node1.module("hpc.sregistry.sregistry_pull", name=[])
     assert (result["changed"], result["images"]) == (False, [])

@@ -181,3 +181,19 @@ def test_a_truncated_sif_is_named_with_both_sizes(tmp_path: Path, missing: int) 
     with pytest.raises(InvalidSif) as error:
         sif.read_header(str(path))
     assert str(error.value) == f"{path} is truncated: it has {len(raw) - missing} of {len(raw)} bytes"
+
+
+def test_a_data_object_is_read_back_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "image.sif"
+    path.write_bytes(written())
+    assert sif.read_object(str(path), "inspect-metadata.json", 100) == OBJECTS[1].content
+    assert sif.read_object(str(path), "nothing", 100) is None
+    with pytest.raises(InvalidSif, match="claims 10 bytes"):
+        sif.read_object(str(path), "inspect-metadata.json", 9)
+
+
+def test_no_data_object_is_read_from_what_is_no_sif(tmp_path: Path) -> None:
+    path = tmp_path / "image.sif"
+    path.write_bytes(b"#!/bin/sh\nexit 1\n" * 100)
+    with pytest.raises(InvalidSif, match="is no SIF image"):
+        sif.read_object(str(path), "inspect-metadata.json", 100)
