@@ -157,10 +157,11 @@ def facts_main() -> None:
     )
     with _failing(module):
         names = module.params["name"]
+        references = [Reference.parse(name) for name in names] if names is not None else None
         platform = module.params["platform"]
         inventory = _inventory(module)
         question = Question(
-            [Reference.parse(name) for name in names] if names is not None else None,
+            references,
             Platform.parse(platform) if platform else None,
             manifests=module.params["manifests"],
             checksum=module.params["checksum"],
@@ -169,7 +170,7 @@ def facts_main() -> None:
         rows = inventory.rows()
         images = query(inventory, rows, question, module.warn)
         known = {row["uri"] for row in rows}
-        unknown = [name for name in names or () if Reference.parse(name).uri not in known]
+        unknown = [name for name, reference in zip(names or (), references or ()) if reference.uri not in known]
         if not os.path.isdir(inventory.directory):
             module.warn(f"there is no inventory in {inventory.directory}; nothing was pulled or recorded there")
         facts = _facts(module, inventory, rows, True)

@@ -116,7 +116,7 @@ def _plan(session: Session, wanted: Wanted, reference: Reference, path: str, out
     state = _state(file, wanted) if file else storage.MISSING
     fresh = state == storage.PRESENT and not wanted.force and _same_inputs(file, wanted)
     with outcome.clock("resolve"):
-        if document and fresh and _needs_nothing(session, wanted, document, path):
+        if document and file and fresh and _needs_nothing(session, wanted, document, file):
             outcome.action = PRESENT
             return None
         image = resolve_image(session, reference, outcome)
@@ -135,13 +135,11 @@ def _plan(session: Session, wanted: Wanted, reference: Reference, path: str, out
     return _Job(image, outcome.after, path, build)
 
 
-def _needs_nothing(session: Session, wanted: Wanted, document: Document, path: str) -> bool:
+def _needs_nothing(session: Session, wanted: Wanted, document: Document, file: File) -> bool:
     """Whether an unchanged file is also the right one. Only a name by tag has to be asked about."""
     if wanted.policy == NOT_PRESENT:
         return True
-    file = document.file(path)
-    built_from_it = file is not None and file.manifest_digest == document.manifest_digest
-    return built_from_it and is_current(session, document.reference, document)
+    return file.manifest_digest == document.manifest_digest and is_current(session, document.reference, document)
 
 
 def _same_inputs(file: File | None, wanted: Wanted) -> bool:
@@ -177,9 +175,7 @@ def _look_at_place(session: Session, wanted: Wanted, path: str, outcome: Outcome
     if not os.path.isfile(path) and not os.path.islink(path):
         raise StorageError(f"{path} is there and is no regular file; remove it, or give another dest")
     outcome.path_before = path
-    for owner in session.inventory.owners(path):
-        if (owner.reference, owner.platform) == (outcome.reference, outcome.platform):
-            continue
+    for owner in _other_owners(session, outcome, path):
         if wanted.dest is None and not wanted.force:
             raise StorageError(
                 f"{path} is the file of {owner.reference} for {owner.platform}; give {outcome.reference} for "
@@ -191,21 +187,18 @@ def _look_at_place(session: Session, wanted: Wanted, path: str, outcome: Outcome
 def _fetch(
     session: Session, image: ResolvedImage, pool: ThreadPoolExecutor, outcome: Outcome
 ) -> list[Future[Obtained]]:
-    missing = sum(layer.size or 0 for layer in _distinct(image) if not session.cache.holds(layer))
+    layers = list({layer.digest: layer for layer in image.layers}.values())
+    missing = sum(layer.size or 0 for layer in layers if not session.cache.holds(layer))
     blobs: list[Future[Obtained]] = []
     with outcome.catching():
         need_space(session.cache.directory, missing, f"fetching {image.reference}")
-        blobs.extend(pool.submit(_obtain, session, image, layer) for layer in _distinct(image))
+        blobs.extend(pool.submit(_obtain, session, image, layer) for layer in layers)
     return blobs
 
 
 def _obtain(session: Session, image: ResolvedImage, layer: Descriptor) -> Obtained:
     source = blob_source(session.registries.of(image.reference), image.reference.repository, layer.digest)
     return session.cache.obtain(layer, source, f"the layer {layer.digest} of {image.reference}")
-
-
-def _distinct(image: ResolvedImage) -> list[Descriptor]:
-    return list({layer.digest: layer for layer in image.layers}.values())
 
 
 def _carry_out(session: Session, wanted: Wanted, job: _Job, outcome: Outcome) -> None:
@@ -230,12 +223,17 @@ def _carry_out(session: Session, wanted: Wanted, job: _Job, outcome: Outcome) ->
 
 def _forget_others(session: Session, outcome: Outcome, path: str) -> None:
     """Take a file that was just written out of the documents of other images that had it."""
-    for owner in session.inventory.owners(path):
-        if (owner.reference, owner.platform) != (outcome.reference, outcome.platform):
-            with session.inventory.locked(owner.reference, owner.platform, LOCK_TIMEOUT):
-                latest = session.inventory.get(owner.reference, owner.platform)
-                if latest:
-                    session.inventory.put(latest.without_file(path))
+    for owner in _other_owners(session, outcome, path):
+        with session.inventory.locked(owner.reference, owner.platform, LOCK_TIMEOUT):
+            latest = session.inventory.get(owner.reference, owner.platform)
+            if latest:
+                session.inventory.put(latest.without_file(path))
+
+
+def _other_owners(session: Session, outcome: Outcome, path: str) -> list[Document]:
+    """The other images that have their file at a path."""
+    own = (outcome.reference, outcome.platform)
+    return [owner for owner in session.inventory.owners(path) if (owner.reference, owner.platform) != own]
 
 
 def _state(file: File, wanted: Wanted) -> str:

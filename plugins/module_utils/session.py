@@ -89,13 +89,15 @@ class Outcome:
         """Keep an error of this library with the image that it belongs to."""
         try:
             yield
+        except SregistryError as error:
+            self._fail(error)
         except Exception as error:  # noqa: BLE001 (a fault of ours must not take the other images' results with it)
-            known = isinstance(error, SregistryError)
+            self.traceback = traceback.format_exc()
             internal = f"internal error, {type(error).__name__}: {error}; please report it with the image's name"
-            self.error = error if isinstance(error, SregistryError) else SregistryError(internal)
-            self.traceback = None if known else traceback.format_exc()
-            self.changed = False
-            self.action = "failed"
+            self._fail(SregistryError(internal))
+
+    def _fail(self, error: SregistryError) -> None:
+        self.error, self.changed, self.action = error, False, "failed"
 
     def to_result(self, name: str) -> dict[str, Any]:
         """The image as a module returns it.
