@@ -36,7 +36,7 @@ class Engine:
     @property
     def home(self) -> str:
         """The name of the engine's directory in a user's home: ``.apptainer`` or ``.singularity``."""
-        return ".apptainer" if self.kind == APPTAINER else ".singularity"
+        return home_of(self.kind)
 
     def build_sandbox(self, source: str, target: str, tmpdir: str) -> None:
         """``build --sandbox`` from a source URI such as ``oci:PATH``, without touching the engine's cache.
@@ -78,6 +78,11 @@ class Engine:
             said = "\n".join(line for line in result.stderr.splitlines() if not line.startswith("INFO:")).strip()
             raise EngineError(f"{' '.join(command)} failed with status {result.returncode}: {said[-800:]}")
         return result.stdout
+
+
+def home_of(kind: str | None) -> str:
+    """The name of an engine's directory in a user's home; ``.singularity`` where there is no engine."""
+    return ".apptainer" if kind == APPTAINER else ".singularity"
 
 
 def kind_of(given: str | None = None) -> str | None:

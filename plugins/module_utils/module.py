@@ -258,7 +258,7 @@ def _cache_directory(module: AnsibleModule) -> Iterator[str]:
     root = params["cachedir"]
     if not root:
         kind = engine.kind_of(params.get("engine"))
-        root = os.path.expanduser("~/.apptainer" if kind == engine.APPTAINER else "~/.singularity")
+        root = os.path.expanduser(f"~/{engine.home_of(kind)}")
     yield os.path.join(root, "cache", "blob")
 
 
