@@ -17,6 +17,7 @@ from random import Random
 
 import pytest
 import requests
+from ansible_collections.hpc.sregistry.plugins.module_utils import engine, squashfs
 from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Keychain, Login
 from ansible_collections.hpc.sregistry.plugins.module_utils.registry import Registry, Transport
 
@@ -190,3 +191,27 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield directory
     finally:
         subprocess.run(["umount", str(directory)], check=True)
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only directory where programs are looked for."""
+    directory = tmp_path / "bin"
+    directory.mkdir()
+    monkeypatch.setenv("PATH", str(directory))
+    monkeypatch.setattr(engine, "_DIRECTORIES", ())
+    monkeypatch.setattr(squashfs, "_SYSTEM_DIRECTORIES", ())
+    return directory
+
+
+@pytest.fixture
+def install(programs: Path) -> Callable[[str, str], str]:
+    """Puts a shell script on the PATH; returns its path."""
+
+    def write(name: str, body: str) -> str:
+        path = programs / name
+        path.write_text(f"#!/bin/sh\n{body}\n")
+        path.chmod(0o755)
+        return str(path)
+
+    return write

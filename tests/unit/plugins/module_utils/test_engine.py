@@ -18,29 +18,6 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.errors import Engine
 Install = Callable[[str, str], str]
 
 
-@pytest.fixture
-def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only directory where programs are looked for."""
-    directory = tmp_path / "bin"
-    directory.mkdir()
-    monkeypatch.setenv("PATH", str(directory))
-    monkeypatch.setattr(engine, "_DIRECTORIES", ())
-    return directory
-
-
-@pytest.fixture
-def install(programs: Path) -> Install:
-    """Puts a shell script on the PATH; returns its path."""
-
-    def write(name: str, body: str) -> str:
-        path = programs / name
-        path.write_text(f"#!/bin/sh\n{body}\n")
-        path.chmod(0o755)
-        return str(path)
-
-    return write
-
-
 def answering(version: str) -> str:
     """A script that answers ``--version``, and fails at everything else."""
     return f'[ "$*" = --version ] && echo "{version}"'

@@ -28,23 +28,6 @@ needs_mksquashfs = pytest.mark.skipif(
 Install = Callable[[str, str], str]
 
 
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Puts a shell script on a PATH that has nothing else; returns its path."""
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    monkeypatch.setenv("PATH", str(programs))
-    monkeypatch.setattr(squashfs, "_SYSTEM_DIRECTORIES", ())
-
-    def write(name: str, body: str) -> str:
-        path = programs / name
-        path.write_text(f"#!/bin/sh\n{body}\n")
-        path.chmod(0o755)
-        return str(path)
-
-    return write
-
-
 def mksquashfs(version: str = "mksquashfs version 4.5.1 (2022/03/17)", compressors: str = "gzip zstd") -> str:
     """A script that answers as the program does, and packs nothing."""
     cases = " ".join(f'*"-comp {name}"*) exit 0;;' for name in compressors.split())
