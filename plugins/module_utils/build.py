@@ -7,174 +7,218 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from typing import IO, cast
+from dataclasses import dataclass
+from typing import IO
 
 from . import sandbox, sif, skeleton
 from .blobs import BlobCache
-from .compression import decompressed
+from .content import Content
 from .engine import Engine
-from .errors import DigestMismatch, InvalidLayer
-from .files import make_directory, need_space, replacing, storage_error, temporary_directory
+from .errors import PackerError
+from .files import make_directory, need_space, replacing, temporary_directory
 from .image import ResolvedImage
-from .layers import Layer, Union, index
+from .layers import Layer, Misjudged, Union
 from .manifest import Descriptor
-from .squashfs import Packer
+from .squashfs import Packer, Partition
+from .stream import CrowdedDirectory, write_foreseen
+from .tar import Entry, Writer, index, shown_path
+
+AUTO, STREAM, SANDBOX = "auto", "stream", "sandbox"
+BUILDERS = (AUTO, STREAM, SANDBOX)
 
 _CHUNK = 1024 * 1024
+# mksquashfs looks a name up in a list of its directory's files when it reads a tar archive: a crowded directory takes
+# longer from a stream than from a disk.
+_CROWD = 10_000
+_IDENTIFIERS = uuid.UUID("6f0e2d0c-5a0e-5f7b-9c39-2f4c8e1d7a55")  # the name space of a SIF's identifiers
+
+Clock = Callable[[str], AbstractContextManager[None]]
 
 
-@dataclass
+@dataclass(frozen=True)
+class Means:
+    """What an image is built with. ``builder`` is one of ``BUILDERS``; ``workers`` layers are read at once."""
+
+    engine: Engine
+    packer: Packer
+    builder: str
+    reproducible: bool
+    tmpdir: str
+    workers: int = 2
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """What, besides the image, decides what a SIF holds."""
+        level = {} if self.packer.level is None else {"level": str(self.packer.level)}
+        return {
+            "format": "sif",
+            "command": "entrypoint",
+            "compression": self.packer.compression,
+            **level,
+            "reproducible": "yes" if self.reproducible else "no",
+            "engine": self.engine.kind,
+        }
+
+
+@dataclass(frozen=True)
 class Built:
-    """A finished SIF: where it is, its size in bytes, its sha256, and warnings."""
+    """A finished SIF: its path, size in bytes and sha256; which builder made it, and why that one; warnings."""
 
     path: str
     size: int
     sha256: str
-    warnings: list[str] = field(default_factory=list)
-
-
-class DamagedBlob(DigestMismatch):
-    """A cached blob is not what its digest says; the cache has to fetch it anew."""
-
-    def __init__(self, descriptor: Descriptor, message: str) -> None:
-        super().__init__(message)
-        self.descriptor = descriptor
+    builder: str
+    reason: str
+    warnings: tuple[str, ...] = ()
 
 
 def build(
     image: ResolvedImage,
     cache: BlobCache,
-    engine: Engine,
-    packer: Packer,
+    means: Means,
     target: str,
-    tmpdir: str,
-    clock: Callable[[str], AbstractContextManager[None]],
+    arrival: Callable[[Descriptor], object],
+    clock: Clock,
     prepare: Callable[[str], None],
-    workers: int = 2,
 ) -> Built:
-    """Unite the layers in a sandbox, add what the engine adds, pack it, and put it into a SIF that replaces ``target``.
+    """Unite the layers, add what the engine adds, pack all of it, and put it into a SIF that replaces ``target``.
 
-    :param tmpdir: a directory with room for the unpacked image and its squashfs.
-    :param clock: measures the time of a named step: verify, metadata, unpack, pack, assemble.
+    :param arrival: returns when a layer's blob is in the cache, or raises why it does not come.
+    :param clock: measures the time of a named step: metadata, index, unpack, pack, assemble.
     :param prepare: sets owner and mode of the finished file before it gets its name.
-    :param workers: layers that are verified and indexed at once.
     :raises DamagedBlob: if a cached layer has to be fetched again.
     :raises InvalidLayer, EngineError, PackerError, StorageError, NoSpace: as the steps raise them.
     """
-    make_directory(tmpdir)
-    with temporary_directory(tmpdir) as work:
-        with clock("verify"), ThreadPoolExecutor(max(1, workers)) as pool:
-            diff_ids = image.config.diff_ids
-            expected = (
-                diff_ids if diff_ids is not None and len(diff_ids) == len(image.layers) else [None] * len(image.layers)
-            )
-            layers = list(pool.map(lambda pair: _layer(image, cache, *pair), zip(image.layers, expected)))
+    make_directory(means.tmpdir)
+    make_directory(os.path.dirname(target))
+    moment = image.config.moment if means.reproducible else int(time.time())
+    with temporary_directory(means.tmpdir) as work:
         with clock("metadata"):
-            union = Union(layers)
             engine_tree = os.path.join(work, "engine")
             os.mkdir(engine_tree)
-            frame = skeleton.make(engine, image.config, image.reference.uri, engine_tree)
-            union.add(frame.cover(union))
-        with clock("unpack"):
-            need_space(work, union.size, f"unpacking {image.reference}")
-            root = os.path.join(work, "root")
+            frame = skeleton.make(means.engine, image.config, image.reference.uri, engine_tree, moment)
+        with replacing(target, mode=0o777, prepare=prepare) as stream:
+            partition = Partition(stream.fileno(), sif.partition_offset(frame.objects), moment)
+            work_on = _Work(image, means, frame, _contents(image, cache, arrival), partition, work, clock)
+            builder, reason, warnings = work_on.pack()
+            with clock("assemble"):
+                architecture = image.config.platform.architecture
+                sif.write(stream, architecture, frame.objects, _identifier(image, means), moment)
+                size, sha256 = _settle(stream)
+    return Built(target, size, sha256, builder, reason, tuple(warnings))
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One image on its way into a partition."""
+
+    image: ResolvedImage
+    means: Means
+    frame: skeleton.Skeleton
+    contents: Sequence[Content]
+    partition: Partition
+    directory: str
+    clock: Clock
+
+    def pack(self) -> tuple[str, str, list[str]]:
+        """Fill the partition; returns the builder that was used, why, and warnings."""
+        packer, builder = self.means.packer, self.means.builder
+        if builder == SANDBOX:
+            reason = "asked for"
+        elif not packer.streams:
+            reason = f"mksquashfs {packer.version} of this host cannot read a tar archive"
+            if builder == STREAM:
+                raise PackerError(f"{reason}, which builder: stream needs; install squashfs-tools 4.5 or newer, or ask for builder: auto")
+        else:
+            try:
+                with self.clock("pack"):
+                    self._stream(_CROWD if builder == AUTO else None)
+                return STREAM, "asked for" if builder == STREAM else "the packer reads a tar archive", []
+            except CrowdedDirectory as crowd:
+                reason = f"{shown_path(crowd.path)} holds more than {crowd.limit} files, which a packer reads faster from disk"
+        return SANDBOX, reason, self._sandbox()
+
+    def _stream(self, limit: int | None) -> None:
+        """Write the tree as a tar archive into the packer; nothing is unpacked to disk."""
+        packer = self.means.packer
+        foreseen = Entry(b"", "directory", 0o755, 0, 0, 0)  # the root directory of nearly every image
+        try:
+            with packer.packing(self.partition, foreseen) as pipe:
+                writer = Writer(pipe)
+                layers, written = write_foreseen(self.contents, self.frame.files, writer, limit)
+                union = self._united(layers)
+                if not _same_owner(union.root.entry, foreseen):
+                    raise Misjudged("root directory")
+                for entry, data in union.entries(written):
+                    if entry.path:
+                        writer.add(entry, data)
+                writer.finish()
+        except Misjudged:
+            with packer.packing(self.partition, union.root.entry) as pipe:
+                writer = Writer(pipe)
+                for entry, data in union.entries():
+                    if entry.path:
+                        writer.add(entry, data)
+                writer.finish()
+
+    def _sandbox(self) -> list[str]:
+        """Unpack the tree to disk, and pack that."""
+        with self.clock("index"), ThreadPoolExecutor(max(1, self.means.workers)) as pool:
+            union = self._united(list(pool.map(_indexed, self.contents)))
+        with self.clock("unpack"):
+            need_space(self.directory, union.size, f"unpacking {self.image.reference}")
+            root = os.path.join(self.directory, "root")
             os.mkdir(root)
             warnings = sandbox.write(root, union.entries())
-        with clock("pack"):
-            squashfs = os.path.join(work, "squashfs")
-            packer.pack(root, squashfs, as_root=os.geteuid() != 0)
-        with clock("assemble"):
-            size, sha256 = _assemble(image, frame, squashfs, target, prepare)
-    return Built(target, size, sha256, warnings)
+        with self.clock("pack"):
+            self.means.packer.pack(root, self.partition, as_root=os.geteuid() != 0)
+        return warnings
+
+    def _united(self, layers: Sequence[Layer]) -> Union:
+        union = Union(layers)
+        union.add(self.frame.cover(union))
+        return union
 
 
-def _assemble(
-    image: ResolvedImage, frame: skeleton.Skeleton, squashfs: str, target: str, prepare: Callable[[str], None]
-) -> tuple[int, str]:
-    make_directory(os.path.dirname(target))
-    need_space(os.path.dirname(target), os.path.getsize(squashfs), f"the SIF of {image.reference}")
-    with replacing(target, mode=0o777, prepare=prepare) as stream, open(squashfs, "rb") as partition:
-        sif.write(stream, partition, image.config.platform.architecture, frame.objects, uuid.uuid4(), int(time.time()))
-        stream.seek(0)
+def _contents(image: ResolvedImage, cache: BlobCache, arrival: Callable[[Descriptor], object]) -> list[Content]:
+    digests = image.config.diff_ids
+    count = len(image.layers)
+    diff_ids: Sequence[str | None] = digests if digests is not None and len(digests) == count else [None] * count
+    return [
+        Content(layer, diff_id, f"the layer {layer.digest} of {image.reference}", cache, arrival)
+        for layer, diff_id in zip(image.layers, diff_ids)
+    ]
+
+
+def _indexed(content: Content) -> Layer:
+    with content.verified() as archive:
+        return Layer(content.what, index(archive, content.what), content.open)
+
+
+def _same_owner(one: Entry, other: Entry) -> bool:
+    return (one.mode, one.uid, one.gid, one.xattrs) == (other.mode, other.uid, other.gid, other.xattrs)
+
+
+def _identifier(image: ResolvedImage, means: Means) -> uuid.UUID:
+    if not means.reproducible:
+        return uuid.uuid4()
+    return uuid.uuid5(_IDENTIFIERS, f"{image.manifest_digest} {image.reference.uri} {sorted(means.inputs.items())}")
+
+
+def _settle(stream: IO[bytes]) -> tuple[int, str]:
+    """Bring a file to disk, and compute its checksum meanwhile; returns its size in bytes and its sha256."""
+    stream.flush()
+    with ThreadPoolExecutor(1) as pool:
+        synced = pool.submit(os.fsync, stream.fileno())
         hasher = hashlib.sha256()
+        stream.seek(0)
         for chunk in iter(lambda: stream.read(_CHUNK), b""):
             hasher.update(chunk)
-        size = stream.tell()
-    return size, hasher.hexdigest()
-
-
-def _layer(image: ResolvedImage, cache: BlobCache, descriptor: Descriptor, diff_id: str | None) -> Layer:
-    """Index a layer and verify its content on the way.
-
-    The digest of the uncompressed archive, which the image's config vouches for, proves the content. Only where there
-    is none, or it does not fit, the blob's own is computed, to tell a damaged cache from a badly published image.
-    """
-    what = f"the layer {descriptor.digest} of {image.reference}"
-    path = cache.path(descriptor.digest)
-    try:
-        source = open(path, "rb")  # noqa: SIM115 (the stream of its content closes it)
-        verified = _identity(source)
-        with _Hashing(decompressed(source, what), diff_id) as archive:
-            entries = index(cast("IO[bytes]", archive), what)
-            while archive.read(_CHUNK):  # padding after the end of the archive belongs to the digest
-                pass
-        if diff_id and archive.digest != diff_id:
-            raise DigestMismatch(
-                f"digest mismatch for {what}: its content is {archive.digest}, but the image's config says {diff_id}; "
-                "the image was published wrongly"
-            )
-    except OSError as error:
-        raise storage_error(error, path) from error
-    except (InvalidLayer, DigestMismatch) as error:
-        if cache.proven(descriptor.digest):
-            raise
-        raise DamagedBlob(descriptor, f"digest mismatch for {what}: the cached file {path} is damaged") from error
-    if not diff_id and not cache.proven(descriptor.digest):
-        raise DamagedBlob(descriptor, f"digest mismatch for {what}: the cached file {path} is damaged")
-    return Layer(what, entries, lambda: _open_again(path, verified, what))
-
-
-def _identity(source: IO[bytes]) -> tuple[int, ...]:
-    """What changes whenever someone writes to a file, or puts another in its place."""
-    status = os.fstat(source.fileno())
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-
-def _open_again(path: str, verified: tuple[int, ...], what: str) -> IO[bytes]:
-    """The content of a blob that was verified before: in a cache that others may write, it could be another by now."""
-    source = open(path, "rb")  # noqa: SIM115 (the stream of its content closes it)
-    if _identity(source) != verified:
-        source.close()
-        raise InvalidLayer(f"{what} changed while it was read")
-    return decompressed(source, what)
-
-
-class _Hashing(io.RawIOBase):
-    """A readable stream that computes the digest of all that is read through it."""
-
-    def __init__(self, source: IO[bytes], like: str | None) -> None:
-        self._source = source
-        self._algorithm = (like or "sha256").partition(":")[0]
-        self._hasher = hashlib.new(self._algorithm)
-
-    @property
-    def digest(self) -> str:
-        return f"{self._algorithm}:{self._hasher.hexdigest()}"
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._source.read(size)
-        self._hasher.update(data)
-        return data
-
-    def close(self) -> None:
-        if not self.closed:
-            self._source.close()
-        super().close()
+        synced.result()
+    return stream.tell(), hasher.hexdigest()

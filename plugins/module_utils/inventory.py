@@ -45,6 +45,7 @@ class File:
     inputs: dict[str, str]
     engine_version: str
     packer: str
+    builder: str
     created_at: str
 
 

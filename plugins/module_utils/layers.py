@@ -4,90 +4,35 @@
 
 """The union of a stack of layers as one stream of entries, whoever writes them and wherever.
 
-Source: OCI image specification 1.1, layer.md ("Applying Changesets", "Whiteouts", "Opaque Whiteout"). Layers are read
-twice: once to index their tar headers, once for the data of what survives. In between, the index of each layer is
-applied, the oldest first, to a tree of inodes in memory, which is what an unpacking to disk would do: paths go through
-directory symlinks, and a hard link shares its inode until each of its names is replaced.
+Source: OCI image specification 1.1, layer.md ("Applying Changesets", "Whiteouts", "Opaque Whiteout"). The index of each
+layer is applied, the oldest first, to a tree of inodes in memory, which is what an unpacking to disk would do: paths go
+through directory symlinks, and a hard link shares its inode until each of its names is replaced. The data of what
+survives is read from the layers again, but for what was written already while they were indexed.
 """
 
 from __future__ import annotations
 
-import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import IO, NamedTuple, cast
+from typing import IO
 
+from . import tar
 from .errors import InvalidLayer
-
-FILE, DIRECTORY, SYMLINK, HARD_LINK, CHARACTER, BLOCK, FIFO = (
-    "file",
-    "directory",
-    "symlink",
-    "link",
-    "char",
-    "block",
-    "fifo",
-)
+from .tar import DIRECTORY, FILE, HARD_LINK, SYMLINK, Data, Entry, shown_path
 
 _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
-_AUFS = b".wh..wh."
+_AUFS = b".wh..wh."  # what AUFS keeps for itself
 _MAX_LINKS = 40  # symlinks followed in one path, as Linux does
-_XATTR = "SCHILY.xattr."
-_CHUNK = 1024 * 1024
-_BLOCK = tarfile.BLOCKSIZE
-_ReadError, _HeaderError = tarfile.ReadError, tarfile.HeaderError
-_EndOfArchive: type[Exception] = tarfile.EOFHeaderError  # type: ignore[attr-defined]
-_EndOfFile: type[Exception] = tarfile.EmptyHeaderError  # type: ignore[attr-defined]
-_EXTENSIONS = (
-    tarfile.XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.SOLARIS_XHDTYPE,
-    tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
-)
-_MAX_EXTENSION = 1024 * 1024  # bytes of one PAX or GNU extension header, as Go's archive/tar
-_MAX_PATH, _MAX_NAME = 4095, 255  # bytes, as Linux
-_MAX_ID = 2**32 - 2
-_MAX_DEVICE = (2**12 - 1, 2**20 - 1)
-
-_KINDS = {
-    tarfile.REGTYPE: FILE,
-    tarfile.AREGTYPE: FILE,
-    tarfile.CONTTYPE: FILE,
-    tarfile.GNUTYPE_SPARSE: FILE,
-    tarfile.DIRTYPE: DIRECTORY,
-    tarfile.SYMTYPE: SYMLINK,
-    tarfile.LNKTYPE: HARD_LINK,
-    tarfile.CHRTYPE: CHARACTER,
-    tarfile.BLKTYPE: BLOCK,
-    tarfile.FIFOTYPE: FIFO,
-}
-
-
-class Entry(NamedTuple):
-    """One name in a file system tree.
-
-    ``path`` has neither a leading nor a trailing slash and is empty for the root. ``mode`` are the twelve permission
-    bits, ``size`` is in bytes, ``mtime`` in seconds since the epoch. ``target`` is a symlink's text, or the path that a
-    hard link shares its inode with. ``device`` is (major, minor).
-    """
-
-    path: bytes
-    kind: str
-    mode: int
-    uid: int
-    gid: int
-    mtime: int
-    size: int = 0
-    target: bytes = b""
-    device: tuple[int, int] = (0, 0)
-    xattrs: tuple[tuple[str, bytes], ...] = ()
-
 
 _ROOT = Entry(b"", DIRECTORY, 0o755, 0, 0, 0)
 # A directory that entries imply but no header describes: the specification is silent, this is what the engines make.
 _IMPLICIT = Entry(b"", DIRECTORY, 0o775, 0, 0, 0)
+
+
+class Misjudged(Exception):
+    """What was written of the layers before they were all known is not what survives."""
 
 
 class Node:
@@ -121,76 +66,6 @@ class Layer:
     open: Callable[[], IO[bytes]]
 
 
-def read_entries(archive: IO[bytes], what: str) -> Iterator[tuple[Entry, IO[bytes] | None]]:
-    """Read a tar archive from a stream: ustar, PAX and GNU formats.
-
-    Yields each entry with its data, which must be read before the next entry is asked for.
-
-    :raises InvalidLayer: if it is no tar archive, or ends too early.
-    """
-    try:
-        with tarfile.open(
-            fileobj=archive, mode="r|", bufsize=_CHUNK, encoding="utf-8", errors="surrogateescape", tarinfo=_Header
-        ) as stream:
-            for member in stream:
-                stream.members = []  # type: ignore[attr-defined]  # else a long archive fills the memory
-                kind = _KINDS.get(member.type)
-                if kind is None:
-                    raise InvalidLayer(f"{what} holds {member.name!r} of an unknown tar type {member.type!r}")
-                data = stream.extractfile(member) if kind == FILE else None
-                yield _entry(member, kind), cast("IO[bytes]", _Data(data, what)) if data else None
-    except (tarfile.TarError, EOFError, ValueError, OverflowError, IndexError) as error:
-        raise InvalidLayer(f"{what} is no sound tar archive: {error}") from error
-
-
-class _Header(tarfile.TarInfo):
-    """A header as strict as Go's ``archive/tar``, which the engines use; ``tarfile`` takes damage for the end."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
-        """Read a header block; refuse an extension header that would fill the memory."""
-        header = super().frombuf(buf, encoding, errors)
-        if header.type in _EXTENSIONS and header.size > _MAX_EXTENSION:
-            raise tarfile.ReadError(f"a header of {header.size} bytes")
-        return header
-
-    @classmethod
-    def fromtarfile(cls, tarfile: tarfile.TarFile) -> _Header:  # its name is the base class's
-        """Read the next header; only two blocks of zeros, or the end of the file, are the end of the archive."""
-        try:
-            return super().fromtarfile(tarfile)
-        except _EndOfArchive:
-            if any(tarfile.fileobj.read(_BLOCK)):
-                raise _ReadError("a block of zeros in the middle") from None
-            raise
-        except _EndOfFile:
-            # an archive may end without the blocks of zeros that close it, or hold nothing at all
-            raise _EndOfArchive("end of file") from None
-        except _HeaderError as error:
-            raise _ReadError(f"invalid header: {error}") from error
-
-
-class _Data:
-    """The data of one file; reading it raises errors of this library."""
-
-    def __init__(self, source: IO[bytes], what: str) -> None:
-        self._source, self._what = source, what
-
-    def read(self, size: int = -1) -> bytes:
-        try:
-            return self._source.read(size)
-        except (tarfile.TarError, EOFError) as error:
-            raise InvalidLayer(f"{self._what} is no sound tar archive: {error}") from error
-
-
-def index(archive: IO[bytes], what: str) -> list[Entry]:
-    """The entries of a tar archive without their data.
-
-    :raises InvalidLayer: if it is no tar archive, or ends too early.
-    """
-    return [entry for entry, _data in read_entries(archive, what)]
-
-
 class Union:
     """The tree that a stack of layers makes."""
 
@@ -200,6 +75,7 @@ class Union:
         :raises InvalidLayer: if an entry cannot be applied: a hard link to nothing, an endless symlink.
         """
         self._layers: list[Layer] = []
+        self._resolved: dict[bytes, Directory] = {}  # parents of entries; names of one directory follow each other
         self.root = Directory(_ROOT, -1)
         for layer in layers:
             self.add(layer)
@@ -225,34 +101,44 @@ class Union:
         """Bytes of all files, each inode once."""
         return sum(node.entry.size for _path, node, first in self._walk() if first)
 
-    def entries(self) -> Iterator[tuple[Entry, IO[bytes] | None]]:
-        """The surviving entries, each path once, each with the data of a file.
+    def entries(self, written: Mapping[int, AbstractSet[int]] | None = None) -> Iterator[tuple[Entry, Data | None]]:
+        """The surviving entries, each path once, each file with its data.
 
         First all directories (parents before children), then what has no data, then the files, newest layer first, each
         followed by its hard links. Data must be read before the next entry is asked for.
 
+        :param written: the ordinals, by layer, of files that were written already, each under the path of its entry;
+            of these, only other names follow.
+        :raises Misjudged: before the first entry, if what was written does not survive under that name.
         :raises InvalidLayer: if a layer is not any more what it was when it was indexed.
         """
-        wanted: dict[int, dict[int, Node]] = {}
+        directories: list[Entry] = []
         others: list[Node] = []
+        files: dict[int, dict[int, Node]] = {}
         for path, node, first in self._walk():
             if isinstance(node, Directory):
-                yield node.entry._replace(path=path), None
+                directories.append(node.entry._replace(path=path))
                 continue
             node.paths = (path,) if first else (*node.paths, path)
             if first and node.entry.kind == FILE:
-                wanted.setdefault(node.layer, {})[node.ordinal] = node
+                files.setdefault(node.layer, {})[node.ordinal] = node
             elif first:
                 others.append(node)
+        done = [node for number, ordinals in (written or {}).items() for node in _take(files, number, ordinals)]
+        for entry in directories:
+            yield entry, None
         for node in others:
             yield from self._named(node, None)
-        for number in sorted(wanted, reverse=True):
-            yield from self._files(self._layers[number], wanted[number])
+        for node in done:
+            yield from self._other_names(node)
+        for number in sorted(files, reverse=True):
+            if files[number]:
+                yield from self._files(self._layers[number], files[number])
 
-    def _files(self, layer: Layer, wanted: dict[int, Node]) -> Iterator[tuple[Entry, IO[bytes] | None]]:
+    def _files(self, layer: Layer, wanted: dict[int, Node]) -> Iterator[tuple[Entry, Data | None]]:
         with layer.open() as archive:
             left = len(wanted)
-            for ordinal, (entry, data) in enumerate(read_entries(archive, layer.what)):
+            for ordinal, (entry, data) in enumerate(tar.read(archive, layer.what)):
                 node = wanted.get(ordinal)
                 if node is None:
                     continue
@@ -264,11 +150,14 @@ class Union:
                     return
         raise InvalidLayer(f"{layer.what} changed while it was read: {left} files are missing")
 
-    @staticmethod
-    def _named(node: Node, data: IO[bytes] | None) -> Iterator[tuple[Entry, IO[bytes] | None]]:
+    def _named(self, node: Node, data: Data | None) -> Iterator[tuple[Entry, Data | None]]:
         """An inode under its first name, then hard links to that."""
+        yield node.entry._replace(path=node.paths[0]), data
+        yield from self._other_names(node)
+
+    @staticmethod
+    def _other_names(node: Node) -> Iterator[tuple[Entry, None]]:
         first, *others = node.paths
-        yield node.entry._replace(path=first), data
         for path in others:
             yield node.entry._replace(path=path, kind=HARD_LINK, target=first, size=0, xattrs=()), None
 
@@ -288,10 +177,11 @@ class Union:
     def _apply(self, number: int, layer: Layer) -> None:
         """Whiteouts first: they hide what older layers hold, never what their own layer brings."""
         hidden: dict[bytes, Node] = {}
+        self._resolved.clear()
         for entry in layer.entries:
-            parent, name = _split(entry.path)
-            if not name.startswith(_WHITEOUT) or (name.startswith(_AUFS) and name != _OPAQUE):
+            if not is_whiteout(entry.path):
                 continue
+            parent, name = _split(entry.path)
             directory = self._directory(parent, layer.what)
             if not directory:
                 continue
@@ -312,8 +202,13 @@ class Union:
                 self.root.entry = entry
             return
         parent, name = _split(entry.path)
-        children = self._make_directory(parent, what, number).children
+        directory = self._resolved.get(parent)
+        if directory is None:
+            directory = self._resolved[parent] = self._make_directory(parent, what, number)
+        children = directory.children
         present = children.get(name)
+        if present and present.entry.kind in (DIRECTORY, SYMLINK) and entry.kind != present.entry.kind:
+            self._resolved.clear()  # paths may have gone through it
         if entry.kind == HARD_LINK:
             children[name] = self._link_target(entry, what, hidden)
         elif entry.kind != DIRECTORY:
@@ -381,72 +276,37 @@ class Union:
         return trail[-1]
 
 
-def _entry(member: tarfile.TarInfo, kind: str) -> Entry:
-    target = b""
-    if kind == SYMLINK:
-        target = _bytes(member.linkname)
-    elif kind == HARD_LINK:
-        target = _normal(_bytes(member.linkname))
-    entry = Entry(
-        _normal(_bytes(member.name)),
-        kind,
-        member.mode & 0o7777,
-        member.uid,
-        member.gid,
-        int(member.mtime),
-        member.size if kind == FILE else 0,
-        target,
-        (member.devmajor, member.devminor) if kind in (CHARACTER, BLOCK) else (0, 0),
-        tuple(
-            (key[len(_XATTR) :], _bytes(value))
-            for key, value in sorted(member.pax_headers.items())
-            if key.startswith(_XATTR)
-        ),
-    )
-    _refuse_impossible(entry)
-    return entry
+def is_whiteout(path: bytes) -> bool:
+    """Whether an entry of this path says what a layer hides."""
+    name = path.rpartition(b"/")[2]
+    return name.startswith(_WHITEOUT) and (name == _OPAQUE or not name.startswith(_AUFS))
 
 
-def _refuse_impossible(entry: Entry) -> None:
-    """What no Linux file system holds.
+def hidden_by(whiteout: bytes) -> bytes:
+    """The path that a whiteout hides; of an opaque one, the directory whose older content it hides."""
+    parent, name = _split(whiteout)
+    if name == _OPAQUE:
+        return parent
+    name = name[len(_WHITEOUT) :]
+    return parent + b"/" + name if parent else name
 
-    :raises ValueError: naming the entry.
+
+def _take(files: dict[int, dict[int, Node]], number: int, ordinals: AbstractSet[int]) -> list[Node]:
+    """Take the nodes of a layer's files that were written under the paths of their entries out of those to be written.
+
+    :raises Misjudged: if one does not survive under this name.
     """
-    for path in (entry.path, entry.target):
-        if b"\0" in path:
-            raise ValueError(f"a name with a NUL byte, {shown_path(path)}")
-        if len(path) > _MAX_PATH or any(len(name) > _MAX_NAME for name in path.split(b"/")):
-            raise ValueError(f"a name that is too long, {shown_path(path)}")
-    if not (0 <= entry.uid <= _MAX_ID and 0 <= entry.gid <= _MAX_ID):
-        raise ValueError(f"the owner {entry.uid}:{entry.gid} of {shown_path(entry.path)}")
-    if not (0 <= entry.device[0] <= _MAX_DEVICE[0] and 0 <= entry.device[1] <= _MAX_DEVICE[1]):
-        raise ValueError(f"the device number {entry.device} of {shown_path(entry.path)}")
-    if any("\0" in name for name, _value in entry.xattrs):
-        raise ValueError(f"an attribute of {shown_path(entry.path)} with a NUL byte")
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
-
-
-def _normal(path: bytes) -> bytes:
-    """A path below the root in normal form: no ``./``, no leading or trailing slash; ``..`` stops at the root."""
-    parts: list[bytes] = []
-    for part in path.split(b"/"):
-        if part == b"..":
-            if parts:
-                parts.pop()
-        elif part not in (b"", b"."):
-            parts.append(part)
-    return b"/".join(parts)
+    nodes = []
+    for ordinal in sorted(ordinals):
+        node = files.get(number, {}).pop(ordinal, None)
+        if node is None or node.entry.path not in node.paths:
+            raise Misjudged(number, ordinal)
+        first = node.entry.path
+        node.paths = (first, *(path for path in node.paths if path != first))
+        nodes.append(node)
+    return nodes
 
 
 def _split(path: bytes) -> tuple[bytes, bytes]:
     parent, _slash, name = path.rpartition(b"/")
     return parent, name
-
-
-def shown_path(path: bytes) -> str:
-    """A path for a message: absolute, quoted, without control characters, and not too long."""
-    text = repr("/" + path.decode("utf-8", "backslashreplace"))
-    return text if len(text) <= 200 else f"{text[:150]}…{text[-40:]}"

@@ -10,9 +10,12 @@ Version 2, Schema 2" (whose list and manifest have the same shape) and "Schema 1
 
 from __future__ import annotations
 
+import calendar
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from .errors import InvalidManifest, InvalidReference, PlatformNotFound
@@ -85,6 +88,11 @@ class Schema1:
     layers: tuple[Descriptor, ...]
 
 
+_RFC3339 = re.compile(
+    r"\A(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.\d+)?(?:[Zz]|([+-])(\d\d):(\d\d))\Z", re.ASCII
+)
+
+
 @dataclass(frozen=True)
 class Config:
     """What an image says of itself.
@@ -101,6 +109,20 @@ class Config:
         """The image's own time stamp (RFC 3339), if it has one."""
         created = self.document.get("created")
         return created if isinstance(created, str) else None
+
+    @property
+    def moment(self) -> int:
+        """The same in seconds since the epoch; 0 if there is none, or none that a file system can hold."""
+        match = _RFC3339.match(self.created or "")
+        if not match:
+            return 0
+        *date, sign, hours, minutes = match.groups()
+        offset = (int(hours or 0) * 60 + int(minutes or 0)) * (-60 if sign == "-" else 60)
+        try:
+            seconds = calendar.timegm(datetime(*map(int, date)).timetuple()) - offset
+        except ValueError:
+            return 0
+        return seconds if 0 <= seconds < 2**32 else 0
 
 
 def parse_manifest(content: bytes, media_type: str, what: object) -> Index | Image | Schema1:

@@ -23,6 +23,7 @@ from ansible.module_utils.basic import AnsibleModule, env_fallback
 
 from . import engine, squashfs
 from .blobs import BlobCache
+from .build import AUTO, BUILDERS
 from .credentials import Keychain, Login
 from .errors import CredentialsError, SregistryError
 from .facts import Question, query
@@ -38,6 +39,7 @@ from .session import Outcome, Session
 _MANY_DOCUMENTS = 1000
 _MAX_THREADS = 256
 _MAX_TIMEOUT = 86400
+_MAX_NICENESS = 19
 
 
 def _from_environment(*names: str) -> tuple[Any, list[str]]:
@@ -115,12 +117,14 @@ def pull_main() -> None:
             "checksum": {"type": "bool", "default": False},
             "force": {"type": "bool", "default": False},
             "engine": {"type": "path"},
+            **_build_options(),
         },
         add_file_common_args=True,
         supports_check_mode=True,
     )
     with _failing(module):
         _check_owner(module)
+        _be_nice(module)
         references = _references(module)
         wanted = Wanted(
             storage=module.params["storage"],
@@ -131,7 +135,10 @@ def pull_main() -> None:
             tmpdir=module.params["tmpdir"] or tempfile.gettempdir(),
             engine=functools.lru_cache(maxsize=None)(lambda: engine.find(module.params["engine"])),
             engine_kind=functools.lru_cache(maxsize=None)(lambda: engine.kind_of(module.params["engine"])),
-            packer=functools.lru_cache(maxsize=None)(squashfs.find),
+            packer=functools.lru_cache(maxsize=None)(lambda: _packer(module)),
+            builder=module.params["builder"],
+            reproducible=module.params["reproducible"],
+            inputs=_inputs(module),
             prepare=lambda path: _prepare(module, path),
         )
         with _session(module) as session:
@@ -140,6 +147,49 @@ def pull_main() -> None:
                 if outcome.action in (PRESENT, RECORDED):  # a new file got them before it got its name
                     _set_attributes(module, outcome)
             _exit(module, session, references, outcomes)
+
+
+def _build_options() -> dict[str, Any]:
+    """How a file is built."""
+    return {
+        "builder": {"type": "str", "choices": list(BUILDERS), "default": AUTO},
+        "compression": {"type": "str", "choices": [squashfs.AUTO, *squashfs.COMPRESSIONS], "default": squashfs.AUTO},
+        "compression_level": {"type": "int"},
+        "reproducible": {"type": "bool", "default": True},
+        "packer_processors": {"type": "int"},
+        "packer_memory": {"type": "bytes"},
+        "niceness": {"type": "int", "default": 0},
+    }
+
+
+def _packer(module: AnsibleModule) -> squashfs.Packer:
+    parameters = module.params
+    memory = parameters["packer_memory"]
+    return squashfs.find(
+        parameters["compression"],
+        parameters["compression_level"],
+        parameters["packer_processors"],
+        memory // 2**20 if memory else None,
+    )
+
+
+def _inputs(module: AnsibleModule) -> dict[str, str]:
+    """The inputs of a build that were asked for; what was not, stays as it was built."""
+    compression, level = module.params["compression"], module.params["compression_level"]
+    inputs = {"compression": compression} if compression != squashfs.AUTO else {}
+    if level is not None:
+        inputs["level"] = str(level)
+    if module.params["reproducible"]:
+        inputs["reproducible"] = "yes"
+    return inputs
+
+
+def _be_nice(module: AnsibleModule) -> None:
+    """Lower the priority of this process, and so of all that it starts."""
+    niceness = module.params["niceness"]
+    if not 0 <= niceness <= _MAX_NICENESS:
+        module.fail_json(msg=f"niceness is {niceness}; it goes from 0 to {_MAX_NICENESS}, the lowest priority")
+    os.nice(niceness)
 
 
 def facts_main() -> None:

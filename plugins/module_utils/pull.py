@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from . import squashfs, storage
 from .blobs import Obtained
-from .build import Built, DamagedBlob, build
+from .build import Built, Means, build
+from .content import DamagedBlob
 from .engine import Engine
 from .errors import EngineError, PackerError, StorageError
 from .files import need_space, need_writable
@@ -28,14 +29,16 @@ from .session import Outcome, Session
 ALWAYS, NOT_PRESENT = "always", "not_present"
 PULLED, REBUILT, REPAIRED = "pulled", "rebuilt", "repaired"
 
+_Blobs = dict[str, "Future[Obtained]"]
+
 _BUILD_TIMEOUT = 4 * 3600.0  # seconds that one run waits for another that builds the same image
 
 
 @dataclass(frozen=True)
 class Wanted:
     """How images shall be pulled. ``engine`` and ``packer`` find the programs when a build needs them;
-    ``engine_kind`` tells which engine a build now would use, None if there is none. ``prepare`` sets owner and mode of
-    a finished file before it gets its name.
+    ``engine_kind`` tells which engine a build now would use, None if there is none. ``inputs`` are those of a build
+    that were asked for. ``prepare`` sets owner and mode of a finished file before it gets its name.
     """
 
     storage: str
@@ -44,6 +47,9 @@ class Wanted:
     checksum: bool
     force: bool
     tmpdir: str
+    builder: str
+    reproducible: bool
+    inputs: Mapping[str, str]
     engine: Callable[[], Engine]
     engine_kind: Callable[[], str | None]
     packer: Callable[[], squashfs.Packer]
@@ -64,7 +70,7 @@ def pull(session: Session, wanted: Wanted, references: Sequence[Reference]) -> d
     """Make sure that each image's file is there and is what its name points at.
 
     All names are resolved in parallel, all layers fetched in parallel and each once. Files are built one after the
-    other, each by all processors, in the order of the names.
+    other, each by all processors, in the order of the names, while layers still arrive.
 
     :raises StorageError: if two images would share one file.
     """
@@ -88,9 +94,7 @@ def pull(session: Session, wanted: Wanted, references: Sequence[Reference]) -> d
         for reference, outcome in outcomes.items():
             if reference in jobs and not outcome.error:
                 with outcome.clock("total"), outcome.catching():
-                    with outcome.clock("fetch"):
-                        outcome.obtained.extend(blob.result() for blob in blobs.get(reference, ()))
-                    _carry_out(session, wanted, jobs[reference], outcome)
+                    _carry_out(session, wanted, jobs[reference], blobs.get(reference, {}), outcome)
     return outcomes
 
 
@@ -144,8 +148,11 @@ def _needs_nothing(session: Session, wanted: Wanted, document: Document, file: F
 
 def _same_inputs(file: File | None, wanted: Wanted) -> bool:
     """Whether a build now would have the inputs of the one before. Where there is no engine now, any was right."""
+    if file is None:
+        return False
     kind = wanted.engine_kind()
-    return file is not None and (kind is None or file.inputs.get("engine") == kind)
+    expected = {**wanted.inputs, **({"engine": kind} if kind else {})}
+    return all(file.inputs.get(name) == value for name, value in expected.items())
 
 
 def _refuse_hopeless(session: Session, wanted: Wanted, path: str, outcome: Outcome) -> None:
@@ -184,15 +191,14 @@ def _look_at_place(session: Session, wanted: Wanted, path: str, outcome: Outcome
         outcome.displaced = owner
 
 
-def _fetch(
-    session: Session, image: ResolvedImage, pool: ThreadPoolExecutor, outcome: Outcome
-) -> list[Future[Obtained]]:
-    layers = list({layer.digest: layer for layer in image.layers}.values())
-    missing = sum(layer.size or 0 for layer in layers if not session.cache.holds(layer))
-    blobs: list[Future[Obtained]] = []
+def _fetch(session: Session, image: ResolvedImage, pool: ThreadPoolExecutor, outcome: Outcome) -> _Blobs:
+    """Begin to fetch the layers of an image, by digest, the newest first: it is the first that a build reads."""
+    layers = {layer.digest: layer for layer in reversed(image.layers)}
+    missing = sum(layer.size or 0 for layer in layers.values() if not session.cache.holds(layer))
+    blobs: _Blobs = {}
     with outcome.catching():
         need_space(session.cache.directory, missing, f"fetching {image.reference}")
-        blobs.extend(pool.submit(_obtain, session, image, layer) for layer in layers)
+        blobs.update((digest, pool.submit(_obtain, session, image, layer)) for digest, layer in layers.items())
     return blobs
 
 
@@ -201,7 +207,7 @@ def _obtain(session: Session, image: ResolvedImage, layer: Descriptor) -> Obtain
     return session.cache.obtain(layer, source, f"the layer {layer.digest} of {image.reference}")
 
 
-def _carry_out(session: Session, wanted: Wanted, job: _Job, outcome: Outcome) -> None:
+def _carry_out(session: Session, wanted: Wanted, job: _Job, blobs: _Blobs, outcome: Outcome) -> None:
     inventory = session.inventory
     with inventory.locked_path(job.path, _BUILD_TIMEOUT):
         with inventory.locked(outcome.reference, session.platform, _BUILD_TIMEOUT):
@@ -214,7 +220,7 @@ def _carry_out(session: Session, wanted: Wanted, job: _Job, outcome: Outcome) ->
                     # Another run did the work while this one waited for the lock.
                     outcome.after, outcome.changed, outcome.action = latest, False, PRESENT
                     return
-                document = document.with_file(_build(session, wanted, job, outcome))
+                document = document.with_file(_build(session, wanted, job, blobs, outcome))
             outcome.after = dataclasses.replace(document, updated_at=timestamp())
             inventory.put(outcome.after)
         if job.build:
@@ -248,34 +254,51 @@ def _serves(file: File, image: ResolvedImage, wanted: Wanted) -> bool:
     )
 
 
-def _build(session: Session, wanted: Wanted, job: _Job, outcome: Outcome) -> File:
-    engine, packer, image = wanted.engine(), wanted.packer(), job.image
-    built = None
-    renewed: set[str] = set()
-    while not built:
-        try:
-            built = build(image, session.cache, engine, packer, job.path, wanted.tmpdir, outcome.clock, wanted.prepare)
-        except DamagedBlob as damage:
-            layer = damage.descriptor
-            if layer.digest in renewed:
-                raise
-            renewed.add(layer.digest)
-            session.cache.drop(layer.digest)
-            with outcome.clock("fetch"):
-                outcome.obtained.append(_obtain(session, image, layer))
+def _build(session: Session, wanted: Wanted, job: _Job, blobs: _Blobs, outcome: Outcome) -> File:
+    image = job.image
+    means = Means(wanted.engine(), wanted.packer(), wanted.builder, wanted.reproducible, wanted.tmpdir, session.threads)
+
+    def arrival(layer: Descriptor) -> None:
+        with outcome.clock("fetch"):
+            for blob in blobs.values():
+                if blob.done():
+                    blob.result()  # what did not come ends the build at once, whatever it is waiting for
+            blobs[layer.digest].result()
+
+    try:
+        built = None
+        renewed: set[str] = set()
+        while not built:
+            try:
+                built = build(image, session.cache, means, job.path, arrival, outcome.clock, wanted.prepare)
+            except DamagedBlob as damage:
+                layer = damage.descriptor
+                if layer.digest in renewed:
+                    raise
+                renewed.add(layer.digest)
+                session.cache.drop(layer.digest)
+                with outcome.clock("fetch"):
+                    blobs[layer.digest] = Future()
+                    blobs[layer.digest].set_result(_obtain(session, image, layer))
+    finally:
+        arrived = [blob for blob in blobs.values() if blob.done() and not blob.exception()]
+        outcome.obtained.extend(blob.result() for blob in arrived)
     outcome.warnings.extend(built.warnings)
-    return _to_file(built, image, engine, packer)
+    outcome.builder = {"name": built.builder, "reason": built.reason}
+    return _to_file(built, image, means)
 
 
-def _to_file(built: Built, image: ResolvedImage, engine: Engine, packer: squashfs.Packer) -> File:
+def _to_file(built: Built, image: ResolvedImage, means: Means) -> File:
+    packer = means.packer
     return File(
         path=built.path,
         size=built.size,
         mtime_ns=os.stat(built.path).st_mtime_ns,
         sha256=built.sha256,
         manifest_digest=image.manifest_digest,
-        inputs={"format": "sif", "command": "entrypoint", "compression": packer.compression, "engine": engine.kind},
-        engine_version=engine.version,
+        inputs=means.inputs,
+        engine_version=means.engine.version,
         packer=f"mksquashfs {packer.version}",
+        builder=built.builder,
         created_at=timestamp(),
     )

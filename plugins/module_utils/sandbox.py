@@ -10,19 +10,17 @@ import errno
 import os
 import stat
 from collections.abc import Iterable
-from typing import IO
 
 from .errors import NoSpace, StorageError
 from .files import storage_error
-from .layers import BLOCK, CHARACTER, DIRECTORY, FIFO, HARD_LINK, SYMLINK, Entry, shown_path
+from .tar import BLOCK, CHARACTER, DIRECTORY, FIFO, HARD_LINK, SYMLINK, Data, Entry, shown_path
 
-_COPY = 1024 * 1024  # bytes
 _NAMED = 3  # paths in one warning
 _UNFIT_XATTR = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSPC, errno.E2BIG, errno.ERANGE, errno.EPERM, errno.EACCES)
 _LAST_TIME = 2**33  # seconds; what lies beyond, some file systems cannot hold
 
 
-def write(root: str, entries: Iterable[tuple[Entry, IO[bytes] | None]]) -> list[str]:
+def write(root: str, entries: Iterable[tuple[Entry, Data | None]]) -> list[str]:
     """Write a tree into an existing, empty directory.
 
     As root, everything is written as it is. An ordinary user owns all of it, cannot make device nodes nor set trusted
@@ -46,7 +44,7 @@ class _Writer:
         self._directories: list[Entry] = []
         self._losses: dict[str, list[str]] = {}
 
-    def write(self, entry: Entry, data: IO[bytes] | None) -> None:
+    def write(self, entry: Entry, data: Data | None) -> None:
         path = os.path.join(self._root, entry.path) if entry.path else self._root
         try:
             if entry.kind == DIRECTORY:
@@ -79,12 +77,12 @@ class _Writer:
             except OSError as error:
                 raise _error(error, path, entry) from error
 
-    def _make(self, path: bytes, entry: Entry, data: IO[bytes] | None) -> bool:
+    def _make(self, path: bytes, entry: Entry, data: Data | None) -> bool:
         """Create what is no directory and no link; False if this user cannot, and need not."""
         if data is not None:
             with open(path, "xb", buffering=0) as stream:
-                for chunk in iter(lambda: data.read(_COPY), b""):
-                    stream.write(chunk)
+                for piece in data:
+                    stream.write(piece)
         elif entry.kind == SYMLINK:
             os.symlink(entry.target, path)
         elif entry.kind == FIFO:

@@ -56,7 +56,7 @@ class Outcome:
     """What became of one image.
 
     ``before`` and ``after`` are its documents, ``attributes`` the owner, group and mode of its file where they change,
-    ``seconds`` the time of each step.
+    ``seconds`` the time of each step, ``builder`` the name of the builder that was used and the reason for it.
     """
 
     reference: Reference
@@ -73,6 +73,7 @@ class Outcome:
     error: SregistryError | None = None
     traceback: str | None = None
     displaced: Document | None = None
+    builder: dict[str, str] | None = None
     attributes: dict[str, dict[str, Any]] = field(default_factory=lambda: {"before": {}, "after": {}})
 
     @contextmanager
@@ -124,6 +125,8 @@ class Outcome:
             **tally(self.obtained),
             "seconds": self.seconds,
         }
+        if self.builder:
+            result["builder"] = self.builder
         if self.error:
             result["error"] = str(self.error)
         if self.traceback:

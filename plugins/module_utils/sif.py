@@ -33,7 +33,6 @@ _DATA_OFFSET = 32176  # the descriptors' end, rounded up by the reference implem
 _GROUP = 0xF0000001
 _SQUASHFS, _PRIMARY_SYSTEM = 1, 2
 _PAGE = 4096
-_COPY = 4 * 1024 * 1024
 _ARCHITECTURES = {
     "386": b"01",
     "amd64": b"02",
@@ -67,18 +66,19 @@ class Header:
     end: int
 
 
-def write(
-    target: IO[bytes],
-    squashfs: IO[bytes],
-    architecture: str,
-    objects: Sequence[DataObject],
-    identifier: uuid.UUID,
-    time: int,
-) -> None:
-    """Write a whole SIF: the objects in their order, then the squashfs as primary system partition.
+def partition_offset(objects: Sequence[DataObject]) -> int:
+    """Where the partition lies that follows these objects, in bytes from the beginning of the file."""
+    return -(-(_DATA_OFFSET + sum(len(item.content) for item in objects)) // _PAGE) * _PAGE
 
-    :param target: an empty file, open for writing.
-    :param squashfs: the file system image, at its beginning.
+
+def write(
+    target: IO[bytes], architecture: str, objects: Sequence[DataObject], identifier: uuid.UUID, time: int
+) -> None:
+    """Make a SIF of a file that holds a squashfs image from ``partition_offset`` to its end: write all that is missing.
+
+    The objects come in their order, then the squashfs as primary system partition.
+
+    :param target: open for writing.
     :param architecture: in Go's spelling.
     :param time: seconds since the epoch, for the header and every descriptor.
     :raises InvalidSif: if the format knows no such architecture.
@@ -87,20 +87,17 @@ def write(
     if code is None:
         raise InvalidSif(f"the SIF format has no code for the architecture {architecture!r}")
     descriptors = []
+    end = target.seek(0, os.SEEK_END)
     position = _DATA_OFFSET
     target.seek(position)
     for number, item in enumerate(objects, 1):
         target.write(item.content)
         descriptors.append(_descriptor(item.type, number, position, position, len(item.content), time, item.name, b""))
         position += len(item.content)
-    aligned = -(-position // _PAGE) * _PAGE
-    target.seek(aligned)
-    size = 0
-    for chunk in iter(lambda: squashfs.read(_COPY), b""):
-        target.write(chunk)
-        size += len(chunk)
+    offset = partition_offset(objects)
     extra = _PARTITION_EXTRA.pack(_SQUASHFS, _PRIMARY_SYSTEM, code)
-    descriptors.append(_descriptor(PARTITION, len(objects) + 1, position, aligned, size, time, "", extra))
+    number = len(objects) + 1
+    descriptors.append(_descriptor(PARTITION, number, position, offset, end - offset, time, "", extra))
     target.seek(_DESCRIPTORS_OFFSET)
     target.write(b"".join(descriptors))
     target.seek(0)
@@ -118,7 +115,7 @@ def write(
             _DESCRIPTORS_OFFSET,
             _DESCRIPTORS * _DESCRIPTOR.size,
             _DATA_OFFSET,
-            aligned + size - _DATA_OFFSET,
+            end - _DATA_OFFSET,
         )
     )
 

@@ -17,29 +17,47 @@ import json
 import os
 import re
 import tarfile
+import time
 from dataclasses import dataclass
 from typing import Any
 
 from . import sif
 from .engine import Engine
-from .layers import DIRECTORY, FILE, SYMLINK, Layer, Union, index
+from .layers import Layer, Union
 from .manifest import Config
 from .platform import Platform
+from .tar import DIRECTORY, FILE, SYMLINK, index
 
 _PRIVATE = ".singularity.d"
 _LABELS = f"{_PRIVATE}/labels.json"
 _DEFINITION = f"{_PRIVATE}/Singularity"
 _ENVIRONMENT = f"{_PRIVATE}/env/10-docker2singularity.sh"
 _LABEL_PREFIX = "org.label-schema.usage.singularity.deffile"
+_BUILD_DATE = "org.label-schema.build-date"
+_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_MONTHS = ("January", "February", "March", "April", "May", "June", "July")
+_MONTHS += ("August", "September", "October", "November", "December")
 _NAME = re.compile(r"\A[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
 @dataclass(frozen=True)
 class Skeleton:
-    """A directory as the engine wrote it, and the objects that stand before the partition in a SIF."""
+    """A directory as the engine wrote it, the objects that stand before the partition in a SIF, and the time of all
+    of it in seconds since the epoch.
+    """
 
     directory: str
     objects: tuple[sif.DataObject, ...]
+    moment: int
+
+    @property
+    def files(self) -> list[bytes]:
+        """The paths of the regular files: where an image has files too, these are put in their place."""
+        found = []
+        for parent, _directories, names in os.walk(self.directory):
+            paths = (os.path.join(parent, name) for name in names)
+            found.extend(os.fsencode(os.path.relpath(path, self.directory)) for path in paths if not os.path.islink(path))
+        return found
 
     def cover(self, union: Union) -> Layer:
         """The layer to put on top of an image, by the engine's own rules: what an image has already stays its own,
@@ -64,6 +82,7 @@ class Skeleton:
         name = os.path.relpath(path, self.directory)
         member = stream.gettarinfo(path, arcname=name)
         member.uid = member.gid = 0
+        member.mtime = self.moment
         member.uname = member.gname = ""
         if not (name + "/").startswith(_PRIVATE + "/"):
             present = union.find(os.fsencode(name))
@@ -85,11 +104,12 @@ class Skeleton:
             stream.addfile(member)
 
 
-def make(engine: Engine, config: Config, source: str, directory: str) -> Skeleton:
+def make(engine: Engine, config: Config, source: str, directory: str, moment: int) -> Skeleton:
     """Let the engine write its part of an image into a new directory.
 
     :param source: what ``docker://`` is followed by in the name that the image was asked for.
     :param directory: an existing, empty one.
+    :param moment: the time of what is written, in seconds since the epoch.
     :raises EngineError: if the engine fails.
     """
     layout = os.path.join(directory, "layout")
@@ -101,7 +121,7 @@ def make(engine: Engine, config: Config, source: str, directory: str) -> Skeleto
     _write(tree, _DEFINITION, definition)
     _write(tree, _ENVIRONMENT, environment_script(run.get("Env") or []))
     os.chmod(os.path.join(tree, _ENVIRONMENT), 0o755)
-    _correct_labels(tree, config.platform, source)
+    _correct_labels(tree, config.platform, source, moment)
     attributes = engine.inspect(tree, directory)
     metadata = {"data": {"attributes": attributes}, "type": "container"}
     return Skeleton(
@@ -111,6 +131,7 @@ def make(engine: Engine, config: Config, source: str, directory: str) -> Skeleto
             sif.DataObject(sif.JSON, "inspect-metadata.json", _json(metadata)),
             sif.DataObject(sif.JSON, "oci-config.json", _json(run)),
         ),
+        moment,
     )
 
 
@@ -132,14 +153,23 @@ def environment_script(variables: list[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _correct_labels(tree: str, platform: Platform, source: str) -> None:
+def _correct_labels(tree: str, platform: Platform, source: str, moment: int) -> None:
     with open(os.path.join(tree, _LABELS), encoding="utf-8") as stream:
         labels: dict[str, Any] = json.load(stream)
     labels[f"{_LABEL_PREFIX}.bootstrap"] = "docker"
     labels[f"{_LABEL_PREFIX}.from"] = source
     if "org.label-schema.build-arch" in labels:
         labels["org.label-schema.build-arch"] = platform.architecture
+    if _BUILD_DATE in labels:
+        labels[_BUILD_DATE] = _build_date(moment)
     _write(tree, _LABELS, json.dumps(labels, indent="\t", sort_keys=True, ensure_ascii=False))
+
+
+def _build_date(moment: int) -> str:
+    """A time as the engine writes it, in English whatever the locale is."""
+    date = time.gmtime(moment)
+    day = f"{_DAYS[date.tm_wday]}_{date.tm_mday}_{_MONTHS[date.tm_mon - 1]}_{date.tm_year}"
+    return f"{day}_{date.tm_hour}:{date.tm_min}:{date.tm_sec}_UTC"
 
 
 def _write(tree: str, name: str, text: str) -> None:
