@@ -10,7 +10,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hpc.sregistry
 LAB := $(or $(SREGISTRY_LAB_DIR),$(CACHE)/lab)
 TOOLS := tests/tools
 
-.PHONY: help demo test lint sanity unit integration lab lab-down clean
+.PHONY: help demo test lint sanity unit integration bench lab lab-down clean
 
 help: ## show this help
 	@echo 'make TARGET [VARIABLE=VALUE …]'
@@ -22,6 +22,7 @@ help: ## show this help
 	@echo '  IMAGE=name[:tag]        demo: the image to bring to the hosts'
 	@echo '  INVENTORY=hosts.yml     demo: your own hosts instead of the lab'
 	@echo '  ARGS="-k digest -x"     unit, integration: for pytest; sanity: for ansible-test'
+	@echo '  RUNS=5 IMAGES=files     bench: how often, and which of compiler,science,files,single; ARGS=report: no new run'
 	@echo '  JOBS=1                  test: how many phases run side by side, 2 unless given'
 	@echo
 	@echo 'Each target sets itself up below $(CACHE).'
@@ -43,6 +44,9 @@ unit: ## the unit tests
 
 integration: ## playbooks against the hosts and registries of the lab
 	@$(TOOLS)/integration.sh $(ARGS)
+
+bench: ## measure pulls beside apptainer's on a host of the lab, and write docs/benchmarks.md
+	@$(TOOLS)/bench.sh $(ARGS)
 
 lab: ## start registries and managed hosts on this machine
 	@$(TOOLS)/lab.sh up

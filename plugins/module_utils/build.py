@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import IO
 
@@ -26,8 +27,8 @@ from .image import ResolvedImage
 from .layers import Layer, Misjudged, Union
 from .manifest import Descriptor
 from .squashfs import Packer, Partition
-from .stream import CrowdedDirectory, write_foreseen
-from .tar import Entry, Writer, index, shown_path
+from .stream import Archive, CrowdedDirectory, write_foreseen
+from .tar import DIRECTORY, Entry, index, shown_path
 
 AUTO, STREAM, SANDBOX = "auto", "stream", "sandbox"
 BUILDERS = (AUTO, STREAM, SANDBOX)
@@ -35,7 +36,7 @@ BUILDERS = (AUTO, STREAM, SANDBOX)
 _CHUNK = 1024 * 1024
 # mksquashfs looks a name up in a list of its directory's files when it reads a tar archive: a crowded directory takes
 # longer from a stream than from a disk.
-_CROWD = 10_000
+_CROWD = 20_000
 _IDENTIFIERS = uuid.UUID("6f0e2d0c-5a0e-5f7b-9c39-2f4c8e1d7a55")  # the name space of a SIF's identifiers
 
 Clock = Callable[[str], AbstractContextManager[None]]
@@ -104,9 +105,10 @@ def build(
             os.mkdir(engine_tree)
             frame = skeleton.make(means.engine, image.config, image.reference.uri, engine_tree, moment)
         with replacing(target, mode=0o777, prepare=prepare) as stream:
-            partition = Partition(stream.fileno(), sif.partition_offset(frame.objects), moment)
-            work_on = _Work(image, means, frame, _contents(image, cache, arrival), partition, work, clock)
-            builder, reason, warnings = work_on.pack()
+            contents = _contents(image, cache, arrival)
+            with _partition(stream, sif.partition_offset(frame.objects), means.packer, work) as partition:
+                work_on = _Work(image, means, frame, contents, partition, work, moment, clock)
+                builder, reason, warnings = work_on.pack()
             with clock("assemble"):
                 architecture = image.config.platform.architecture
                 sif.write(stream, architecture, frame.objects, _identifier(image, means), moment)
@@ -124,51 +126,69 @@ class _Work:
     contents: Sequence[Content]
     partition: Partition
     directory: str
+    moment: int
     clock: Clock
 
     def pack(self) -> tuple[str, str, list[str]]:
         """Fill the partition; returns the builder that was used, why, and warnings."""
-        packer, builder = self.means.packer, self.means.builder
+        builder = self.means.builder
         if builder == SANDBOX:
-            reason = "asked for"
-        elif not packer.streams:
-            reason = f"mksquashfs {packer.version} of this host cannot read a tar archive"
-            if builder == STREAM:
-                raise PackerError(f"{reason}, which builder: stream needs; install squashfs-tools 4.5 or newer, or ask for builder: auto")
-        else:
-            try:
-                with self.clock("pack"):
-                    self._stream(_CROWD if builder == AUTO else None)
-                return STREAM, "asked for" if builder == STREAM else "the packer reads a tar archive", []
-            except CrowdedDirectory as crowd:
-                reason = f"{shown_path(crowd.path)} holds more than {crowd.limit} files, which a packer reads faster from disk"
-        return SANDBOX, reason, self._sandbox()
-
-    def _stream(self, limit: int | None) -> None:
-        """Write the tree as a tar archive into the packer; nothing is unpacked to disk."""
-        packer = self.means.packer
-        foreseen = Entry(b"", "directory", 0o755, 0, 0, 0)  # the root directory of nearly every image
+            return SANDBOX, "asked for", self._sandbox()
+        trouble = []
         try:
-            with packer.packing(self.partition, foreseen) as pipe:
-                writer = Writer(pipe)
-                layers, written = write_foreseen(self.contents, self.frame.files, writer, limit)
+            with self.clock("pack"):
+                warnings = self._stream(_CROWD if builder == AUTO else None)
+            return STREAM, "asked for" if builder == STREAM else "mksquashfs reads tar archives", warnings
+        except _Unstreamable as obstacle:
+            if builder == STREAM:
+                raise PackerError(
+                    f"builder: stream cannot build {self.image.reference}: {obstacle}; ask for builder: auto"
+                ) from obstacle
+            reason = str(obstacle)
+        except PackerError as error:
+            if builder == STREAM:
+                raise
+            reason = f"streaming failed: {error}"
+            trouble.append(f"{self.image.reference} was unpacked to be built, since {reason}")
+        return SANDBOX, reason, [*trouble, *self._sandbox()]
+
+    def _stream(self, limit: int | None) -> list[str]:
+        """Write the tree as a tar archive into the packer; nothing is unpacked to disk. Returns warnings.
+
+        :raises _Unstreamable: if the packer cannot take it, or not in good time.
+        """
+        packer = self.means.packer
+        foreseen = Entry(b"", DIRECTORY, 0o755, 0, 0, self.moment)  # the root directory of nearly every image
+        self._require(packer.refuses(foreseen, 0, None))
+        try:
+            with packer.packing(self.partition, self.moment, foreseen) as pipe:
+                archive = Archive(pipe)
+                layers, written = write_foreseen(self.contents, self.frame.files, archive, limit)
                 union = self._united(layers)
-                if not _same_owner(union.root.entry, foreseen):
+                newest = max((entry.mtime for layer in layers for entry in layer.entries), default=0)
+                self._require(
+                    packer.refuses(union.root.entry, newest, self.moment if self.means.reproducible else None)
+                )
+                if union.root.entry != foreseen:
                     raise Misjudged("root directory")
-                for entry, data in union.entries(written):
-                    if entry.path:
-                        writer.add(entry, data)
-                writer.finish()
+                archive.finish(union.entries(written))
+        except CrowdedDirectory as crowd:
+            raise _Unstreamable(
+                f"{shown_path(crowd.path)} holds more than {crowd.limit} files, which mksquashfs reads faster from disk"
+            ) from crowd
         except Misjudged:
-            with packer.packing(self.partition, union.root.entry) as pipe:
-                writer = Writer(pipe)
-                for entry, data in union.entries():
-                    if entry.path:
-                        writer.add(entry, data)
-                writer.finish()
+            with packer.packing(self.partition, self.moment, union.root.entry) as pipe:
+                archive = Archive(pipe)
+                archive.finish(union.entries())
+        return archive.warnings()
+
+    @staticmethod
+    def _require(obstacle: str | None) -> None:
+        if obstacle:
+            raise _Unstreamable(obstacle)
 
     def _sandbox(self) -> list[str]:
-        """Unpack the tree to disk, and pack that."""
+        """Unpack the tree to disk, and pack that. Returns warnings."""
         with self.clock("index"), ThreadPoolExecutor(max(1, self.means.workers)) as pool:
             union = self._united(list(pool.map(_indexed, self.contents)))
         with self.clock("unpack"):
@@ -177,13 +197,18 @@ class _Work:
             os.mkdir(root)
             warnings = sandbox.write(root, union.entries())
         with self.clock("pack"):
-            self.means.packer.pack(root, self.partition, as_root=os.geteuid() != 0)
+            self.means.packer.pack(root, self.partition, self.moment, as_root=os.geteuid() != 0)
         return warnings
 
     def _united(self, layers: Sequence[Layer]) -> Union:
         union = Union(layers)
         union.add(self.frame.cover(union))
+        union.root.entry = union.root.entry._replace(mtime=self.moment)  # what the engine puts into it changes it
         return union
+
+
+class _Unstreamable(Exception):
+    """Why the packer of this host should not be given an image as a stream."""
 
 
 def _contents(image: ResolvedImage, cache: BlobCache, arrival: Callable[[Descriptor], object]) -> list[Content]:
@@ -201,8 +226,16 @@ def _indexed(content: Content) -> Layer:
         return Layer(content.what, index(archive, content.what), content.open)
 
 
-def _same_owner(one: Entry, other: Entry) -> bool:
-    return (one.mode, one.uid, one.gid, one.xattrs) == (other.mode, other.uid, other.gid, other.xattrs)
+@contextmanager
+def _partition(stream: IO[bytes], offset: int, packer: Packer, work: str) -> Iterator[Partition]:
+    """The place for an image in a file from an offset on, filled when the block ends."""
+    if packer.offsets:
+        yield Partition(stream.fileno(), offset)
+        return
+    with open(os.path.join(work, "squashfs"), "w+b") as aside:
+        yield Partition(aside.fileno(), 0)
+        stream.seek(offset)
+        shutil.copyfileobj(aside, stream, _CHUNK)
 
 
 def _identifier(image: ResolvedImage, means: Means) -> uuid.UUID:

@@ -15,7 +15,6 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from .errors import InvalidManifest, InvalidReference, PlatformNotFound
@@ -119,7 +118,7 @@ class Config:
         *date, sign, hours, minutes = match.groups()
         offset = (int(hours or 0) * 60 + int(minutes or 0)) * (-60 if sign == "-" else 60)
         try:
-            seconds = calendar.timegm(datetime(*map(int, date)).timetuple()) - offset
+            seconds = calendar.timegm(tuple(map(int, date))) - offset
         except ValueError:
             return 0
         return seconds if 0 <= seconds < 2**32 else 0

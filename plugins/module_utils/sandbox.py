@@ -13,9 +13,8 @@ from collections.abc import Iterable
 
 from .errors import NoSpace, StorageError
 from .files import storage_error
-from .tar import BLOCK, CHARACTER, DIRECTORY, FIFO, HARD_LINK, SYMLINK, Data, Entry, shown_path
+from .tar import BLOCK, CHARACTER, DIRECTORY, FIFO, HARD_LINK, SYMLINK, Data, Entry, named, shown_path
 
-_NAMED = 3  # paths in one warning
 _UNFIT_XATTR = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSPC, errno.E2BIG, errno.ERANGE, errno.EPERM, errno.EACCES)
 _LAST_TIME = 2**33  # seconds; what lies beyond, some file systems cannot hold
 
@@ -62,8 +61,7 @@ class _Writer:
         """One for each kind of loss, with the first few paths that it befell."""
         found = []
         for why, paths in self._losses.items():
-            named = ", ".join(paths[:_NAMED]) + (f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else "")
-            found.append(f"{named} {why}")
+            found.append(f"{named(paths)} {why}")
         return found
 
     def _warn(self, why: str, path: str) -> None:

@@ -56,7 +56,9 @@ class Skeleton:
         found = []
         for parent, _directories, names in os.walk(self.directory):
             paths = (os.path.join(parent, name) for name in names)
-            found.extend(os.fsencode(os.path.relpath(path, self.directory)) for path in paths if not os.path.islink(path))
+            found.extend(
+                os.fsencode(os.path.relpath(path, self.directory)) for path in paths if not os.path.islink(path)
+            )
         return found
 
     def cover(self, union: Union) -> Layer:

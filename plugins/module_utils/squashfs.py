@@ -19,132 +19,198 @@ from typing import IO, cast
 
 from .errors import NoSpace, PackerError
 from .files import storage_error
-from .tar import DIRECTORY, Entry
+from .tar import Entry
 
 AUTO = "auto"
 COMPRESSIONS = ("zstd", "gzip", "lz4", "xz")
 
 _SYSTEM_DIRECTORIES = ("/usr/sbin", "/sbin", "/usr/bin", "/usr/local/bin", "/usr/local/sbin")
+_ENGINE_DIRECTORIES = (
+    "/usr/libexec/apptainer/bin",
+    "/usr/local/libexec/apptainer/bin",
+    "/opt/apptainer/libexec/apptainer/bin",
+)
 _ZSTD_KERNEL = (4, 14)  # the first Linux whose squashfs reads zstd
 _ZSTD_SQUASHFUSE = (0, 1, 101)
 # The level unless one is given, and the highest. The programs' own defaults (zstd 15, gzip 9) are many times slower for
 # a few per cent of size.
 _LEVELS = {"zstd": (3, 22), "gzip": (1, 9)}
-_QUIETLY = ("-noappend", "-no-progress", "-quiet")
+_QUIETLY = ("-noappend", "-no-progress", "-quiet", "-no-exports")
+# Versions that have to be treated with care (the change log of squashfs-tools, and its sources):
+_READS_TAR = (4, 5)
+_SETS_ROOT = (4, 6)  # before, with -tar, -root-uid, -root-gid and -root-time are accepted and do nothing
+_CUTS_OFFSET = ((4, 7),)  # writes a damaged image with -o, and says nothing
+_RACES_ON_ZEROS = ((4, 7, 3), (4, 7, 4))  # may damage files that are all zeros
+_USUAL_MEMORY = 256  # MiB; more makes it no faster, and a fixed bound makes 4.7 reproducible
+_LEAST_MEMORY = 64
 _PIPE = 1024 * 1024  # bytes; each switch between two programs costs
 _F_SETPIPE_SZ = 1031  # Linux; Python 3.9 has no name for it
-_NOTHING = Entry(b"", DIRECTORY, 0o755, 0, 0, 0)
 
 
 @dataclass(frozen=True)
 class Partition:
-    """Where an image goes: an open file, from an offset in bytes to its end. Its own time stamps are ``moment``, in
-    seconds since the epoch.
-    """
+    """Where an image goes: an open file, from an offset in bytes to its end."""
 
     descriptor: int
     offset: int
-    moment: int
 
 
 @dataclass(frozen=True)
 class Packer:
     """A mksquashfs executable with its version, and how it shall pack.
 
-    ``level`` is None for a compression that has none. ``streams`` tells whether it reads tar archives. ``processors``
-    and ``memory`` (MiB) bound what it uses, None if they do not.
+    ``level`` is None for a compression that has none. ``processors`` is None for all; ``memory`` is in MiB.
     """
 
     path: str
     version: str
     compression: str
     level: int | None
-    streams: bool
     processors: int | None = None
-    memory: int | None = None
+    memory: int = _USUAL_MEMORY
 
-    def pack(self, directory: str, partition: Partition, as_root: bool) -> None:
+    @property
+    def offsets(self) -> bool:
+        """Whether it can leave room in front of an image."""
+        return _numbers(self.version) not in _CUTS_OFFSET
+
+    def refuses(self, root: Entry, newest: int, moment: int | None) -> str | None:
+        """Why it cannot pack a tree from a tar archive, None if it can.
+
+        :param root: the root directory.
+        :param newest: the latest time of any entry.
+        :param moment: the time stamp that the image shall have; None for none in particular.
+        """
+        version = _numbers(self.version)
+        if version < _READS_TAR:
+            return f"mksquashfs {self.version} does not read tar archives, as 4.5 and later do"
+        if root.xattrs:
+            return "the root directory has extended attributes, which mksquashfs does not take from a tar archive"
+        if version < _SETS_ROOT:
+            if (root.uid, root.gid) != (os.geteuid(), os.getegid()):
+                return f"mksquashfs {self.version} gives the root directory of a tar archive to the user that runs it"
+            if moment is not None and newest > moment:
+                return f"mksquashfs {self.version} cannot date an image that holds newer files from a tar archive"
+        return None
+
+    def pack(self, directory: str, partition: Partition, moment: int, as_root: bool) -> None:
         """Pack a directory.
 
+        :param moment: the time stamp of the image, in seconds since the epoch.
         :param as_root: give all files to root, for a directory that an ordinary user wrote.
         :raises PackerError: with the program's own words, if it fails.
         :raises NoSpace: if it ran out of room.
         """
-        command = [self.path, directory, _path(partition), *self._options(partition)]
+        command = [self.path, directory, _path(partition), *self._options(partition), "-mkfs-time", str(moment)]
         if as_root:
             command.append("-all-root")
         result = _run(command, (partition.descriptor,))
         self._judge(result.returncode, result.stderr + result.stdout, partition)
 
     @contextmanager
-    def packing(self, partition: Partition, root: Entry) -> Iterator[IO[bytes]]:
+    def packing(self, partition: Partition, moment: int, root: Entry) -> Iterator[IO[bytes]]:
         """Pack a tar archive that a block writes to the unbuffered stream it is given.
 
-        :param root: mode and owner of the root directory, which the program does not take from an archive.
-        :raises PackerError: with the program's own words, if it fails.
+        :param root: the root directory, which the program does not take from an archive.
+        :raises PackerError: with the program's own words, if it fails, or does not take all of the archive.
         :raises NoSpace: if it ran out of room.
         """
-        command = [self.path, "-", _path(partition), "-tar", *self._options(partition), *_root_options(root, partition.moment)]
+        command = [self.path, "-", _path(partition), "-tar", *self._options(partition), "-root-mode", f"{root.mode:o}"]
+        environment = {}
+        if _numbers(self.version) >= _SETS_ROOT:
+            command += ["-root-uid", str(root.uid), "-root-gid", str(root.gid), "-root-time", str(root.mtime)]
+            command += ["-mkfs-time", str(moment)]
+        else:
+            environment["SOURCE_DATE_EPOCH"] = str(moment)  # the only way to date the root directory
         with tempfile.TemporaryFile() as words:
-            process = _start(command, words, partition.descriptor)
+            process = _start(command, words, partition.descriptor, environment)
             pipe = cast("IO[bytes]", process.stdin)
             with suppress(OSError):
                 fcntl.fcntl(pipe, _F_SETPIPE_SZ, _PIPE)
+            broken = False
             try:
-                with suppress(BrokenPipeError):  # it died; its own words say why
-                    yield pipe
-                with suppress(BrokenPipeError):
-                    pipe.close()
+                yield pipe
+            except BrokenPipeError:  # its own words say why
+                broken = True
             except BaseException:
-                process.kill()
+                process.kill()  # else it takes the end of its input for the end of the archive
                 raise
             finally:
-                with suppress(BrokenPipeError):
-                    pipe.close()
+                pipe.close()
                 process.wait()
             words.seek(0)
-            self._judge(process.returncode, words.read(), partition)
+            said = words.read()
+            self._judge(process.returncode, said, partition)
+            if broken or said.strip():
+                raise PackerError(f"{self.path} {self.version} did not take all: {_shortened(said)}")
 
     def _options(self, partition: Partition) -> list[str]:
-        options = [*_QUIETLY, *_compression_options(self.compression, self.level)]
-        options += ["-o", str(partition.offset), "-mkfs-time", str(partition.moment)]
+        options = [*_QUIETLY, *_compression_options(self.compression, self.level), "-mem", f"{self.memory}M"]
+        if partition.offset:
+            options += ["-o", str(partition.offset)]
         if self.processors:
             options += ["-processors", str(self.processors)]
-        if self.memory:
-            options += ["-mem", f"{self.memory}M"]
+        if _numbers(self.version) in _RACES_ON_ZEROS:
+            options.append("-no-sparse")
         return options
 
     def _judge(self, status: int, output: bytes, partition: Partition) -> None:
         if status == 0:
             return
-        said = output.decode("utf-8", "replace").strip()
-        if "No space left" in said or ("Failed to write" in said and _full(partition.descriptor)):
+        if b"No space left" in output or (b"Failed to write" in output and _full(partition.descriptor)):
             raise NoSpace("no space left for the image while it was packed; free some, or choose another directory")
-        raise PackerError(f"{self.path} {self.version} failed with status {status}: {said[-800:]}")
+        ended = f"was killed by signal {-status}" if status < 0 else f"failed with status {status}"
+        raise PackerError(f"{self.path} {self.version} {ended}: {_shortened(output)}")
 
 
 def find(
     compression: str = AUTO, level: int | None = None, processors: int | None = None, memory: int | None = None
 ) -> Packer:
-    """The mksquashfs of this host.
+    """The mksquashfs of this host: the first that reads tar archives, else the first.
 
     :param compression: one of ``COMPRESSIONS``, or ``auto``: zstd where this host can also mount it, else gzip.
     :param level: of the compression, for zstd and gzip.
+    :param memory: MiB.
     :raises PackerError: naming the package that brings it, or what it cannot do.
     """
-    search = os.pathsep.join((os.environ.get("PATH", ""), *_SYSTEM_DIRECTORIES))
-    path = shutil.which("mksquashfs", path=search)
-    if not path:
+    if memory is not None and memory < _LEAST_MEMORY:
+        raise PackerError(f"mksquashfs cannot work with {memory} MiB of memory; give {_LEAST_MEMORY}M or more")
+    if processors is not None and processors < 1:
+        raise PackerError(f"mksquashfs cannot work with {processors} processors; give 1 or more")
+    found = [(path, _version(path)) for path in _candidates()]
+    if not found:
         raise PackerError("there is no mksquashfs on this host; install the package squashfs-tools (squashfs on SUSE)")
+    path, version = next((item for item in found if _numbers(item[1]) >= _SETS_ROOT), found[0])
+    if compression == AUTO:
+        zstd = _kernel_reads_zstd() and _squashfuse_reads_zstd() and _packs(path, "zstd")
+        compression = "zstd" if zstd else "gzip"
+    elif not _packs(path, compression):
+        raise PackerError(
+            f"{path} {version} was built without {compression}; ask for compression: auto, or another one"
+        )
+    return Packer(path, version, compression, _level(compression, level), processors, memory or _USUAL_MEMORY)
+
+
+def _candidates() -> list[str]:
+    """All programs of this name; packages of Apptainer 1.4 and later bring one of their own, often a newer one."""
+    paths = (shutil.which("mksquashfs", path=directory) for directory in _search())
+    return list(dict.fromkeys(path for path in paths if path))
+
+
+def _search() -> list[str]:
+    return [*os.environ.get("PATH", "").split(os.pathsep), *_SYSTEM_DIRECTORIES, *_ENGINE_DIRECTORIES]
+
+
+def _version(path: str) -> str:
     result = _run([path, "-version"])
     match = re.search(rb"version ([0-9][0-9A-Za-z.-]*)", result.stdout + result.stderr)
-    version = match.group(1).decode() if match else "of unknown version"
-    if compression == AUTO:
-        zstd = _kernel_reads_zstd() and _squashfuse_reads_zstd(search) and _packs(path, "zstd", 1)
-        compression = "zstd" if zstd else "gzip"
-    elif not _packs(path, compression, None):
-        raise PackerError(f"{path} {version} was built without {compression}; ask for compression: auto, or another one")
-    return Packer(path, version, compression, _level(compression, level), _reads_tar(path), processors, memory)
+    return match.group(1).decode() if match else "of unknown version"
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """A version for comparisons; an unknown one comes before all others."""
+    match = re.match(r"\d+(?:\.\d+)*", version)
+    return tuple(map(int, match.group().split("."))) if match else ()
 
 
 def _level(compression: str, level: int | None) -> int | None:
@@ -159,25 +225,13 @@ def _compression_options(compression: str, level: int | None) -> list[str]:
     return ["-comp", compression, *(["-Xcompression-level", str(level)] if level is not None else [])]
 
 
-def _root_options(root: Entry, moment: int) -> list[str]:
-    options = ["-root-mode", f"{root.mode:o}", "-root-time", str(moment)]
-    return [*options, "-root-uid", str(root.uid), "-root-gid", str(root.gid)]
-
-
-def _packs(path: str, compression: str, level: int | None) -> bool:
+def _packs(path: str, compression: str) -> bool:
     """Ask the program by doing: how it lists its compressors differs from version to version."""
     with _trial() as directory:
         source = os.path.join(directory, "empty")
         os.mkdir(source)
-        target = os.path.join(directory, "image")
-        return _run([path, source, target, "-noappend", *_compression_options(compression, level)]).returncode == 0
-
-
-def _reads_tar(path: str) -> bool:
-    """Whether it packs an archive of nothing, with the options that packing one for real takes."""
-    with _trial() as directory:
-        command = [path, "-", os.path.join(directory, "image"), "-tar", *_QUIETLY, *_root_options(_NOTHING, 0)]
-        return _run(command, archive=bytes(1024)).returncode == 0
+        options = _compression_options(compression, _LEVELS.get(compression, (None, 0))[0])
+        return _run([path, source, os.path.join(directory, "image"), "-noappend", *options]).returncode == 0
 
 
 @contextmanager
@@ -194,9 +248,9 @@ def _kernel_reads_zstd() -> bool:
     return match is not None and (int(match.group(1)), int(match.group(2))) >= _ZSTD_KERNEL
 
 
-def _squashfuse_reads_zstd(search: str) -> bool:
+def _squashfuse_reads_zstd() -> bool:
     """Ordinary users mount by squashfuse; where there is none installed, the kernel or the engine's own counts."""
-    path = shutil.which("squashfuse", path=search)
+    path = shutil.which("squashfuse", path=os.pathsep.join(_search()))
     if not path:
         return True
     result = _run([path, "--help"])
@@ -204,18 +258,27 @@ def _squashfuse_reads_zstd(search: str) -> bool:
     return not match or tuple(int(part or 0) for part in match.groups()) >= _ZSTD_SQUASHFUSE
 
 
-def _run(
-    command: list[str], descriptors: tuple[int, ...] = (), archive: bytes = b""
-) -> subprocess.CompletedProcess[bytes]:
+def _shortened(output: bytes) -> str:
+    return output.decode("utf-8", "replace").strip()[-800:]
+
+
+def _run(command: list[str], descriptors: tuple[int, ...] = ()) -> subprocess.CompletedProcess[bytes]:
     try:
         return subprocess.run(
-            command, capture_output=True, check=False, input=archive, env=_environment(), pass_fds=descriptors
+            command,
+            capture_output=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            env=_environment(),
+            pass_fds=descriptors,
         )
     except OSError as error:
         raise PackerError(f"cannot run {command[0]}: {error.strerror}") from error
 
 
-def _start(command: list[str], words: IO[bytes], descriptor: int) -> subprocess.Popen[bytes]:
+def _start(
+    command: list[str], words: IO[bytes], descriptor: int, environment: dict[str, str]
+) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
             command,
@@ -223,7 +286,7 @@ def _start(command: list[str], words: IO[bytes], descriptor: int) -> subprocess.
             stdin=subprocess.PIPE,
             stdout=words,
             stderr=words,
-            env=_environment(),
+            env={**_environment(), **environment},
             pass_fds=(descriptor,),
         )
     except OSError as error:

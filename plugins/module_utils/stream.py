@@ -13,12 +13,52 @@ older layer, and that no layer brings the same name twice. The union tells wheth
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import IO
 
 from .content import Content
 from .layers import Layer, hidden_by, is_whiteout
-from .tar import DIRECTORY, FILE, Entry, Writer, read
+from .tar import DIRECTORY, FILE, Data, Entry, Writer, named, read, shown_path
 
 _MERGED, _CLOSED = True, False
+_XATTRS = ("user.", "trusted.", "security.")  # all that the format of squashfs has room for
+
+
+class Archive:
+    """The tar archive of a tree, for a packer: the root directory left out, which no packer takes from an archive."""
+
+    def __init__(self, target: IO[bytes]) -> None:
+        """
+        :param target: unbuffered.
+        """
+        self._writer = Writer(target)
+        self._unfit: list[str] = []
+
+    def add(self, entry: Entry, data: Data | None) -> None:
+        """Write one entry.
+
+        :raises OSError: as the target raises it.
+        """
+        if entry.xattrs and not all(name.startswith(_XATTRS) for name, _value in entry.xattrs):
+            self._unfit += [
+                f"{shown_path(entry.path)} ({name})" for name, _value in entry.xattrs if not name.startswith(_XATTRS)
+            ]
+            kept = tuple(item for item in entry.xattrs if item[0].startswith(_XATTRS))
+            entry = entry._replace(xattrs=kept)
+        if entry.path:
+            self._writer.add(entry, data)
+
+    def finish(self, entries: Iterable[tuple[Entry, Data | None]]) -> None:
+        """Write the last entries, and the end.
+
+        :raises OSError: as the target raises it.
+        """
+        for entry, data in entries:
+            self.add(entry, data)
+        self._writer.finish()
+
+    def warnings(self) -> list[str]:
+        """About what a squashfs cannot hold, with the first few paths that it befell."""
+        return [f"{named(self._unfit)} lacks an attribute that a squashfs cannot hold"] if self._unfit else []
 
 
 class CrowdedDirectory(Exception):
@@ -31,7 +71,7 @@ class CrowdedDirectory(Exception):
 
 
 def write_foreseen(
-    contents: Sequence[Content], hidden: Iterable[bytes], writer: Writer, limit: int | None
+    contents: Sequence[Content], hidden: Iterable[bytes], archive: Archive, limit: int | None
 ) -> tuple[list[Layer], dict[int, set[int]]]:
     """Read all layers, and write the files that will survive.
 
@@ -41,7 +81,7 @@ def write_foreseen(
     :returns: the layers, from the oldest to the newest, and the ordinals, by layer, of the entries that were written.
     :raises CrowdedDirectory: if one has more.
     :raises SregistryError: as the contents raise it.
-    :raises OSError: as the writer raises it.
+    :raises OSError: as the archive raises it.
     """
     foresight = _Foresight(hidden, limit)
     layers: list[Layer] = []
@@ -50,10 +90,10 @@ def write_foreseen(
         content = contents[number]
         entries: list[Entry] = []
         ordinals = written[number] = set()
-        with content.verified() as archive:
-            for entry, data in read(archive, content.what):
+        with content.verified() as blob:
+            for entry, data in read(blob, content.what):
                 if entry.kind == FILE and foresight.shows(entry.path):
-                    writer.add(entry, data)
+                    archive.add(entry, data)
                     ordinals.add(len(entries))
                 entries.append(entry)
         layers.insert(0, Layer(content.what, entries, content.open))

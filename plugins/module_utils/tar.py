@@ -11,7 +11,9 @@ damage is an error, never the end of the archive. ``tarfile`` takes ten times as
 
 from __future__ import annotations
 
+import functools
 import struct
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, NamedTuple
 
@@ -29,6 +31,7 @@ FILE, DIRECTORY, SYMLINK, HARD_LINK, CHARACTER, BLOCK, FIFO = (
 
 _SIZE = 512  # bytes of a block
 _ZEROS = bytes(_SIZE)
+_ADLER = 65521
 _CHUNK = 1024 * 1024
 _MAX_EXTENSION = 1024 * 1024  # bytes of one PAX or GNU extension header, as Go's archive/tar
 _MAX_SEGMENTS = 1 << 17  # of one sparse file
@@ -36,6 +39,7 @@ _MAX_PATH, _MAX_NAME = 4095, 255  # bytes, as Linux
 _MAX_ID = 2**32 - 2
 _MAX_DEVICE = (2**12 - 1, 2**20 - 1)
 _MAX_TIME = 2**32 - 1  # seconds; squashfs knows no other
+_NAMED = 3  # paths in one message
 _XATTR = b"SCHILY.xattr."
 _SPARSE = b"GNU.sparse."
 
@@ -124,12 +128,12 @@ class Writer:
 
         :raises OSError: as the target raises it.
         """
-        if entry.xattrs:
-            self._extension(_PAX[0], b"".join(_record(_XATTR + _encoded(name), value) for name, value in entry.xattrs))
         if len(entry.target) > 100:
             self._extension(_LONG_LINK, entry.target + b"\0")
         if len(entry.path) > 100:
             self._extension(_LONG_NAME, entry.path + b"\0")
+        if entry.xattrs:
+            self._extension(_PAX[0], b"".join(_record(_XATTR + _encoded(name), value) for name, value in entry.xattrs))
         self._put(self._header(entry))
         if data is not None:
             for piece in data:
@@ -165,22 +169,21 @@ class Writer:
 
     def _header(self, entry: Entry, flag: bytes | None = None) -> bytes:
         path, kind, mode, uid, gid, mtime, size, target, device, _xattrs = entry
-        fields = [
+        head = self._HEAD.pack(
             path,
-            b"%07o" % mode,
-            _number(uid, 8),
-            _number(gid, 8),
+            _usual_number(mode, 8),
+            _usual_number(uid, 8),
+            _usual_number(gid, 8),
             _number(size, 12),
-            _number(min(max(mtime, 0), _MAX_TIME), 12),
+            _usual_number(min(max(mtime, 0), _MAX_TIME), 12),
             b"        ",
             flag or _TYPES[kind],
             target,
             _GNU_MAGIC,
-            _number(device[0], 8),
-            _number(device[1], 8),
-        ]
-        fields[6] = b"%06o\0 " % sum(self._HEAD.pack(*fields))
-        return self._HEAD.pack(*fields)
+            _usual_number(device[0], 8),
+            _usual_number(device[1], 8),
+        )
+        return b"%b%06o\0 %b" % (head[:148], _sum(head), head[156:])  # no header made here sums up to the prime
 
 
 def _number(value: int, length: int) -> bytes:
@@ -188,6 +191,9 @@ def _number(value: int, length: int) -> bytes:
     if value < 8 ** (length - 1):
         return b"%0*o" % (length - 1, value)
     return b"\x80" + value.to_bytes(length - 1, "big")
+
+
+_usual_number = functools.lru_cache(maxsize=1024)(_number)
 
 
 def _record(key: bytes, value: bytes) -> bytes:
@@ -259,8 +265,8 @@ class _Reader:
         if magic[:6] == _USTAR_MAGIC and block[345]:
             star = block[508:512] == b"tar\0"
             path = _text(block, 345, 476 if star else 500) + b"/" + path
-        uid, gid = _parse(block[108:116]), _parse(block[116:124])
-        size, mtime = _parse(block[124:136]), _parse(block[136:148])
+        uid, gid = _parse_usual(block[108:116]), _parse_usual(block[116:124])
+        size, mtime = _parse(block[124:136]), _parse_usual(block[136:148])
         segments = None
         xattrs: tuple[tuple[str, bytes], ...] = ()
         if extensions:
@@ -290,7 +296,7 @@ class _Reader:
         entry = Entry(
             self._normal(path),
             kind,
-            _parse(block[100:108]) & 0o7777,
+            _parse_usual(block[100:108]) & 0o7777,
             uid,
             gid,
             mtime,
@@ -304,7 +310,7 @@ class _Reader:
 
     def _normal(self, path: bytes) -> bytes:
         """A path below the root in normal form; files of one directory follow each other, so its path is kept."""
-        parent, slash, name = path.rpartition(b"/")
+        parent, _slash, name = path.rpartition(b"/")
         if name in (b"", b".", b".."):
             return normal(path)
         known = self._parents.get(parent)
@@ -454,10 +460,14 @@ def _verify(block: bytes) -> None:
     if len(block) < _SIZE:
         raise ValueError("truncated header")
     claimed = _parse(block[148:156])
-    rest = block[:148] + block[156:]
-    total = sum(rest) + 256
-    if claimed not in (total, total - 256 * sum(byte > 127 for byte in rest)):
+    rest = block[:148] + b"        " + block[156:]
+    if claimed % _ADLER != _sum(rest) and claimed != sum(byte - 256 * (byte > 127) for byte in rest):
         raise ValueError("invalid header: bad checksum")
+
+
+def _sum(data: bytes) -> int:
+    """The sum of bytes, modulo a prime that few headers reach: the low half of Adler-32 (RFC 1950) counts from 1."""
+    return ((zlib.adler32(data) & 0xFFFF) - 1) % _ADLER
 
 
 def _parse(field: bytes) -> int:
@@ -472,6 +482,9 @@ def _parse(field: bytes) -> int:
     if not digits.isdigit():
         raise ValueError(f"invalid header: {digits!r} is no number")
     return int(digits, 8)
+
+
+_parse_usual = functools.lru_cache(maxsize=1024)(_parse)  # of what most entries have in common
 
 
 def _text(block: bytes, begin: int, end: int) -> bytes:
@@ -514,17 +527,20 @@ def _refuse_impossible(entry: Entry) -> None:
 
     :raises ValueError: naming the entry.
     """
-    for path in (entry.path, entry.target) if entry.target else (entry.path,):
-        if b"\0" in path:
-            raise ValueError(f"a name with a NUL byte, {shown_path(path)}")
-        if len(path) > _MAX_NAME and (len(path) > _MAX_PATH or max(map(len, path.split(b"/"))) > _MAX_NAME):
-            raise ValueError(f"a name that is too long, {shown_path(path)}")
-    if not (0 <= entry.uid <= _MAX_ID and 0 <= entry.gid <= _MAX_ID):
-        raise ValueError(f"the owner {entry.uid}:{entry.gid} of {shown_path(entry.path)}")
-    if not (0 <= entry.device[0] <= _MAX_DEVICE[0] and 0 <= entry.device[1] <= _MAX_DEVICE[1]):
-        raise ValueError(f"the device number {entry.device} of {shown_path(entry.path)}")
-    if any("\0" in name for name, _value in entry.xattrs):
-        raise ValueError(f"an attribute of {shown_path(entry.path)} with a NUL byte")
+    path, kind, _mode, uid, gid, _mtime, _size, target, device, xattrs = entry
+    if kind == SYMLINK and not target:
+        raise ValueError(f"a symlink to nothing, {shown_path(path)}")
+    for text in (path, target) if target else (path,):
+        if b"\0" in text:
+            raise ValueError(f"a name with a NUL byte, {shown_path(text)}")
+        if len(text) > _MAX_NAME and (len(text) > _MAX_PATH or max(map(len, text.split(b"/"))) > _MAX_NAME):
+            raise ValueError(f"a name that is too long, {shown_path(text)}")
+    if not (0 <= uid <= _MAX_ID and 0 <= gid <= _MAX_ID):
+        raise ValueError(f"the owner {uid}:{gid} of {shown_path(path)}")
+    if not (0 <= device[0] <= _MAX_DEVICE[0] and 0 <= device[1] <= _MAX_DEVICE[1]):
+        raise ValueError(f"the device number {device} of {shown_path(path)}")
+    if any("\0" in name for name, _value in xattrs):
+        raise ValueError(f"an attribute of {shown_path(path)} with a NUL byte")
 
 
 def normal(path: bytes) -> bytes:
@@ -543,6 +559,11 @@ def shown_path(path: bytes) -> str:
     """A path for a message: absolute, quoted, without control characters, and not too long."""
     text = repr("/" + path.decode("utf-8", "backslashreplace"))
     return text if len(text) <= 200 else f"{text[:150]}…{text[-40:]}"
+
+
+def named(paths: Sequence[str]) -> str:
+    """The first few of some paths, for a message."""
+    return ", ".join(paths[:_NAMED]) + (f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else "")
 
 
 def _encoded(text: str) -> bytes:

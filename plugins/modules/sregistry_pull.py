@@ -35,8 +35,9 @@ attributes:
       - Shows digests, path, and the size of the layers.
   idempotent:
     details:
-      - A file is built again only if the digest of the manifest, or the engine, is another than when it was built,
-        if the file is missing or was modified, or with O(force=true).
+      - A file is built again only if the digest of the manifest, the engine, or a O(compression) or
+        O(compression_level) that is asked for is another than when it was built, if the file is missing or was
+        modified, or with O(force=true).
       - If a tag is moved between two runs, the second one follows it, except with O(pull=not_present).
 options:
   dest:
@@ -77,6 +78,58 @@ options:
       - The default is the first of C(apptainer) and C(singularity) in E(PATH) and in C(/usr/local/bin), C(/usr/bin),
         C(/opt/apptainer/bin) and C(/opt/singularity/bin).
     type: path
+  builder:
+    description:
+      - How the layers become a file system.
+      - V(stream) writes what survives of them as one tar archive into C(mksquashfs), while they are decompressed and
+        even while they arrive. Nothing is unpacked to disk, an ordinary user's file is the same as root's, and it is
+        several times faster. It needs squashfs-tools 4.5 or newer.
+      - V(sandbox) unpacks the layers below O(tmpdir) and packs that.
+      - V(auto) streams where the packer of the host can, except for an image with more than 10,000 files in one
+        directory, which C(mksquashfs) takes faster from a disk.
+      - Both give the same tree. RV(images[].builder) tells which one ran, and why.
+    type: str
+    choices: [auto, stream, sandbox]
+    default: auto
+  compression:
+    description:
+      - How the file system in the file is compressed.
+      - V(auto) is V(zstd) where C(mksquashfs), the kernel (4.14) and, if it is installed, C(squashfuse) (0.1.101) of
+        the host know it, else V(gzip). A file that is there stays as it is.
+      - Anything else is an input of the build. A file that was built with another compression is built again.
+      - Choose V(gzip) for files that other, older hosts are to mount.
+    type: str
+    choices: [auto, zstd, gzip, lz4, xz]
+    default: auto
+  compression_level:
+    description:
+      - Level of the compression, 1 to 22 for V(zstd) (normally 3) and 1 to 9 for V(gzip) (normally 1). The others have
+        none.
+      - A higher level takes many times longer and saves a few per cent. These defaults are made for images that are
+        built on the node that runs them.
+    type: int
+  reproducible:
+    description:
+      - Build the same file, byte for byte, wherever and whenever the same version of the engine and of
+        C(mksquashfs) builds the same image from the same name with the same O(compression). Time stamps are those of
+        the image, identifiers come from its digest. The checksums of a fleet can then be compared.
+      - V(false) gives each file its own identifier, and the time of the build.
+    type: bool
+    default: true
+  packer_processors:
+    description:
+      - How many processors C(mksquashfs) may use, for nodes that run jobs meanwhile. Normally all.
+    type: int
+  packer_memory:
+    description:
+      - How much memory C(mksquashfs) may use for its queues, such as V(512M), at least 64 MiB.
+      - Normally it decides for itself, up to a quarter of the memory of the host.
+    type: bytes
+  niceness:
+    description:
+      - How much the whole build steps back behind other processes, from 0 to 19, as C(nice) understands it.
+    type: int
+    default: 0
   mode:
     description:
       - Permissions of the file, as M(ansible.builtin.file) understands them, for example V("0755") or V(u=rwx,go=rx).
@@ -89,9 +142,9 @@ notes:
   - Files appear whole or not at all. A file that is replaced can be in use meanwhile; running containers keep the old
     one.
   - Runs on several hosts may share one O(storage) and one cache on a shared file system. An image is then built once.
-  - An ordinary user cannot keep all that an image holds. Files then belong to root in the image, device nodes are
-    left out, and some extended attributes are lost. A warning names what is missing. This is what Apptainer and
-    SingularityCE do too.
+  - With O(builder=sandbox) an ordinary user cannot keep all that an image holds. Files then belong to root in the
+    image, device nodes are left out, and some extended attributes are lost. A warning names what is missing. This is
+    what Apptainer and SingularityCE do too. A streamed image keeps all of it.
 seealso:
   - module: hpc.sregistry.sregistry_record
   - module: hpc.sregistry.sregistry_facts
@@ -117,6 +170,21 @@ EXAMPLES = r"""
   hpc.sregistry.sregistry_pull:
     name: quay.io/prometheus/node-exporter@sha256:4cb2b9019f1757be8482419002cb7afe028fdba35d47958829e4cfeaf6246d80
     dest: /opt/images/node-exporter.sif
+
+- name: An image while jobs run on the node
+  hpc.sregistry.sregistry_pull:
+    name: docker://rockylinux:9
+    packer_processors: 2
+    packer_memory: 512M
+    niceness: 19
+    threads: 2
+
+- name: The smallest file, for an archive
+  hpc.sregistry.sregistry_pull:
+    name: docker://rockylinux:9
+    dest: /archive/images/
+    compression: zstd
+    compression_level: 19
 
 - name: Ask the registry only where the file is missing
   hpc.sregistry.sregistry_pull:
@@ -226,8 +294,25 @@ images:
     seconds:
       description:
         - How long each step took. Only C(resolve) and C(total) are there when nothing was built.
+        - C(metadata) is the engine's part, C(assemble) the SIF around the file system and its way to disk.
+        - A streamed image has C(pack), from the first byte of its newest layer to the end. An unpacked one has C(index)
+          and C(unpack) before that.
+        - C(fetch) is the part of C(pack) or C(index) that waited for layers to arrive.
       type: dict
-      sample: {resolve: 0.4, fetch: 2.1, verify: 0.5, metadata: 0.2, unpack: 0.9, pack: 1.1, assemble: 0.1, total: 5.3}
+      sample: {resolve: 0.4, metadata: 0.2, fetch: 1.1, pack: 2.1, assemble: 0.1, total: 2.9}
+    builder:
+      description: The builder that made the file, and why that one.
+      returned: when a file was built
+      type: dict
+      contains:
+        name:
+          description: V(stream) or V(sandbox).
+          type: str
+          sample: stream
+        reason:
+          description: Why this one.
+          type: str
+          sample: the packer reads a tar archive
     error:
       description: Why it failed.
       returned: when RV(images[].action=failed)

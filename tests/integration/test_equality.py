@@ -42,6 +42,8 @@ IMAGES = [
 
 REFUSED = ["lab/nested:latest", "lab/schema1:latest", "lab/hazards-sparse:latest"]
 
+BUILDERS = ("stream", "sandbox")
+
 LABELS = ".singularity.d/labels.json"
 DEFINITION = ".singularity.d/Singularity"
 DATES = {"org.label-schema.build-date", "org.opencontainers.image.created"}
@@ -74,21 +76,35 @@ def apptainer_build(host: Host, image: str) -> str:
     return path
 
 
+def pull_with(host: Host, builder: str, image: str, **arguments: Any) -> str:
+    """Pull an image with one of the builders; returns the path of the file."""
+    result = host.sregistry("pull", image, builder=builder, **arguments)
+    assert result["changed"], result
+    assert result["images"][0]["builder"] == {"name": builder, "reason": "asked for"}
+    return str(result["images"][0]["path"])
+
+
+def differences(ours: dict[str, Any], theirs: dict[str, Any], varying: set[str]) -> dict[str, Any]:
+    """The entries of two trees that are not the same."""
+    assert len(ours) > 50
+    return {
+        path: (ours.get(path), theirs.get(path))
+        for path in sorted(ours.keys() | theirs.keys())
+        if path not in varying and ours.get(path) != theirs.get(path)
+    }
+
+
 @pytest.mark.parametrize(("image", "twin"), IMAGES)
 def test_tree_and_metadata_are_those_of_apptainer(node1: Host, image: str, twin: str) -> None:
-    result = node1.sregistry("pull", image)
-    assert result["changed"], result
-    ours, theirs = result["images"][0]["path"], apptainer_build(node1, twin)
-    our_tree, their_tree = scan(node1, ours, theirs)
+    theirs = apptainer_build(node1, twin)
+    said = renamed(inspect(node1, theirs), twin, image)
+    (their_tree,) = scan(node1, theirs)
     varying = {LABELS} if image == twin else {LABELS, DEFINITION}
-    different = {
-        path: (our_tree.get(path), their_tree.get(path))
-        for path in sorted(our_tree.keys() | their_tree.keys())
-        if path not in varying and our_tree.get(path) != their_tree.get(path)
-    }
-    assert len(our_tree) > 50
-    assert not different
-    assert inspect(node1, ours) == renamed(inspect(node1, theirs), twin, image)
+    for builder in BUILDERS:
+        ours = pull_with(node1, builder, image, force=True)
+        (our_tree,) = scan(node1, ours)
+        assert not differences(our_tree, their_tree, varying), builder
+        assert inspect(node1, ours) == said, builder
 
 
 # What Apptainer makes of them as an ordinary user, and we do not: empty files in place of device nodes, and an empty
@@ -97,44 +113,46 @@ LOST_BY_APPTAINER = {"devices/block", "devices/char", "modes/none"}
 
 
 @pytest.mark.parametrize("image", ["lab/debian:12", "lab/hazards:latest"])
-def test_an_ordinary_user_gets_the_tree_of_apptainer(node1: Host, image: str) -> None:
+def test_an_ordinary_user_who_unpacks_gets_the_tree_of_apptainer(node1: Host, image: str) -> None:
     user = node1.as_user("hpc")
-    result = user.sregistry("pull", image, dest="/tmp/ours.sif")
-    assert result["changed"], result
-    our_tree, their_tree = scan(node1, "/tmp/ours.sif", apptainer_build(user, image))
+    ours = pull_with(user, "sandbox", image, dest="/tmp/ours.sif")
+    our_tree, their_tree = scan(node1, ours, apptainer_build(user, image))
     for entry in their_tree.values():
         entry["xattrs"].pop("user.rootlesscontainers", None)  # its note of the owner that it could not set
-    different = {
-        path: (our_tree.get(path), their_tree.get(path))
-        for path in sorted(our_tree.keys() | their_tree.keys())
-        if path not in {LABELS, *LOST_BY_APPTAINER} and our_tree.get(path) != their_tree.get(path)
-    }
-    assert len(our_tree) > 50
-    assert not different
+    assert not differences(our_tree, their_tree, {LABELS, *LOST_BY_APPTAINER})
     for path in LOST_BY_APPTAINER & their_tree.keys():
         assert their_tree[path]["size"] == 0
         assert path not in our_tree or our_tree[path]["size"] > 0
 
 
+@pytest.mark.parametrize("image", ["lab/debian:12", "lab/hazards:latest"])
+def test_an_ordinary_user_who_streams_gets_what_root_gets(node1: Host, image: str) -> None:
+    ours = pull_with(node1.as_user("hpc"), "stream", image, dest="/tmp/ours.sif")
+    our_tree, their_tree = scan(node1, ours, apptainer_build(node1, image))
+    assert not differences(our_tree, their_tree, {LABELS})
+
+
+@pytest.mark.parametrize("builder", BUILDERS)
 @pytest.mark.parametrize("image", REFUSED)
-def test_what_apptainer_refuses_runs_from_our_sif(node1: Host, image: str) -> None:
+def test_what_apptainer_refuses_runs_from_our_sif(node1: Host, image: str, builder: str) -> None:
     refused = node1.shell(f"apptainer build --no-https /tmp/refused.sif docker://{REGISTRY}/{image}", check=False)
     assert refused.returncode != 0, "Apptainer builds this now: compare the trees instead"
-    result = node1.sregistry("pull", image)
-    assert result["changed"], result
-    node1.shell(f"apptainer exec --userns {result['images'][0]['path']} /bin/busybox true")
+    path = pull_with(node1, builder, image)
+    node1.shell(f"apptainer exec --userns {path} /bin/busybox true")
 
 
-def test_a_sparse_file_has_its_holes_filled_with_zeros(node1: Host) -> None:
-    path = node1.sregistry("pull", "lab/hazards-sparse")["images"][0]["path"]
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_a_sparse_file_has_its_holes_filled_with_zeros(node1: Host, builder: str) -> None:
+    path = pull_with(node1, builder, "lab/hazards-sparse")
     (tree,) = scan(node1, path)
     (sparse,) = [entry for name, entry in tree.items() if "sparse" in name]
     script = f"apptainer exec --userns {path} /bin/busybox sh -c 'wc -c < /sparse-gnu'"
     assert int(node1.shell(script).stdout) == sparse["size"] > 10000
 
 
-def test_every_value_of_the_environment_arrives_as_the_image_has_it(node1: Host) -> None:
-    path = node1.sregistry("pull", "lab/env")["images"][0]["path"]
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_every_value_of_the_environment_arrives_as_the_image_has_it(node1: Host, builder: str) -> None:
+    path = pull_with(node1, builder, "lab/env")
     done = node1.shell(f"apptainer exec --userns --cleanenv {path} /bin/busybox env -0")
     found = dict(item.split("=", 1) for item in done.stdout.split("\0") if "=" in item)
     assert len(ODD_ENVIRONMENT) > 3

@@ -1,7 +1,7 @@
 # Copyright: hpc.sregistry contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``python3 -m tests.lab up|down|status|images|move|clean``, from the repository's root."""
+"""``python3 -m tests.lab up|down|status|images|move|packages|packers|clean``, from the repository's root."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 
-from tests.lab import images, laboratory, paths
+from tests.lab import images, laboratory, packers, paths
 from tests.lab.commands import CommandFailed
 from tests.lab.hosts import SSH_PORT
 from tests.lab.images import UnknownImage
@@ -58,6 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     move.set_defaults(run=lambda given: f"{given.target} is {laboratory.move(given.target, given.source)}")
     packages = commands.add_parser("packages", help="install the Debian packages that lab and tests need")
     packages.set_defaults(run=lambda given: "installed: " + (" ".join(laboratory.install()) or "nothing, all there"))
+    packing = commands.add_parser("packers", help="several releases of mksquashfs, each with its own libraries")
+    packing.add_argument("suite", nargs="*", help=f"Debian's suites (default: {' '.join(packers.SUITES)})")
+    packing.set_defaults(run=lambda given: _packers(tuple(given.suite) or packers.SUITES))
     clean = commands.add_parser("clean", help="stop everything and remove the lab directory")
     clean.set_defaults(run=lambda given: _clean())
     return parser
@@ -79,6 +82,12 @@ def _images(repositories: list[str]) -> str:
     if repositories:
         return "pushed: " + (" ".join(laboratory.push_images(repositories)) or "nothing, all there")
     return "\n".join(images.listing())
+
+
+def _packers(suites: tuple[str, ...]) -> str:
+    there, missing = packers.packers(suites)
+    lines = [f"{each.suite:<10} {each.version:<8} {each.program()}" for each in there]
+    return "\n".join([*lines, *(f"{suite:<10} missing  {why}" for suite, why in missing.items())])
 
 
 def _clean() -> str:

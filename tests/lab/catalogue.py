@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from tests.lab import hazards, large, oci, rootfs, tree
+from tests.lab import hazards, large, oci, rootfs, tree, workloads
 
 Build = Callable[[oci.Client], None]
 
@@ -214,7 +214,27 @@ def _many(client: oci.Client) -> None:
 
 def _large(client: oci.Client) -> None:
     base = replace(tiny(), docker=False)
-    large.push(client, "lab/large:latest", base, [large.Stream(f"large-{number}", 8, 64) for number in range(3)])
+    layers = [large.Stream(large.incompressible(f"large-{number}", 8, 64)) for number in range(3)]
+    large.push(client, "lab/large:latest", base, layers)
+
+
+BENCH_TINY = tuple(f"bench/tiny{number:03}:latest" for number in range(1, 101))
+
+
+def _bench_tiny(client: oci.Client) -> None:
+    for number, name in enumerate(BENCH_TINY, 1):
+        own = oci.layer(tree.Tree().file("number", f"{number:03}\n").tar(), "ADD number")
+        client.push(name, tiny_with(own, Cmd=["/bin/busybox", "cat", "/number"]))
+
+
+def _streamed(name: str, layers: Callable[[], list[large.Stream]]) -> Recipe:
+    """An image of layers that are made when it is asked for, on nothing."""
+    base = oci.Image((), {"Env": ["PATH=/usr/local/bin:/usr/bin:/bin"], "Cmd": ["/bin/bash"]})
+
+    def build(client: oci.Client) -> None:
+        large.push(client, name, base, layers())
+
+    return Recipe(1, (name,), build, on_demand=True)
 
 
 RECIPES: tuple[Recipe, ...] = (
@@ -228,4 +248,9 @@ RECIPES: tuple[Recipe, ...] = (
     Recipe(3, tuple(f"lab/many{number:02}:latest" for number in range(1, 31)), _many),
     Recipe(1, ("lab/debian:12", "lab/oci:latest", "lab/zstd:latest", "lab/mixed:latest"), _debian),
     Recipe(3, ("lab/large:latest",), _large, on_demand=True),
+    _streamed("bench/compiler:latest", workloads.compiler),
+    _streamed("bench/science:latest", workloads.science),
+    _streamed("bench/files:latest", workloads.files),
+    _streamed("bench/single:latest", workloads.single),
+    Recipe(1, BENCH_TINY, _bench_tiny, on_demand=True),
 )

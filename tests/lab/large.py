@@ -10,20 +10,23 @@ import json
 import random
 import tarfile
 import zlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
 
 from tests.lab import oci
 from tests.lab.tree import MTIME
 
 MEBIBYTE = 1 << 20
+END = bytes(2 * tarfile.BLOCKSIZE)
+"""What a tar ends with."""
 
 
 class Stream:
-    """A gzip layer of ``files`` files of ``mebibytes`` each; seven eighths of each file cannot be compressed."""
+    """A gzip layer of an uncompressed tar that comes in pieces; it can be read once."""
 
-    def __init__(self, directory: str, files: int, mebibytes: int) -> None:
-        self._directory, self._files, self._mebibytes = directory, files, mebibytes
+    def __init__(self, tar: Iterable[bytes], made_by: str = "large layer", level: int = 1) -> None:
+        self.made_by = made_by
+        self._tar, self._level = tar, level
         self._tar_digest = hashlib.sha256()
 
     @property
@@ -33,19 +36,40 @@ class Stream:
 
     def compressed(self) -> Iterator[bytes]:
         """The blob in pieces."""
-        gzip = zlib.compressobj(1, wbits=31)
-        for piece in self._tar():
+        gzip = zlib.compressobj(self._level, wbits=31)
+        for piece in self._tar:
             self._tar_digest.update(piece)
             yield gzip.compress(piece)
         yield gzip.flush()
 
-    def _tar(self) -> Iterator[bytes]:
-        yield _header(f"{self._directory}/", tarfile.DIRTYPE, 0o755, 0)
-        for number in range(self._files):
-            name = f"{self._directory}/part-{number:03}.bin"
-            yield _header(name, tarfile.REGTYPE, 0o644, self._mebibytes * MEBIBYTE)
-            yield from _content(name, self._mebibytes)
-        yield bytes(2 * tarfile.BLOCKSIZE)
+
+def incompressible(directory: str, files: int, mebibytes: int) -> Iterator[bytes]:
+    """The tar of ``files`` files of ``mebibytes`` each; seven eighths of each file cannot be compressed."""
+    yield from member(new(f"{directory}/", tarfile.DIRTYPE, 0o755), format=tarfile.GNU_FORMAT)
+    for number in range(files):
+        name = f"{directory}/part-{number:03}.bin"
+        head = new(name, tarfile.REGTYPE, 0o644, mebibytes * MEBIBYTE)
+        yield from member(head, _content(name, mebibytes), tarfile.GNU_FORMAT)
+    yield END
+
+
+def new(name: str, kind: bytes, mode: int, size: int = 0) -> tarfile.TarInfo:
+    """The head of a member that belongs to root."""
+    head = tarfile.TarInfo(name)
+    head.type, head.mode, head.mtime, head.size = kind, mode, MTIME, size
+    return head
+
+
+def member(
+    head: tarfile.TarInfo,
+    content: Iterable[bytes] = (),
+    format: Literal[1, 2] = tarfile.PAX_FORMAT,  # pylint: disable=redefined-builtin
+) -> Iterator[bytes]:
+    """A member of a tar in pieces; ``content`` has ``head.size`` bytes."""
+    yield head.tobuf(format, "utf-8", "surrogateescape")
+    yield from content
+    if head.size % tarfile.BLOCKSIZE:
+        yield bytes(-head.size % tarfile.BLOCKSIZE)
 
 
 def push(client: oci.Client, name: str, base: oci.Image, streams: list[Stream]) -> str:
@@ -54,7 +78,7 @@ def push(client: oci.Client, name: str, base: oci.Image, streams: list[Stream]) 
     uploaded = [(stream, *client.put_stream(repository, stream.compressed())) for stream in streams]
     config: dict[str, Any] = _document(base.config())
     config["rootfs"]["diff_ids"] += [stream.diff_id for stream in streams]
-    config["history"] += [{"created": oci.CREATED, "created_by": "large layer"} for dummy in streams]
+    config["history"] += [{"created": oci.CREATED, "created_by": stream.made_by} for stream in streams]
     manifest: dict[str, Any] = _document(base.manifest())
     for _stream, digest, size in uploaded:
         manifest["layers"].append({"mediaType": f"{oci.OCI_LAYER}+gzip", "size": size, "digest": digest})
@@ -68,12 +92,6 @@ def push(client: oci.Client, name: str, base: oci.Image, streams: list[Stream]) 
 def _document(text: bytes) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(text)
     return document
-
-
-def _header(name: str, kind: bytes, mode: int, size: int) -> bytes:
-    member = tarfile.TarInfo(name)
-    member.type, member.mode, member.mtime, member.size = kind, mode, MTIME, size
-    return member.tobuf(tarfile.GNU_FORMAT)
 
 
 def _content(seed: str, mebibytes: int) -> Iterator[bytes]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.lab import debian, paths
 
-HOST_VERSION = 1
+HOST_VERSION = 2
 HOST_SUITES = ["trixie", "sid"]
 HOST_PACKAGES = [
     "apptainer",
@@ -27,6 +27,7 @@ HOST_PACKAGES = [
     "procps",
     "python3",
     "python3-requests",
+    "skopeo",
     "squashfs-tools",
     "squashfs-tools-ng",
     "squashfuse",

@@ -1,0 +1,99 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the collection promises, and whether a run kept it. A report, not a test: a machine may be busy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.bench import contenders as who
+from tests.bench import playbooks
+from tests.bench.results import MEGABYTE, Comparison, Plays, Results
+from tests.bench.table import TIMES
+
+FASTER_THAN_PULL = {"compiler": 10.0, "science": 10.0}
+FASTER_THAN_PULL_ELSEWHERE = 5.0
+FASTER_THAN_EXPERT = 3.0
+OF_THE_FLOOR = 1.4
+WARM_OF_COLD = 0.7
+LARGER_THAN_PULL = 6.0  # per cent
+OWN_MEMORY = 120 * MEGABYTE
+ONE_OF_PING = 1.5
+HUNDRED_OF_PING = 4.0
+
+
+@dataclass(frozen=True)
+class Bound:
+    """One promise: ``value`` is to be at least or at most ``limit``, in ``unit``."""
+
+    subject: str
+    promise: str
+    value: float
+    limit: float
+    at_least: bool = False
+    unit: str = TIMES
+
+    @property
+    def kept(self) -> bool:
+        """Whether it is so."""
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
+
+    @property
+    def wanted(self) -> str:
+        """The limit in words."""
+        return f"at {'least' if self.at_least else 'most'} {self.limit:g} {self.unit}"
+
+    @property
+    def measured(self) -> str:
+        """The value with as many digits as tell it from the limit."""
+        return f"{self.value:.{0 if self.value >= 100 else 1 if self.value >= 10 else 2}f} {self.unit}"
+
+
+def bounds(results: Results) -> list[Bound]:
+    """All promises about which the run has something to say."""
+    found = [bound for comparison in results.comparisons for bound in _of_image(comparison)]
+    return [*found, *_of_plays(results.plays)]
+
+
+def _of_image(comparison: Comparison) -> list[Bound]:
+    name, series = comparison.image.name, comparison.series
+    ours, pull = series[who.OURS], series[who.PULL]
+    faster = FASTER_THAN_PULL.get(name, FASTER_THAN_PULL_ELSEWHERE)
+    own, size = ours.median(lambda sample: sample.own_memory), ours.median(lambda sample: sample.size)
+    larger = (size / pull.median(lambda sample: sample.size) - 1) * 100
+    return [
+        Bound(name, "speed, against `apptainer pull`", pull.seconds / ours.seconds, faster, at_least=True),
+        Bound(
+            name,
+            "speed, against `apptainer build` with zstd 3",
+            series[who.EXPERT].seconds / ours.seconds,
+            FASTER_THAN_EXPERT,
+            at_least=True,
+        ),
+        Bound(name, "time, against the floor", ours.seconds / series[who.FLOOR].seconds, OF_THE_FLOOR),
+        Bound(
+            name, "time with cached layers, against that without", series[who.WARM].seconds / ours.seconds, WARM_OF_COLD
+        ),
+        Bound(name, "size of the SIF, above that of `apptainer pull`", larger, LARGER_THAN_PULL, unit="%"),
+        Bound(name, "peak memory of the module's process", own / MEGABYTE, OWN_MEMORY / MEGABYTE, unit="MB"),
+    ]
+
+
+def _of_plays(plays: dict[str, Plays]) -> list[Bound]:
+    if not plays:
+        return []
+    ping, one, hundred = (plays[key] for key in (playbooks.PING, playbooks.ONE, playbooks.HUNDRED))
+    return [
+        Bound("Ansible", "1 unchanged image, against a ping; whole playbooks", one.run / ping.run, ONE_OF_PING),
+        Bound("Ansible", "1 unchanged image, against a ping; the tasks alone", one.task / ping.task, ONE_OF_PING),
+        Bound(
+            "Ansible", "100 unchanged images, against a ping; whole playbooks", hundred.run / ping.run, HUNDRED_OF_PING
+        ),
+        Bound(
+            "Ansible",
+            "100 unchanged images, against a ping; the tasks alone",
+            hundred.task / ping.task,
+            HUNDRED_OF_PING,
+        ),
+    ]

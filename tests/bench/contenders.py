@@ -1,0 +1,166 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is compared: each command as a person would type it, or as Ansible starts it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tests.bench import node
+from tests.bench.results import Sample
+from tests.lab.registry import REGISTRIES
+
+REGISTRY = REGISTRIES["plain"].address
+SQUASHFS = "-comp zstd -Xcompression-level 3"
+OURS, WARM, FLOOR, DOWNLOAD, EXPERT, PULL = "ours", "warm", "floor", "download", "expert", "pull"
+TITLES = {
+    OURS: "hpc.sregistry",
+    WARM: "hpc.sregistry, layers cached",
+    FLOOR: "the floor",
+    DOWNLOAD: "skopeo copy",
+    EXPERT: "apptainer build, zstd 3",
+    PULL: "apptainer pull",
+}
+COMMANDS = {
+    OURS: "python3 AnsiballZ_sregistry_pull.py",
+    WARM: "python3 AnsiballZ_sregistry_pull.py",
+    FLOOR: f"gzip -dc LAYER… | sqfstar {SQUASHFS} IMAGE.sqfs",
+    DOWNLOAD: "skopeo copy docker://IMAGE oci:DIRECTORY",
+    EXPERT: f"apptainer build --mksquashfs-args '{SQUASHFS}' IMAGE.sif docker://IMAGE",
+    PULL: "apptainer pull IMAGE.sif docker://IMAGE",
+}
+"""The commands in short, for the report."""
+
+# What Apptainer adds to each image.
+_ADDED = (".singularity.d", ".exec", ".run", ".shell", ".test", "singularity", "environment", "dev", "proc", "sys")
+_ADDED_FILES = ("etc/hosts", "etc/resolv.conf")
+
+_LAYERS = f"{node.BENCH}/layers"
+_MODULES = f"{node.BENCH}/modules"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One command of one image.
+
+    ``reset`` runs before it, unmeasured. ``action`` is what the module has to say that it did.
+    """
+
+    key: str
+    reset: str
+    command: str
+    output: str
+    action: str | None = None
+
+    def run(self) -> Sample:
+        """Run it once on the host."""
+        figures, printed = node.measure(self.reset, self.command, self.output)
+        if not figures["size"]:
+            raise node.Failed(f"{self.command} ended well and made no {self.output}")
+        phases: dict[str, float] = {}
+        if self.action is not None:
+            (image,) = json.loads(printed)["images"]
+            if image["action"] != self.action:
+                raise node.Failed(f"{self.key}: the action is {image['action']} where {self.action} was expected")
+            phases = image["seconds"]
+        return Sample(**figures, phases=phases)
+
+
+def prepare(image: str, layers: Sequence[str]) -> list[Contender]:
+    """Bring what the commands need to the host, and return the commands.
+
+    ``image`` is ``repository:tag``, ``layers`` are the digests of its layers, oldest first.
+    """
+    source = f"docker://{REGISTRY}/{image}"
+    node.shell(f"rm -rf {_LAYERS}; skopeo copy -q --src-tls-verify=false {source} oci:{_LAYERS}:image")
+    module = _module(image)
+    return [
+        Contender(OURS, _fresh(OURS), _start(OURS, f"python3 {module}"), _sif(OURS, image), "pulled"),
+        Contender(WARM, f"rm {_sif(WARM, image)}", _start(WARM, f"python3 {module}"), _sif(WARM, image), "repaired"),
+        _floor(layers),
+        _download(source),
+        _apptainer(EXPERT, f"build --no-https --mksquashfs-args '{SQUASHFS}'", source),
+        _apptainer(PULL, "pull --no-https", source),
+    ]
+
+
+def check(contenders: list[Contender]) -> None:
+    """Compare what the commands made; raises ``Failed`` unless the floor packed at least what Apptainer packed.
+
+    The floor keeps what newer layers removed, and has nothing of what Apptainer adds.
+    """
+    made = {each.key: _listing(each) for each in contenders if each.key in (OURS, FLOOR, PULL)}
+    for key, wanted, got in ((OURS, made[PULL], made[OURS]), (FLOOR, made[PULL], made[FLOOR])):
+        if missing := sorted(wanted - got)[:5]:
+            raise node.Failed(f"{TITLES[key]} made an image without {', '.join(missing)}")
+    if more := sorted(made[OURS] - made[PULL])[:5]:
+        raise node.Failed(f"{TITLES[OURS]} made an image with {', '.join(more)}")
+
+
+def _listing(contender: Contender) -> set[str]:
+    """The paths in a squashfs or SIF file, without those that Apptainer itself adds to each image."""
+    if contender.output.endswith(".sqfs"):
+        listing = node.shell(f"unsquashfs -l {contender.output}")
+    else:
+        partition = f"apptainer sif list {contender.output} | awk -F '[|-]' '/Squashfs/ {{print $4; exit}}'"
+        listing = node.shell(f'unsquashfs -o "$({partition})" -l {contender.output}')
+    names = {line.removeprefix("squashfs-root/") for line in listing.splitlines() if line.startswith("squashfs-root/")}
+    return {name for name in names if name.split("/")[0] not in _ADDED and name not in _ADDED_FILES}
+
+
+def _module(image: str) -> str:
+    """The very file that Ansible sends and starts for the image, kept on the host; pulls the image for ``WARM``."""
+    before = set(node.shell(f"mkdir -p {_MODULES}; ls {_MODULES}").split())
+    task = {"hpc.sregistry.sregistry_pull": {"name": [f"{REGISTRY}/{image}"], "no_https": True}}
+    node.shell(f"rm -rf {_directory(WARM)}; mkdir -p {_directory(WARM)}")
+    # Without pipelining, Ansible copies the module into a directory, and leaves it there when it is told so.
+    node.play(task, _environment(WARM), ANSIBLE_KEEP_REMOTE_FILES="1", ANSIBLE_REMOTE_TMP=_MODULES)
+    (new,) = set(node.shell(f"ls {_MODULES}").split()) - before
+    return f"{_MODULES}/{new}/AnsiballZ_sregistry_pull.py"
+
+
+def _directory(key: str) -> str:
+    return f"{node.BENCH}/{key}"
+
+
+def _environment(key: str) -> dict[str, str]:
+    """Where a command keeps its cache and its images."""
+    directory = _directory(key)
+    return {"APPTAINER_CACHEDIR": f"{directory}/cache", "SREGISTRY_STORAGE": f"{directory}/store"}
+
+
+def _start(key: str, program: str) -> str:
+    exports = "".join(f"export {name}={value}; " for name, value in _environment(key).items())
+    return f"{exports}exec {program}"
+
+
+def _fresh(key: str) -> str:
+    """A reset that leaves neither cache nor image nor inventory."""
+    return f"rm -rf {_directory(key)}; mkdir {_directory(key)}"
+
+
+def _sif(key: str, image: str) -> str:
+    repository, _colon, tag = image.rpartition(":")
+    return f"{_directory(key)}/store/{REGISTRY.replace(':', '_')}/{repository}-{tag}.sif"
+
+
+def _floor(layers: Sequence[str]) -> Contender:
+    """The layers as they are on disk, newest first: of a path that comes twice, the packer keeps the first."""
+    output = f"{_directory(FLOOR)}/image.sqfs"
+    unpack = " && ".join(f"gzip -dc {_LAYERS}/blobs/{digest.replace(':', '/')}" for digest in reversed(layers))
+    pack = f"sqfstar -ignore-zeros -no-progress -quiet {SQUASHFS} {output}"
+    return Contender(FLOOR, _fresh(FLOOR), f"{{ {unpack}; }} | {pack}", output)
+
+
+def _download(source: str) -> Contender:
+    layout = f"{_directory(DOWNLOAD)}/layout"
+    command = f"skopeo copy -q --src-tls-verify=false {source} oci:{layout}:image"
+    return Contender(DOWNLOAD, _fresh(DOWNLOAD), _start(DOWNLOAD, command), layout)
+
+
+def _apptainer(key: str, how: str, source: str) -> Contender:
+    output = f"{_directory(key)}/image.sif"
+    return Contender(key, _fresh(key), _start(key, f"apptainer {how} {output} {source}"), output)

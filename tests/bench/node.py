@@ -1,0 +1,94 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The host on which everything runs: commands by SSH, modules and playbooks by Ansible."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.bench.results import Play
+from tests.lab import hosts, paths
+
+HOST = hosts.Host(1)
+BENCH = "/root/bench"
+"""All that the benchmark makes on the host."""
+
+METER = Path(__file__).with_name("meter.py")
+CALLBACKS = Path(__file__).with_name("callback_plugins")
+
+
+class Failed(Exception):
+    """A command of the benchmark ended with an error."""
+
+
+def shell(script: str, stdin: str = "") -> str:
+    """What a script of bash prints on the host."""
+    command = [*hosts.ssh_command(HOST), f"bash -euo pipefail -c {shlex.quote(script)}"]
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Failed(
+            f"on {HOST.name}: {script}\nended with {done.returncode}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+        )
+    return done.stdout
+
+
+def prepare() -> None:
+    """Begin with an empty directory that holds the meter."""
+    shell(f"rm -rf {BENCH}; mkdir {BENCH}; cat > {BENCH}/meter.py", METER.read_text(encoding="utf-8"))
+
+
+def clear() -> None:
+    """Leave nothing behind."""
+    shell(f"rm -rf {BENCH}")
+
+
+def measure(reset: str, command: str, output: str) -> tuple[dict[str, Any], str]:
+    """Run a command on the host; returns what ``meter.py`` says, and what the command printed."""
+    log = f"{BENCH}/log"
+    task = json.dumps({"reset": reset, "command": command, "output": output, "log": log})
+    figures: dict[str, Any] = json.loads(shell(f"python3 {BENCH}/meter.py", task))
+    if figures.pop("status"):
+        raise Failed(f"on {HOST.name}: {command}\n{shell(f'tail -n 20 {log}.err {log}.out')}")
+    return figures, shell(f"cat {log}.out")
+
+
+def play(task: Mapping[str, Any], environment: Mapping[str, str], **settings: str) -> tuple[Play, bool]:
+    """Run one task in a playbook; returns how long that took, and whether the task changed anything.
+
+    ``settings`` are environment variables of ``ansible-playbook``, ``environment`` those of the task.
+    """
+    plays = [{"hosts": HOST.name, "gather_facts": False, "environment": dict(environment), "tasks": [dict(task)]}]
+    with tempfile.TemporaryDirectory() as directory:
+        playbook, record = Path(directory, "play.json"), Path(directory, "seconds.json")
+        playbook.write_text(json.dumps(plays), encoding="utf-8")
+        own = {
+            "ANSIBLE_CALLBACK_PLUGINS": str(CALLBACKS),
+            "ANSIBLE_CALLBACKS_ENABLED": "task_seconds",
+            "TASK_SECONDS_FILE": str(record),
+        }
+        command = ["ansible-playbook", "--inventory", str(paths.inventory()), str(playbook)]
+        begin = time.perf_counter()
+        done = subprocess.run(
+            command, env={**os.environ, **own, **settings}, capture_output=True, text=True, check=False
+        )
+        seconds = time.perf_counter() - begin
+        if done.returncode:
+            raise Failed(f"{json.dumps(task)[:500]}\n{done.stdout[-4000:]}{done.stderr[-2000:]}")
+        (line,) = record.read_text(encoding="utf-8").splitlines()
+    result = json.loads(line)
+    return Play(seconds, result["seconds"]), result["changed"]
+
+
+def say(text: str) -> None:
+    """Tell the user what is being done."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,48 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Through Ansible: what a task costs that has nothing to do, beside a ping of the same host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.bench import node
+from tests.bench.contenders import REGISTRY
+from tests.bench.results import Play, Plays
+from tests.bench.rounds import rounds
+from tests.lab.catalogue import BENCH_TINY
+
+PING, ONE, HUNDRED = "ping", "one", "hundred"
+TITLES = {PING: "ansible.builtin.ping", ONE: "1 image, unchanged", HUNDRED: "100 images, unchanged"}
+
+
+def measure(runs: int) -> dict[str, Plays]:
+    """Run the playbooks in turn; each one that pulls has a store of its own, which is filled before."""
+    plays: dict[str, list[Play]] = {key: [] for key in TITLES}
+    times: dict[str, list[float]] = {key: [] for key in TITLES}
+    for key, title in TITLES.items():
+        node.say(f"  preparing {title}")
+        _run(key)
+    for number, keys in rounds(times, runs, float("inf")):
+        for key in keys:
+            play, changed = _run(key)
+            if changed:
+                raise node.Failed(f"{TITLES[key]}: the task changed something")
+            node.say(f"  {number}/{runs}  {TITLES[key]:<22} {play.run:6.2f} s, the task {play.task:.2f} s")
+            plays[key].append(play)
+            times[key].append(play.run)
+    return {key: Plays(TITLES[key], plays[key]) for key in TITLES}
+
+
+def _run(key: str) -> tuple[Play, bool]:
+    directory = f"{node.BENCH}/plays"
+    store = {"SREGISTRY_STORAGE": f"{directory}/{key}", "APPTAINER_CACHEDIR": f"{directory}/cache"}
+    return node.play(_task(key), store)
+
+
+def _task(key: str) -> dict[str, Any]:
+    if key == PING:
+        return {"ansible.builtin.ping": {}}
+    names = BENCH_TINY[:1] if key == ONE else BENCH_TINY
+    return {"hpc.sregistry.sregistry_pull": {"name": [f"{REGISTRY}/{name}" for name in names], "no_https": True}}

@@ -1,0 +1,148 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What was measured: samples, the machine, and all of a run, to and from JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+MEGABYTE = 10**6
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One run of one command; memory and sizes are bytes. See ``meter.py`` for what is what."""
+
+    seconds: float
+    cpu_seconds: float
+    own_memory: int
+    other_memory: int
+    memory: int
+    written: int
+    size: int
+    phases: dict[str, float] = field(default_factory=dict)
+    """Seconds of the steps of a pull, as the module itself returned them."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """All runs of one command."""
+
+    title: str
+    samples: list[Sample]
+
+    @property
+    def runs(self) -> int:
+        """How many there were."""
+        return len(self.samples)
+
+    @property
+    def seconds(self) -> float:
+        """The median of the wall times."""
+        return self.median(lambda sample: sample.seconds)
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The shortest and the longest wall time."""
+        times = [sample.seconds for sample in self.samples]
+        return min(times), max(times)
+
+    def median(self, figure: Callable[[Sample], float]) -> float:
+        """The median of some figure of the samples."""
+        return statistics.median(map(figure, self.samples))
+
+    def phases(self) -> dict[str, float]:
+        """The median of each step, in the order in which steps are first named."""
+        names = dict.fromkeys(name for sample in self.samples for name in sample.phases)
+        return {name: self.median(lambda sample, name=name: sample.phases.get(name, 0.0)) for name in names}  # type: ignore[misc]
+
+
+@dataclass(frozen=True)
+class Image:
+    """What an image is; ``compressed`` is the bytes of its layers as the registry stores them."""
+
+    name: str
+    title: str
+    layers: int
+    compressed: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All commands for one image, by the keys of ``contenders.py``."""
+
+    image: Image
+    series: dict[str, Series]
+
+
+@dataclass(frozen=True)
+class Play:
+    """One run of ``ansible-playbook``: the whole process, and its only task."""
+
+    run: float
+    task: float
+
+
+@dataclass(frozen=True)
+class Plays:
+    """All runs of one playbook."""
+
+    title: str
+    plays: list[Play]
+
+    @property
+    def run(self) -> float:
+        """The median of the whole process."""
+        return statistics.median(play.run for play in self.plays)
+
+    @property
+    def task(self) -> float:
+        """The median of the task alone."""
+        return statistics.median(play.task for play in self.plays)
+
+
+@dataclass(frozen=True)
+class Results:
+    """A whole run of the benchmark."""
+
+    date: str
+    command: str
+    machine: dict[str, str]
+    comparisons: list[Comparison]
+    plays: dict[str, Plays]
+
+
+def to_json(results: Results) -> str:
+    """As text that :func:`from_json` reads."""
+    return json.dumps(asdict(results), indent=1) + "\n"
+
+
+def from_json(text: str) -> Results:
+    """Read what :func:`to_json` wrote."""
+    document: dict[str, Any] = json.loads(text)
+    comparisons = [
+        Comparison(Image(**each["image"]), {key: _series(value) for key, value in each["series"].items()})
+        for each in document["comparisons"]
+    ]
+    plays = {
+        key: Plays(value["title"], [Play(**play) for play in value["plays"]])
+        for key, value in document["plays"].items()
+    }
+    return Results(document["date"], document["command"], document["machine"], comparisons, plays)
+
+
+def _series(document: dict[str, Any]) -> Series:
+    return Series(document["title"], [Sample(**sample) for sample in document["samples"]])
+
+
+def last() -> Path:
+    """Where the last run is kept."""
+    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(caches).absolute() / "hpc.sregistry" / "bench" / "last.json"
