@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from .errors import DigestMismatch, RegistryError, StorageError, Unreachable
-from .files import make_directory, need_space, storage_error
+from .files import link_in_place, make_directory, need_space, storage_error
 from .manifest import Descriptor
 
 # Opens a blob at a byte offset; gives where the data really begins and its chunks.
@@ -123,6 +123,26 @@ class BlobCache:
         future.set_result(result)
         return result
 
+    def keep(self, path: str, digest: str) -> None:
+        """Remember a finished file by its digest, without a copy: as another name of it, where the file system can."""
+        with suppress(OSError, StorageError):
+            make_directory(os.path.dirname(self.path(digest)), 0o700)
+            os.link(path, self.path(digest), follow_symlinks=False)
+
+    def give(self, digest: str, path: str, prepare: Callable[[str], None]) -> bool:
+        """Put a file that was kept in a place, if it is there, still what its digest says, and nobody else's.
+
+        :param prepare: sets owner and mode of the file before it gets its name.
+        :raises StorageError: if it cannot be put there.
+        """
+
+        def accept(stream: IO[bytes]) -> bool:
+            status = os.fstat(stream.fileno())
+            own = status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+            return own and _hash(stream, digest).hexdigest() == digest.partition(":")[2]
+
+        return link_in_place(self.path(digest), path, accept, prepare)
+
     def drop(self, digest: str) -> None:
         """Forget a blob that turned out to be damaged.
 
@@ -136,15 +156,11 @@ class BlobCache:
 
     def proven(self, digest: str) -> bool:
         """Whether a blob is there and its content has its digest; reads all of it."""
-        algorithm, _colon, encoded = digest.partition(":")
-        hasher = hashlib.new(algorithm)
         try:
             with _reading(self.path(digest)) as stream:
-                for chunk in iter(lambda: stream.read(_READ), b""):
-                    hasher.update(chunk)
+                return _hash(stream, digest).hexdigest() == digest.partition(":")[2]
         except OSError:
             return False
-        return hasher.hexdigest() == encoded
 
     def _obtain(self, descriptor: Descriptor, source: Source, what: object) -> Obtained:
         path = self.path(descriptor.digest)
@@ -363,12 +379,17 @@ def _lock(stream: IO[bytes], path: str, wait: bool) -> None:
         pass
 
 
-def _hash_of(stream: IO[bytes], digest: str) -> tuple[hashlib._Hash, int]:
+def _hash(stream: IO[bytes], digest: str) -> hashlib._Hash:
+    """The hash of what is left of a stream, by the algorithm of a digest."""
     hasher = hashlib.new(digest.partition(":")[0])
-    stream.seek(0)
     for chunk in iter(lambda: stream.read(_READ), b""):
         hasher.update(chunk)
-    return hasher, stream.tell()
+    return hasher
+
+
+def _hash_of(stream: IO[bytes], digest: str) -> tuple[hashlib._Hash, int]:
+    stream.seek(0)
+    return _hash(stream, digest), stream.tell()
 
 
 def _write(stream: IO[bytes], data: bytes) -> None:

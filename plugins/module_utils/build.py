@@ -20,18 +20,15 @@ from typing import IO
 from . import sandbox, sif, skeleton
 from .blobs import BlobCache
 from .content import Content
-from .engine import Engine
 from .errors import PackerError
 from .files import make_directory, need_space, replacing, temporary_directory
 from .image import ResolvedImage
 from .layers import Layer, Misjudged, Union
 from .manifest import Descriptor
+from .means import AUTO, SANDBOX, STREAM, Means
 from .squashfs import Packer, Partition
 from .stream import Archive, CrowdedDirectory, write_foreseen
 from .tar import DIRECTORY, Entry, index, shown_path
-
-AUTO, STREAM, SANDBOX = "auto", "stream", "sandbox"
-BUILDERS = (AUTO, STREAM, SANDBOX)
 
 _CHUNK = 1024 * 1024
 # mksquashfs looks a name up in a list of its directory's files when it reads a tar archive: a crowded directory takes
@@ -40,31 +37,6 @@ _CROWD = 20_000
 _IDENTIFIERS = uuid.UUID("6f0e2d0c-5a0e-5f7b-9c39-2f4c8e1d7a55")  # the name space of a SIF's identifiers
 
 Clock = Callable[[str], AbstractContextManager[None]]
-
-
-@dataclass(frozen=True)
-class Means:
-    """What an image is built with. ``builder`` is one of ``BUILDERS``; ``workers`` layers are read at once."""
-
-    engine: Engine
-    packer: Packer
-    builder: str
-    reproducible: bool
-    tmpdir: str
-    workers: int = 2
-
-    @property
-    def inputs(self) -> dict[str, str]:
-        """What, besides the image, decides what a SIF holds."""
-        level = {} if self.packer.level is None else {"level": str(self.packer.level)}
-        return {
-            "format": "sif",
-            "command": "entrypoint",
-            "compression": self.packer.compression,
-            **level,
-            "reproducible": "yes" if self.reproducible else "no",
-            "engine": self.engine.kind,
-        }
 
 
 @dataclass(frozen=True)

@@ -155,6 +155,36 @@ def replacing(path: str, mode: int = 0o666, prepare: Callable[[str], None] | Non
                 os.unlink(temporary)
 
 
+def link_in_place(source: str, path: str, accept: Callable[[IO[bytes]], bool], prepare: Callable[[str], None]) -> bool:
+    """Give a file another name, in the place of what is there, which passes on its owner, group and mode.
+
+    :param accept: looks at the file, of which nobody else can put another in its place any more.
+    :param prepare: told a name of the file before it gets its own.
+    :returns: whether that was possible: it was accepted, and is on the same file system.
+    :raises StorageError: if the file cannot be put in its place.
+    """
+    directory, name = os.path.split(path)
+    temporary = os.path.join(directory, f".{name[:50]}.{os.urandom(6).hex()}.tmp")
+    try:
+        os.link(source, temporary, follow_symlinks=False)
+    except OSError:
+        return False
+    try:
+        with open(temporary, "rb", opener=lambda place, flags: os.open(place, flags | os.O_NOFOLLOW)) as stream:
+            if not accept(stream):
+                return False
+            _pass_on(path, stream.fileno(), 0o777)
+        prepare(temporary)
+        os.replace(temporary, path)
+        _sync_directory(directory)
+    except OSError as error:
+        raise storage_error(error, path) from error
+    finally:
+        with suppress(FileNotFoundError):  # it stays where both were names of one file already
+            os.unlink(temporary)
+    return True
+
+
 def _pass_on(path: str, descriptor: int, mode: int) -> None:
     try:
         status = os.lstat(path)

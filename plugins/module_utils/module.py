@@ -17,24 +17,27 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback
 
-from . import engine, squashfs
+from . import engine
 from .blobs import BlobCache
-from .build import AUTO, BUILDERS
 from .credentials import Keychain, Login
 from .errors import CredentialsError, SregistryError
 from .facts import Question, query
 from .files import make_directory, temporary_directory
 from .inventory import Inventory
+from .means import AUTO, BUILDERS, COMPRESSIONS
 from .platform import Platform
 from .pull import ALWAYS, NOT_PRESENT, Wanted, pull
 from .record import PRESENT, RECORDED, record
 from .reference import Reference
 from .registry import HAS_REQUESTS, Registries, Transport
 from .session import Outcome, Session
+
+if TYPE_CHECKING:
+    from .squashfs import Packer
 
 _MANY_DOCUMENTS = 1000
 _MAX_THREADS = 256
@@ -153,7 +156,7 @@ def _build_options() -> dict[str, Any]:
     """How a file is built."""
     return {
         "builder": {"type": "str", "choices": list(BUILDERS), "default": AUTO},
-        "compression": {"type": "str", "choices": [squashfs.AUTO, *squashfs.COMPRESSIONS], "default": squashfs.AUTO},
+        "compression": {"type": "str", "choices": [AUTO, *COMPRESSIONS], "default": AUTO},
         "compression_level": {"type": "int"},
         "reproducible": {"type": "bool", "default": True},
         "packer_processors": {"type": "int"},
@@ -162,7 +165,9 @@ def _build_options() -> dict[str, Any]:
     }
 
 
-def _packer(module: AnsibleModule) -> squashfs.Packer:
+def _packer(module: AnsibleModule) -> Packer:
+    from . import squashfs  # only a build needs it
+
     parameters = module.params
     memory = parameters["packer_memory"]
     return squashfs.find(
@@ -176,7 +181,7 @@ def _packer(module: AnsibleModule) -> squashfs.Packer:
 def _inputs(module: AnsibleModule) -> dict[str, str]:
     """The inputs of a build that were asked for; what was not, stays as it was built."""
     compression, level = module.params["compression"], module.params["compression_level"]
-    inputs = {"compression": compression} if compression != squashfs.AUTO else {}
+    inputs = {"compression": compression} if compression != AUTO else {}
     if level is not None:
         inputs["level"] = str(level)
     if module.params["reproducible"]:

@@ -11,20 +11,24 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from . import squashfs, storage
+from . import storage
 from .blobs import Obtained
-from .build import Built, Means, build
-from .content import DamagedBlob
 from .engine import Engine
 from .errors import EngineError, PackerError, StorageError
-from .files import need_space, need_writable
+from .files import make_directory, need_space, need_writable
 from .image import ResolvedImage, blob_source
 from .inventory import Document, File
 from .manifest import Descriptor
+from .means import Means
 from .record import LOCK_TIMEOUT, PRESENT, RECORDED, is_current, resolve_image, timestamp, to_document, to_merged
 from .reference import Reference
 from .session import Outcome, Session
+
+if TYPE_CHECKING:
+    from .build import Built
+    from .squashfs import Packer
 
 ALWAYS, NOT_PRESENT = "always", "not_present"
 PULLED, REBUILT, REPAIRED = "pulled", "rebuilt", "repaired"
@@ -52,18 +56,21 @@ class Wanted:
     inputs: Mapping[str, str]
     engine: Callable[[], Engine]
     engine_kind: Callable[[], str | None]
-    packer: Callable[[], squashfs.Packer]
+    packer: Callable[[], Packer]
     prepare: Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class _Job:
-    """An image with something to do: its new document, and whether its file has to be built."""
+    """An image with something to do: its new document, whether its file has to be made, and the file that was there
+    before, if a build now would give the same.
+    """
 
     image: ResolvedImage
     document: Document
     path: str
     build: bool
+    lost: File | None
 
 
 def pull(session: Session, wanted: Wanted, references: Sequence[Reference]) -> dict[Reference, Outcome]:
@@ -89,7 +96,7 @@ def pull(session: Session, wanted: Wanted, references: Sequence[Reference]) -> d
         blobs = {
             reference: _fetch(session, jobs[reference].image, pool, outcome)
             for reference, outcome in outcomes.items()
-            if reference in jobs and jobs[reference].build
+            if reference in jobs and jobs[reference].build and not _is_kept(session, jobs[reference].lost)
         }
         for reference, outcome in outcomes.items():
             if reference in jobs and not outcome.error:
@@ -136,7 +143,8 @@ def _plan(session: Session, wanted: Wanted, reference: Reference, path: str, out
         _refuse_hopeless(session, wanted, path, outcome)
     outcome.after = to_document(image, session, document)
     outcome.changed = True
-    return _Job(image, outcome.after, path, build)
+    same = file is not None and file.manifest_digest == image.manifest_digest and _same_inputs(file, wanted)
+    return _Job(image, outcome.after, path, build, file if same and not wanted.force else None)
 
 
 def _needs_nothing(session: Session, wanted: Wanted, document: Document, file: File) -> bool:
@@ -220,7 +228,8 @@ def _carry_out(session: Session, wanted: Wanted, job: _Job, blobs: _Blobs, outco
                     # Another run did the work while this one waited for the lock.
                     outcome.after, outcome.changed, outcome.action = latest, False, PRESENT
                     return
-                document = document.with_file(_build(session, wanted, job, blobs, outcome))
+                file = _restored(session, wanted, job, outcome) or _build(session, wanted, job, blobs, outcome)
+                document = document.with_file(file)
             outcome.after = dataclasses.replace(document, updated_at=timestamp())
             inventory.put(outcome.after)
         if job.build:
@@ -254,7 +263,38 @@ def _serves(file: File, image: ResolvedImage, wanted: Wanted) -> bool:
     )
 
 
+def _is_kept(session: Session, lost: File | None) -> bool:
+    return lost is not None and os.path.isfile(session.cache.path(_digest(lost)))
+
+
+def _restored(session: Session, wanted: Wanted, job: _Job, outcome: Outcome) -> File | None:
+    """The file that was lost, from the cache; None if it has to be built."""
+    lost = job.lost
+    if lost is None:
+        return None
+    with outcome.clock("restore"):
+        make_directory(os.path.dirname(job.path))
+        if not session.cache.give(_digest(lost), job.path, wanted.prepare):
+            return None
+    return dataclasses.replace(lost, mtime_ns=os.stat(job.path).st_mtime_ns)
+
+
+def _keep(session: Session, built: Built, before: File | None) -> None:
+    """Remember a new file in place of the one before: who deletes it by mistake gets it back at once."""
+    if before and before.sha256 != built.sha256:
+        session.cache.drop(_digest(before))
+    session.cache.keep(built.path, f"sha256:{built.sha256}")
+
+
+def _digest(file: File) -> str:
+    return f"sha256:{file.sha256}"
+
+
 def _build(session: Session, wanted: Wanted, job: _Job, blobs: _Blobs, outcome: Outcome) -> File:
+    # Ansible compiles a module's code each time it runs: most runs build nothing, and need not know how.
+    from .build import build
+    from .content import DamagedBlob
+
     image = job.image
     means = Means(wanted.engine(), wanted.packer(), wanted.builder, wanted.reproducible, wanted.tmpdir, session.threads)
 
@@ -263,6 +303,9 @@ def _build(session: Session, wanted: Wanted, job: _Job, blobs: _Blobs, outcome: 
             for blob in blobs.values():
                 if blob.done():
                     blob.result()  # what did not come ends the build at once, whatever it is waiting for
+            if layer.digest not in blobs:  # nobody thought that it would be needed
+                blobs[layer.digest] = Future()
+                blobs[layer.digest].set_result(_obtain(session, image, layer))
             blobs[layer.digest].result()
 
     try:
@@ -283,6 +326,7 @@ def _build(session: Session, wanted: Wanted, job: _Job, blobs: _Blobs, outcome: 
     finally:
         arrived = [blob for blob in blobs.values() if blob.done() and not blob.exception()]
         outcome.obtained.extend(blob.result() for blob in arrived)
+    _keep(session, built, outcome.before.file(job.path) if outcome.before else None)
     outcome.warnings.extend(built.warnings)
     outcome.builder = {"name": built.builder, "reason": built.reason}
     return _to_file(built, image, means)

@@ -19,10 +19,8 @@ from typing import IO, cast
 
 from .errors import NoSpace, PackerError
 from .files import storage_error
+from .means import AUTO
 from .tar import Entry
-
-AUTO = "auto"
-COMPRESSIONS = ("zstd", "gzip", "lz4", "xz")
 
 _SYSTEM_DIRECTORIES = ("/usr/sbin", "/sbin", "/usr/bin", "/usr/local/bin", "/usr/local/sbin")
 _ENGINE_DIRECTORIES = (
@@ -168,7 +166,7 @@ def find(
 ) -> Packer:
     """The mksquashfs of this host: the first that reads tar archives, else the first.
 
-    :param compression: one of ``COMPRESSIONS``, or ``auto``: zstd where this host can also mount it, else gzip.
+    :param compression: one of ``means.COMPRESSIONS``, or ``auto``: zstd where this host can also mount it, else gzip.
     :param level: of the compression, for zstd and gzip.
     :param memory: MiB.
     :raises PackerError: naming the package that brings it, or what it cannot do.
