@@ -10,6 +10,7 @@ import fcntl
 import os
 import re
 import shutil
+import struct
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -41,6 +42,8 @@ _CUTS_OFFSET = ((4, 7),)  # writes a damaged image with -o, and says nothing
 _RACES_ON_ZEROS = ((4, 7, 3), (4, 7, 4))  # may damage files that are all zeros
 _USUAL_MEMORY = 256  # MiB; more makes it no faster, and a fixed bound makes 4.7 reproducible
 _LEAST_MEMORY = 64
+_XATTR_TABLE = 56  # where the superblock tells the place of the table, and where in that nothing is
+_XATTR_UNUSED = 12
 _PIPE = 1024 * 1024  # bytes; each switch between two programs costs
 _F_SETPIPE_SZ = 1031  # Linux; Python 3.9 has no name for it
 
@@ -104,6 +107,8 @@ class Packer:
             command.append("-all-root")
         result = _run(command, (partition.descriptor,))
         self._judge(result.returncode, result.stderr + result.stdout, partition)
+        if _numbers(self.version) < _READS_TAR:
+            _clear_unused(partition)
 
     @contextmanager
     def packing(self, partition: Partition, moment: int, root: Entry) -> Iterator[IO[bytes]]:
@@ -289,6 +294,16 @@ def _start(
         )
     except OSError as error:
         raise PackerError(f"cannot run {command[0]}: {error.strerror}") from error
+
+
+def _clear_unused(partition: Partition) -> None:
+    """Set to zero what mksquashfs before 4.5 leaves to chance: the unused field of the table of extended attributes.
+
+    Source: Linux, ``fs/squashfs/squashfs_fs.h``, ``squashfs_super_block`` and ``squashfs_xattr_id_table``.
+    """
+    (table,) = struct.unpack("<q", os.pread(partition.descriptor, 8, partition.offset + _XATTR_TABLE))
+    if table >= 0:
+        os.pwrite(partition.descriptor, bytes(4), partition.offset + table + _XATTR_UNUSED)
 
 
 def _path(partition: Partition) -> str:

@@ -84,14 +84,23 @@ class Host:
 
     def shell(self, script: str, check: bool = True, timeout: int = 300) -> subprocess.CompletedProcess[str]:
         """Run a shell script on the host by SSH alone."""
-        command = ["ssh", "-F", "none", "-i", str(LAB / "ssh/id_ed25519"), "-p", "2222"]
-        command += ["-o", f"UserKnownHostsFile={LAB}/ssh/known_hosts", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR"]
-        command += [f"{self.user}@127.0.1.{self.name.removeprefix('node')}", script]
+        command = [*self._ssh(), script]
         done = subprocess.run(
             command, capture_output=True, text=True, errors="surrogateescape", timeout=timeout, check=False
         )
         assert done.returncode == 0 or not check, f"{script}: status {done.returncode}: {done.stdout}{done.stderr}"
         return done
+
+    def _ssh(self) -> list[str]:
+        command = ["ssh", "-F", "none", "-i", str(LAB / "ssh/id_ed25519"), "-p", "2222"]
+        command += ["-o", f"UserKnownHostsFile={LAB}/ssh/known_hosts", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR"]
+        return [*command, f"{self.user}@127.0.1.{self.name.removeprefix('node')}"]
+
+    def copy_directory(self, source: str, target: str) -> None:
+        """Copy a directory of this machine to the host, with its modes."""
+        with subprocess.Popen(["tar", "-C", source, "-cf", "-", "."], stdout=subprocess.PIPE) as archive:
+            command = [*self._ssh(), f"mkdir -p {target} && tar -C {target} -xf -"]
+            subprocess.run(command, stdin=archive.stdout, timeout=300, check=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

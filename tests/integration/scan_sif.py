@@ -30,7 +30,7 @@ KINDS = {
 
 
 def scan(root: bytes) -> dict[str, dict[str, Any]]:
-    """Every entry below a directory, by path: kind, mode, owner, size, content, target, device, xattrs, hard links."""
+    """Every entry below a directory, by path: kind, mode, owner, time, size, content, target, device, xattrs, hard links."""
     paths = [b"."]
     for parent, directories, files in os.walk(root):
         paths += [os.path.relpath(os.path.join(parent, name), root) for name in directories + files]
@@ -44,6 +44,7 @@ def scan(root: bytes) -> dict[str, dict[str, Any]]:
             "kind": kind,
             "mode": oct(stat.S_IMODE(status.st_mode)),
             "owner": [status.st_uid, status.st_gid],
+            "mtime": int(status.st_mtime),
             "xattrs": {
                 name: os.getxattr(full, name, follow_symlinks=False).hex()
                 for name in sorted(os.listxattr(full, follow_symlinks=False))
