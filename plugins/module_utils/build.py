@@ -78,7 +78,8 @@ def build(
             frame = skeleton.make(means.engine, image.config, image.reference.uri, engine_tree, moment)
         with replacing(target, mode=0o777, prepare=prepare) as stream:
             contents = _contents(image, cache, arrival)
-            with _partition(stream, sif.partition_offset(frame.objects), means.packer, work) as partition:
+            place = Partition(stream.fileno(), sif.partition_offset(frame.objects), os.path.dirname(target))
+            with _filled(stream, place, means.packer, work) as partition:
                 work_on = _Work(image, means, frame, contents, partition, work, moment, clock)
                 builder, reason, warnings = work_on.pack()
             with clock("assemble"):
@@ -199,14 +200,14 @@ def _indexed(content: Content) -> Layer:
 
 
 @contextmanager
-def _partition(stream: IO[bytes], offset: int, packer: Packer, work: str) -> Iterator[Partition]:
-    """The place for an image in a file from an offset on, filled when the block ends."""
+def _filled(stream: IO[bytes], place: Partition, packer: Packer, work: str) -> Iterator[Partition]:
+    """What the packer is to fill, and is in its place when the block ends."""
     if packer.offsets:
-        yield Partition(stream.fileno(), offset)
+        yield place
         return
     with open(os.path.join(work, "squashfs"), "w+b") as aside:
-        yield Partition(aside.fileno(), 0)
-        stream.seek(offset)
+        yield Partition(aside.fileno(), 0, work)
+        stream.seek(place.offset)
         shutil.copyfileobj(aside, stream, _CHUNK)
 
 

@@ -19,7 +19,7 @@ from typing import IO, Any, cast
 
 from .errors import InvalidLayer
 
-CHUNK = 1024 * 1024  # bytes
+CHUNK = 1048576  # bytes
 
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
@@ -67,7 +67,10 @@ class _Reader(io.RawIOBase):
         if size is None or size < 0:
             return b"".join(iter(lambda: self.read(CHUNK), b""))
         if not self._rest:
-            self._rest = memoryview(self._more())
+            more = self._more()
+            if len(more) <= size:
+                return more
+            self._rest = memoryview(more)
         piece = bytes(self._rest[:size])
         self._rest = self._rest[size:]
         return piece
@@ -105,7 +108,7 @@ class _GzipReader(_Reader):
                     data = self._source.read(CHUNK)
                     if not data:
                         raise InvalidLayer(f"{self._what} is cut off: the gzip stream has no end")
-                piece = self._decoder.decompress(data, 4 * CHUNK)
+                piece = self._decoder.decompress(data, CHUNK)
                 if piece:
                     return bytes(piece)
         except (zlib.error, getattr(_gzip_module, "error", zlib.error)) as error:

@@ -50,10 +50,11 @@ _F_SETPIPE_SZ = 1031  # Linux; Python 3.9 has no name for it
 
 @dataclass(frozen=True)
 class Partition:
-    """Where an image goes: an open file, from an offset in bytes to its end."""
+    """Where an image goes: an open file, from an offset in bytes to its end; ``where`` names the place in errors."""
 
     descriptor: int
     offset: int
+    where: str = "the place of the image"
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,9 @@ class Packer:
         if status == 0:
             return
         if b"No space left" in output or (b"Failed to write" in output and _full(partition.descriptor)):
-            raise NoSpace("no space left for the image while it was packed; free some, or choose another directory")
+            raise NoSpace(
+                f"no space left in {partition.where} while the image was packed; free some, or choose another directory"
+            )
         ended = f"was killed by signal {-status}" if status < 0 else f"failed with status {status}"
         raise PackerError(f"{self.path} {self.version} {ended}: {_shortened(output)}")
 

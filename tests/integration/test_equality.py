@@ -4,8 +4,8 @@
 
 """Our SIF and the one of ``apptainer build`` from the same registry hold the same tree and say the same of themselves.
 
-Compared entry by entry: path, kind, mode, owner, time, size, content, link target, device, hard-link groups, xattrs; and all
-that ``apptainer inspect`` shows, but for dates and the name that the image was asked for.
+Compared entry by entry: path, kind, mode, owner, time, size, content, link target, device, hard-link groups, xattrs;
+and all that ``apptainer inspect`` shows, but for dates and the name that the image was asked for.
 
 Where Apptainer 1.4.5 itself departs from the specifications, ours follows them, and the tests here say so:
 
