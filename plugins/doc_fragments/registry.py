@@ -99,8 +99,8 @@ options:
     default: false
   tmpdir:
     description:
-      - A directory on the managed host for temporary files. When an image is built, it has to hold the unpacked image
-        and the compressed result.
+      - A directory on the managed host for temporary files. Where layers cannot be streamed into the packer, it has to
+        hold the unpacked image.
       - If the option is not given, the first of E(APPTAINER_TMPDIR), E(SINGULARITY_TMPDIR) and E(TMPDIR) that is set
         on the managed host is used, then the system's own, mostly C(/tmp).
     type: path

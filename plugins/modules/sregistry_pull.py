@@ -83,9 +83,9 @@ options:
       - How the layers become a file system.
       - V(stream) writes what survives of them as one tar archive into C(mksquashfs), while they are decompressed and
         even while they arrive. Nothing is unpacked to disk, an ordinary user's file is the same as root's, and it is
-        several times faster. It needs squashfs-tools 4.5 or newer.
+        several times faster. It needs squashfs-tools 4.5 or newer, for an ordinary user 4.6.
       - V(sandbox) unpacks the layers below O(tmpdir) and packs that.
-      - V(auto) streams where the packer of the host can, except for an image with more than 10,000 files in one
+      - V(auto) streams where the packer of the host can, except for an image with more than 20,000 files in one
         directory, which C(mksquashfs) takes faster from a disk.
       - Both give the same tree. RV(images[].builder) tells which one ran, and why.
     type: str
@@ -122,8 +122,7 @@ options:
     type: int
   packer_memory:
     description:
-      - How much memory C(mksquashfs) may use for its queues, such as V(512M), at least 64 MiB.
-      - Normally it decides for itself, up to a quarter of the memory of the host.
+      - How much memory C(mksquashfs) may use for its queues, such as V(512M), at least 64 MiB, normally 256 MiB.
     type: bytes
   niceness:
     description:
@@ -255,7 +254,8 @@ images:
         - V(pulled) means that the image had no file at this path.
         - V(rebuilt) means that the file was from another image, or that another engine or O(force=true) asked for a
           new one.
-        - V(repaired) means that the file was missing or modified.
+        - V(repaired) means that the file was missing or modified. A deleted file comes back from the cache where that is
+          on the same file system and holds it.
         - V(failed) means that RV(images[].error) tells what went wrong.
       type: str
       sample: pulled
@@ -297,6 +297,7 @@ images:
         - C(metadata) is the engine's part, C(assemble) the SIF around the file system and its way to disk.
         - A streamed image has C(pack), from the first byte of its newest layer to the end. An unpacked one has C(index)
           and C(unpack) before that.
+        - A file from the cache has only C(restore).
         - C(fetch) is the part of C(pack) or C(index) that waited for layers to arrive.
       type: dict
       sample: {resolve: 0.4, metadata: 0.2, fetch: 1.1, pack: 2.1, assemble: 0.1, total: 2.9}
@@ -312,7 +313,7 @@ images:
         reason:
           description: Why this one.
           type: str
-          sample: the packer reads a tar archive
+          sample: mksquashfs reads tar archives
     error:
       description: Why it failed.
       returned: when RV(images[].action=failed)

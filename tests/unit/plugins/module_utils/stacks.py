@@ -77,8 +77,8 @@ def text(data: Data | None) -> str:
 
 
 def tree(entries: Iterable[tuple[Entry, Data | None]]) -> dict[str, Any]:
-    """The entries of a union by path: a directory's mode, a file's content, ``-> target`` for a symlink, ``= first`` for
-    a hard link.
+    """The entries of a union by path: a directory's mode, a file's content, ``-> target`` for a symlink, ``= first``
+    for a hard link.
     """
     found: dict[str, Any] = {}
     for entry, data in entries:
@@ -130,6 +130,18 @@ UNIONS: dict[str, tuple[list[list[Member]], dict[str, Any]]] = {
         [of("b/", Member("a", symlink="b")), of("a/", "a/c")],
         {"a": DIRECTORY, "a/c": "a/c", "b": DIRECTORY},
     ),
+    "a directory replaces a symlink in the middle of a layer": (
+        [of("d/", Member("l", symlink="d"), "l/a", "l/", "l/b")],
+        {"d": DIRECTORY, "d/a": "l/a", "l": DIRECTORY, "l/b": "l/b"},
+    ),
+    "a symlink replaces a directory in the middle of a layer": (
+        [of("d/", "l/", "l/a", Member("l", symlink="d"), "l/b")],
+        {"d": DIRECTORY, "d/b": "l/b", "l": "-> d"},
+    ),
+    "a file replaces a directory in the middle of a layer": (
+        [of("d/", "d/a", "d", "d/b")],
+        {"d": IMPLIED, "d/b": "d/b"},
+    ),
     "a newer directory keeps the older children": (
         [of("d/", "d/a"), of(Member("d/", mode=0o700))],
         {"d": "0o700", "d/a": "d/a"},
@@ -175,7 +187,7 @@ UNIONS: dict[str, tuple[list[list[Member]], dict[str, Any]]] = {
 
 _names = st.sampled_from(["a", "b", "c"])
 _paths = st.lists(_names, min_size=1, max_size=3).map("/".join)
-_KINDS = ["file", "file", "directory", "whiteout", "opaque", "link"]
+_KINDS = ["file", "file", "file", "directory", "whiteout", "opaque", "link"]
 
 
 @st.composite

@@ -96,12 +96,15 @@ files = st.builds(
         {
             "format": st.just("sif"),
             "command": st.just("entrypoint"),
-            "compression": st.sampled_from(["zstd", "gzip"]),
+            "compression": st.sampled_from(["zstd", "gzip", "lz4", "xz"]),
+            "reproducible": st.sampled_from(["yes", "no"]),
             "engine": st.sampled_from(["apptainer", "singularity-ce", "singularity"]),
-        }
+        },
+        optional={"level": st.integers(1, 22).map(str)},
     ),
     engine_version=st.text(min_size=1, max_size=20),
     packer=st.text(min_size=1, max_size=20),
+    builder=st.sampled_from(["stream", "sandbox"]),
     created_at=times,
 )
 layers = st.fixed_dictionaries(

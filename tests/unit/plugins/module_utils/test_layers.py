@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import tempfile
@@ -180,7 +181,9 @@ def test_an_archive_that_is_read_again_is_closed_even_if_not_read_to_its_end() -
 
     entries = Union([Layer("the layer", index(io.BytesIO(content), "x"), reopen)]).entries()
     assert [next(entries)[0].path for _number in range(2)] == [b"", b"a"]
-    entries.close()
+    assert [stream.closed for stream in opened] == [False]
+    del entries
+    gc.collect()
     assert [stream.closed for stream in opened] == [True]
 
 

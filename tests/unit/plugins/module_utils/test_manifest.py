@@ -249,6 +249,52 @@ def test_a_config_tells_platform_diff_ids_and_time() -> None:
     assert config.document == document
 
 
+@pytest.mark.parametrize(
+    ("created", "moment"),
+    [
+        ("1970-01-01T00:00:00Z", 0),
+        ("1970-01-01T00:00:01Z", 1),
+        ("2024-05-01T12:34:56Z", 1714566896),
+        ("2024-05-01t12:34:56z", 1714566896),
+        ("2024-05-01T12:34:56.999999999Z", 1714566896),
+        ("2024-05-01T12:34:56.1Z", 1714566896),
+        ("2024-05-01T14:34:56+02:00", 1714566896),
+        ("2024-05-01T07:04:56.5-05:30", 1714566896),
+        ("2024-05-01T12:34:56-00:00", 1714566896),
+        ("2024-02-29T23:59:59Z", 1709251199),
+        ("2016-12-31T23:59:60Z", 1483228800),  # a leap second
+        ("2106-02-07T06:28:15Z", 2**32 - 1),
+        ("2106-02-07T06:28:16Z", 0),
+        ("2106-02-07T07:28:15+01:00", 2**32 - 1),
+        ("9999-12-31T23:59:59Z", 0),
+        ("1969-12-31T23:59:59Z", 0),
+        ("1970-01-01T00:00:00+00:01", 0),
+        ("1969-12-31T23:59:59-00:01", 59),
+        ("0001-01-01T00:00:00Z", 0),
+        ("0000-00-00T00:00:00Z", 0),
+        ("2024-13-01T00:00:00Z", 0),
+        ("2024-05-01 12:34:56Z", 0),
+        ("2024-05-01T12:34:56", 0),
+        ("2024-05-01T12:34:56.Z", 0),
+        ("2024-05-01T12:34:56Z\n", 0),
+        (" 2024-05-01T12:34:56Z", 0),
+        ("2024-05-01", 0),
+        ("\u0662\u0660\u0662\u0664-05-01T12:34:56Z", 0),  # digits of another script
+        ("+2024-05-01T12:34:56Z", 0),
+        ("yesterday", 0),
+        ("", 0),
+        (1714566896, 0),
+        (None, 0),
+    ],
+)
+def test_the_moment_of_an_image_is_its_time_in_seconds(created: Any, moment: int) -> None:
+    assert parse_config(json.dumps({"created": created}).encode(), WHAT).moment == moment
+
+
+def test_an_image_without_a_time_is_of_the_epoch() -> None:
+    assert parse_config(b"{}", WHAT).moment == 0
+
+
 @pytest.mark.parametrize("document", [{}, {"config": None, "rootfs": None}, {"config": {}, "created": 7, "rootfs": []}])
 def test_what_a_config_does_not_say_is_empty(document: dict[str, Any]) -> None:
     config = parse_config(json.dumps(document).encode(), WHAT)

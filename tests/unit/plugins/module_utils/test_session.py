@@ -27,7 +27,7 @@ def session(threads: int) -> Session:
 
 
 def image_file(path: str, manifest: str) -> File:
-    return File(path, 9, 1, "5" * 64, manifest, {"engine": "apptainer"}, "1.4.5", "mksquashfs 4.6.1", "")
+    return File(path, 9, 1, "5" * 64, manifest, {"engine": "apptainer"}, "1.4.5", "mksquashfs 4.6.1", "stream", "")
 
 
 def document(digest: str, *files: File) -> Document:
@@ -118,6 +118,13 @@ def test_the_result_of_an_image() -> None:
         "cached": {"blobs": 1, "bytes": 40},
         "seconds": {"total": 1.5},
     }
+
+
+def test_the_result_names_the_builder_and_why_it_was_used() -> None:
+    outcome = Outcome(ONE, AMD64)
+    assert "builder" not in outcome.to_result("org/app:1")
+    outcome.builder = {"name": "sandbox", "reason": "asked for"}
+    assert outcome.to_result("org/app:1")["builder"] == {"name": "sandbox", "reason": "asked for"}
 
 
 def test_the_result_of_an_image_of_which_nothing_is_known() -> None:

@@ -34,7 +34,9 @@ def written(
     objects: tuple[sif.DataObject, ...] = OBJECTS, squashfs: bytes = SQUASHFS, architecture: str = "amd64"
 ) -> bytes:
     target = io.BytesIO()
-    sif.write(target, io.BytesIO(squashfs), architecture, objects, IDENTIFIER, TIME)
+    target.seek(sif.partition_offset(objects))
+    target.write(squashfs)
+    sif.write(target, architecture, objects, IDENTIFIER, TIME)
     return target.getvalue()
 
 
@@ -116,12 +118,24 @@ def test_the_partition_is_aligned_and_its_padding_counted(size: int) -> None:
     assert raw[partition.offset :] == SQUASHFS
 
 
-def test_a_large_partition_is_copied_whole() -> None:
-    squashfs = b"0123456789abcdef" * (600 * 1024)  # more than two of the pieces it is copied in
-    raw = written(squashfs=squashfs)
-    partition = descriptors(raw)[3]
-    assert partition.size == len(squashfs)
-    assert raw[partition.offset :] == squashfs
+def test_the_partition_stays_as_it_is_and_the_rest_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "image.sif"
+    path.write_bytes(bytes(sif.partition_offset(OBJECTS)) + SQUASHFS)
+    with path.open("r+b") as target:
+        target.seek(17)  # wherever it stands
+        sif.write(target, "amd64", OBJECTS, IDENTIFIER, TIME)
+    assert path.read_bytes() == written()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "offset"),
+    [([], 32768), ([592], 32768), ([593], 36864), ([500, 92], 32768), ([500, 93], 36864), ([0, 0, 100_000], 135168)],
+)
+def test_the_partition_begins_at_the_first_page_after_the_objects(sizes: list[int], offset: int) -> None:
+    objects = tuple(sif.DataObject(0x4006, "", b"x" * size) for size in sizes)
+    assert sif.partition_offset(objects) == offset
+    partition = descriptors(written(objects))[len(objects)]
+    assert (partition.offset, partition.size) == (offset, len(SQUASHFS))
 
 
 def test_the_same_input_gives_the_same_bytes() -> None:

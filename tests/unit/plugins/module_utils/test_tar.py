@@ -52,6 +52,7 @@ class Pieces(io.RawIOBase):
         self._sizes = itertools.cycle(sizes)
 
     def read(self, size: int = -1) -> bytes:
+        """The next piece; nothing at the end."""
         count = next(self._sizes)
         piece, self.rest = self.rest[:count], self.rest[count:]
         return piece
@@ -141,6 +142,8 @@ part = st.one_of(
     st.builds(bytes.__mul__, st.binary(min_size=1, max_size=1), st.integers(90, 255)),
 ).map(lambda raw: raw.replace(b"\0", b"-").replace(b"/", b"-"))
 path = st.lists(part, min_size=1, max_size=15).map(b"/".join)
+sizes_of_files = st.sampled_from([0, 1, 511, 512, 513, 1022, 1024, 5000]) | st.integers(0, 3000)
+file_data = st.builds(lambda size, seed: random.Random(seed).randbytes(size), sizes_of_files, st.integers(0, 9))
 identifiers = st.one_of(
     st.integers(0, 70000), st.integers(0, 2**32 - 2), st.sampled_from([2**21 - 1, 2**21, 2**32 - 2])
 )
@@ -160,11 +163,11 @@ def python_members(draw: st.DrawFn, format: int) -> tuple[tarfile.TarInfo, bytes
     least = {tarfile.USTAR_FORMAT: 0}.get(format, -(2**33))
     info.mtime = draw(st.integers(least, 2**33 - 1))
     if format == tarfile.PAX_FORMAT:
-        info.mtime = info.mtime + draw(st.sampled_from([0, 0.5, 0.125]))  # type: ignore[assignment]
+        info.mtime = info.mtime + draw(st.sampled_from([0, 0.5, 0.125]))
         info.pax_headers = draw(st.dictionaries(xattr_names.map("SCHILY.xattr.".__add__), pax_values, max_size=3))
     data = b""
     if KINDS[kind] == "file":
-        data = draw(st.binary(max_size=20)) * draw(st.sampled_from([0, 1, 26, 100]))
+        data = draw(file_data)
         info.size = len(data)
     elif KINDS[kind] in ("link", "symlink"):
         info.linkname = os.fsdecode(draw(st.sampled_from([b"", b"/", b"../"])) + draw(path))
@@ -665,7 +668,9 @@ def test_a_header_by_hand(name: str) -> None:
 
 def test_an_entrys_own_records_are_not_those_of_the_next() -> None:
     archive = pax(path=b"p", SCHILY__xattr__user__x=b"1") + block() + block()
-    archive += pax(b"g", mtime=b"1", path=b"g") + block() + pax(path=b"") + block() + pax(mtime=b"2") + block() + block()
+    archive += (
+        pax(b"g", mtime=b"1", path=b"g") + block() + pax(path=b"") + block() + pax(mtime=b"2") + block() + block()
+    )
     found = [(entry.path, entry.mtime, len(entry.xattrs)) for entry in index(stream(archive), WHAT)]
     assert found == [(b"p", 0, 1), (b"a", 0, 0), (b"g", 1, 0), (b"a", 1, 0), (b"g", 2, 0), (b"g", 1, 0)]
 
@@ -754,10 +759,13 @@ def test_a_sparse_file_by_hand(name: str, sizes: list[int]) -> None:
 
 SOUND = [archive for archive, _expected in (*HAND_MADE.values(), *SPARSE_BY_HAND.values())]
 
-# What is refused
+# What is refused, and what should be
 
 THREE = python_archive([file(name, name.encode()) for name in "abc"], tarfile.USTAR_FORMAT)
 ROOM = b"x" * 512
+
+
+UNFIT = "a sparse file's map does not fit its data"
 
 
 def sparse10(lines: bytes, realsize: bytes = b"10", size: int | None = None) -> bytes:
@@ -797,7 +805,9 @@ DAMAGED: dict[str, tuple[bytes, str]] = {
     "a device's minor number": (block(flag=b"4", minor=b"4000000\0"), "the device number .0, 1048576. of '/a'"),
     "a negative device number": (block(flag=b"4", minor=binary(-1, 8)), "the device number .0, -1. of '/a'"),
     "a name of 256 bytes": (extension(b"L", b"n" * 256) + block(), "a name that is too long, '/nnn"),
-    "a name of 256 bytes in the middle": (extension(b"L", b"d/" + b"n" * 256 + b"/d") + block(), "a name that is too long"),
+    "a name of 256 bytes in the middle": (
+        extension(b"L", b"d/" + b"n" * 256 + b"/d") + block(), "a name that is too long",
+    ),
     "a path of 4096 bytes": (extension(b"L", b"x/" * 2048 + b"y") + block(), "a name that is too long"),
     "a link to 4096 bytes": (extension(b"K", b"xy/" * 1366) + block(flag=b"2"), "a name that is too long"),
     "a NUL in a path": (pax(path=b"a\0b") + block(), "a name with a NUL byte, '/a.x00b'"),
@@ -812,25 +822,27 @@ DAMAGED: dict[str, tuple[bytes, str]] = {
     "an extension without its padding": (pax(path=b"p")[:520], "unexpected end of data"),
     "an extension with a wrong checksum": (b"y" + pax(path=b"p")[1:] + block(), "bad checksum"),
     "an extension of 3 GiB": (block(flag=b"x", size=octal(3 << 30)), "a header of 3221225472 bytes"),
-    "an extension of a byte more than a mebibyte": (block(flag=b"L", size=octal(2**20 + 1)), "a header of 1048577 bytes"),
+    "an extension of more than a mebibyte": (block(flag=b"L", size=octal(2**20 + 1)), "a header of 1048577 bytes"),
     "an extension of a negative size": (block(flag=b"g", size=binary(-5, 12)), "a header of -5 bytes"),
-    "a sparse file, segments that overlap": (gnu_sparse(octals([(0, 5), (4, 5)]), octal(20), b"x" * 10), "does not fit its data"),
-    "a sparse file, segments in the wrong order": (gnu_sparse(octals([(9, 1), (0, 1)]), octal(20), b"xy"), "does not fit its data"),
-    "a sparse file, a segment beyond its size": (gnu_sparse(octals([(18, 3)]), octal(20), b"xyz"), "does not fit its data"),
-    "a sparse file, a segment without data": (gnu_sparse(octals([(0, 5)]), octal(20), b"xy"), "does not fit its data"),
+    "a sparse file, segments that overlap": (gnu_sparse(octals([(0, 5), (4, 5)]), octal(20), b"x" * 10), UNFIT),
+    "a sparse file, segments in the wrong order": (gnu_sparse(octals([(9, 1), (0, 1)]), octal(20), b"xy"), UNFIT),
+    "a sparse file, a segment beyond its size": (gnu_sparse(octals([(18, 3)]), octal(20), b"xyz"), UNFIT),
+    "a sparse file, a segment without data": (gnu_sparse(octals([(0, 5)]), octal(20), b"xy"), UNFIT),
     "a sparse file, a segment of a negative length": (
-        gnu_sparse(octal(1) + binary(-1, 12), octal(9), b"xy"), "does not fit its data",
+        gnu_sparse(octal(1) + binary(-1, 12), octal(9), b"xy"), UNFIT,
     ),
     "a sparse file, a segment at a negative place": (
-        gnu_sparse(binary(-1, 12) + octal(1), octal(9), b"xy"), "does not fit its data",
+        gnu_sparse(binary(-1, 12) + octal(1), octal(9), b"xy"), UNFIT,
     ),
     "a sparse file, its map cut off": (gnu_sparse(b"", octal(9), b"", [b""])[:612], "unexpected end of data"),
-    "a sparse file, data cut off": (gnu_sparse(octals([(0, 600)]), octal(600), b"x" * 600)[:1100], "unexpected end of data"),
+    "a sparse file, data cut off": (
+        gnu_sparse(octals([(0, 600)]), octal(600), b"x" * 600)[:1100], "unexpected end of data",
+    ),
     "0.1, an odd map": (sparse01(b"1,2,8"), "the sparse file '/a' has no sound map"),
     "0.1, no number": (sparse01(b"1,2,x,3"), "b'x' is no number"),
     "0.1, a sign": (sparse01(b"-1,2"), "b'-1' is no number"),
-    "0.1, beyond the size": (sparse01(b"9,2"), "does not fit its data"),
-    "0.1, beyond the data": (sparse01(b"0,9", stored=b"x"), "does not fit its data"),
+    "0.1, beyond the size": (sparse01(b"9,2"), UNFIT),
+    "0.1, beyond the data": (sparse01(b"0,9", stored=b"x"), UNFIT),
     "0.1, no size": (pax(GNU__sparse__map=b"1,2") + block(), "the sparse file '/a' has no sound map"),
     "0.1, a negative size": (sparse01(b"1,2", b"-1"), "the sparse file '/a' has no sound map"),
     "1.0, no map": (sparse10(b"", size=0), "a sparse file's map has no end"),
@@ -850,6 +862,43 @@ def test_what_is_no_sound_archive_is_refused(name: str, sizes: list[int]) -> Non
         contents(archive, sizes)
 
 
+# Where the reader is not yet what it should be: each of these has to go to the tables above.
+
+
+@pytest.mark.xfail(raises=ValueError, reason="_hole of a negative size, which no one has checked")
+def test_a_negative_size_of_a_sparse_file_is_refused() -> None:
+    with pytest.raises(InvalidLayer, match=UNSOUND):
+        contents(gnu_sparse(b"", binary(-5, 12), b""))
+
+
+@pytest.mark.xfail(reason="the name is empty then, and the entry gets lost with the root directory")
+def test_an_empty_long_name_leaves_the_headers_name() -> None:
+    """As Go's archive/tar reads it."""
+    (entry,) = index(stream(extension(b"L", b"\0") + extension(b"K", b"\0") + block(flag=b"2", link=b"t")), WHAT)
+    assert (entry.path, entry.target) == (b"a", b"t")
+
+
+@pytest.mark.xfail(raises=InvalidLayer, reason="its padding is read as if it were data")
+def test_an_archive_may_end_in_the_padding_of_its_last_file() -> None:
+    """As Go's archive/tar reads it: "it is okay to hit io.EOF in the padding"."""
+    for end in (0, 1, 508):
+        assert contents(block(size=octal(3)) + b"abc" + bytes(end)) == [(EMPTY._replace(size=3), b"abc")]
+
+
+@pytest.mark.xfail(raises=InvalidLayer, reason="a name's limit, 255 bytes, is none of a symlink's text")
+def test_a_symlink_may_hold_what_is_no_name() -> None:
+    (entry,) = index(stream(extension(b"K", b"t" * 4095) + block(flag=b"2")), WHAT)
+    assert entry.target == b"t" * 4095
+
+
+@pytest.mark.xfail(reason="each block is joined to all that were before it")
+def test_a_map_without_a_line_end_is_given_up_early() -> None:
+    source = Pieces(sparse10(b"1" * (1 << 20)), [512])
+    with pytest.raises(InvalidLayer, match=UNSOUND):
+        index(cast("IO[bytes]", source), WHAT)
+    assert len(source.rest) > 1 << 19
+
+
 def segments_without_end() -> Iterator[bytes]:
     """An old GNU sparse file whose map goes on for ever."""
     more = octals([(1, 0)] * 21) + b"\1"
@@ -866,9 +915,7 @@ def test_a_map_without_end_is_given_up() -> None:
             return next(self.blocks)
 
     with pytest.raises(InvalidLayer, match=UNSOUND):
-        contents_of = read(cast("IO[bytes]", Endless()), WHAT)
-        next(contents_of)
-        next(contents_of)
+        index(cast("IO[bytes]", Endless()), WHAT)
 
 
 RECORDS = [
@@ -1005,7 +1052,7 @@ def test_whatever_is_damaged_an_archive_is_read_or_refused(data: st.DataObject) 
 def entries_to_write(draw: st.DrawFn) -> tuple[Entry, bytes | None]:
     """Any entry that the reader can give, with its data."""
     kind = draw(st.sampled_from(["file", "directory", "symlink", "link", "char", "block", "fifo"]))
-    data = draw(st.binary(max_size=600)) * draw(st.integers(0, 3)) if kind == "file" else None
+    data = draw(file_data) if kind == "file" else None
     xattrs = draw(
         st.dictionaries(
             xattr_names | st.binary(min_size=1, max_size=9).map(attribute_name), st.binary(max_size=99), max_size=3
@@ -1045,6 +1092,7 @@ class Slow(io.BytesIO):
     """A target that takes few bytes at once, as a pipe may."""
 
     def write(self, data: Any) -> int:
+        """Take the first of some bytes."""
         return super().write(bytes(data)[:1000])
 
 
@@ -1067,13 +1115,30 @@ def test_gnu_tar_unpacks_what_is_written(tmp_path: Path) -> None:
         (Entry(b"d", "directory", 0o755, *owner, 5), None),
         (Entry(name, "file", 0o640, *owner, 2**32 - 1, 1000), b"x" * 1000),
         (Entry(b"caf\xe9", "link", 0o640, *owner, 2**32 - 1, 0, name), None),
-        (Entry(b"s", "symlink", 0o777, *owner, 7, 0, b"t" * 300), None),
+        (Entry(b"s", "symlink", 0o777, *owner, 7, 0, b"t" * 200 + b"/" + b"t" * 200), None),
         (Entry(b"p", "fifo", 0o600, *owner, 9), None),
     ]
-    command = ["tar", "--extract", "--file=-", "--preserve-permissions", "--warning=no-timestamp", "--directory", str(tmp_path)]
+    command = [
+        "tar",
+        "--extract",
+        "--file=-",
+        "--preserve-permissions",
+        "--warning=no-timestamp",
+        "--directory",
+        str(tmp_path),
+    ]
     done = subprocess.run(command, input=written(entries), capture_output=True, check=True)
     assert done.stderr == b""
     assert on_disk(os.fsencode(tmp_path)) == in_archive(written(entries))
+
+
+def test_attributes_of_any_length_are_written() -> None:
+    """The length of a record counts its own digits."""
+    lengths = [*range(130), *range(940, 1040), *range(9960, 10010)]
+    entries: list[tuple[Entry, bytes | None]] = [
+        (EMPTY._replace(xattrs=(("user.x", b"v" * length),)), b"") for length in lengths
+    ]
+    assert contents(written(entries)) == entries
 
 
 def test_a_file_too_large_for_octal_digits_is_written_in_base_256() -> None:
