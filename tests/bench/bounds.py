@@ -73,7 +73,7 @@ def _of_image(comparison: Comparison) -> list[Bound]:
         ),
         Bound(name, "time, against the floor", ours.seconds / series[who.FLOOR].seconds, OF_THE_FLOOR),
         Bound(
-            name, "time with cached layers, against that without", series[who.WARM].seconds / ours.seconds, WARM_OF_COLD
+            name, "time with a warm cache, against a cold one", series[who.WARM].seconds / ours.seconds, WARM_OF_COLD
         ),
         Bound(name, "size of the SIF, above that of `apptainer pull`", larger, LARGER_THAN_PULL, unit="%"),
         Bound(name, "peak memory of the module's process", own / MEGABYTE, OWN_MEMORY / MEGABYTE, unit="MB"),

@@ -26,7 +26,7 @@ STYLE = """\
   .strong { font-weight: 600; }
   .axis { stroke: #d0d7de; }
   .ours { fill: #0969da; }
-  .warm { fill: #54aeff; }
+  .warm, .layers { fill: #54aeff; }
   .floor { fill: #8c959f; }
   .download { fill: #8c959f; }
   .expert { fill: #bf8700; }
@@ -37,7 +37,7 @@ STYLE = """\
     .faint { fill: #9198a1; }
     .axis { stroke: #3d444d; }
     .ours { fill: #4493f8; }
-    .warm { fill: #1f6feb; }
+    .warm, .layers { fill: #1f6feb; }
     .floor { fill: #656c76; }
     .download { fill: #656c76; }
     .expert { fill: #d29922; }
@@ -84,7 +84,7 @@ def _panel(comparison: Comparison, top: int) -> str:
     for number, (key, series) in enumerate(comparison.series.items()):
         y = top + PANEL_TITLE + STEP * number
         width = max(2.0, room * series.seconds / longest)
-        weight = "strong" if key in (contenders.OURS, contenders.WARM) else ""
+        weight = "strong" if key in (contenders.OURS, contenders.WARM, contenders.LAYERS) else ""
         time = f'<tspan class="strong">{decimal(series.seconds)} s</tspan>'
         ratio = f'<tspan class="faint">{series.seconds / ours.seconds:.2g} {TIMES}</tspan>'
         lines += [

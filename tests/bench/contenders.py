@@ -15,10 +15,12 @@ from tests.lab.registry import REGISTRIES
 
 REGISTRY = REGISTRIES["plain"].address
 SQUASHFS = "-comp zstd -Xcompression-level 3"
-OURS, WARM, FLOOR, DOWNLOAD, EXPERT, PULL = "ours", "warm", "floor", "download", "expert", "pull"
+OURS, WARM, LAYERS, FLOOR, DOWNLOAD = "ours", "warm", "layers", "floor", "download"
+EXPERT, PULL = "expert", "pull"
 TITLES = {
     OURS: "hpc.sregistry",
-    WARM: "hpc.sregistry, layers cached",
+    WARM: "hpc.sregistry, cache warm",
+    LAYERS: "hpc.sregistry, layers cached",
     FLOOR: "the floor",
     DOWNLOAD: "skopeo copy",
     EXPERT: "apptainer build, zstd 3",
@@ -27,6 +29,7 @@ TITLES = {
 COMMANDS = {
     OURS: "python3 AnsiballZ_sregistry_pull.py",
     WARM: "python3 AnsiballZ_sregistry_pull.py",
+    LAYERS: "python3 AnsiballZ_sregistry_pull.py",
     FLOOR: f"gzip -dc LAYER… | sqfstar {SQUASHFS} IMAGE.sqfs",
     DOWNLOAD: "skopeo copy docker://IMAGE oci:DIRECTORY",
     EXPERT: f"apptainer build --mksquashfs-args '{SQUASHFS}' IMAGE.sif docker://IMAGE",
@@ -80,6 +83,7 @@ def prepare(image: str, layers: Sequence[str]) -> list[Contender]:
     return [
         Contender(OURS, _fresh(OURS), _start(OURS, f"python3 {module}"), _sif(OURS, image), "pulled"),
         Contender(WARM, f"rm {_sif(WARM, image)}", _start(WARM, f"python3 {module}"), _sif(WARM, image), "repaired"),
+        Contender(LAYERS, _without_files(image), _start(WARM, f"python3 {module}"), _sif(WARM, image), "repaired"),
         _floor(layers),
         _download(source),
         _apptainer(EXPERT, f"build --no-https --mksquashfs-args '{SQUASHFS}'", source),
@@ -140,6 +144,11 @@ def _start(key: str, program: str) -> str:
 def _fresh(key: str) -> str:
     """A reset that leaves neither cache nor image nor inventory."""
     return f"rm -rf {_directory(key)}; mkdir {_directory(key)}"
+
+
+def _without_files(image: str) -> str:
+    """A reset that leaves the layers in the cache, but no image, nor what the cache keeps of it: that is executable."""
+    return f"rm {_sif(WARM, image)}; find {_directory(WARM)}/cache -type f -perm -100 -delete"
 
 
 def _sif(key: str, image: str) -> str:

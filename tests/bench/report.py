@@ -99,7 +99,7 @@ def _plays(results: Results) -> Table:
 def _phases(comparison: Comparison) -> str:
     """Where the module itself says that its time went."""
     lines = []
-    for key in (contenders.OURS, contenders.WARM):
+    for key in (contenders.OURS, contenders.WARM, contenders.LAYERS):
         series = comparison.series[key]
         phases = {name: seconds for name, seconds in series.phases().items() if name != "total"}
         if phases:
@@ -134,8 +134,9 @@ def _summary(results: Results) -> str:
 _ABOUT = {
     contenders.OURS: "The file that Ansible sends to the host and starts there. Neither layers nor image are there "
     "before.",
-    contenders.WARM: "The same after the image was deleted: its layers are in the cache, its document is in the "
-    "inventory.",
+    contenders.WARM: "The same after the image was deleted: the cache gives it back.",
+    contenders.LAYERS: "The same where the cache has nothing but the layers, as when it is on another file system than "
+    "the image.",
     contenders.FLOOR: "The layers, which are on disk already, are decompressed and packed. Nothing is downloaded, "
     "verified or removed, and no SIF is made.",
     contenders.DOWNLOAD: "The download alone, into an OCI layout.",
@@ -164,7 +165,7 @@ to its result as the controller sees it. The registry is asked for each image in
 _METHOD = """\
 - The commands of an image run in turn, in each round in another order, so that whatever else the machine does meets
   all of them alike. A command that takes long is run less often, at least twice; the tables say how often.
-- Before each run, what the command makes is removed (cache, image, inventory; for cached layers the image alone) and
+- Before each run, what the command makes is removed (cache, image, inventory; the image alone for a warm cache) and
   `sync` is called. That is not measured. Nobody drops the page cache: it is the same for all.
 - The registry is on the same machine, so the download is as fast as it can be. Over a real network all ways but the
   floor take longer, unless they fetch while they pack.

@@ -234,13 +234,17 @@ def unpack(root: str, layers: Sequence[Members]) -> None:
 
 
 def linkable(content: Members, before: str) -> list[Member]:
-    """The members without hard links that a plain unpacking could not make, tried one by one over what is there."""
+    """The members without hard links that a plain unpacking could not make, tried one by one over what is there.
+
+    What a layer hides is gone before it links anything.
+    """
     kept: list[Member] = []
+    whiteouts = [member for member in content if ".wh." in member.name]
     for member in content:
         with tempfile.TemporaryDirectory() as scratch:
             root = os.path.join(scratch, "root")
             shutil.copytree(before, root, symlinks=True)
-            unpack(root, [kept])
+            unpack(root, [[*whiteouts, *kept]])
             target = os.path.join(root, member.link or "")
             path = os.path.join(root, member.name)
             inside = f"{member.link}/".startswith(f"{member.name}/") or f"{member.name}/".startswith(f"{member.link}/")
