@@ -172,7 +172,7 @@ class Packer:
 def find(
     compression: str = AUTO, level: int | None = None, processors: int | None = None, memory: int | None = None
 ) -> Packer:
-    """The mksquashfs of this host: the first that reads tar archives, else the first.
+    """The mksquashfs of this host: the first of 4.6 or later, which takes tar archives whole, else the first.
 
     :param compression: one of ``means.COMPRESSIONS``, or ``auto``: zstd where this host can also mount it, else gzip.
     :param level: of the compression, for zstd and gzip.
