@@ -259,7 +259,6 @@ def test_names_that_are_long_or_no_utf_8_stay_as_they_are(format: int) -> None:
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        (b"", b""),
         (b"/", b""),
         (b".", b""),
         (b"./", b""),
