@@ -85,6 +85,7 @@ class Skeleton:
         member = stream.gettarinfo(path, arcname=name)
         member.uid = member.gid = 0
         member.mtime = self.moment
+        member.mode &= 0o1777  # a directory may have inherited the setgid bit of the temporary one
         member.uname = member.gname = ""
         if not (name + "/").startswith(_PRIVATE + "/"):
             present = union.find(os.fsencode(name))

@@ -34,6 +34,9 @@ _ZEROS = bytes(_SIZE)
 _ADLER = 65521
 _CHUNK = 1024 * 1024
 _MAX_EXTENSION = 1024 * 1024  # bytes of one PAX or GNU extension header, as Go's archive/tar
+_MAX_GLOBAL = 100  # records
+_MAX_FILE = 2**44  # bytes; ext4 holds no larger file
+_MAX_ATTRIBUTE = 65536  # bytes, as Linux
 _MAX_SEGMENTS = 1 << 17  # of one sparse file
 _MAX_DIGITS = 20  # of a decimal number
 _MAX_PATH, _MAX_NAME = 4095, 255  # bytes, as Linux
@@ -43,6 +46,7 @@ _MAX_TIME = 2**32 - 1  # seconds; squashfs knows no other
 _NAMED = 3  # paths in one message
 _XATTR = b"SCHILY.xattr."
 _SPARSE = b"GNU.sparse."
+_KEYS = frozenset((b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime"))
 
 _KINDS = {
     b"0": FILE,
@@ -214,6 +218,7 @@ class _Extensions:
         self.segments: list[bytes] = []  # of a sparse file in PAX format 0.0, which repeats its keys
         self.name: bytes | None = None
         self.link: bytes | None = None
+        self.size = 0  # bytes of all of them
 
 
 class _Reader:
@@ -285,7 +290,7 @@ class _Reader:
             path, target = extensions.name or path, extensions.link or target
         if kind is None:
             raise ValueError(f"{shown_path(path)} is of an unknown type, {flag!r}")
-        if size < 0:
+        if not 0 <= size <= _MAX_FILE:
             raise ValueError(f"{shown_path(path)} has {size} bytes")
         self._left = size
         if flag == b"S":
@@ -294,7 +299,7 @@ class _Reader:
             path, segments, size = self._pax_segments(extensions, path, size)
         elif flag == b"\0" and path.endswith(b"/"):
             kind = DIRECTORY
-        if size < 0:
+        if not 0 <= size <= _MAX_FILE:
             raise ValueError(f"{shown_path(path)} has {size} bytes")
         entry = Entry(
             self._normal(path),
@@ -325,6 +330,9 @@ class _Reader:
         size = _parse(block[124:136])
         if not 0 <= size <= _MAX_EXTENSION:
             raise ValueError(f"a header of {size} bytes")
+        extensions.size += size
+        if extensions.size > _MAX_EXTENSION or len(self._global) > _MAX_GLOBAL:
+            raise ValueError(f"more than {_MAX_EXTENSION} bytes of headers for one entry")
         content = self._take(size)
         self._skip(-size % _SIZE)
         flag = block[156:157]
@@ -334,6 +342,8 @@ class _Reader:
             extensions.link = content.partition(b"\0")[0]
         else:
             for key, value in _records(content):
+                if key not in _KEYS and not key.startswith((_XATTR, _SPARSE)):
+                    continue
                 if flag == _PAX_GLOBAL:
                     self._global[key] = value
                 elif key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
@@ -551,8 +561,9 @@ def _refuse_impossible(entry: Entry) -> None:
         raise ValueError(f"the owner {uid}:{gid} of {shown_path(path)}")
     if not (0 <= device[0] <= _MAX_DEVICE[0] and 0 <= device[1] <= _MAX_DEVICE[1]):
         raise ValueError(f"the device number {device} of {shown_path(path)}")
-    if any("\0" in name for name, _value in xattrs):
-        raise ValueError(f"an attribute of {shown_path(path)} with a NUL byte")
+    for name, value in xattrs:
+        if "\0" in name or not 0 < len(_encoded(name)) <= _MAX_NAME or len(value) > _MAX_ATTRIBUTE:
+            raise ValueError(f"an attribute of {shown_path(path)} that no file can have, {name[:50]!r}")
 
 
 def normal(path: bytes) -> bytes:
