@@ -125,23 +125,41 @@ class BlobCache:
 
     def keep(self, path: str, digest: str) -> None:
         """Remember a finished file by its digest, without a copy: as another name of it, where the file system can."""
+        place = self.path(digest)
+        temporary = os.path.join(os.path.dirname(place), f".{os.urandom(6).hex()}.tmp")
         with suppress(OSError, StorageError):
-            make_directory(os.path.dirname(self.path(digest)), 0o700)
-            os.link(path, self.path(digest), follow_symlinks=False)
+            make_directory(os.path.dirname(place), 0o700)
+            os.link(path, temporary, follow_symlinks=False)
+            try:
+                os.replace(temporary, place)  # what was there may be damaged, or another file's
+            finally:
+                with suppress(FileNotFoundError):  # it stays where both were names of one file already
+                    os.unlink(temporary)
+
+    def keeps(self, digest: str) -> bool:
+        """Whether a file that was kept is there, and is nobody else's and in no other place."""
+        try:
+            return _is_given(os.lstat(self.path(digest)), names=1)
+        except OSError:
+            return False
 
     def give(self, digest: str, path: str, prepare: Callable[[str], None]) -> bool:
-        """Put a file that was kept in a place, if it is there, still what its digest says, and nobody else's.
+        """Put a file that was kept in a place, if it is there, still what its digest says, and nowhere else in use.
 
         :param prepare: sets owner and mode of the file before it gets its name.
         :raises StorageError: if it cannot be put there.
         """
 
         def accept(stream: IO[bytes]) -> bool:
-            status = os.fstat(stream.fileno())
-            own = status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-            return own and _hash(stream, digest).hexdigest() == digest.partition(":")[2]
+            given = _is_given(os.fstat(stream.fileno()), names=2)
+            return given and _hash(stream, digest).hexdigest() == digest.partition(":")[2]
 
         return link_in_place(self.path(digest), path, accept, prepare)
+
+    def forget(self, digest: str) -> None:
+        """Do not keep a file any longer, as far as this user may say so."""
+        with suppress(StorageError):
+            self.drop(digest)
 
     def drop(self, digest: str) -> None:
         """Forget a blob that turned out to be damaged.
@@ -302,6 +320,12 @@ def _size(path: str) -> int | None:
     except OSError:
         return None
     return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def _is_given(status: os.stat_result, names: int) -> bool:
+    """Whether a kept file may be given out: of this user, written by nobody else, and with so many names."""
+    own = status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return own and stat.S_ISREG(status.st_mode) and status.st_nlink == names
 
 
 def _cached(path: str) -> Obtained:

@@ -21,7 +21,7 @@ from . import sandbox, sif, skeleton
 from .blobs import BlobCache
 from .content import Content
 from .errors import PackerError
-from .files import make_directory, need_space, replacing, temporary_directory
+from .files import make_directory, need_space, replacing, storage_error, temporary_directory
 from .image import ResolvedImage
 from .layers import Layer, Misjudged, Union
 from .manifest import Descriptor
@@ -66,16 +66,21 @@ def build(
     :param clock: measures the time of a named step: metadata, index, unpack, pack, assemble.
     :param prepare: sets owner and mode of the finished file before it gets its name.
     :raises DamagedBlob: if a cached layer has to be fetched again.
+    :raises InvalidSif: if a SIF cannot be of the image's architecture.
     :raises InvalidLayer, EngineError, PackerError, StorageError, NoSpace: as the steps raise them.
     """
+    sif.require_architecture(image.config.platform.architecture)
     make_directory(means.tmpdir)
     make_directory(os.path.dirname(target))
     moment = image.config.moment if means.reproducible else int(time.time())
     with temporary_directory(means.tmpdir) as work:
         with clock("metadata"):
-            engine_tree = os.path.join(work, "engine")
-            os.mkdir(engine_tree)
-            frame = skeleton.make(means.engine, image.config, image.reference.uri, engine_tree, moment)
+            try:
+                engine_tree = os.path.join(work, "engine")
+                os.mkdir(engine_tree)
+                frame = skeleton.make(means.engine, image.config, image.reference.uri, engine_tree, moment)
+            except OSError as error:
+                raise storage_error(error, work) from error
         with replacing(target, mode=0o777, prepare=prepare) as stream:
             contents = _contents(image, cache, arrival)
             place = Partition(stream.fileno(), sif.partition_offset(frame.objects), os.path.dirname(target))

@@ -70,13 +70,9 @@ class Content:
         :raises StorageError: if it cannot be read.
         """
         self._arrival(self._descriptor)
+        source, identity = self._source()
         try:
-            source = open(self._path, "rb")  # noqa: SIM115 (the stream of its content closes it)
-        except OSError as error:
-            raise storage_error(error, self._path) from error
-        identity = _identity(source)
-        hashing = _Hashing(decompressed(source, self.what), self._diff_id)
-        try:
+            hashing = _Hashing(self._decompressed(source), self._diff_id)
             with _Ahead(hashing, self._path) as archive:
                 yield cast("IO[bytes]", archive)
                 while archive.read(_CHUNK):  # padding after the end of the archive belongs to the digest
@@ -100,14 +96,27 @@ class Content:
         :raises InvalidLayer: if it is not the blob that was verified.
         :raises StorageError: if it cannot be read.
         """
-        try:
-            source = open(self._path, "rb")  # noqa: SIM115 (the stream of its content closes it)
-        except OSError as error:
-            raise storage_error(error, self._path) from error
-        if _identity(source) != self._verified:
+        source, identity = self._source()
+        if identity != self._verified:
             source.close()
             raise InvalidLayer(f"{self.what} changed while it was read")
-        return cast("IO[bytes]", _Ahead(decompressed(source, self.what), self._path))
+        return cast("IO[bytes]", _Ahead(self._decompressed(source), self._path))
+
+    def _source(self) -> tuple[IO[bytes], tuple[int, ...]]:
+        """The blob, and what changes whenever someone writes to it, or puts another file in its place."""
+        try:
+            source = open(self._path, "rb")  # noqa: SIM115 (the stream of its content closes it)
+            status = os.fstat(source.fileno())
+        except OSError as error:
+            raise storage_error(error, self._path) from error
+        return source, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+    def _decompressed(self, source: IO[bytes]) -> IO[bytes]:
+        try:
+            return decompressed(source, self.what)
+        except OSError as error:
+            source.close()
+            raise storage_error(error, self._path) from error
 
     def _proven(self) -> bool:
         return self._cache.proven(self._descriptor.digest)
@@ -116,12 +125,6 @@ class Content:
         return DamagedBlob(
             self._descriptor, f"digest mismatch for {self.what}: the cached file {self._path} is damaged"
         )
-
-
-def _identity(source: IO[bytes]) -> tuple[int, ...]:
-    """What changes whenever someone writes to a file, or puts another in its place."""
-    status = os.fstat(source.fileno())
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 class _Hashing(io.RawIOBase):

@@ -170,7 +170,11 @@ def link_in_place(source: str, path: str, accept: Callable[[IO[bytes]], bool], p
     except OSError:
         return False
     try:
-        with open(temporary, "rb", opener=lambda place, flags: os.open(place, flags | os.O_NOFOLLOW)) as stream:
+        try:
+            descriptor = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return False  # whatever it is, it is no file of ours
+        with os.fdopen(descriptor, "rb") as stream:
             if not accept(stream):
                 return False
             _pass_on(path, stream.fileno(), 0o777)

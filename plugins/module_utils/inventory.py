@@ -299,7 +299,7 @@ def _load(path: str) -> Document | None:
             metrics=data["metrics"],
             created_at=data["created_at"],
             updated_at=data["updated_at"],
-            files=tuple(File(**file) for file in data["files"]),
+            files=tuple(File(**{"builder": "sandbox", **file}) for file in data["files"]),  # once the only one
         )
     except (KeyError, TypeError, AttributeError, InvalidPlatform) as error:
         wrong = f"lacks {error}" if isinstance(error, KeyError) else f"misspells a part ({error})"

@@ -25,6 +25,8 @@ _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
 _AUFS = b".wh..wh."  # what AUFS keeps for itself
 _MAX_LINKS = 40  # symlinks followed in one path, as Linux does
+_MAX_DEPTH = 2048  # directories on one path, which has at most 4095 bytes
+_MAX_IMPLIED = 500_000  # directories that no header describes; each takes memory
 
 _ROOT = Entry(b"", DIRECTORY, 0o755, 0, 0, 0)
 # A directory that entries imply but no header describes: the specification is silent, this is what the engines make.
@@ -75,6 +77,7 @@ class Union:
         :raises InvalidLayer: if an entry cannot be applied: a hard link to nothing, an endless symlink.
         """
         self._layers: list[Layer] = []
+        self._implied = 0
         self._resolved: dict[bytes, Directory] = {}  # parents of entries; names of one directory follow each other
         self.root = Directory(_ROOT, -1)
         for layer in layers:
@@ -112,12 +115,10 @@ class Union:
         :raises Misjudged: before the first entry, if what was written does not survive under that name.
         :raises InvalidLayer: if a layer is not any more what it was when it was indexed.
         """
-        directories: list[Entry] = []
         others: list[Node] = []
         files: dict[int, dict[int, Node]] = {}
         for path, node, first in self._walk():
             if isinstance(node, Directory):
-                directories.append(node.entry._replace(path=path))
                 continue
             node.paths = (path,) if first else (*node.paths, path)
             if first and node.entry.kind == FILE:
@@ -125,8 +126,9 @@ class Union:
             elif first:
                 others.append(node)
         done = [node for number, ordinals in (written or {}).items() for node in _take(files, number, ordinals)]
-        for entry in directories:
-            yield entry, None
+        for path, node, _first in self._walk():
+            if isinstance(node, Directory):
+                yield node.entry._replace(path=path), None
         for node in others:
             yield from self._named(node, None)
         for node in done:
@@ -178,12 +180,12 @@ class Union:
         """Whiteouts first: they hide what older layers hold, never what their own layer brings."""
         hidden: dict[bytes, Node] = {}
         self._resolved.clear()
-        for entry in layer.entries:
-            if not is_whiteout(entry.path):
-                continue
-            parent, name = _split(entry.path)
+        whiteouts = [entry.path for entry in layer.entries if is_whiteout(entry.path)]
+        own = {entry.path for entry in layer.entries if entry.kind == DIRECTORY} if whiteouts else set()
+        for path in whiteouts:
+            parent, name = _split(path)
             directory = self._directory(parent, layer.what)
-            if not directory:
+            if not directory or self._is_replaced(parent, own):
                 continue
             victims = list(directory.children) if name == _OPAQUE else [name[len(_WHITEOUT) :]]
             for victim in victims:
@@ -191,10 +193,23 @@ class Union:
                 if node:
                     hidden[parent + b"/" + victim if parent else victim] = node
         for ordinal, entry in enumerate(layer.entries):
-            if entry.path.startswith(_AUFS) or b"/" + _AUFS in entry.path:
-                hidden[entry.path] = Node(entry, number, ordinal)  # no file, but hard links may point here
+            if entry.path.startswith(_AUFS) or b"/" + _AUFS in entry.path:  # no file, but hard links may point here
+                if entry.kind == HARD_LINK:
+                    hidden[entry.path] = self._link_target(entry, layer.what, hidden)
+                else:
+                    is_directory = entry.kind == DIRECTORY
+                    hidden[entry.path] = Directory(entry, number) if is_directory else Node(entry, number, ordinal)
             elif not _split(entry.path)[1].startswith(_WHITEOUT):
                 self._add(number, ordinal, entry, layer.what, hidden)
+
+    def _is_replaced(self, path: bytes, own: AbstractSet[bytes]) -> bool:
+        """Whether a layer makes a directory where a symlink leads on this path: nothing older is in that directory."""
+        while path:
+            node = self.find(path) if path in own else None
+            if node and node.entry.kind == SYMLINK:
+                return True
+            path = _split(path)[0]
+        return False
 
     def _add(self, number: int, ordinal: int, entry: Entry, what: str, hidden: dict[bytes, Node]) -> None:
         if not entry.path:
@@ -207,7 +222,11 @@ class Union:
             directory = self._resolved[parent] = self._make_directory(parent, what, number)
         children = directory.children
         present = children.get(name)
-        if present and present.entry.kind in (DIRECTORY, SYMLINK) and entry.kind != present.entry.kind:
+        if (
+            present
+            and present.entry.kind in (DIRECTORY, SYMLINK)
+            and not (entry.kind == present.entry.kind == DIRECTORY)
+        ):
             self._resolved.clear()  # paths may have gone through it
         if entry.kind == HARD_LINK:
             children[name] = self._link_target(entry, what, hidden)
@@ -272,7 +291,12 @@ class Union:
                 if create is None:
                     return None
                 node = children[name] = Directory(_IMPLICIT, create)
+                self._implied += 1
+                if self._implied > _MAX_IMPLIED:
+                    raise InvalidLayer(f"{what} implies more than {_MAX_IMPLIED} directories that it does not hold")
             trail.append(node)
+            if len(trail) > _MAX_DEPTH:
+                raise InvalidLayer(f"{what} holds an entry deeper than {_MAX_DEPTH} directories, {shown_path(path)}")
         return trail[-1]
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -92,7 +93,7 @@ def pull(session: Session, wanted: Wanted, references: Sequence[Reference]) -> d
     outcomes = session.each(references, plan)
     if session.check:
         return outcomes
-    with ThreadPoolExecutor(max(1, session.threads)) as pool:
+    with _pool(session.threads) as pool:
         blobs = {
             reference: _fetch(session, jobs[reference].image, pool, outcome)
             for reference, outcome in outcomes.items()
@@ -103,6 +104,16 @@ def pull(session: Session, wanted: Wanted, references: Sequence[Reference]) -> d
                 with outcome.clock("total"), outcome.catching():
                     _carry_out(session, wanted, jobs[reference], blobs.get(reference, {}), outcome)
     return outcomes
+
+
+@contextmanager
+def _pool(threads: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads for a block. What they have not begun when it ends, they need not begin."""
+    pool = ThreadPoolExecutor(max(1, threads))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _places(wanted: Wanted, references: Sequence[Reference]) -> dict[Reference, str]:
@@ -241,7 +252,9 @@ def _forget_others(session: Session, outcome: Outcome, path: str) -> None:
     for owner in _other_owners(session, outcome, path):
         with session.inventory.locked(owner.reference, owner.platform, LOCK_TIMEOUT):
             latest = session.inventory.get(owner.reference, owner.platform)
-            if latest:
+            file = latest.file(path) if latest else None
+            if latest and file:
+                session.cache.forget(_digest(file))
                 session.inventory.put(latest.without_file(path))
 
 
@@ -264,7 +277,7 @@ def _serves(file: File, image: ResolvedImage, wanted: Wanted) -> bool:
 
 
 def _is_kept(session: Session, lost: File | None) -> bool:
-    return lost is not None and os.path.isfile(session.cache.path(_digest(lost)))
+    return lost is not None and session.cache.keeps(_digest(lost))
 
 
 def _restored(session: Session, wanted: Wanted, job: _Job, outcome: Outcome) -> File | None:
@@ -282,7 +295,7 @@ def _restored(session: Session, wanted: Wanted, job: _Job, outcome: Outcome) -> 
 def _keep(session: Session, built: Built, before: File | None) -> None:
     """Remember a new file in place of the one before: who deletes it by mistake gets it back at once."""
     if before and before.sha256 != built.sha256:
-        session.cache.drop(_digest(before))
+        session.cache.forget(_digest(before))
     session.cache.keep(built.path, f"sha256:{built.sha256}")
 
 
@@ -298,15 +311,17 @@ def _build(session: Session, wanted: Wanted, job: _Job, blobs: _Blobs, outcome: 
     image = job.image
     means = Means(wanted.engine(), wanted.packer(), wanted.builder, wanted.reproducible, wanted.tmpdir, session.threads)
 
+    unforeseen: dict[str, Obtained] = {}
+
     def arrival(layer: Descriptor) -> None:
         with outcome.clock("fetch"):
             for blob in blobs.values():
                 if blob.done():
                     blob.result()  # what did not come ends the build at once, whatever it is waiting for
-            if layer.digest not in blobs:  # nobody thought that it would be needed
-                blobs[layer.digest] = Future()
-                blobs[layer.digest].set_result(_obtain(session, image, layer))
-            blobs[layer.digest].result()
+            if layer.digest in blobs:
+                blobs[layer.digest].result()
+            else:  # the file was to come from the cache, and nothing was begun
+                unforeseen.setdefault(layer.digest, _obtain(session, image, layer))
 
     try:
         built = None
@@ -320,12 +335,12 @@ def _build(session: Session, wanted: Wanted, job: _Job, blobs: _Blobs, outcome: 
                     raise
                 renewed.add(layer.digest)
                 session.cache.drop(layer.digest)
-                with outcome.clock("fetch"):
-                    blobs[layer.digest] = Future()
-                    blobs[layer.digest].set_result(_obtain(session, image, layer))
+                blobs.pop(layer.digest, None)
+                unforeseen.pop(layer.digest, None)
     finally:
-        arrived = [blob for blob in blobs.values() if blob.done() and not blob.exception()]
-        outcome.obtained.extend(blob.result() for blob in arrived)
+        ended = [blob for blob in blobs.values() if not blob.cancel() and blob.done()]
+        outcome.obtained.extend(blob.result() for blob in ended if not blob.cancelled() and not blob.exception())
+        outcome.obtained.extend(unforeseen.values())
     _keep(session, built, outcome.before.file(job.path) if outcome.before else None)
     outcome.warnings.extend(built.warnings)
     outcome.builder = {"name": built.builder, "reason": built.reason}

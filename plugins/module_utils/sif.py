@@ -71,6 +71,17 @@ def partition_offset(objects: Sequence[DataObject]) -> int:
     return -(-(_DATA_OFFSET + sum(len(item.content) for item in objects)) // _PAGE) * _PAGE
 
 
+def require_architecture(architecture: str) -> bytes:
+    """The code of an architecture.
+
+    :raises InvalidSif: if the format knows no such architecture.
+    """
+    code = _ARCHITECTURES.get(architecture)
+    if code is None:
+        raise InvalidSif(f"the SIF format has no code for the architecture {architecture!r}")
+    return code
+
+
 def write(
     target: IO[bytes], architecture: str, objects: Sequence[DataObject], identifier: uuid.UUID, time: int
 ) -> None:
@@ -83,9 +94,7 @@ def write(
     :param time: seconds since the epoch, for the header and every descriptor.
     :raises InvalidSif: if the format knows no such architecture.
     """
-    code = _ARCHITECTURES.get(architecture)
-    if code is None:
-        raise InvalidSif(f"the SIF format has no code for the architecture {architecture!r}")
+    code = require_architecture(architecture)
     descriptors = []
     end = target.seek(0, os.SEEK_END)
     position = _DATA_OFFSET

@@ -35,8 +35,8 @@ _ENVIRONMENT = f"{_PRIVATE}/env/10-docker2singularity.sh"
 _LABEL_PREFIX = "org.label-schema.usage.singularity.deffile"
 _BUILD_DATE = "org.label-schema.build-date"
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-_MONTHS = ("January", "February", "March", "April", "May", "June", "July")
-_MONTHS += ("August", "September", "October", "November", "December")
+_FIRST_HALF = ("January", "February", "March", "April", "May", "June")
+_MONTHS = (*_FIRST_HALF, "July", "August", "September", "October", "November", "December")
 _NAME = re.compile(r"\A[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
@@ -53,7 +53,7 @@ class Skeleton:
     @property
     def files(self) -> list[bytes]:
         """The paths of the regular files: where an image has files too, these are put in their place."""
-        found = []
+        found: list[bytes] = []
         for parent, _directories, names in os.walk(self.directory):
             paths = (os.path.join(parent, name) for name in names)
             found.extend(
@@ -85,6 +85,7 @@ class Skeleton:
         member = stream.gettarinfo(path, arcname=name)
         member.uid = member.gid = 0
         member.mtime = self.moment
+        member.mode &= 0o1777  # a directory may have inherited the setgid bit of the temporary one
         member.uname = member.gname = ""
         if not (name + "/").startswith(_PRIVATE + "/"):
             present = union.find(os.fsencode(name))

@@ -42,6 +42,7 @@ _CUTS_OFFSET = ((4, 7),)  # writes a damaged image with -o, and says nothing
 _RACES_ON_ZEROS = ((4, 7, 3), (4, 7, 4))  # may damage files that are all zeros
 _USUAL_MEMORY = 256  # MiB; more makes it no faster, and a fixed bound makes 4.7 reproducible
 _LEAST_MEMORY = 64
+_FULL = (b"No space left", b"Disk quota exceeded", b"File too large")
 _XATTR_TABLE = 56  # where the superblock tells the place of the table, and where in that nothing is
 _XATTR_UNUSED = 12
 _PIPE = 1024 * 1024  # bytes; each switch between two programs costs
@@ -146,7 +147,8 @@ class Packer:
             said = words.read()
             self._judge(process.returncode, said, partition)
             if broken or said.strip():
-                raise PackerError(f"{self.path} {self.version} did not take all: {_shortened(said)}")
+                why = _shortened(said) or "it stopped reading, and said nothing"
+                raise PackerError(f"{self.path} {self.version} did not take all: {why}")
 
     def _options(self, partition: Partition) -> list[str]:
         options = [*_QUIETLY, *_compression_options(self.compression, self.level), "-mem", f"{self.memory}M"]
@@ -161,7 +163,7 @@ class Packer:
     def _judge(self, status: int, output: bytes, partition: Partition) -> None:
         if status == 0:
             return
-        if b"No space left" in output or (b"Failed to write" in output and _full(partition.descriptor)):
+        if any(words in output for words in _FULL) or (b"Failed to write" in output and _full(partition.descriptor)):
             raise NoSpace(
                 f"no space left in {partition.where} while the image was packed; free some, or choose another directory"
             )
@@ -172,7 +174,7 @@ class Packer:
 def find(
     compression: str = AUTO, level: int | None = None, processors: int | None = None, memory: int | None = None
 ) -> Packer:
-    """The mksquashfs of this host: the first that reads tar archives, else the first.
+    """The mksquashfs of this host: the first of 4.6 or later, else of 4.5, else the first that tells its version.
 
     :param compression: one of ``means.COMPRESSIONS``, or ``auto``: zstd where this host can also mount it, else gzip.
     :param level: of the compression, for zstd and gzip.
@@ -186,11 +188,14 @@ def find(
     found = [(path, _version(path)) for path in _candidates()]
     if not found:
         raise PackerError("there is no mksquashfs on this host; install the package squashfs-tools (squashfs on SUSE)")
-    path, version = next((item for item in found if _numbers(item[1]) >= _SETS_ROOT), found[0])
+    path, version = max(found, key=lambda item: _merit(item[1]))  # of equals, the first
     if compression == AUTO:
-        zstd = _kernel_reads_zstd() and _squashfuse_reads_zstd() and _packs(path, "zstd")
-        compression = "zstd" if zstd else "gzip"
-    elif not _packs(path, compression):
+        readable = _kernel_reads_zstd() and _squashfuse_reads_zstd()
+        compression = "zstd" if readable and _objection(path, "zstd") is None else "gzip"
+    objection = _objection(path, compression)
+    if objection is not None:
+        if compression == "gzip" or _objection(path, "gzip") is not None:
+            raise PackerError(f"{path} {version} cannot pack anything: {objection or 'it says nothing'}")
         raise PackerError(
             f"{path} {version} was built without {compression}; ask for compression: auto, or another one"
         )
@@ -201,6 +206,11 @@ def _candidates() -> list[str]:
     """All programs of this name; packages of Apptainer 1.4 and later bring one of their own, often a newer one."""
     paths = (shutil.which("mksquashfs", path=directory) for directory in _search())
     return list(dict.fromkeys(path for path in paths if path))
+
+
+def _merit(version: str) -> int:
+    numbers = _numbers(version)
+    return (numbers >= _SETS_ROOT) + (numbers >= _READS_TAR) + (numbers > ())
 
 
 def _search() -> list[str]:
@@ -231,13 +241,14 @@ def _compression_options(compression: str, level: int | None) -> list[str]:
     return ["-comp", compression, *(["-Xcompression-level", str(level)] if level is not None else [])]
 
 
-def _packs(path: str, compression: str) -> bool:
-    """Ask the program by doing: how it lists its compressors differs from version to version."""
+def _objection(path: str, compression: str) -> str | None:
+    """Ask the program by doing: how it lists its compressors differs from version to version. None if it can."""
     with _trial() as directory:
         source = os.path.join(directory, "empty")
         os.mkdir(source)
         options = _compression_options(compression, _LEVELS.get(compression, (None, 0))[0])
-        return _run([path, source, os.path.join(directory, "image"), "-noappend", *options]).returncode == 0
+        result = _run([path, source, os.path.join(directory, "image"), "-noappend", *options])
+        return None if result.returncode == 0 else _shortened(result.stderr + result.stdout)
 
 
 @contextmanager

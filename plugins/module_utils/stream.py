@@ -16,10 +16,12 @@ from collections.abc import Iterable, Sequence
 from typing import IO
 
 from .content import Content
+from .errors import InvalidLayer
 from .layers import Layer, hidden_by, is_whiteout
 from .tar import DIRECTORY, FILE, Data, Entry, Writer, named, read, shown_path
 
 _MERGED, _CLOSED = True, False
+_MAX_IMPLIED = 256 * 1024 * 1024  # bytes
 _XATTRS = ("user.", "trusted.", "security.")  # all that the format of squashfs has room for
 
 
@@ -38,12 +40,10 @@ class Archive:
 
         :raises OSError: as the target raises it.
         """
-        if entry.xattrs and not all(name.startswith(_XATTRS) for name, _value in entry.xattrs):
-            self._unfit += [
-                f"{shown_path(entry.path)} ({name})" for name, _value in entry.xattrs if not name.startswith(_XATTRS)
-            ]
-            kept = tuple(item for item in entry.xattrs if item[0].startswith(_XATTRS))
-            entry = entry._replace(xattrs=kept)
+        unfit = [name for name, _value in entry.xattrs if not _fits(name)]
+        if unfit:
+            self._unfit += [f"{shown_path(entry.path)} ({name})" for name in unfit]
+            entry = entry._replace(xattrs=tuple(item for item in entry.xattrs if _fits(item[0])))
         if entry.path:
             self._writer.add(entry, data)
 
@@ -59,6 +59,11 @@ class Archive:
     def warnings(self) -> list[str]:
         """About what a squashfs cannot hold, with the first few paths that it befell."""
         return [f"{named(self._unfit)} lacks an attribute that a squashfs cannot hold"] if self._unfit else []
+
+
+def _fits(attribute: str) -> bool:
+    """Whether a squashfs has room for an attribute of this name."""
+    return attribute.startswith(_XATTRS) and attribute not in _XATTRS
 
 
 class CrowdedDirectory(Exception):
@@ -109,6 +114,7 @@ class _Foresight:
         # What is known of a path: a directory that shows what older layers have in it, or something that shows nothing.
         self._claims: dict[bytes, bool] = {}
         self._open: dict[bytes, bool] = {b"": True}  # of directories of the present layer: whether they show
+        self._implied = 0  # bytes of paths that no entry has
         self._limit = limit
         self._counts: dict[bytes, int] = {}
         for path in hidden:
@@ -128,7 +134,10 @@ class _Foresight:
         return True
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Take the entries of the present layer into account, and go on to the next older one."""
+        """Take the entries of the present layer into account, and go on to the next older one.
+
+        :raises InvalidLayer: if their paths would fill the memory.
+        """
         for entry in entries:
             if is_whiteout(entry.path):
                 self._close(hidden_by(entry.path))
@@ -148,7 +157,10 @@ class _Foresight:
         parent = path.rpartition(b"/")[0]
         while parent and parent not in self._claims:
             self._claims[parent] = _MERGED
+            self._implied += len(parent)
             parent = parent.rpartition(b"/")[0]
+        if self._implied > _MAX_IMPLIED:
+            raise InvalidLayer(f"the paths of this image take more than {_MAX_IMPLIED >> 20} MiB of memory")
 
     def _is_open(self, directory: bytes) -> bool:
         unknown = []

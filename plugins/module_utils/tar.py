@@ -34,7 +34,11 @@ _ZEROS = bytes(_SIZE)
 _ADLER = 65521
 _CHUNK = 1024 * 1024
 _MAX_EXTENSION = 1024 * 1024  # bytes of one PAX or GNU extension header, as Go's archive/tar
+_MAX_GLOBAL = 100  # records
+_MAX_FILE = 2**44  # bytes; ext4 holds no larger file
+_MAX_ATTRIBUTE = 65536  # bytes, as Linux
 _MAX_SEGMENTS = 1 << 17  # of one sparse file
+_MAX_DIGITS = 20  # of a decimal number
 _MAX_PATH, _MAX_NAME = 4095, 255  # bytes, as Linux
 _MAX_ID = 2**32 - 2
 _MAX_DEVICE = (2**12 - 1, 2**20 - 1)
@@ -42,6 +46,7 @@ _MAX_TIME = 2**32 - 1  # seconds; squashfs knows no other
 _NAMED = 3  # paths in one message
 _XATTR = b"SCHILY.xattr."
 _SPARSE = b"GNU.sparse."
+_KEYS = frozenset((b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime"))
 
 _KINDS = {
     b"0": FILE,
@@ -213,6 +218,7 @@ class _Extensions:
         self.segments: list[bytes] = []  # of a sparse file in PAX format 0.0, which repeats its keys
         self.name: bytes | None = None
         self.link: bytes | None = None
+        self.size = 0  # bytes of all of them
 
 
 class _Reader:
@@ -254,7 +260,8 @@ class _Reader:
                 continue
             padding = -self._left % _SIZE
             yield entry, self._expanded(segments, entry.size) if segments is not None else self._stored()
-            self._skip(self._left + padding)
+            self._skip(self._left)
+            self._skip(padding, may_end=True)
 
     def _entry(self, block: bytes, extensions: _Extensions | None) -> tuple[Entry, list[tuple[int, int]] | None]:
         """The entry of a header, and the segments of a sparse file. Data that is stored of it is left to be read."""
@@ -280,11 +287,10 @@ class _Reader:
                 for key, value in sorted(records.items())
                 if key.startswith(_XATTR)
             )
-            path = extensions.name if extensions.name is not None else path
-            target = extensions.link if extensions.link is not None else target
+            path, target = extensions.name or path, extensions.link or target
         if kind is None:
             raise ValueError(f"{shown_path(path)} is of an unknown type, {flag!r}")
-        if size < 0:
+        if not 0 <= size <= _MAX_FILE:
             raise ValueError(f"{shown_path(path)} has {size} bytes")
         self._left = size
         if flag == b"S":
@@ -293,6 +299,8 @@ class _Reader:
             path, segments, size = self._pax_segments(extensions, path, size)
         elif flag == b"\0" and path.endswith(b"/"):
             kind = DIRECTORY
+        if not 0 <= size <= _MAX_FILE:
+            raise ValueError(f"{shown_path(path)} has {size} bytes")
         entry = Entry(
             self._normal(path),
             kind,
@@ -322,6 +330,9 @@ class _Reader:
         size = _parse(block[124:136])
         if not 0 <= size <= _MAX_EXTENSION:
             raise ValueError(f"a header of {size} bytes")
+        extensions.size += size
+        if extensions.size > _MAX_EXTENSION or len(self._global) > _MAX_GLOBAL:
+            raise ValueError(f"more than {_MAX_EXTENSION} bytes of headers for one entry")
         content = self._take(size)
         self._skip(-size % _SIZE)
         flag = block[156:157]
@@ -331,6 +342,8 @@ class _Reader:
             extensions.link = content.partition(b"\0")[0]
         else:
             for key, value in _records(content):
+                if key not in _KEYS and not key.startswith((_XATTR, _SPARSE)):
+                    continue
                 if flag == _PAX_GLOBAL:
                     self._global[key] = value
                 elif key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
@@ -380,6 +393,8 @@ class _Reader:
             lines.extend(whole)
             if lines:
                 wanted = 1 + 2 * _natural(lines[0])
+            if len(lines) < wanted and len(rest.rstrip(b"\0")) > _MAX_DIGITS:
+                raise ValueError("a sparse file's map holds what is no number")
             if wanted > 2 * _MAX_SEGMENTS:
                 raise ValueError("a sparse file's map is too long")
         return [_natural(line) for line in lines[1:wanted]]
@@ -431,10 +446,16 @@ class _Reader:
             taken += piece
         return taken
 
-    def _skip(self, count: int) -> None:
+    def _skip(self, count: int, may_end: bool = False) -> None:
+        """Go over what nobody wants; an archive may end in the padding of its last file."""
         while count > len(self._chunk) - self._at:
             count -= len(self._chunk) - self._at
-            self._fill()
+            if may_end:
+                self._chunk, self._at = self._archive.read(_CHUNK), 0
+                if not self._chunk:
+                    return
+            else:
+                self._fill()
         self._at += count
 
     def _fill(self) -> None:
@@ -508,7 +529,7 @@ def _records(content: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _natural(text: bytes) -> int:
-    if not text.isdigit() or len(text) > 20:
+    if not text.isdigit() or len(text) > _MAX_DIGITS:
         raise ValueError(f"invalid header: {text[:30]!r} is no number")
     return int(text)
 
@@ -533,14 +554,16 @@ def _refuse_impossible(entry: Entry) -> None:
     for text in (path, target) if target else (path,):
         if b"\0" in text:
             raise ValueError(f"a name with a NUL byte, {shown_path(text)}")
-        if len(text) > _MAX_NAME and (len(text) > _MAX_PATH or max(map(len, text.split(b"/"))) > _MAX_NAME):
+        names = kind != SYMLINK or text is path  # the text of a symlink need not be any
+        if len(text) > _MAX_NAME and (len(text) > _MAX_PATH or (names and max(map(len, text.split(b"/"))) > _MAX_NAME)):
             raise ValueError(f"a name that is too long, {shown_path(text)}")
     if not (0 <= uid <= _MAX_ID and 0 <= gid <= _MAX_ID):
         raise ValueError(f"the owner {uid}:{gid} of {shown_path(path)}")
     if not (0 <= device[0] <= _MAX_DEVICE[0] and 0 <= device[1] <= _MAX_DEVICE[1]):
         raise ValueError(f"the device number {device} of {shown_path(path)}")
-    if any("\0" in name for name, _value in xattrs):
-        raise ValueError(f"an attribute of {shown_path(path)} with a NUL byte")
+    for name, value in xattrs:
+        if "\0" in name or not 0 < len(_encoded(name)) <= _MAX_NAME or len(value) > _MAX_ATTRIBUTE:
+            raise ValueError(f"an attribute of {shown_path(path)} that no file can have, {name[:50]!r}")
 
 
 def normal(path: bytes) -> bytes:

@@ -254,7 +254,7 @@ images:
         - V(pulled) means that the image had no file at this path.
         - V(rebuilt) means that the file was from another image, or that another engine or O(force=true) asked for a
           new one.
-        - V(repaired) means that the file was missing or modified. A deleted file comes back from the cache where that is
+        - V(repaired) means that the file was missing or modified. A deleted file comes back from the cache if that is
           on the same file system and holds it.
         - V(failed) means that RV(images[].error) tells what went wrong.
       type: str

@@ -160,6 +160,25 @@ UNIONS: dict[str, tuple[list[list[Member]], dict[str, Any]]] = {
         {"l": "-> ../../../etc", "etc": IMPLIED, "etc/passwd": "l/passwd"},
     ),
     "a name cannot lead above the root": ([of("../../a", "b/../../c")], {"a": "../../a", "c": "b/../../c"}),
+    "an opaque directory in place of a symlink hides nothing where that led": (
+        [
+            of("lib/", "lib/site", Member("lib64", symlink="lib")),
+            of("lib64/", "lib64/.wh..wh..opq", "lib64/new"),
+        ],
+        {"lib": DIRECTORY, "lib/site": "lib/site", "lib64": DIRECTORY, "lib64/new": "lib64/new"},
+    ),
+    "a whiteout in place of a symlink hides nothing where that led": (
+        [of("real/", "real/x", Member("d", symlink="real")), of("d/", "d/.wh.x")],
+        {"real": DIRECTORY, "real/x": "real/x", "d": DIRECTORY},
+    ),
+    "a symlink that leads elsewhere in the middle of a layer": (
+        [of("a/", "b/", Member("l", symlink="a"), "l/x", Member("l", symlink="b"), "l/y")],
+        {"a": DIRECTORY, "a/x": "l/x", "b": DIRECTORY, "b/y": "l/y", "l": "-> b"},
+    ),
+    "a hard link into the metadata of aufs, which is one itself": (
+        [of("foo", Member(".wh..wh.plnk/1.2", link="foo"), Member("bar", link=".wh..wh.plnk/1.2"))],
+        {"bar": "foo", "foo": "= bar"},
+    ),
     "a whiteout goes through a symlinked directory": (
         [of("usr/", "usr/x", Member("l", symlink="usr")), of("l/.wh.x")],
         {"l": "-> usr", "usr": DIRECTORY},

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -589,3 +591,95 @@ def test_a_blob_of_unknown_size_does_not_fill_the_disk(cache: BlobCache, monkeyp
         cache.obtain(Descriptor(BLOB.digest, None), source, "the blob")
     assert sent == 1 << 20
     assert files(cache) == []
+
+
+# Files that are kept
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> tuple[BlobCache, Path, str]:
+    """A cache that keeps a file, the file, and its digest."""
+    place = tmp_path / "image.sif"
+    place.write_bytes(b"image")
+    place.chmod(0o755)
+    digest = f"sha256:{hashlib.sha256(b'image').hexdigest()}"
+    cache = BlobCache(str(tmp_path / "cache"))
+    cache.keep(str(place), digest)
+    return cache, place, digest
+
+
+def give(cache: BlobCache, digest: str, place: Path) -> bool:
+    return cache.give(digest, str(place), lambda path: os.chmod(path, 0o700))
+
+
+def test_a_deleted_file_is_given_back_prepared(kept: tuple[BlobCache, Path, str]) -> None:
+    cache, place, digest = kept
+    inode = place.stat().st_ino
+    assert not cache.keeps(digest), "it is in use"
+    place.unlink()
+    assert cache.keeps(digest)
+    assert give(cache, digest, place)
+    assert (place.read_bytes(), place.stat().st_ino, place.stat().st_mode & 0o777) == (b"image", inode, 0o700)
+    assert set(os.listdir(place.parent)) == {"image.sif", "cache"}
+
+
+def test_a_file_that_is_in_use_elsewhere_is_not_given(kept: tuple[BlobCache, Path, str], tmp_path: Path) -> None:
+    cache, place, digest = kept
+    other = tmp_path / "other.sif"
+    assert not give(cache, digest, other)
+    assert not other.exists()
+    assert place.stat().st_mode & 0o777 == 0o755
+
+
+def _append(place: Path, cached: Path) -> None:
+    with place.open("ab") as stream:
+        stream.write(b"signature")
+
+
+def _writable(place: Path, cached: Path) -> None:
+    place.chmod(0o775)
+
+
+def _of_another(place: Path, cached: Path) -> None:
+    os.chown(place, 12345, -1)
+
+
+def _pipe(place: Path, cached: Path) -> None:
+    cached.unlink()
+    os.mkfifo(cached)
+
+
+def _symlink(place: Path, cached: Path) -> None:
+    cached.unlink()
+    cached.symlink_to("/etc/hostname")
+
+
+@pytest.mark.parametrize("spoil", [_append, _writable, _of_another, _pipe, _symlink])
+def test_what_is_not_the_file_that_was_kept_is_not_given_and_makes_room_for_it(
+    kept: tuple[BlobCache, Path, str], spoil: Callable[[Path, Path], None]
+) -> None:
+    cache, place, digest = kept
+    if spoil is _of_another and os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    spoil(place, Path(cache.path(digest)))
+    place.unlink()
+    assert not give(cache, digest, place)
+    assert not place.exists()
+    place.write_bytes(b"image")
+    cache.keep(str(place), digest)
+    place.unlink()
+    assert give(cache, digest, place)
+
+
+def test_a_file_on_another_file_system_is_not_kept_and_no_error(tmp_path: Path) -> None:
+    shared = Path("/dev/shm")  # a file system of its own wherever there is one
+    if not shared.is_dir() or shared.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system at /dev/shm")
+    place = tmp_path / "image.sif"
+    place.write_bytes(b"image")
+    digest = f"sha256:{hashlib.sha256(b'image').hexdigest()}"
+    with tempfile.TemporaryDirectory(dir=shared) as directory:
+        cache = BlobCache(directory)
+        cache.keep(str(place), digest)
+        assert not os.path.exists(cache.path(digest))
+        cache.forget(digest)

@@ -324,7 +324,6 @@ def test_a_disk_that_fails_is_an_error_of_the_storage(
         b"".join(iter(lambda: archive.read(1), b""))
 
 
-@pytest.mark.xfail(reason="the first bytes are read where nobody makes an error of the storage of it", raises=OSError)
 def test_a_disk_that_fails_at_once_is_an_error_of_the_storage(cache: Cache) -> None:
     cache.path.unlink()
     cache.path.symlink_to("/proc/self/mem")  # opens, and cannot be read at its beginning

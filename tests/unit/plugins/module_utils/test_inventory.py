@@ -305,9 +305,9 @@ def test_a_document_that_lacks_a_part_is_named_with_it(inventory: Inventory, key
         ({"platform": 7}, "'int' object has no attribute 'strip'"),
         ({"uri": None}, "'NoneType' object has no attribute 'partition'"),
         ({"layers": None}, "'NoneType' object is not iterable"),
-        ({"files": [{"path": "/a.sif"}]}, "missing 9 required positional arguments"),
+        ({"files": [{"path": "/a.sif"}]}, "missing 8 required positional arguments"),
         ({"files": [{**dataclasses.asdict(image_file("/a.sif")), "colour": 1}]}, "'colour'"),
-        ({"files": ["/a.sif"]}, "must be a mapping"),
+        ({"files": ["/a.sif"]}, "is not a mapping"),
     ],
 )
 def test_a_document_with_a_wrong_part_is_named_with_it(inventory: Inventory, change: dict[str, Any], why: str) -> None:

@@ -93,7 +93,9 @@ def test_zstd_is_taken_where_packer_kernel_and_squashfuse_know_it(
         (["4.6", "4.7.5"], 0),
         (["4.7", "4.6"], 0),
         (["4.4", "4.3"], 0),
-        (["of nobody", "4.3"], 0),
+        (["of nobody", "4.3"], 1),
+        (["4.4", "4.5"], 1),
+        (["4.5.1", "4.5"], 0),
         (["4.10", "4.6"], 0),
     ],
 )
@@ -682,6 +684,7 @@ FULL = "no space left in /images while the image was packed; free some, or choos
             FULL,
         ),
         ("echo 'FATAL ERROR: Failed to write to output filesystem'; exit 3", True, NoSpace, FULL),
+        ("echo 'Write failed because Disk quota exceeded'; exit 1", False, NoSpace, FULL),
         (
             "echo 'FATAL ERROR: Failed to write to output filesystem'; exit 3",
             False,
@@ -735,7 +738,7 @@ def test_a_full_file_system_is_told_from_other_failures(
             "/mksquashfs 4.5.1 failed with status 1: FATAL ERROR: bad header",
         ),
         ("kill -11 $$", "/mksquashfs 4.5.1 was killed by signal 11: "),
-        ("exit 0", "/mksquashfs 4.5.1 did not take all: "),
+        ("exit 0", "/mksquashfs 4.5.1 did not take all: it stopped reading, and said nothing"),
         ("echo skipped; exit 0", "/mksquashfs 4.5.1 did not take all: skipped"),
     ],
 )

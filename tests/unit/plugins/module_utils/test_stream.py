@@ -166,6 +166,7 @@ def streamed(
 UNFORESEEN = {
     "the last of two entries in one layer counts",
     "a directory replaces a symlink in the middle of a layer",
+    "a symlink that leads elsewhere in the middle of a layer",
     "a symlink replaces a directory in the middle of a layer",
     "a file replaces a directory in the middle of a layer",
     "a path goes through a symlinked directory",
