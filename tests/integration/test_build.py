@@ -10,6 +10,7 @@ import io
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -184,6 +185,14 @@ def test_a_disk_that_fills_up_is_said_so_and_nothing_is_left(node1: Host, builde
         node1.shell("umount /tmp/small; rmdir /tmp/small")
 
 
+def test_a_temporary_directory_that_passes_on_its_group_makes_no_difference(node1: Host) -> None:
+    node1.shell("rm -rf /tmp/group && mkdir /tmp/group && chown root:hpc /tmp/group && chmod 2755 /tmp/group")
+    for builder in ("stream", "sandbox"):
+        usual = node1.sregistry("pull", "lab/tiny", builder=builder, force=True)["images"][0]
+        special = node1.sregistry("pull", "lab/tiny", builder=builder, force=True, tmpdir="/tmp/group")["images"][0]
+        assert usual["sha256"] == special["sha256"], builder
+
+
 @pytest.mark.parametrize("suite", SUITES)
 def test_packers_of_all_ages_make_the_same_tree(node1: Host, suite: str) -> None:
     try:
@@ -229,10 +238,9 @@ def copy_packer(host: Host, suite: str) -> None:
 @pytest.mark.parametrize("compression", ["zstd", "gzip", "lz4", "xz"])
 def test_a_compression_that_is_asked_for_is_an_input_of_the_build(node1: Host, compression: str) -> None:
     node1.sregistry("pull", "lab/tiny")
-    asked = {"compression": compression}
-    first = node1.sregistry("pull", "lab/tiny", **asked)
+    first = node1.sregistry("pull", "lab/tiny", compression=compression)
     assert first["changed"] == (compression != "zstd")
-    assert not node1.sregistry("pull", "lab/tiny", **asked)["changed"]
+    assert not node1.sregistry("pull", "lab/tiny", compression=compression)["changed"]
     assert not node1.sregistry("pull", "lab/tiny")["changed"]
     path = first["images"][0]["path"]
     assert superblock(node1, path) == compression
@@ -267,7 +275,7 @@ def test_a_level_that_is_asked_for_is_an_input_of_the_build(node1: Host) -> None
         ({"niceness": 30}, "niceness is 30; it goes from 0 to 19"),
     ],
 )
-def test_a_bound_that_makes_no_sense_is_refused(node1: Host, options: dict[str, object], words: str) -> None:
+def test_a_bound_that_makes_no_sense_is_refused(node1: Host, options: dict[str, Any], words: str) -> None:
     failed = node1.sregistry("pull", "lab/tiny", **options)
     assert failed["failed"]
     assert words in failed["msg"]
@@ -312,6 +320,25 @@ def test_a_file_that_another_user_could_change_does_not_come_back(node1: Host, t
     back = node1.sregistry("pull", tag.name, owner="hpc")["images"][0]
     assert back["builder"]["name"] == "stream"
     assert node1.shell(f"stat -c %U {back['path']}").stdout == "hpc\n"
+
+
+def test_a_file_that_is_in_use_elsewhere_stays_as_it_is(node1: Host, tag: Tag) -> None:
+    first, second = (node1.sregistry("pull", tag.name, dest=f"/tmp/{name}.sif", mode="0640") for name in "ab")
+    assert first["images"][0]["sha256"] == second["images"][0]["sha256"]
+    node1.shell("ln /tmp/b.sif /tmp/c.sif; rm /tmp/b.sif")
+    back = node1.sregistry("pull", tag.name, dest="/tmp/b.sif", mode="0600")["images"][0]
+    assert back["builder"]["name"] == "stream"
+    assert node1.shell("stat -c %a /tmp/a.sif /tmp/b.sif /tmp/c.sif").stdout.split() == ["640", "600", "640"]
+
+
+def test_the_file_of_another_version_at_the_same_place_is_not_kept(node1: Host, tag: Tag) -> None:
+    other = Tag()
+    other.push("two")
+    old = node1.sregistry("pull", tag.name, dest="/tmp/app.sif")["images"][0]
+    new = node1.sregistry("pull", other.name, dest="/tmp/app.sif")["images"][0]
+    kept = node1.shell("ls ~/.apptainer/cache/blob/blobs/sha256").stdout.split()
+    assert new["sha256"] in kept
+    assert old["sha256"] not in kept
 
 
 def test_the_file_of_an_older_image_is_not_kept(node1: Host, tag: Tag) -> None:
