@@ -182,7 +182,7 @@ def test_apptainer_reuses_the_blobs_that_we_fetched(node1: Host) -> None:
     requests = lab.requests_of("plain", since=offset)
     sizes = [request.size for request in requests if f"/{name.partition(':')[0]}/blobs/" in request.path]
     assert len(sizes) == 4
-    assert sum(sizes) < fetched / 10
+    assert sum(sizes) < fetched / 2, "what was on its way when it hung up is a few megabytes, sometimes"
 
 
 def test_we_reuse_the_blobs_that_apptainer_fetched(node1: Host, tag: Tag) -> None:
