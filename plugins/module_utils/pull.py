@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 ALWAYS, NOT_PRESENT = "always", "not_present"
 PULLED, REBUILT, REPAIRED = "pulled", "rebuilt", "repaired"
 
-_Blobs = dict[str, "Future[Obtained]"]
+_Blobs = dict[str, Future[Obtained]]
 
 _BUILD_TIMEOUT = 4 * 3600.0  # seconds that one run waits for another that builds the same image
 

@@ -206,7 +206,7 @@ UNIONS: dict[str, tuple[list[list[Member]], dict[str, Any]]] = {
 
 _names = st.sampled_from(["a", "b", "c"])
 _paths = st.lists(_names, min_size=1, max_size=3).map("/".join)
-_KINDS = ["file", "file", "file", "directory", "whiteout", "opaque", "link"]
+_KINDS = ("file", "file", "file", "directory", "whiteout", "opaque", "link")
 
 
 @st.composite

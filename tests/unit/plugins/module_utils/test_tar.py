@@ -21,7 +21,7 @@ from typing import IO, Any, NamedTuple, cast
 
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import InvalidLayer
-from ansible_collections.hpc.sregistry.plugins.module_utils.tar import Data, Entry, Writer, index, normal, read
+from ansible_collections.hpc.sregistry.plugins.module_utils.tar import Entry, Writer, index, normal, read
 from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
@@ -973,7 +973,8 @@ def test_data_that_is_cut_off_shows_while_it_is_read() -> None:
     assert (first.path, b"".join(data or ())) == (b"first", b"1")
     second, data = next(entries)
     assert (second.path, second.size) == (b"second", 5000)
-    pieces = iter(cast("Data", data))
+    assert data is not None
+    pieces = iter(data)
     assert [len(next(pieces)) for _number in range(2)] == [512, 512]
     with pytest.raises(InvalidLayer, match=UNSOUND + "unexpected end of data"):
         next(pieces)
