@@ -22,7 +22,7 @@ from .files import storage_error
 from .manifest import Descriptor
 
 _CHUNK = 1024 * 1024  # bytes
-_AHEAD = 4  # pieces, of at most 4 MiB each
+_AHEAD = 4  # pieces, of at most _CHUNK each
 
 
 class DamagedBlob(DigestMismatch):

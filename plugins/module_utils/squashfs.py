@@ -190,16 +190,17 @@ def find(
         raise PackerError("there is no mksquashfs on this host; install the package squashfs-tools (squashfs on SUSE)")
     path, version = max(found, key=lambda item: _merit(item[1]))  # of equals, the first
     if compression == AUTO:
-        readable = _kernel_reads_zstd() and _squashfuse_reads_zstd()
-        compression = "zstd" if readable and _objection(path, "zstd") is None else "gzip"
-    objection = _objection(path, compression)
-    if objection is not None:
-        if compression == "gzip" or _objection(path, "gzip") is not None:
-            raise PackerError(f"{path} {version} cannot pack anything: {objection or 'it says nothing'}")
-        raise PackerError(
-            f"{path} {version} was built without {compression}; ask for compression: auto, or another one"
-        )
-    return Packer(path, version, compression, _level(compression, level), processors, memory or _USUAL_MEMORY)
+        choices = ["zstd", "gzip"] if _kernel_reads_zstd() and _squashfuse_reads_zstd() else ["gzip"]
+    else:
+        choices = [compression]
+    objection = None
+    for choice in choices:
+        objection = _objection(path, choice)
+        if objection is None:
+            return Packer(path, version, choice, _level(choice, level), processors, memory or _USUAL_MEMORY)
+    if "gzip" in choices or _objection(path, "gzip") is not None:
+        raise PackerError(f"{path} {version} cannot pack anything: {objection or 'it says nothing'}")
+    raise PackerError(f"{path} {version} was built without {compression}; ask for compression: auto, or another one")
 
 
 def _candidates() -> list[str]:
@@ -243,21 +244,15 @@ def _compression_options(compression: str, level: int | None) -> list[str]:
 
 def _objection(path: str, compression: str) -> str | None:
     """Ask the program by doing: how it lists its compressors differs from version to version. None if it can."""
-    with _trial() as directory:
-        source = os.path.join(directory, "empty")
-        os.mkdir(source)
-        options = _compression_options(compression, _LEVELS.get(compression, (None, 0))[0])
-        result = _run([path, source, os.path.join(directory, "image"), "-noappend", *options])
-        return None if result.returncode == 0 else _shortened(result.stderr + result.stdout)
-
-
-@contextmanager
-def _trial() -> Iterator[str]:
     try:
         with tempfile.TemporaryDirectory(prefix="sregistry-packer-") as directory:
-            yield directory
+            source = os.path.join(directory, "empty")
+            os.mkdir(source)
+            options = _compression_options(compression, _LEVELS.get(compression, (None, 0))[0])
+            result = _run([path, source, os.path.join(directory, "image"), "-noappend", *options])
     except OSError as error:
         raise storage_error(error, tempfile.tempdir or "the temporary directory") from error
+    return None if result.returncode == 0 else _shortened(result.stderr + result.stdout)
 
 
 def _kernel_reads_zstd() -> bool:

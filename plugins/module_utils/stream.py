@@ -143,9 +143,9 @@ class _Foresight:
                 self._close(hidden_by(entry.path))
             elif entry.kind == DIRECTORY:
                 self._claims.setdefault(entry.path, _MERGED)
+                self._lead_to(entry.path)
             else:
                 self._close(entry.path)
-            self._lead_to(entry.path)
         self._open = {b"": self._claims.get(b"", _MERGED)}
 
     def _close(self, path: bytes) -> None:

@@ -259,7 +259,7 @@ class _Reader:
                 yield entry, None
                 continue
             padding = -self._left % _SIZE
-            yield entry, self._expanded(segments, entry.size) if segments is not None else self._stored()
+            yield entry, self._pieces(self._left) if segments is None else self._expanded(segments, entry.size)
             self._skip(self._left)
             self._skip(padding, may_end=True)
 
@@ -410,9 +410,6 @@ class _Reader:
             position = offset + length
         yield from _hole(size - position)
 
-    def _stored(self) -> Data:
-        return self._pieces(self._left)
-
     def _pieces(self, count: int) -> Data:
         while count:
             if self._at == len(self._chunk):
@@ -430,10 +427,8 @@ class _Reader:
             block = self._chunk[self._at : end]
             self._at = end
             return block
-        if self._at == len(self._chunk):
-            self._chunk, self._at = self._archive.read(_CHUNK), 0
-            if not self._chunk:
-                return b""
+        if self._at == len(self._chunk) and not self._next_chunk():
+            return b""
         return self._take(_SIZE)
 
     def _take(self, count: int) -> bytes:
@@ -450,17 +445,19 @@ class _Reader:
         """Go over what nobody wants; an archive may end in the padding of its last file."""
         while count > len(self._chunk) - self._at:
             count -= len(self._chunk) - self._at
-            if may_end:
-                self._chunk, self._at = self._archive.read(_CHUNK), 0
-                if not self._chunk:
-                    return
-            else:
+            if not may_end:
                 self._fill()
+            elif not self._next_chunk():
+                return
         self._at += count
 
-    def _fill(self) -> None:
+    def _next_chunk(self) -> bool:
+        """Go on to the next piece of the stream, if there is one."""
         self._chunk, self._at = self._archive.read(_CHUNK), 0
-        if not self._chunk:
+        return bool(self._chunk)
+
+    def _fill(self) -> None:
+        if not self._next_chunk():
             raise _unsound(self._what, "unexpected end of data")
 
 
