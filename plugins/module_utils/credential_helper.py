@@ -39,7 +39,7 @@ def ask(name: str, address: str, timeout: float) -> tuple[str, str] | None:
     :raises CredentialsError: if it is missing, fails, answers nonsense, or takes too long.
     """
     if not _NAME.fullmatch(name):
-        raise CredentialsError(f"the credential helper {name!r} has no name of a program")
+        raise CredentialsError(f"{name!r} is no name of a credential helper")
     path = shutil.which(program(name), path=os.pathsep.join((os.environ.get("PATH", ""), *_DIRECTORIES)))
     if not path:
         raise CredentialsError(f"{program(name)} is not installed on this host")
