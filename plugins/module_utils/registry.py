@@ -86,9 +86,9 @@ class Registry:
         """Give the connections back."""
         self._connections.close()
 
-    def warning(self, repository: str) -> str | None:
+    def warnings(self, repository: str) -> list[str]:
         """What the user should know of a repository though it was served: a login that was not accepted."""
-        return self._authentication.warning(repository)
+        return self._authentication.warnings(repository)
 
     def find(self, reference: Reference) -> Found:
         """Ask with one HEAD what a name points at. This does not count against Docker Hub's pull rate limit.
@@ -241,6 +241,12 @@ class Registries:
             if reference.registry not in self._sessions:
                 self._sessions[reference.registry] = Registry(reference.registry, self._keychain, self._transport)
             return self._sessions[reference.registry]
+
+    def warnings(self, reference: Reference) -> list[str]:
+        """What the user should know of an image though it was served; empty if its registry was not even asked."""
+        with self._lock:
+            session = self._sessions.get(reference.registry)
+        return session.warnings(reference.repository) if session else []
 
     def close(self) -> None:
         """Close every session."""

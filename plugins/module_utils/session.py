@@ -42,6 +42,7 @@ class Session:
             outcome = Outcome(reference, self.platform)
             with outcome.clock("total"), outcome.catching():
                 work(reference, outcome)
+                outcome.warnings.extend(self.registries.warnings(reference))
             return outcome
 
         with ThreadPoolExecutor(max(1, self.threads)) as pool:
