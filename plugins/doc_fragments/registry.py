@@ -37,7 +37,8 @@ options:
     description:
       - Password or access token for the registry. It is never stored, shown, or sent to another host.
       - If the option is not given, the first of E(SREGISTRY_DOCKERHUB_PASSWORD), E(APPTAINER_DOCKER_PASSWORD) and
-        E(SINGULARITY_DOCKER_PASSWORD) that is set on the managed host is used.
+        E(SINGULARITY_DOCKER_PASSWORD) that is set on the managed host is used. Do not set it with the keyword
+        C(environment), which Ansible writes onto a command line on the host, for everybody there to see.
     type: str
   authfile:
     description:
