@@ -78,7 +78,7 @@ def build(
             try:
                 engine_tree = os.path.join(work, "engine")
                 os.mkdir(engine_tree)
-                frame = skeleton.make(means.engine, image.config, image.reference.uri, engine_tree, moment)
+                frame = skeleton.make(means, image.config, image.reference.uri, engine_tree, moment)
             except OSError as error:
                 raise storage_error(error, work) from error
         with replacing(target, mode=0o777, prepare=prepare) as stream:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,17 +18,54 @@ AUTO = "auto"
 STREAM, SANDBOX = "stream", "sandbox"
 BUILDERS = (AUTO, STREAM, SANDBOX)
 COMPRESSIONS = ("zstd", "gzip", "lz4", "xz")
+ENTRYPOINT, CMD = "entrypoint", "cmd"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is chosen of a build's means before any program is looked for.
+
+    ``engine`` and ``packer`` find the programs when a build needs them; ``engine_kind`` tells which engine a build now
+    would use, None if there is none. ``inputs`` are those of a build that were asked for.
+    """
+
+    builder: str
+    reproducible: bool
+    command: str
+    tmpdir: str
+    inputs: Mapping[str, str]
+    engine: Callable[[], Engine]
+    engine_kind: Callable[[], str | None]
+    packer: Callable[[], Packer]
+
+    def means(self, workers: int) -> Means:
+        """The programs, found, with all choices.
+
+        :raises EngineError, PackerError: if one is missing.
+        """
+        return Means(
+            self.engine(), self.packer(), self.builder, self.reproducible, self.tmpdir, self.command, max(1, workers)
+        )
+
+    def agrees(self, inputs: Mapping[str, str]) -> bool:
+        """Whether a build now would have the inputs of one before. Where there is no engine now, any was right."""
+        kind = self.engine_kind()
+        expected = {**self.inputs, **({"engine": kind} if kind else {})}
+        return all(inputs.get(name) == value for name, value in expected.items())
 
 
 @dataclass(frozen=True)
 class Means:
-    """The programs and choices of a build. ``builder`` is one of ``BUILDERS``; ``workers`` layers are read at once."""
+    """The programs and choices of a build. ``builder`` is one of ``BUILDERS``; ``command``, which of an image's
+    entry point and command becomes the run script; ``workers`` layers are read at once.
+    """
 
     engine: Engine
     packer: Packer
     builder: str
     reproducible: bool
     tmpdir: str
+    command: str = ENTRYPOINT
     workers: int = 2
 
     @property
@@ -36,7 +74,7 @@ class Means:
         level = {} if self.packer.level is None else {"level": str(self.packer.level)}
         return {
             "format": "sif",
-            "command": "entrypoint",
+            "command": self.command,
             "compression": self.packer.compression,
             **level,
             "reproducible": "yes" if self.reproducible else "no",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,20 +16,19 @@ from typing import TYPE_CHECKING
 
 from . import storage
 from .blobs import Obtained
-from .engine import Engine
 from .errors import EngineError, PackerError, StorageError
 from .files import make_directory, need_space, need_writable
 from .image import ResolvedImage, blob_source
 from .inventory import Document, File
 from .manifest import Descriptor
-from .means import Means
+from .means import Choice
 from .record import LOCK_TIMEOUT, PRESENT, RECORDED, is_current, resolve_image, timestamp, to_document, to_merged
 from .reference import Reference
 from .session import Outcome, Session
 
 if TYPE_CHECKING:
     from .build import Built
-    from .squashfs import Packer
+    from .means import Means
 
 ALWAYS, NOT_PRESENT = "always", "not_present"
 PULLED, REBUILT, REPAIRED = "pulled", "rebuilt", "repaired"
@@ -41,9 +40,8 @@ _BUILD_TIMEOUT = 4 * 3600.0  # seconds that one run waits for another that build
 
 @dataclass(frozen=True)
 class Wanted:
-    """How images shall be pulled. ``engine`` and ``packer`` find the programs when a build needs them;
-    ``engine_kind`` tells which engine a build now would use, None if there is none. ``inputs`` are those of a build
-    that were asked for. ``prepare`` sets owner and mode of a finished file before it gets its name.
+    """How images shall be pulled. ``choice`` is how their files are built; ``prepare`` sets owner and mode of a
+    finished file before it gets its name.
     """
 
     storage: str
@@ -51,13 +49,7 @@ class Wanted:
     policy: str
     checksum: bool
     force: bool
-    tmpdir: str
-    builder: str
-    reproducible: bool
-    inputs: Mapping[str, str]
-    engine: Callable[[], Engine]
-    engine_kind: Callable[[], str | None]
-    packer: Callable[[], Packer]
+    choice: Choice
     prepare: Callable[[str], None]
 
 
@@ -135,6 +127,11 @@ def _plan(session: Session, wanted: Wanted, reference: Reference, path: str, out
     file = document.file(path) if document else None
     outcome.path = path
     outcome.path_before = path if file else None
+    if file and file.manifest_digest is None and not wanted.force:
+        raise StorageError(
+            f"{path} is the file of {reference} that was not pulled but added or built here; rename that one, give "
+            "another dest, or replace it with force: true"
+        )
     state = _state(file, wanted) if file else storage.MISSING
     fresh = state == storage.PRESENT and not wanted.force and _same_inputs(file, wanted)
     with outcome.clock("resolve"):
@@ -166,12 +163,7 @@ def _needs_nothing(session: Session, wanted: Wanted, document: Document, file: F
 
 
 def _same_inputs(file: File | None, wanted: Wanted) -> bool:
-    """Whether a build now would have the inputs of the one before. Where there is no engine now, any was right."""
-    if file is None:
-        return False
-    kind = wanted.engine_kind()
-    expected = {**wanted.inputs, **({"engine": kind} if kind else {})}
-    return all(file.inputs.get(name) == value for name, value in expected.items())
+    return file is not None and wanted.choice.agrees(file.inputs)
 
 
 def _refuse_hopeless(session: Session, wanted: Wanted, path: str, outcome: Outcome) -> None:
@@ -180,10 +172,10 @@ def _refuse_hopeless(session: Session, wanted: Wanted, path: str, outcome: Outco
     In check mode a missing program is only a warning: an earlier task of the play may be what installs it.
     """
     need_writable(os.path.dirname(path))
-    need_writable(wanted.tmpdir)
+    need_writable(wanted.choice.tmpdir)
     try:
-        wanted.engine()
-        wanted.packer()
+        wanted.choice.engine()
+        wanted.choice.packer()
     except (EngineError, PackerError) as error:
         if not session.check:
             raise
@@ -309,7 +301,7 @@ def _build(session: Session, wanted: Wanted, job: _Job, blobs: _Blobs, outcome: 
     from .content import DamagedBlob
 
     image = job.image
-    means = Means(wanted.engine(), wanted.packer(), wanted.builder, wanted.reproducible, wanted.tmpdir, session.threads)
+    means = wanted.choice.means(session.threads)
 
     unforeseen: dict[str, Obtained] = {}
 

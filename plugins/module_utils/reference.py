@@ -19,6 +19,7 @@ from .errors import InvalidReference
 
 DOCKER_HUB = "docker.io"
 DEFAULT_TAG = "latest"
+DOCKER = "docker"
 
 _DOCKER_HUB_ALIASES = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"})
 _DIGEST_HEX_LENGTH = {"sha256": 64, "sha512": 128}
@@ -36,6 +37,7 @@ _HOST = re.compile(
 _COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _HEX = re.compile(r"[0-9a-f]+")
+_LOGIN = re.compile(r"\A.*@", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,14 @@ class Reference:
     repository: str
     tag: str | None = None
     digest: str | None = None
+    scheme: str = DOCKER
 
     @classmethod
-    def parse(cls, text: str) -> Reference:
+    def parse(cls, text: str, default_registry: str = DOCKER_HUB) -> Reference:
         """Read a reference as Docker, Singularity and sregistry write it.
 
         :param text: for example ``ubuntu``, ``docker://quay.io/org/app:1.0`` or ``host:5000/a/b@sha256:…``.
+        :param default_registry: the host of a name that names none.
         :raises InvalidReference: saying which part is wrong.
         """
 
@@ -72,7 +76,7 @@ class Reference:
                 "give username and password. After a '@' belongs a digest, which begins with 'sha256:' or 'sha512:'"
             )
         if scheme:
-            if scheme.group(1).lower() != "docker":
+            if scheme.group(1).lower() != DOCKER:
                 raise refuse(
                     f"the scheme {scheme.group(1)!r} is not served here; use docker://REGISTRY/REPOSITORY[:TAG|@DIGEST]"
                 )
@@ -81,7 +85,7 @@ class Reference:
         rest, at, digest = rest.partition("@")
         if at:
             _check_digest(digest, refuse)
-        registry, rest = _split_registry(rest, refuse)
+        registry, rest = _split_registry(rest, default_registry, refuse)
         repository, colon, tag = rest.partition(":")
         if colon and not _TAG.fullmatch(tag):
             raise refuse(
@@ -125,7 +129,14 @@ class Reference:
     @property
     def uri(self) -> str:
         """The canonical short form, for example ``library/ubuntu:22.04`` or ``quay.io/org/app@sha256:…``."""
-        return f"{self.path}@{self.digest}" if self.digest else f"{self.path}:{self.tag}"
+        scheme = "" if self.scheme == DOCKER else f"{self.scheme}://"
+        return f"{scheme}{self.path}@{self.digest}" if self.digest else f"{scheme}{self.path}:{self.tag}"
+
+    @property
+    def url(self) -> str:
+        """The full name, as Apptainer and SingularityCE take it: ``docker://docker.io/library/ubuntu:22.04``."""
+        selector = f"@{self.digest}" if self.digest else f":{self.tag}"
+        return f"{self.scheme}://{self.registry}/{self.repository}{selector}"
 
     @property
     def file_name(self) -> str:
@@ -142,10 +153,24 @@ class Reference:
 
     def at(self, digest: str) -> Reference:
         """The same repository at one digest."""
-        return Reference(self.registry, self.repository, digest=digest)
+        return Reference(self.registry, self.repository, digest=digest, scheme=self.scheme)
 
     def __str__(self) -> str:
         return self.uri
+
+
+def parse_registry(text: str) -> str:
+    """Read a registry as a host, or as the base address of its API: ``https://host:5000/v2/`` is ``host:5000``.
+
+    :raises InvalidReference: if it is neither.
+    """
+    address = re.sub(r"\Ahttps?://", "", text.strip(), flags=re.IGNORECASE).rstrip("/")
+    host = _normal_host(re.sub(r"/v[12]\Z", "", address))
+    if host is None:
+        raise InvalidReference(
+            f"invalid registry {_LOGIN.sub('…@', text)[:_MAX_SHOWN]!r}: write it as HOST or HOST:PORT"
+        )
+    return host
 
 
 def check_digest(digest: str) -> str:
@@ -187,15 +212,23 @@ def _is_host(first: str) -> bool:
     return first == "localhost" or "." in first or ":" in first or first.startswith("[")
 
 
-def _split_registry(text: str, refuse: Callable[[str], InvalidReference]) -> tuple[str, str]:
+def _split_registry(text: str, default: str, refuse: Callable[[str], InvalidReference]) -> tuple[str, str]:
     first, slash, rest = text.partition("/")
     if not slash or not _is_host(first):
-        return DOCKER_HUB, text
-    host = _HOST.fullmatch(first)
-    if not host or int(host.group(1) or 0) > _MAX_PORT:
+        return default, text
+    registry = _normal_host(first)
+    if registry is None:
         raise refuse(f"the registry {first!r} is not HOST or HOST:PORT")
-    registry = first.lower()
-    return DOCKER_HUB if registry in _DOCKER_HUB_ALIASES else registry, rest
+    return registry, rest
+
+
+def _normal_host(text: str) -> str | None:
+    """A registry's host in the one form that references hold; None if it is none."""
+    host = _HOST.fullmatch(text)
+    if not host or int(host.group(1) or 0) > _MAX_PORT:
+        return None
+    registry = text.lower()
+    return DOCKER_HUB if registry in _DOCKER_HUB_ALIASES else registry
 
 
 def _check_digest(digest: str, refuse: Callable[[str], InvalidReference]) -> None:

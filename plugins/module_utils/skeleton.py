@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import sif
-from .engine import Engine
 from .layers import Layer, Union
 from .manifest import Config
+from .means import CMD, Means
 from .platform import Platform
 from .tar import DIRECTORY, FILE, SYMLINK, index
 
@@ -107,7 +107,7 @@ class Skeleton:
             stream.addfile(member)
 
 
-def make(engine: Engine, config: Config, source: str, directory: str, moment: int) -> Skeleton:
+def make(means: Means, config: Config, source: str, directory: str, moment: int) -> Skeleton:
     """Let the engine write its part of an image into a new directory.
 
     :param source: what ``docker://`` is followed by in the name that the image was asked for.
@@ -117,15 +117,15 @@ def make(engine: Engine, config: Config, source: str, directory: str, moment: in
     """
     layout = os.path.join(directory, "layout")
     tree = os.path.join(directory, "tree")
-    run = {key: value for key, value in config.document["config"].items() if value is not None}
+    run = run_config(config, means.command)
     _write_layout(layout, run)
-    engine.build_sandbox(f"oci:{layout}", tree, directory)
+    means.engine.build_sandbox(f"oci:{layout}", tree, directory)
     definition = f"bootstrap: docker\nfrom: {source}\n\n"
     _write(tree, _DEFINITION, definition)
     _write(tree, _ENVIRONMENT, environment_script(run.get("Env") or []))
     os.chmod(os.path.join(tree, _ENVIRONMENT), 0o755)
     _correct_labels(tree, config.platform, source, moment)
-    attributes = engine.inspect(tree, directory)
+    attributes = means.engine.inspect(tree, directory)
     metadata = {"data": {"attributes": attributes}, "type": "container"}
     return Skeleton(
         tree,
@@ -136,6 +136,18 @@ def make(engine: Engine, config: Config, source: str, directory: str, moment: in
         ),
         moment,
     )
+
+
+def run_config(config: Config, command: str) -> dict[str, Any]:
+    """An image's run configuration (OCI image specification, config.md, "config") with one of entry point and command.
+
+    :param command: ``cmd`` leaves the entry point out where there is a command to run instead, as
+        ``SREGISTRY_DOCKER_CMD`` asks for.
+    """
+    run = {key: value for key, value in config.document["config"].items() if value is not None}
+    if command == CMD and run.get("Cmd"):
+        run.pop("Entrypoint", None)
+    return run
 
 
 def environment_script(variables: list[str]) -> str:

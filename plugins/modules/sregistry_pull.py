@@ -19,7 +19,10 @@ description:
   - The result is entered into the inventory, which every module of the collection returns as facts.
   - It answers to C(sregistry pull) and C(singularity pull).
 extends_documentation_fragment:
+  - hpc.sregistry.names
+  - hpc.sregistry.platform
   - hpc.sregistry.registry
+  - hpc.sregistry.gather
   - hpc.sregistry.attributes
   - hpc.sregistry.store
   - ansible.builtin.files
@@ -78,6 +81,14 @@ options:
       - The default is the first of C(apptainer) and C(singularity) in E(PATH) and in C(/usr/local/bin), C(/usr/bin),
         C(/opt/apptainer/bin) and C(/opt/singularity/bin).
     type: path
+  use_cmd:
+    description:
+      - Let the container run the image's C(CMD) instead of its C(ENTRYPOINT), which is then left out. An image without
+        C(CMD) keeps its entry point.
+      - It is an input of the build. A file that was built with the other one is built again.
+      - If the option is not given, E(SREGISTRY_DOCKER_CMD) of the managed host is used.
+    type: bool
+    default: false
   builder:
     description:
       - How the layers become a file system.
@@ -434,7 +445,61 @@ ansible_facts:
               sample: false
 """
 
-from ansible_collections.hpc.sregistry.plugins.module_utils.module import pull_main
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.hpc.sregistry.plugins.module_utils.attributes import check_owner, prepare, set_attributes
+from ansible_collections.hpc.sregistry.plugins.module_utils.making import be_nice, choice
+from ansible_collections.hpc.sregistry.plugins.module_utils.module import failing
+from ansible_collections.hpc.sregistry.plugins.module_utils.options import (
+    build_options,
+    gather_options,
+    name_options,
+    platform_options,
+    registry_options,
+    store_options,
+)
+from ansible_collections.hpc.sregistry.plugins.module_utils.pull import ALWAYS, NOT_PRESENT, Wanted, pull
+from ansible_collections.hpc.sregistry.plugins.module_utils.record import PRESENT, RECORDED
+from ansible_collections.hpc.sregistry.plugins.module_utils.task import finish, open_session, references_of
+
+
+def main() -> None:
+    """Pull images."""
+    module = AnsibleModule(
+        {
+            **name_options(),
+            **platform_options(),
+            **registry_options(),
+            **store_options(),
+            **gather_options(),
+            **build_options(),
+            "dest": {"type": "path"},
+            "pull": {"type": "str", "choices": [ALWAYS, NOT_PRESENT], "default": ALWAYS},
+            "checksum": {"type": "bool", "default": False},
+            "force": {"type": "bool", "default": False},
+        },
+        add_file_common_args=True,
+        supports_check_mode=True,
+    )
+    with failing(module):
+        check_owner(module)
+        be_nice(module)
+        references = references_of(module)
+        wanted = Wanted(
+            storage=module.params["storage"],
+            dest=module.params["dest"],
+            policy=module.params["pull"],
+            checksum=module.params["checksum"],
+            force=module.params["force"],
+            choice=choice(module),
+            prepare=lambda path: prepare(module, path),
+        )
+        with open_session(module) as session:
+            outcomes = pull(session, wanted, [reference for _name, reference in references])
+            for outcome in outcomes.values():
+                if outcome.action in (PRESENT, RECORDED):  # a new file got them before it got its name
+                    set_attributes(module, outcome)
+            finish(module, session, references, outcomes)
+
 
 if __name__ == "__main__":
-    pull_main()
+    main()
