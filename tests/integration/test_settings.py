@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests import lab
@@ -62,7 +64,7 @@ def test_a_disabled_cache_leaves_nothing_but_the_image(node1: Host, variable: st
 
 def test_another_system_or_architecture_is_chosen(node1: Host) -> None:
     name = "lab/multi:latest"
-    cases: list[tuple[dict[str, str], dict[str, str], str]] = [
+    cases: list[tuple[dict[str, str], dict[str, Any], str]] = [
         ({"SREGISTRY_DOCKER_ARCHITECTURE": "arm64"}, {}, "linux/arm64"),
         ({"SREGISTRY_DOCKER_OS": "linux", "SREGISTRY_DOCKER_ARCHITECTURE": "arm/v7"}, {}, "linux/arm"),
         ({"SREGISTRY_DOCKER_ARCHITECTURE": "arm64"}, {"architecture": "amd64"}, "linux/amd64"),
@@ -96,7 +98,7 @@ def test_a_login_comes_from_the_environment_and_options_win(node1: Host) -> None
     name = "127.0.0.1:5001/lab/tiny:1.0"
 
     def variables(prefix: str, login: tuple[str, str]) -> dict[str, str]:
-        return dict(zip((f"{prefix}_USERNAME", f"{prefix}_PASSWORD"), login))
+        return {f"{prefix}_USERNAME": login[0], f"{prefix}_PASSWORD": login[1]}
 
     for first, second in [prefixes[:2], prefixes[1:]]:
         env = {**variables(second, wrong), **variables(first, right)}

@@ -320,7 +320,7 @@ def test_a_registry_is_a_host_or_the_address_of_its_api(text: str, registry: str
     "text", ["", " ", "https://", "a b", "quay.io/org", "host:99999", "ftp://host", "user:pa55@host"]
 )
 def test_what_is_no_registry_is_refused(text: str) -> None:
-    with pytest.raises(InvalidReference, match="invalid registry .*: write it as HOST or HOST:PORT") as refusal:
+    with pytest.raises(InvalidReference, match=r"invalid registry .*: write it as HOST or HOST:PORT") as refusal:
         parse_registry(text)
     assert "pa55" not in str(refusal.value)
 
