@@ -44,6 +44,16 @@ options:
     type: str
     choices: [v2]
     default: v2
+  mirrors:
+    description:
+      - Other registries that serve the content of a registry, such as a pull-through cache. The keys are registries as
+        they stand in names, such as V(docker.io). The values are one address or a list of them, each
+        V([http://]HOST[:PORT][/PREFIX]), where V(PREFIX) stands in front of the repositories there.
+      - They are asked in their order, and the registry itself only for what none of them gives. A mirror that does not
+        answer is not asked again in the same task, with a warning.
+      - A mirror decides what a tag points at. What it sends is verified by digest.
+      - It never gets O(username) and O(password). Its own login belongs into O(authfile).
+    type: dict
   validate_certs:
     description:
       - Whether the TLS certificate of the registry must be valid.

@@ -96,6 +96,7 @@ def registry_options() -> dict[str, Any]:
             "default": "v2",
             "fallback": from_environment("SREGISTRY_DOCKERHUB_VERSION"),
         },
+        "mirrors": {"type": "dict"},
         "validate_certs": {"type": "bool", "default": True},
         "ca_path": {"type": "path"},
         "timeout": {"type": "float", "default": 30.0},

@@ -19,7 +19,7 @@ from .errors import SregistryError
 from .inventory import Document, Inventory
 from .platform import Platform
 from .reference import Reference
-from .registry import Registries
+from .registries import Registries
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,15 @@ from ansible.module_utils.basic import AnsibleModule
 from . import engine
 from .blobs import BlobCache
 from .credentials import Keychain, Login
-from .errors import CredentialsError
+from .errors import CredentialsError, InvalidReference
 from .files import make_directory, temporary_directory
+from .mirror import Mirror, Mirrors
 from .module import facts_after, inventory_of, platform_of
 from .platform import Platform
 from .reference import Reference, parse_registry
-from .registry import HAS_REQUESTS, Registries, Transport
+from .registries import Registries
 from .session import Outcome, Session
+from .transport import HAS_REQUESTS, Transport
 
 _MAX_THREADS = 256
 _MAX_TIMEOUT = 86400
@@ -79,7 +81,7 @@ def open_session(module: AnsibleModule) -> Iterator[Session]:
     )
     if isinstance(transport.verify, str) and not os.path.exists(transport.verify):
         module.fail_json(msg=f"ca_path {transport.verify} does not exist on this host")
-    registries = Registries(keychain, transport)
+    registries = Registries(keychain, transport, _mirrors(params["mirrors"]))
     platform = platform_of(module) or Platform.host()
     try:
         with _cache_directory(module) as directory:
@@ -110,6 +112,17 @@ def _cache_directory(module: AnsibleModule) -> Iterator[str]:
     yield os.path.join(root, "cache", "blob")
 
 
+def _mirrors(given: dict[str, Any] | None) -> Mirrors:
+    """The mirrors of each registry, from one address or a list of them."""
+    mirrors = {}
+    for host, addresses in (given or {}).items():
+        listed = [addresses] if isinstance(addresses, str) else addresses
+        if not isinstance(listed, list) or not all(isinstance(address, str) for address in listed):
+            raise InvalidReference(f"the mirrors of {host} are no address and no list of addresses")
+        mirrors[parse_registry(str(host))] = [Mirror.parse(address) for address in listed]
+    return mirrors
+
+
 def _login(module: AnsibleModule) -> Login | None:
     username, password = module.params["username"], module.params["password"]
     if bool(username) != bool(password):
@@ -125,7 +138,8 @@ def finish(
     images = [outcomes[reference].to_result(name) for name, reference in references]
     changed = [outcome for outcome in outcomes.values() if outcome.changed]
     for outcome in outcomes.values():
-        for warning in outcome.warnings:
+        doubt = session.registries.warning(outcome.reference)
+        for warning in [*outcome.warnings, *filter(None, [doubt])]:
             module.warn(f"{outcome.reference}: {warning}")
     result: dict[str, Any] = {"changed": bool(changed), "images": images}
     if module._diff:

@@ -1,0 +1,50 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The sessions of one run with all registries that it needs."""
+
+from __future__ import annotations
+
+import threading
+
+from .credentials import Keychain
+from .mirror import MirroredRegistry, Mirrors
+from .reference import Reference
+from .registry import Registry
+from .transport import Transport
+
+
+class Registries:
+    """The sessions of one run: one ``Registry`` for each host, made when first asked for."""
+
+    def __init__(self, keychain: Keychain, transport: Transport, mirrors: Mirrors | None = None) -> None:
+        self._keychain = keychain
+        self._transport = transport
+        self._mirrors = mirrors or {}
+        self._lock = threading.Lock()
+        self._sessions: dict[str, Registry] = {}
+
+    def of(self, reference: Reference) -> Registry:
+        """The session to the registry of a reference."""
+        with self._lock:
+            if reference.registry not in self._sessions:
+                self._sessions[reference.registry] = self._open(reference.registry)
+            return self._sessions[reference.registry]
+
+    def warning(self, reference: Reference) -> str | None:
+        """What the user should know of an image though it was served."""
+        with self._lock:
+            session = self._sessions.get(reference.registry)
+        return session.warning(reference.repository) if session else None
+
+    def _open(self, host: str) -> Registry:
+        mirrors = self._mirrors.get(host)
+        if mirrors:
+            return MirroredRegistry(host, self._keychain, self._transport, mirrors)
+        return Registry(host, self._keychain, self._transport)
+
+    def close(self) -> None:
+        """Close every session."""
+        for session in self._sessions.values():
+            session.close()
