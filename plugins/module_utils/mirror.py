@@ -95,9 +95,7 @@ class MirroredRegistry(Registry):
         mirror is spoken of once.
         """
         with self._trouble_lock:
-            trouble = [
-                f"the mirror {mirror} was of no use: {self._out[mirror]}" for mirror in self._out.keys() - self._said
-            ]
+            unsaid = [(mirror, why) for mirror, why in self._out.items() if mirror not in self._said]
             self._said.update(self._out)
         trouble = [f"the mirror {mirror} was of no use: {why}" for mirror, why in unsaid]
         return "; ".join(filter(None, [*trouble, super().warning(repository)])) or None
