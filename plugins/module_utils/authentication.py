@@ -15,7 +15,7 @@ from .challenge import BASIC, Challenge
 from .credentials import Answer, Keychain, Login
 from .errors import RegistryError
 from .refusal import Asker, Refusal
-from .tokens import Token, TokenServer
+from .tokens import NO_SUCH_METHOD, Token, TokenServer
 from .transport import Connections
 
 _USED = 0.8  # of its lifetime; a token that ends while a request is on its way would cost a round trip more
@@ -104,13 +104,14 @@ class Authentication:
             if permit.login and permit.authorization == permit.login.basic and not permit.asker.given:
                 self._refused[permit.login] = words
 
-    def warning(self, repository: str) -> str | None:
+    def warnings(self, repository: str) -> list[str]:
         """What the user should know though all went well: a login that was not accepted."""
+        with self._lock:
+            if not self._refused:  # nor is the keychain asked for nothing
+                return []
         known = self._keychain.answer(self._registry, repository)
         words = self._refusal_of(known.login)
-        return (
-            f"{self._registry} did not accept {known.source} ({words}), and was asked as anonymous" if words else None
-        )
+        return [f"{self._registry} did not accept {known.source} ({words}); it was asked as anonymous"] if words else []
 
     def _refusal_of(self, login: Login | None) -> str | None:
         with self._lock:
@@ -168,4 +169,6 @@ def _is_about_login(refusal: Refusal, login: Login) -> bool:
 
     For an identity token this is 400 (RFC 6749, section 5.2), or that it takes none at all.
     """
-    return refusal.status in (401, 403) or (bool(login.identity_token) and refusal.status in (400, 404, 405))
+    if refusal.status in (401, 403):
+        return True
+    return bool(login.identity_token) and (refusal.status == 400 or refusal.status in NO_SUCH_METHOD)

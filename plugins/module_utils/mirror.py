@@ -90,7 +90,7 @@ class MirroredRegistry(Registry):
             registry.close()
         super().close()
 
-    def warning(self, repository: str) -> str | None:
+    def warnings(self, repository: str) -> list[str]:
         """What the user should know of a repository though it was served: a login or a mirror that was of no use; each
         mirror is spoken of once.
         """
@@ -98,7 +98,7 @@ class MirroredRegistry(Registry):
             unsaid = [(mirror, why) for mirror, why in self._out.items() if mirror not in self._said]
             self._said.update(self._out)
         trouble = [f"the mirror {mirror} was of no use: {why}" for mirror, why in unsaid]
-        return "; ".join(filter(None, [*trouble, super().warning(repository)])) or None
+        return [*trouble, *super().warnings(repository)]
 
     def find(self, reference: Reference) -> Found:
         """As :meth:`Registry.find`."""

@@ -32,11 +32,11 @@ class Registries:
                 self._sessions[reference.registry] = self._open(reference.registry)
             return self._sessions[reference.registry]
 
-    def warning(self, reference: Reference) -> str | None:
-        """What the user should know of an image though it was served."""
+    def warnings(self, reference: Reference) -> list[str]:
+        """What the user should know of an image though it was served; empty if its registry was not even asked."""
         with self._lock:
             session = self._sessions.get(reference.registry)
-        return session.warning(reference.repository) if session else None
+        return session.warnings(reference.repository) if session else []
 
     def _open(self, host: str) -> Registry:
         mirrors = self._mirrors.get(host)

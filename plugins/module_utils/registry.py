@@ -85,9 +85,9 @@ class Registry:
         """Give the connections back."""
         self._connections.close()
 
-    def warning(self, repository: str) -> str | None:
+    def warnings(self, repository: str) -> list[str]:
         """What the user should know of a repository though it was served: a login that was not accepted."""
-        return self._authentication.warning(repository)
+        return self._authentication.warnings(repository)
 
     def find(self, reference: Reference) -> Found:
         """Ask with one HEAD what a name points at. This does not count against Docker Hub's pull rate limit.

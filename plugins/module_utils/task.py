@@ -138,8 +138,7 @@ def finish(
     images = [outcomes[reference].to_result(name) for name, reference in references]
     changed = [outcome for outcome in outcomes.values() if outcome.changed]
     for outcome in outcomes.values():
-        doubt = session.registries.warning(outcome.reference)
-        for warning in [*outcome.warnings, *filter(None, [doubt])]:
+        for warning in [*outcome.warnings, *session.registries.warnings(outcome.reference)]:
             module.warn(f"{outcome.reference}: {warning}")
     result: dict[str, Any] = {"changed": bool(changed), "images": images}
     if module._diff:

@@ -28,11 +28,13 @@ from .transport import Connections
 if TYPE_CHECKING:
     import requests
 
+NO_SUCH_METHOD = frozenset({404, 405, 501})
+"""Statuses of a server that takes no identity tokens."""
+
 _MAX_ANSWER = 4 * 1024 * 1024  # bytes
 _VALUE = re.compile(r"[!-~]+")
 _LIFETIME = 60.0  # seconds, where the server tells none
 _MAX_LIFETIME = 86400.0  # seconds
-_NO_SUCH_METHOD = frozenset({404, 405})
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class TokenServer:
         secrets = login.secrets if login else ()
         if login and login.identity_token:
             response, tries = self._exchange(connections, scope, login.identity_token, what)
-            if response.status_code in _NO_SUCH_METHOD and login.password:
+            if response.status_code in NO_SUCH_METHOD and login.password:
                 discard(response)
                 response, tries = self._get(connections, scope, login, what)
         else:
