@@ -179,15 +179,13 @@ class Dialect:
 
         What ``--env`` reads was a line of CSV; later it is one only where it has more than one equals sign, and loses
         quotation marks at both ends else (StringSlice and StringToString of spf13/pflag). So what CSV has to quote
-        is given with two, said twice if need be.
+        is said twice.
 
         :raises EngineError: if this version has no such option.
         """
         pair = f"{name}={value}"
-        quoted = '"{}"'.format(pair.replace('"', '""'))
-        if "=" in value:
-            pair = quoted
-        elif any(character in value for character in ',"\r\n'):
+        if any(character in value for character in ',"\r\n'):
+            quoted = '"{}"'.format(pair.replace('"', '""'))
             pair = f"{quoted},{quoted}"
         return [self.option("exec", "--env"), pair]
 
