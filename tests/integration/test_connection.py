@@ -112,7 +112,7 @@ def test_a_whole_play_runs_in_a_sif_file(host: Host, tmp_path: Path) -> None:
         raw("echo out; echo err >&2; exit 255"),
         command("touch", "/opt/x"),
     )
-    said, _, copied, fetched, _, status, status_255, read_only = results
+    said, copied, fetched, status, status_255, read_only = (results[number] for number in (0, 2, 3, 5, 6, 7))
     assert said["stdout_lines"] == ["inside", "hpc", "/home/hpc"]
     assert copied["checksum"] == hashlib.sha1(ODD).hexdigest() and copied["mode"] == "0640"
     assert fetched["changed"] and (tmp_path / "back").read_bytes() == ODD

@@ -251,8 +251,8 @@ def test_files_that_are_not_there_are_named(connection: Connection, tmp_path: Pa
 
 
 def test_input_that_nobody_reads_does_no_harm(connection: Connection, tmp_path: Path) -> None:
-    status, _, errors = connection.exec_command("exit 3", in_data=b"x" * (4 << 20))
-    assert (status, errors) == (3, b"")
+    status, output, errors = connection.exec_command("exit 3", in_data=b"x" * (4 << 20))
+    assert (status, output, errors) == (3, b"", b"")
 
 
 def test_an_image_that_cannot_be_run_is_unreachable(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
