@@ -247,6 +247,16 @@ _HINTS = (
     ("fakeroot|subuid|subgid", "let an administrator add the user to /etc/subuid and /etc/subgid"),
     ("namespace|not permitted|setuid", "try ansible_singularity_userns, or another user"),
 )
+_FILE_HINTS = (
+    ("Read-only", "; it is read only: give ansible_singularity_overlay, or ansible_singularity_writable for a sandbox"),
+    (
+        "nonexistent|No such file",
+        (
+            "; if an earlier command made that directory, the image shares it with nobody: leave out --contain, use an "
+            "instance, or set ansible_remote_tmp to a directory that is shared"
+        ),
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -481,9 +491,7 @@ class Connection(ConnectionBase):  # type: ignore[misc]  # ansible-core has no t
         status, output, errors = self.exec_command(command, in_data=piece, sudoable=False)
         if status != 0:
             said = to_text(errors).strip() or f"status {status}"
-            hint = ""
-            if "Read-only" in said:
-                hint = "; the image is read only: give ansible_singularity_overlay, or ansible_singularity_writable"
+            hint = next((way for words, way in _FILE_HINTS if re.search(words, said)), "")
             image = self._inside().image
             raise AnsibleError(f"cannot copy {in_path} to {out_path} with the image {image}: {said[-400:]}{hint}")
         return output

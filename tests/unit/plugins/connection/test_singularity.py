@@ -250,6 +250,20 @@ def test_files_that_are_not_there_are_named(connection: Connection, tmp_path: Pa
     assert not (tmp_path / "back").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "hint"), [("Read-only file system", "overlay"), ("Directory nonexistent", "--contain"), ("Killed", "")]
+)
+def test_a_file_that_cannot_be_written_inside(
+    connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, hint: str
+) -> None:
+    (tmp_path / "source").write_bytes(b"x")
+    monkeypatch.setattr(connection, "exec_command", lambda *_, **__: (2, b"", f"sh: {words}\n".encode()))
+    with pytest.raises(AnsibleError) as caught:
+        connection.put_file(str(tmp_path / "source"), "/opt/x")
+    assert f"to /opt/x with the image /i.sif: sh: {words}" in str(caught.value)
+    assert hint in str(caught.value) and bool(hint) == ("; " in str(caught.value))
+
+
 def test_input_that_nobody_reads_does_no_harm(connection: Connection, tmp_path: Path) -> None:
     status, output, errors = connection.exec_command("exit 3", in_data=b"x" * (4 << 20))
     assert (status, output, errors) == (3, b"", b"")
