@@ -250,7 +250,7 @@ _HINTS = (
 _FILE_HINTS = (
     ("Read-only", "; it is read only: give ansible_singularity_overlay, or ansible_singularity_writable for a sandbox"),
     (
-        "nonexistent|No such file",
+        "nonexistent|create .*No such file",
         (
             "; if an earlier command made that directory, the image shares it with nobody: leave out --contain, use an "
             "instance, or set ansible_remote_tmp to a directory that is shared"
