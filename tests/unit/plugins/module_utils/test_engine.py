@@ -202,7 +202,6 @@ def test_the_callers_settings_do_not_reach_the_engine(
     for name, value in (
         ("TMPDIR", "/scratch"),
         ("APPTAINER_TMPDIR", "/scratch"),
-        ("SINGULARITY_TMPDIR", "/scratch"),
         ("LC_ALL", "C"),
         ("TZ", "UTC"),
         ("HTTPS_PROXY", "kept"),
