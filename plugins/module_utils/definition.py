@@ -20,16 +20,36 @@ from .errors import InvalidDefinition
 DOCKER, LOCAL_IMAGE = "docker", "localimage"
 
 _SECTIONS = frozenset(
-    ("help", "setup", "files", "labels", "environment", "pre", "post")
-    + ("runscript", "test", "startscript", "arguments")
+    ["help", "setup", "files", "labels", "environment", "pre", "post", "runscript", "test", "startscript", "arguments"]
 )
-_APP_SECTIONS = frozenset(
-    ("appinstall", "applabels", "appfiles", "appenv", "apptest", "apphelp", "apprun", "appstart")
-)  # fmt: skip
+_APP_SECTIONS = frozenset(["appinstall", "applabels", "appfiles", "appenv", "apptest", "apphelp", "apprun", "appstart"])
 _HEADERS = frozenset(
-    ("bootstrap", "from", "includecmd", "mirrorurl", "updateurl", "osversion", "include", "library", "registry")
-    + ("namespace", "stage", "product", "user", "regcode", "productpgp", "registerurl", "modules", "fingerprints")
-    + ("confurl", "setopt", "target", "frontend", "filename", "buildargs")
+    [
+        "bootstrap",
+        "from",
+        "includecmd",
+        "mirrorurl",
+        "updateurl",
+        "osversion",
+        "include",
+        "library",
+        "registry",
+        "namespace",
+        "stage",
+        "product",
+        "user",
+        "regcode",
+        "productpgp",
+        "registerurl",
+        "modules",
+        "fingerprints",
+        "confurl",
+        "setopt",
+        "target",
+        "frontend",
+        "filename",
+        "buildargs",
+    ]
 )
 _NUMBERED_HEADER = re.compile(r"otherurl[0-9]+\Z")
 _WITH_FROM = frozenset(
@@ -72,7 +92,7 @@ class Stage:
 
     @property
     def base(self) -> Base:
-        """What it starts from. ``Registry`` and ``Namespace`` stand before ``From``, as in ``conveyorPacker_oci.go``."""
+        """What it starts from; ``Registry`` and ``Namespace`` stand before ``From`` (``conveyorPacker_oci.go``)."""
         agent = self.headers["bootstrap"]
         parts = [self.headers.get("from", "")]
         if agent == DOCKER:
@@ -217,8 +237,10 @@ def _headers(lines: Iterable[str], what: str) -> dict[str, str]:
                 )
         continued = (key, value[:-1]) if value.endswith("\\") else None
         if key not in _HEADERS and not _NUMBERED_HEADER.match(key):
-            raise InvalidDefinition(f"{what}: there is no header keyword {key[:80]!r}; for Docker images there are "
-                                    "Bootstrap, From, Registry, Namespace, Stage")
+            raise InvalidDefinition(
+                f"{what}: there is no header keyword {key[:80]!r}; for Docker images there are "
+                "Bootstrap, From, Registry, Namespace, Stage"
+            )
         headers[key] = value
     return headers
 
@@ -284,8 +306,3 @@ def _put_in(part: str, given: Mapping[str, str], defaults: Mapping[str, str], us
         done = match.end()
         used.add(name)
     return "".join([*pieces, part[done:]])
-
-
-def is_literal(source: str) -> bool:
-    """Whether the shell of an engine takes a source of ``%files`` as it is, but for ``*``, ``?`` and ``[…]``."""
-    return not any(character in source for character in "$`{}~\\()|&;<>'\"")

@@ -27,7 +27,7 @@ class Delivery:
 
     def __init__(self, session: Session, image: ResolvedImage, outcome: Outcome) -> None:
         self._session = session
-        self._image = image
+        self.image = image
         self._outcome = outcome
         self._begun: dict[str, Future[Obtained]] = {}
         self._unforeseen: dict[str, Obtained] = {}
@@ -38,9 +38,9 @@ class Delivery:
         :raises NoSpace: if the cache cannot hold them.
         """
         cache = self._session.cache
-        layers = {layer.digest: layer for layer in reversed(self._image.layers)}
+        layers = {layer.digest: layer for layer in reversed(self.image.layers)}
         missing = sum(layer.size or 0 for layer in layers.values() if not cache.holds(layer))
-        need_space(cache.directory, missing, f"fetching {self._image.reference}")
+        need_space(cache.directory, missing, f"fetching {self.image.reference}")
         self._begun.update((digest, pool.submit(self._obtain, layer)) for digest, layer in layers.items())
 
     def serve(self, build: Callable[[Arrival], _Result]) -> _Result:
@@ -81,7 +81,7 @@ class Delivery:
                 self._unforeseen.setdefault(layer.digest, self._obtain(layer))
 
     def _obtain(self, layer: Descriptor) -> Obtained:
-        reference = self._image.reference
+        reference = self.image.reference
         source = blob_source(self._session.registries.of(reference), reference.repository, layer.digest)
         return self._session.cache.obtain(layer, source, f"the layer {layer.digest} of {reference}")
 

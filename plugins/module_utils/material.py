@@ -10,10 +10,8 @@ import glob
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from .definition import is_literal
-from .errors import StorageError
 from .files import storage_error
 
 _CHUNK = 1024 * 1024
@@ -73,9 +71,9 @@ def digest_of_tree(root: str) -> str:
     last change, target of a link, numbers of a device.
 
     One ``lstat`` for each entry, so some seconds for a million. A change that keeps size and time goes unnoticed, as
-    with ``rsync``.
+    with ``rsync``; so does one in a directory that this user may not read.
 
-    :raises StorageError: if a directory cannot be read.
+    :raises StorageError: if it cannot be looked at.
     """
     hasher = hashlib.sha256()
     for name, path in _walk(os.fsencode(root)):
@@ -91,7 +89,7 @@ def digest_of_tree(root: str) -> str:
 
 
 def size_of_tree(root: str) -> int:
-    """Bytes of all regular files below a directory, each inode once."""
+    """Bytes of all regular files below a directory, each inode once, as far as this user may look."""
     sizes: dict[tuple[int, int], int] = {}
     for _name, path in _walk(os.fsencode(root)):
         status = os.lstat(path)
@@ -103,11 +101,12 @@ def size_of_tree(root: str) -> int:
 def _walk(root: bytes) -> Iterator[tuple[bytes, bytes]]:
     """All paths of a tree below its root and in full, in an order that depends on nothing but the names.
 
-    :raises StorageError: if a directory cannot be read.
+    :raises StorageError: if a directory cannot be read, though this user may.
     """
 
     def refuse(error: OSError) -> None:
-        raise storage_error(error, os.fsdecode(root)) from error
+        if not isinstance(error, PermissionError):
+            raise storage_error(error, os.fsdecode(root)) from error
 
     yield b"", root
     for parent, directories, files in os.walk(root, onerror=refuse):
@@ -117,37 +116,41 @@ def _walk(root: bytes) -> Iterator[tuple[bytes, bytes]]:
             yield path[len(root) + 1 :], path
 
 
-def unforeseen(sources: Iterator[str] | tuple[str, ...]) -> list[str]:
-    """Those of the sources of a definition's ``%files`` whose names only the engine's own shell knows."""
-    return [source for source in sources if not is_literal(source)]
+def is_plain(source: str) -> bool:
+    """Whether the shell of an engine takes a source of ``%files`` as it is, but for ``*``, ``?`` and ``[…]``."""
+    return not any(character in source for character in "$`{}~\\()|&;<>'\"")
 
 
-def digest_of_files(sources: tuple[str, ...], directory: str, may_lack: bool) -> str:
-    """The digest of the content and the permissions of what a definition copies from the host, through symlinks, as
-    ``cp -fLr`` does.
+def missing(sources: Sequence[str], directory: str) -> list[str]:
+    """What a definition copies from the host, but is not there.
 
-    :param sources: as they stand in ``%files``: names or patterns of a shell.
+    :param sources: as they stand in ``%files``: names, or patterns of a shell.
     :param directory: what relative ones start from.
-    :param may_lack: whether a script of the definition may be about to make them.
-    :raises StorageError: if one is not there or cannot be read.
+    """
+    plain = (source for source in sources if is_plain(source))
+    return [path for source in plain for path in _matching(source, directory) if not os.path.exists(path)]
+
+
+def digest_of_files(sources: Sequence[str], directory: str) -> str:
+    """The digest of the content and the permissions of what a definition copies from the host, through symlinks, as
+    ``cp -fLr`` does. What is not there counts as that.
+
+    :param sources, directory: as for ``missing``.
+    :raises StorageError: if something cannot be read.
     """
     hasher = hashlib.sha256()
     for source in sources:
-        hasher.update(repr(source).encode("utf-8", "surrogateescape"))
-        if not is_literal(source):
-            continue
-        pattern = os.path.join(directory, source)
-        paths = sorted(glob.glob(pattern, recursive=True)) or [pattern]
-        for path in paths:
-            if os.path.exists(path):
-                for name, mode, digest in _contents(path):
-                    hasher.update(repr((name, mode, digest)).encode("utf-8", "surrogateescape"))
-            elif not may_lack:
-                raise StorageError(
-                    f"the definition copies {source!r} in %files, but there is no {path} on this host; "
-                    "put it there in a task before, or correct the name"
-                )
+        hasher.update(os.fsencode(source) + b"\0")
+        for path in _matching(source, directory) if is_plain(source) else ():
+            for told in _contents(path) if os.path.exists(path) else ():
+                hasher.update(repr(told).encode("utf-8", "backslashreplace"))
     return f"sha256:{hasher.hexdigest()}"
+
+
+def _matching(source: str, directory: str) -> list[str]:
+    """The paths that a pattern stands for; where there is none, the pattern, as a shell has it."""
+    path = os.path.join(directory, source)
+    return sorted(glob.glob(path, recursive=True)) or [path]
 
 
 def _contents(path: str) -> Iterator[tuple[str, int, str]]:

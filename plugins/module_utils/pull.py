@@ -81,9 +81,7 @@ def pull(session: Session, wanted: Wanted, references: Sequence[Reference]) -> d
     if session.check:
         return outcomes
     with threads_for(session) as pool:
-        deliveries = {
-            reference: Delivery(session, job.image, outcomes[reference]) for reference, job in jobs.items()
-        }
+        deliveries = {reference: Delivery(session, job.image, outcomes[reference]) for reference, job in jobs.items()}
         for reference, outcome in outcomes.items():
             if reference in jobs and jobs[reference].build and not _is_kept(session, jobs[reference].lost):
                 with outcome.catching():
@@ -207,10 +205,10 @@ def _carry_out(session: Session, wanted: Wanted, job: _Job, delivery: Delivery, 
             outcome.after = dataclasses.replace(document, updated_at=timestamp())
             inventory.put(outcome.after)
         if job.build:
-            _forget_others(session, outcome, job.path)
+            forget_others(session, outcome, job.path)
 
 
-def _forget_others(session: Session, outcome: Outcome, path: str) -> None:
+def forget_others(session: Session, outcome: Outcome, path: str) -> None:
     """Take a file that was just written out of the documents of other images that had it."""
     for owner in _other_owners(session, outcome, path):
         with session.inventory.locked(owner.reference, owner.platform, LOCK_TIMEOUT):
@@ -263,7 +261,7 @@ def _keep(session: Session, built: Built, before: File | None) -> None:
 
 
 def _digest(file: File) -> str:
-    return f"sha256:{file.sha256}"
+    return f"sha256:{file.sha256 or '0' * 64}"  # a directory has none
 
 
 def _build(session: Session, wanted: Wanted, job: _Job, delivery: Delivery, outcome: Outcome) -> File:

@@ -485,6 +485,13 @@ class Registries:
                 self._sessions[reference.registry] = Registry(reference.registry, self._keychain, self._transport)
             return self._sessions[reference.registry]
 
+    def login(self, reference: Reference) -> Login | None:
+        """The login that belongs to an image's registry, for a program that speaks to it itself.
+
+        :raises CredentialsError: if the authfile cannot be used.
+        """
+        return self._keychain.login(reference.registry)
+
     def close(self) -> None:
         """Close every session."""
         for session in self._sessions.values():
