@@ -81,6 +81,7 @@ class BuildOptions:
     :ivar login: goes to every registry that the source names.
     :ivar ca_path: certificates in PEM that are trusted, with those in the system's directory.
     :ivar cachedir: of the engine; None means that nothing is cached.
+    :ivar directory: that relative names in a definition start from; None is the caller's own.
     :ivar timeout: seconds.
     """
 
@@ -98,6 +99,7 @@ class BuildOptions:
     ca_path: str | None = None
     cachedir: str | None = None
     tmpdir: str | None = None
+    directory: str | None = None
     timeout: float = _BUILD_TIMEOUT
 
 
@@ -220,6 +222,7 @@ class Engine:
             answer = self.ask(
                 [*command, target, source],
                 tmpdir=options.tmpdir,
+                directory=options.directory,
                 variables=self._build_variables(options),
                 hidden=_secrets(options),
                 timeout=options.timeout,
@@ -284,6 +287,7 @@ class Engine:
         arguments: Sequence[str],
         *,
         tmpdir: str | None = None,
+        directory: str | None = None,
         variables: Mapping[str, str] | None = None,
         said: str | None = None,
         hidden: Iterable[str] = (),
@@ -292,6 +296,7 @@ class Engine:
     ) -> Answer:
         """Run the engine.
 
+        :param directory: that it runs in.
         :param variables: by the names that this version reads; no other setting of the caller reaches the engine.
         :param said: what it reads when it asks for something.
         :param hidden: what must not show in its words.
@@ -303,7 +308,7 @@ class Engine:
         environment = {**_environment(os.environ), **(variables or {})}
         if tmpdir:
             environment.update({"TMPDIR": tmpdir, self.dialect.variable("TMPDIR"): tmpdir})
-        status, output, errors = _run(command, environment, said, timeout or _TIMEOUT)
+        status, output, errors = _run(command, environment, said, timeout or _TIMEOUT, directory)
         answer = Answer(status, output, _redact(errors, hidden))
         if check and status != 0:
             advice = next((f"; {what}" for pattern, what in _ADVICE if pattern.search(answer.errors)), "")
@@ -403,7 +408,9 @@ def _identify(path: str) -> Engine:
     return Engine(path, match.group(1), match.group(2))
 
 
-def _run(command: list[str], environment: dict[str, str], said: str | None, timeout: float) -> tuple[int, str, str]:
+def _run(
+    command: list[str], environment: dict[str, str], said: str | None, timeout: float, directory: str | None
+) -> tuple[int, str, str]:
     with _input(said) as stream:
         try:
             process = subprocess.Popen(
@@ -414,6 +421,7 @@ def _run(command: list[str], environment: dict[str, str], said: str | None, time
                 encoding="utf-8",
                 errors="replace",
                 env=environment,
+                cwd=directory,
                 umask=0o022,
                 start_new_session=True,  # so that what a build has started can be ended with it
             )

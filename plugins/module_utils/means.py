@@ -43,9 +43,14 @@ class Choice:
 
         :raises EngineError, PackerError: if one is missing.
         """
-        return Means(
-            self.engine(), self.packer(), self.builder, self.reproducible, self.tmpdir, self.command, max(1, workers)
-        )
+        return Means(**vars(self.tree_means(workers)), packer=self.packer(), builder=self.builder)
+
+    def tree_means(self, workers: int) -> TreeMeans:
+        """What a directory tree is made with: no packer is looked for.
+
+        :raises EngineError: if there is no engine.
+        """
+        return TreeMeans(self.engine(), self.command, self.reproducible, self.tmpdir, max(1, workers))
 
     def agrees(self, inputs: Mapping[str, str]) -> bool:
         """Whether a build now would have the inputs of one before. Where there is no engine now, any was right."""
@@ -55,18 +60,34 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Means:
-    """The programs and choices of a build. ``builder`` is one of ``BUILDERS``; ``command``, which of an image's
-    entry point and command becomes the run script; ``workers`` layers are read at once.
+class TreeMeans:
+    """What a directory tree is made with. ``command`` says which of an image's entry point and command becomes the run
+    script; ``workers`` layers are read at once.
     """
 
     engine: Engine
-    packer: Packer
-    builder: str
+    command: str
     reproducible: bool
     tmpdir: str
-    command: str = ENTRYPOINT
-    workers: int = 2
+    workers: int
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """What, besides the image, decides what comes out."""
+        return {
+            "format": "sandbox",
+            "command": self.command,
+            "reproducible": "yes" if self.reproducible else "no",
+            "engine": self.engine.kind,
+        }
+
+
+@dataclass(frozen=True)
+class Means(TreeMeans):
+    """The programs and choices of a build. ``builder`` is one of ``BUILDERS``."""
+
+    packer: Packer
+    builder: str
 
     @property
     def inputs(self) -> dict[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 
-from .credentials import Keychain
+from .credentials import Keychain, Login
 from .mirror import MirroredRegistry, Mirrors
 from .reference import Reference
 from .registry import Registry
@@ -37,6 +37,13 @@ class Registries:
         with self._lock:
             session = self._sessions.get(reference.registry)
         return session.warnings(reference.repository) if session else []
+
+    def login(self, reference: Reference) -> Login | None:
+        """The login that belongs to an image's registry, for a program that speaks to it itself.
+
+        :raises CredentialsError: if the authfile cannot be used.
+        """
+        return self._keychain.answer(reference.registry, reference.repository).login
 
     def _open(self, host: str) -> Registry:
         mirrors = self._mirrors.get(host)

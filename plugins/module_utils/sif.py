@@ -149,9 +149,10 @@ def read_header(path: str) -> Header:
     return Header(names.get(code), end)
 
 
-def read_object(path: str, name: str, limit: int) -> bytes | None:
+def read_object(path: str, name: str, limit: int, kind: int | None = None) -> bytes | None:
     """The content of the first data object of a name; None if there is none.
 
+    :param kind: the type that it also has to be of.
     :param limit: bytes; a larger object is refused.
     :raises InvalidSif: if the file is no SIF, or damaged.
     :raises OSError: if it cannot be read.
@@ -167,7 +168,7 @@ def read_object(path: str, name: str, limit: int) -> bytes | None:
                 raise InvalidSif(f"{path} is damaged: its descriptors are cut off")
             descriptor = _DESCRIPTOR.unpack(raw)
             used, offset, size, found = descriptor[1], descriptor[5], descriptor[6], descriptor[12]
-            if used and found.rstrip(b"\0") == name.encode():
+            if used and found.rstrip(b"\0") == name.encode() and kind in (None, descriptor[0]):
                 if not 0 <= size <= limit or offset < 0:
                     raise InvalidSif(f"{path} is damaged: its object {name} claims {size} bytes at {offset}")
                 stream.seek(offset)

@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import sif
+from .engine import Engine
 from .layers import Layer, Union
 from .manifest import Config
-from .means import CMD, Means
+from .means import CMD
 from .platform import Platform
 from .tar import DIRECTORY, FILE, SYMLINK, index
 
@@ -107,9 +108,10 @@ class Skeleton:
             stream.addfile(member)
 
 
-def make(means: Means, config: Config, source: str, directory: str, moment: int) -> Skeleton:
+def make(engine: Engine, command: str, config: Config, source: str, directory: str, moment: int) -> Skeleton:
     """Let the engine write its part of an image into a new directory.
 
+    :param command: which of entry point and command becomes the run script, as ``run_config`` takes it.
     :param source: what ``docker://`` is followed by in the name that the image was asked for.
     :param directory: an existing, empty one.
     :param moment: the time of what is written, in seconds since the epoch.
@@ -117,15 +119,15 @@ def make(means: Means, config: Config, source: str, directory: str, moment: int)
     """
     layout = os.path.join(directory, "layout")
     tree = os.path.join(directory, "tree")
-    run = run_config(config, means.command)
+    run = run_config(config, command)
     _write_layout(layout, run)
-    means.engine.build_sandbox(f"oci:{layout}", tree, directory)
+    engine.build_sandbox(f"oci:{layout}", tree, directory)
     definition = f"bootstrap: docker\nfrom: {source}\n\n"
     _write(tree, _DEFINITION, definition)
     _write(tree, _ENVIRONMENT, environment_script(run.get("Env") or []))
     os.chmod(os.path.join(tree, _ENVIRONMENT), 0o755)
     _correct_labels(tree, config.platform, source, moment)
-    attributes = means.engine.inspect(tree, directory)
+    attributes = engine.inspect(tree, directory)
     metadata = {"data": {"attributes": attributes}, "type": "container"}
     return Skeleton(
         tree,

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -39,8 +39,7 @@ def references_of(module: AnsibleModule) -> list[tuple[str, Reference]]:
 
     :raises InvalidReference, CredentialsError: if the options make no sense.
     """
-    if not HAS_REQUESTS:
-        _fail_without_requests(module)
+    need_requests(module)
     registry = parse_registry(module.params["registry"])
     references = [(name, Reference.parse(name, registry)) for name in module.params["name"]]
     hosts = sorted({reference.registry for _name, reference in references})
@@ -52,12 +51,13 @@ def references_of(module: AnsibleModule) -> list[tuple[str, Reference]]:
     return references
 
 
-def _fail_without_requests(module: AnsibleModule) -> NoReturn:
-    module.fail_json(
-        msg=f"the Python library requests is missing for {sys.executable} on this host; "
-        "install the package python3-requests"
-    )
-    raise AssertionError("fail_json returns never")
+def need_requests(module: AnsibleModule) -> None:
+    """Refuse where the library is missing that speaks to registries."""
+    if not HAS_REQUESTS:
+        module.fail_json(
+            msg=f"the Python library requests is missing for {sys.executable} on this host; "
+            "install the package python3-requests"
+        )
 
 
 @contextmanager
