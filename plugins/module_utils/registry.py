@@ -31,6 +31,7 @@ from .reference import DOCKER_HUB, Reference, check_digest, shown
 from .refusal import Refusal
 from .response import chunks, content, content_length, discard, media_type
 from .transport import HAS_REQUESTS, Connections, Transport
+from .web import Web
 
 if TYPE_CHECKING:
     import requests
@@ -234,6 +235,15 @@ class Registries:
         self._transport = transport
         self._lock = threading.Lock()
         self._sessions: dict[str, Registry] = {}
+        self._web: Web | None = None
+
+    @property
+    def web(self) -> Web:
+        """The session to all web servers that are no registries."""
+        with self._lock:
+            if self._web is None:
+                self._web = Web(self._keychain, self._transport)
+            return self._web
 
     def of(self, reference: Reference) -> Registry:
         """The session to the registry of a reference."""
@@ -246,6 +256,8 @@ class Registries:
         """Close every session."""
         for session in self._sessions.values():
             session.close()
+        if self._web:
+            self._web.close()
 
 
 def manifest_digest(content: bytes, like: str | None = None) -> str:
