@@ -67,6 +67,10 @@ class InvalidLayer(SregistryError):
     """A layer that cannot be decompressed or is no tar archive."""
 
 
+class InvalidDefinition(SregistryError):
+    """A definition that no image can be built from."""
+
+
 class EngineError(SregistryError):
     """Singularity or Apptainer is missing or failed."""
 

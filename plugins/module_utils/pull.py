@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from . import storage
-from .blobs import Obtained
+from .delivery import Delivery, threads_for
 from .errors import EngineError, PackerError, StorageError
-from .files import make_directory, need_space, need_writable
-from .image import ResolvedImage, blob_source
+from .files import make_directory, need_writable
+from .image import ResolvedImage
 from .inventory import Document, File
-from .manifest import Descriptor
 from .means import Choice
 from .record import LOCK_TIMEOUT, PRESENT, RECORDED, is_current, resolve_image, timestamp, to_document, to_merged
 from .reference import Reference
@@ -32,8 +29,6 @@ if TYPE_CHECKING:
 
 ALWAYS, NOT_PRESENT = "always", "not_present"
 PULLED, REBUILT, REPAIRED = "pulled", "rebuilt", "repaired"
-
-_Blobs = dict[str, Future[Obtained]]
 
 _BUILD_TIMEOUT = 4 * 3600.0  # seconds that one run waits for another that builds the same image
 
@@ -85,27 +80,19 @@ def pull(session: Session, wanted: Wanted, references: Sequence[Reference]) -> d
     outcomes = session.each(references, plan)
     if session.check:
         return outcomes
-    with _pool(session.threads) as pool:
-        blobs = {
-            reference: _fetch(session, jobs[reference].image, pool, outcome)
-            for reference, outcome in outcomes.items()
-            if reference in jobs and jobs[reference].build and not _is_kept(session, jobs[reference].lost)
+    with threads_for(session) as pool:
+        deliveries = {
+            reference: Delivery(session, job.image, outcomes[reference]) for reference, job in jobs.items()
         }
+        for reference, outcome in outcomes.items():
+            if reference in jobs and jobs[reference].build and not _is_kept(session, jobs[reference].lost):
+                with outcome.catching():
+                    deliveries[reference].begin(pool)
         for reference, outcome in outcomes.items():
             if reference in jobs and not outcome.error:
                 with outcome.clock("total"), outcome.catching():
-                    _carry_out(session, wanted, jobs[reference], blobs.get(reference, {}), outcome)
+                    _carry_out(session, wanted, jobs[reference], deliveries[reference], outcome)
     return outcomes
-
-
-@contextmanager
-def _pool(threads: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads for a block. What they have not begun when it ends, they need not begin."""
-    pool = ThreadPoolExecutor(max(1, threads))
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _places(wanted: Wanted, references: Sequence[Reference]) -> dict[Reference, str]:
@@ -202,23 +189,7 @@ def _look_at_place(session: Session, wanted: Wanted, path: str, outcome: Outcome
         outcome.displaced = owner
 
 
-def _fetch(session: Session, image: ResolvedImage, pool: ThreadPoolExecutor, outcome: Outcome) -> _Blobs:
-    """Begin to fetch the layers of an image, by digest, the newest first: it is the first that a build reads."""
-    layers = {layer.digest: layer for layer in reversed(image.layers)}
-    missing = sum(layer.size or 0 for layer in layers.values() if not session.cache.holds(layer))
-    blobs: _Blobs = {}
-    with outcome.catching():
-        need_space(session.cache.directory, missing, f"fetching {image.reference}")
-        blobs.update((digest, pool.submit(_obtain, session, image, layer)) for digest, layer in layers.items())
-    return blobs
-
-
-def _obtain(session: Session, image: ResolvedImage, layer: Descriptor) -> Obtained:
-    source = blob_source(session.registries.of(image.reference), image.reference.repository, layer.digest)
-    return session.cache.obtain(layer, source, f"the layer {layer.digest} of {image.reference}")
-
-
-def _carry_out(session: Session, wanted: Wanted, job: _Job, blobs: _Blobs, outcome: Outcome) -> None:
+def _carry_out(session: Session, wanted: Wanted, job: _Job, delivery: Delivery, outcome: Outcome) -> None:
     inventory = session.inventory
     with inventory.locked_path(job.path, _BUILD_TIMEOUT):
         with inventory.locked(outcome.reference, session.platform, _BUILD_TIMEOUT):
@@ -231,7 +202,7 @@ def _carry_out(session: Session, wanted: Wanted, job: _Job, blobs: _Blobs, outco
                     # Another run did the work while this one waited for the lock.
                     outcome.after, outcome.changed, outcome.action = latest, False, PRESENT
                     return
-                file = _restored(session, wanted, job, outcome) or _build(session, wanted, job, blobs, outcome)
+                file = _restored(session, wanted, job, outcome) or _build(session, wanted, job, delivery, outcome)
                 document = document.with_file(file)
             outcome.after = dataclasses.replace(document, updated_at=timestamp())
             inventory.put(outcome.after)
@@ -295,48 +266,18 @@ def _digest(file: File) -> str:
     return f"sha256:{file.sha256}"
 
 
-def _build(session: Session, wanted: Wanted, job: _Job, blobs: _Blobs, outcome: Outcome) -> File:
+def _build(session: Session, wanted: Wanted, job: _Job, delivery: Delivery, outcome: Outcome) -> File:
     # Ansible compiles a module's code each time it runs: most runs build nothing, and need not know how.
     from .build import build
-    from .content import DamagedBlob
 
-    image = job.image
     means = wanted.choice.means(session.threads)
-
-    unforeseen: dict[str, Obtained] = {}
-
-    def arrival(layer: Descriptor) -> None:
-        with outcome.clock("fetch"):
-            for blob in blobs.values():
-                if blob.done():
-                    blob.result()  # what did not come ends the build at once, whatever it is waiting for
-            if layer.digest in blobs:
-                blobs[layer.digest].result()
-            else:  # the file was to come from the cache, and nothing was begun
-                unforeseen.setdefault(layer.digest, _obtain(session, image, layer))
-
-    try:
-        built = None
-        renewed: set[str] = set()
-        while not built:
-            try:
-                built = build(image, session.cache, means, job.path, arrival, outcome.clock, wanted.prepare)
-            except DamagedBlob as damage:
-                layer = damage.descriptor
-                if layer.digest in renewed:
-                    raise
-                renewed.add(layer.digest)
-                session.cache.drop(layer.digest)
-                blobs.pop(layer.digest, None)
-                unforeseen.pop(layer.digest, None)
-    finally:
-        ended = [blob for blob in blobs.values() if not blob.cancel() and blob.done()]
-        outcome.obtained.extend(blob.result() for blob in ended if not blob.cancelled() and not blob.exception())
-        outcome.obtained.extend(unforeseen.values())
+    built = delivery.serve(
+        lambda arrival: build(job.image, session.cache, means, job.path, arrival, outcome.clock, wanted.prepare)
+    )
     _keep(session, built, outcome.before.file(job.path) if outcome.before else None)
     outcome.warnings.extend(built.warnings)
     outcome.builder = {"name": built.builder, "reason": built.reason}
-    return _to_file(built, image, means)
+    return _to_file(built, job.image, means)
 
 
 def _to_file(built: Built, image: ResolvedImage, means: Means) -> File:
