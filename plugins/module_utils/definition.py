@@ -217,8 +217,10 @@ def _headers(lines: Iterable[str], what: str) -> dict[str, str]:
                 )
         continued = (key, value[:-1]) if value.endswith("\\") else None
         if key not in _HEADERS and not _NUMBERED_HEADER.match(key):
-            raise InvalidDefinition(f"{what}: there is no header keyword {key[:80]!r}; for Docker images there are "
-                                    "Bootstrap, From, Registry, Namespace, Stage")
+            raise InvalidDefinition(
+                f"{what}: there is no header keyword {key[:80]!r}; for Docker images there are "
+                "Bootstrap, From, Registry, Namespace, Stage"
+            )
         headers[key] = value
     return headers
 

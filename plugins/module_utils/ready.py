@@ -6,16 +6,17 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Union
 
-from . import artifact, sif
+from . import artifact, sif, storage
 from .artifact import Artifact
-from .blobs import BlobCache, Obtained, Source
+from .blobs import Obtained, Source
 from .errors import DigestMismatch, InvalidSif
 from .files import in_words, make_directory, need_space, replacing
 from .image import blob_source
@@ -23,6 +24,7 @@ from .manifest import Descriptor, absent
 from .platform import Platform
 from .reference import Reference
 from .registry import Registries
+from .session import Outcome, Session
 from .web import Download
 
 Ready = Union[Artifact, Download]
@@ -57,62 +59,77 @@ def resolve(registries: Registries, reference: Reference, wanted: Platform) -> R
     return artifact.resolve(registries.of(reference), reference, wanted)
 
 
-def inputs(image: Ready) -> dict[str, str]:
+def inputs(reference: Reference) -> dict[str, str]:
     """What is known of how such a file came to be."""
-    return {"format": "sif", "origin": "web" if image.reference.from_web else "oras"}
+    return {"format": "sif", "origin": "web" if reference.from_web else "oras"}
 
 
-def fetch(registries: Registries, cache: BlobCache, image: Ready) -> Fetched:
-    """Make sure that a file is in the cache.
+class Shipment:
+    """A finished file on its way into the cache; what is fetched counts in an outcome."""
 
-    :raises RegistryError, StorageError, NoSpace: as registry, web server and cache raise them.
-    """
-    source, what = _source(registries, image), f"the file of {image.reference}"
-    if isinstance(image, Artifact):
-        return Fetched(image.layer.digest, cache.obtain(image.layer, source, what))
-    if image.digest:
-        return Fetched(image.digest, cache.obtain(Descriptor(image.digest, image.size), source, what))
-    return Fetched(*cache.discover(f"{image.reference} {image.validators}", image.size, source, what))
+    def __init__(self, session: Session, image: Ready, outcome: Outcome) -> None:
+        self._session = session
+        self._image = image
+        self._outcome = outcome
+        self._begun: Future[Fetched] | None = None
 
+    def begin(self, pool: ThreadPoolExecutor) -> None:
+        """Begin to fetch it."""
+        self._begun = pool.submit(self._fetch)
 
-def place(
-    image: Ready,
-    fetched: Fetched,
-    cache: BlobCache,
-    wanted: Platform,
-    path: str,
-    again: Callable[[], Fetched],
-    prepare: Callable[[str], None],
-) -> Placed:
-    """Put a file that was fetched in its place, as another name of the one in the cache if nobody else has that.
+    def arrive(self) -> Fetched:
+        """The file, when it is there.
 
-    Its digest is proven on the way: the cache may be shared with others, and is trusted for sizes only.
+        :raises RegistryError, StorageError, NoSpace: if it does not come.
+        """
+        with self._outcome.clock("fetch"):
+            fetched = self._begun.result() if self._begun else self._fetch()
+        self._begun = None
+        self._outcome.obtained.append(fetched.blob)
+        return fetched
 
-    :param again: fetches it again, if what is in the cache was damaged since.
-    :param prepare: sees the whole file before it gets its name; what it raises leaves everything as it was.
-    :raises InvalidSif, PlatformNotFound: if it is no SIF, or not one of the platform.
-    :raises StorageError, NoSpace: if it cannot be put there.
-    """
+    def place(self, fetched: Fetched, path: str, prepare: Callable[[str], None]) -> Placed:
+        """Put the file in its place, as another name of the one in the cache if nobody else has that.
 
-    def check(temporary: str) -> None:
-        _require_sif(temporary, image, wanted)
-        prepare(temporary)
+        Its digest is proven on the way: the cache may be shared with others, and is trusted for sizes only.
 
-    make_directory(os.path.dirname(path))
-    if not cache.give(fetched.digest, path, check):
-        try:
-            _copy(fetched, path, check)
-        except _Damaged:
-            cache.drop(fetched.digest)
-            fetched = again()
+        :param prepare: sees the whole file before it gets its name; what it raises leaves everything as it was.
+        :raises InvalidSif, PlatformNotFound: if it is no SIF, or not one of the platform.
+        :raises StorageError, NoSpace: if it cannot be put there.
+        """
+
+        def check(temporary: str) -> None:
+            _require_sif(temporary, self._image, self._session.platform)
+            prepare(temporary)
+
+        cache = self._session.cache
+        make_directory(os.path.dirname(path))
+        if not cache.give(fetched.digest, path, check):
             try:
                 _copy(fetched, path, check)
-            except _Damaged as error:
-                raise DigestMismatch(
-                    f"the file of {image.reference} is damaged in the cache, again and again; choose another cache"
-                ) from error
-    algorithm, _colon, encoded = fetched.digest.partition(":")
-    return Placed(os.stat(path).st_size, encoded if algorithm == "sha256" else _sha256(path), fetched.digest)
+            except _Damaged:
+                cache.drop(fetched.digest)
+                fetched = self.arrive()
+                try:
+                    _copy(fetched, path, check)
+                except _Damaged as error:
+                    raise DigestMismatch(
+                        f"the file of {self._image.reference} is damaged in the cache, again and again; choose another "
+                        "cache"
+                    ) from error
+        algorithm, _colon, encoded = fetched.digest.partition(":")
+        return Placed(
+            os.stat(path).st_size, encoded if algorithm == "sha256" else storage.checksum_of(path), fetched.digest
+        )
+
+    def _fetch(self) -> Fetched:
+        image, cache = self._image, self._session.cache
+        source, what = _source(self._session.registries, image), f"the file of {image.reference}"
+        if isinstance(image, Artifact):
+            return Fetched(image.layer.digest, cache.obtain(image.layer, source, what))
+        if image.digest:
+            return Fetched(image.digest, cache.obtain(Descriptor(image.digest, image.size), source, what))
+        return Fetched(*cache.discover(f"{image.reference} {image.validators}", image.size, source, what))
 
 
 class _Damaged(Exception):
@@ -122,12 +139,7 @@ class _Damaged(Exception):
 def _source(registries: Registries, image: Ready) -> Source:
     if isinstance(image, Artifact):
         return blob_source(registries.of(image.reference), image.reference.repository, image.layer.digest)
-    download = image
-
-    def source(offset: int) -> AbstractContextManager[tuple[int, object]]:
-        return registries.web.content(download, offset)
-
-    return source  # type: ignore[return-value]
+    return functools.partial(registries.web.content, image)
 
 
 def _copy(fetched: Fetched, path: str, check: Callable[[str], None]) -> None:
@@ -155,11 +167,3 @@ def _require_sif(path: str, image: Ready, wanted: Platform) -> None:
     offered = Platform.of("linux", header.architecture or "unknown")
     if (wanted.os, wanted.architecture) != (offered.os, offered.architecture):
         raise absent(wanted, [offered], image.reference)
-
-
-def _sha256(path: str) -> str:
-    hasher = hashlib.sha256()
-    with open(path, "rb") as stream:
-        for chunk in iter(lambda: stream.read(_CHUNK), b""):
-            hasher.update(chunk)
-    return hasher.hexdigest()

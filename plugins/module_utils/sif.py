@@ -221,9 +221,22 @@ def _items(stream: IO[bytes], path: str) -> Iterator[_Item]:
     table = stream.read(min(max(total, 0), _DESCRIPTORS) * _DESCRIPTOR.size)
     if len(table) % _DESCRIPTOR.size:
         raise InvalidSif(f"{path} is damaged: its descriptors are cut off")
-    for kind, used, _id, group, link, offset, size, _padded, _created, _modified, _uid, _gid, name, extra in (
-        _DESCRIPTOR.iter_unpack(table)
-    ):
+    for (
+        kind,
+        used,
+        _id,
+        group,
+        link,
+        offset,
+        size,
+        _padded,
+        _created,
+        _modified,
+        _uid,
+        _gid,
+        name,
+        extra,
+    ) in _DESCRIPTOR.iter_unpack(table):
         if used:
             yield _Item(kind, group, link, offset, size, name.rstrip(b"\0"), extra)
 

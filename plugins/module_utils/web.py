@@ -126,7 +126,9 @@ class Web:
             if response.status_code != _RANGE_REFUSED:
                 begin = _begin(response)
                 if begin not in (0, offset):
-                    raise Unreachable(f"{host_of(response.url)} sends {download.reference} from byte {begin} on, unasked")
+                    raise Unreachable(
+                        f"{host_of(response.url)} sends {download.reference} from byte {begin} on, unasked"
+                    )
                 yield begin, chunks(response, download.reference)
                 return
         with self.content(download) as whole:
@@ -160,8 +162,8 @@ class Web:
                 raise _error(reference, Refusal.of(response, login.secrets if login else ()), bool(login), tries)
             if url.startswith("https:") and not response.url.startswith("https:") and not reference.digest:
                 raise RegistryError(
-                    f"{reference} leads to {host_of(response.url)} without TLS, where anybody may change it on its way; "
-                    "give its digest after the name, or another address"
+                    f"{reference} leads to {host_of(response.url)} without TLS, where anybody may change it on its "
+                    "way; give its digest after the name, or another address"
                 )
             yield response
             if method == "HEAD" or response.status_code >= 300 or "Range" in headers:
