@@ -27,6 +27,7 @@ from .reference import DOCKER, Reference
 
 SCHEMA_VERSION = 1
 CLIENT = "dockerhub"  # sregistry's name for its client of all Docker and OCI registries
+CLIENT_ORAS, CLIENT_WEB = "oras", "web"  # of finished files
 
 _SUFFIX = ".json"
 _MAX_FILE_NAME = 200
@@ -261,7 +262,7 @@ def _file_name(reference: Reference, platform: Platform) -> str:
     """A readable name without ``/`` and ``:``, one for each image; names that are too long end in a hash."""
     text = "" if reference.scheme == DOCKER else f"{reference.scheme}://"
     text += f"{reference.registry}/{reference.repository}"
-    text += f"@{reference.digest}" if reference.digest else f"={reference.tag}"
+    text += f"@{reference.digest}" if reference.digest else f"={reference.tag}" if reference.tag else ""
     name = f"{text},{platform}".replace("/", "+").replace(":", "=")
     if len(name) > _MAX_FILE_NAME:
         name = f"{name[:120]},{hashlib.sha256(name.encode()).hexdigest()}"

@@ -113,6 +113,40 @@ def engine_options() -> dict[str, Any]:
     return {"engine": {"type": "path"}}
 
 
+def verify_options() -> dict[str, Any]:
+    """Whose signature is accepted."""
+    source = {
+        "key": {"type": "path", "no_log": False},
+        "key_content": {"type": "str", "no_log": False},
+        "keyring": {"type": "path", "no_log": False},
+        "fingerprints": {"type": "list", "elements": "str", "default": []},
+        "certificate": {"type": "path"},
+        "intermediates": {"type": "path"},
+        "roots": {"type": "path"},
+        "ocsp": {"type": "bool", "default": False},
+    }
+    return {
+        "verify": {
+            "type": "list",
+            "elements": "dict",
+            "options": source,
+            "mutually_exclusive": [("key", "key_content", "keyring", "certificate"), ("fingerprints", "certificate")],
+            "required_by": {"intermediates": "certificate", "roots": "certificate"},
+        }
+    }
+
+
+def signing_options() -> dict[str, Any]:
+    """What to sign with."""
+    return {
+        "key": {"type": "path", "no_log": False},
+        "key_content": {"type": "str", "no_log": True},
+        "passphrase": {"type": "str", "no_log": True},
+        "keyring": {"type": "path", "no_log": False},
+        "fingerprint": {"type": "str"},
+    }
+
+
 def build_options() -> dict[str, Any]:
     """How a file is built."""
     return {

@@ -13,6 +13,7 @@ from .mirror import MirroredRegistry, Mirrors
 from .reference import Reference
 from .registry import Registry
 from .transport import Transport
+from .web import Web
 
 
 class Registries:
@@ -24,6 +25,15 @@ class Registries:
         self._mirrors = mirrors or {}
         self._lock = threading.Lock()
         self._sessions: dict[str, Registry] = {}
+        self._web: Web | None = None
+
+    @property
+    def web(self) -> Web:
+        """The session to all web servers that are no registries."""
+        with self._lock:
+            if self._web is None:
+                self._web = Web(self._keychain, self._transport)
+            return self._web
 
     def of(self, reference: Reference) -> Registry:
         """The session to the registry of a reference."""
@@ -55,3 +65,5 @@ class Registries:
         """Close every session."""
         for session in self._sessions.values():
             session.close()
+        if self._web:
+            self._web.close()

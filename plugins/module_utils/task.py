@@ -32,6 +32,7 @@ from .transport import HAS_REQUESTS, Transport
 
 _MAX_THREADS = 256
 _MAX_TIMEOUT = 86400
+_SHORTEST_SECRET = 8  # characters; to hide a shorter one would hide half of the result
 
 
 def references_of(module: AnsibleModule) -> list[tuple[str, Reference]]:
@@ -41,7 +42,8 @@ def references_of(module: AnsibleModule) -> list[tuple[str, Reference]]:
     """
     need_requests(module)
     registry = parse_registry(module.params["registry"])
-    references = [(name, Reference.parse(name, registry)) for name in module.params["name"]]
+    references = [_shown(module, name, Reference.parse(name, registry)) for name in module.params["name"]]
+    _refuse_twins([reference for _name, reference in references])
     hosts = sorted({reference.registry for _name, reference in references})
     if module.params["username"] and len(hosts) > 1:
         raise CredentialsError(
@@ -58,6 +60,25 @@ def need_requests(module: AnsibleModule) -> None:
             msg=f"the Python library requests is missing for {sys.executable} on this host; "
             "install the package python3-requests"
         )
+
+
+def _shown(module: AnsibleModule, name: str, reference: Reference) -> tuple[str, Reference]:
+    """A name as it may be shown: the query of a web address may be a secret."""
+    if not reference.query:
+        return name, reference
+    if len(reference.query) >= _SHORTEST_SECRET:
+        module.no_log_values.add(reference.query)
+    return reference.uri, reference
+
+
+def _refuse_twins(references: Sequence[Reference]) -> None:
+    queries: dict[Reference, str] = {}
+    for reference in references:
+        if queries.setdefault(reference, reference.query) != reference.query:
+            raise InvalidReference(
+                f"{reference} is named twice with different queries, which are no part of a name here; give each its "
+                "digest, as ADDRESS?QUERY@sha256:…"
+            )
 
 
 @contextmanager
@@ -105,11 +126,16 @@ def _cache_directory(module: AnsibleModule) -> Iterator[str]:
         with temporary_directory(parent or tempfile.gettempdir()) as directory:
             yield directory
         return
-    root = params["cachedir"]
+    yield cache_directory(module)
+
+
+def cache_directory(module: AnsibleModule) -> str:
+    """The engine's own cache of blobs, where it is or would be."""
+    root = module.params["cachedir"]
     if not root:
-        kind = engine.kind_of(params.get("engine"))
+        kind = engine.kind_of(module.params.get("engine"))
         root = os.path.expanduser(f"~/{engine.home_of(kind)}")
-    yield os.path.join(root, "cache", "blob")
+    return os.path.join(root, "cache", "blob")
 
 
 def _mirrors(given: dict[str, Any] | None) -> Mirrors:
