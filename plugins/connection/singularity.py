@@ -304,7 +304,7 @@ class Inside:
 
     def engine_arguments(self) -> list[str]:
         """The arguments of the engine, up to and with the image."""
-        arguments = ["--silent", "--nocolor", "exec"]
+        arguments = ["--silent", "exec"]
         arguments += ["--cleanenv"] * self.cleanenv
         if not self.is_instance:
             arguments += ["--userns"] * self.userns + ["--fakeroot"] * self.fakeroot + ["--writable"] * self.writable

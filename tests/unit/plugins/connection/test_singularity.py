@@ -14,7 +14,7 @@ from ansible.playbook.play_context import PlayContext
 from ansible_collections.hpc.sregistry.plugins.connection import singularity
 from ansible_collections.hpc.sregistry.plugins.connection.singularity import Connection, Inside, complaint, told
 
-START = ["--silent", "--nocolor", "exec"]
+START = ["--silent", "exec"]
 NASTY = (
     "a b",
     "it's",
