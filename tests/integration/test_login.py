@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import os
 import pty
@@ -13,7 +14,7 @@ import re
 import select
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,7 @@ class Case:
         }
 
 
-def user(name: str) -> dict[str, str]:
+def given(name: str) -> dict[str, str]:
     """User name and password as options."""
     return {"username": name, "password": PASSWORDS[name]}
 
@@ -116,7 +117,7 @@ def file(name: str) -> dict[str, str]:
 
 
 CASES = {
-    "private, options": Case(f"{PRIVATE}/secret/tiny", "pull", user("lab"), "pulled"),
+    "private, options": Case(f"{PRIVATE}/secret/tiny", "pull", given("lab"), "pulled"),
     "private, authfile": Case(f"{PRIVATE}/secret/tiny", "record", file("auth")),
     "private, helper": Case(f"{PRIVATE}/secret/tiny", "record", file("helpers")),
     "private, none": Case(
@@ -131,7 +132,7 @@ CASES = {
     ),
     "private, wrong options": Case(
         f"{PRIVATE}/lab/tiny",
-        options=user("nobody"),
+        options=given("nobody"),
         ends=("did not accept the user name and password of the task", "status 401", "check user name and password"),
     ),
     "private, wrong authfile": Case(
@@ -150,7 +151,7 @@ CASES = {
     ),
     "token, none": Case(f"{TOKEN}/secret/tiny", ends=("unauthorized: ", "wants a login", "authentication required")),
     "token, anonymous": Case(f"{TOKEN}/lab/tiny:1.0"),
-    "token, options": Case(f"{TOKEN}/secret/tiny", "pull", user("lab"), "pulled"),
+    "token, options": Case(f"{TOKEN}/secret/tiny", "pull", given("lab"), "pulled"),
     "token, authfile": Case(f"{TOKEN}/secret/tiny", "record", file("auth")),
     "token, identity token": Case(f"{TOKEN}/secret/tiny", "pull", file("identity"), "pulled"),
     "token, identity token of a helper": Case(f"{TOKEN}/secret/tiny", "record", file("helpers")),
@@ -177,12 +178,12 @@ CASES = {
     ),
     "token, wrong options": Case(
         f"{TOKEN}/lab/tiny:1.0",  # public, but a login of the task is never dropped
-        options=user("nobody"),
+        options=given("nobody"),
         ends=("did not accept the user name and password of the task", "incorrect username or password"),
     ),
     "token, no right": Case(
         f"{TOKEN}/secret/tiny",
-        options=user("guest"),
+        options=given("guest"),
         ends=("denied: ", "does not allow this login to pull", "of the task", "ask its owner"),
     ),
     "another host": Case(
@@ -204,7 +205,7 @@ IN_SHORT = (
 # Watching
 
 WATCH = f"""
-import os, socket, sys
+import os, socket, sys, time
 seen, log = set(), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 log.bind("/dev/log")
 log.setblocking(False)
@@ -220,7 +221,7 @@ while not os.path.exists("{WORK}/stop"):
     try:
         seen.add(log.recv(65536))
     except BlockingIOError:
-        pass
+        time.sleep(0.005)
 os.unlink("/dev/log")
 sys.stdout.buffer.write(b"\\n".join(seen))
 """
@@ -357,24 +358,27 @@ def play(host: Host, cases: Mapping[str, Case], pipelining: bool, directory: Pat
     return Run(dict(zip(cases, json.loads(results), strict=True)), texts, files_with(host, SECRETS), others)
 
 
-@pytest.fixture(scope="module")
-def run(
-    request: pytest.FixtureRequest, hosts: tuple[Host, Host], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Run]:
-    """The cases were played: all as root with pipelining, some as an ordinary user without."""
-    host = hosts[request.param != "root"].as_user(request.param)
-    yield play(host, PLAYS[request.param], request.param == "root", tmp_path_factory.mktemp("log"))
-    host.as_user("root").shell(f"rm -rf {GIVEN} {WORK}")
-
-
 PLAYS = {"root": CASES, "hpc": {name: CASES[name] for name in IN_SHORT}}
+"""Who plays what: all as root with pipelining, some as an ordinary user without."""
 
 
-@pytest.mark.parametrize(
-    ("run", "name"), [(user, name) for user, cases in PLAYS.items() for name in cases], indirect=["run"]
-)
-def test_a_login_does_what_it_may_and_a_refusal_says_why(name: str, run: Run) -> None:
-    case, result = CASES[name], run.results[name]
+@pytest.fixture(scope="module")
+def runs(hosts: tuple[Host, Host], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Run]]:
+    """What became of the cases that a user plays; they are played once."""
+
+    @functools.cache
+    def played(user: str) -> Run:
+        host = hosts[user != "root"].as_user(user)
+        return play(host, PLAYS[user], user == "root", tmp_path_factory.mktemp("log"))
+
+    yield played
+    for host in hosts:
+        host.shell(f"rm -rf {GIVEN} {WORK}")
+
+
+@pytest.mark.parametrize(("user", "name"), [(user, name) for user, cases in PLAYS.items() for name in cases])
+def test_a_login_does_what_it_may_and_a_refusal_says_why(user: str, name: str, runs: Callable[[str], Run]) -> None:
+    case, result = CASES[name], runs(user).results[name]
     if isinstance(case.ends, str):
         assert not result.get("failed"), result.get("msg")
         assert result["images"][0]["action"] == case.ends
@@ -388,8 +392,9 @@ def test_a_login_does_what_it_may_and_a_refusal_says_why(name: str, run: Run) ->
     assert bool(warnings) == bool(case.warns)
 
 
-@pytest.mark.parametrize("run", PLAYS, indirect=True)
-def test_no_login_is_seen_anywhere(run: Run) -> None:
+@pytest.mark.parametrize("user", PLAYS)
+def test_no_login_is_seen_anywhere(user: str, runs: Callable[[str], Run]) -> None:
+    run = runs(user)
     assert leaks(run.texts) == []
     assert run.files == []
     assert run.others == []
@@ -403,11 +408,12 @@ def test_what_is_seen_would_be_found(hosts: tuple[Host, Host]) -> None:
     prepare(host)
     planted = [f"/root/.ansible/tmp/planted/{BEARER}", "/tmp/planted", "/var/tmp/planted", f"{WORK}/cache/planted"]
     with Watch(host) as watch:
-        for path in planted:
-            write(host, path, f"before {IDENTITY} after")
-        host.shell(f"exec -a {secret} sleep 0.3")
-        host.shell(f"A={encoded('lab', secret)} sleep 0.3")
-        host.shell("logger -t planted $(echo guest-SECRET | tr A-Z a-z)")
+        write(host, dict.fromkeys(planted, f"before {IDENTITY} after"))
+        host.shell("""
+            (exec -a $(echo LAB-SECRET | tr A-Z a-z) sleep 0.3)
+            A=$(printf %s-secret former) sleep 0.3
+            echo wrong-SECRET | tr A-Z a-z | logger -t planted
+        """)
     try:
         assert sorted(files_with(host, SECRETS)) == sorted(planted)
     finally:
