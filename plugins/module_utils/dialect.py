@@ -5,8 +5,8 @@
 """What each engine and version understands: its options, the variables it reads, its directory in a home.
 
 Singularity up to 3.7 and SingularityCE from 3.8 on number their versions in one line, as does the Singularity 3.8 that
-became Apptainer. Sources: ``cmd/internal/cli/*.go`` and ``CHANGELOG.md`` of the releases of apptainer/apptainer and
-sylabs/singularity.
+became Apptainer, and it knows the same options. Sources: ``cmd/internal/cli/*.go`` and
+``internal/pkg/runtime/engine/*/process_linux.go`` of the releases of apptainer/apptainer and sylabs/singularity.
 """
 
 from __future__ import annotations

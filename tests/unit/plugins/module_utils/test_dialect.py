@@ -154,3 +154,22 @@ def test_what_a_version_changes_is_refused(value: str) -> None:
 def test_variables_need_an_engine_that_takes_them() -> None:
     with pytest.raises(EngineError, match=r"^Singularity 3\.5\.3 does not know --env of exec; use SingularityCE 3\.6"):
         Dialect("singularity", (3, 5, 3)).environment("NAME", "value")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "refusal"),
+    [
+        (["build", "--sandbox", "target", "source"], ["APPTAINER_TMPDIR"], None),
+        (["exec", "--env", "A=b", "image", "ls", "--unknown"], ["APPTAINERENV_A"], None),
+        (["build", "--nohttps", "target", "source"], [], 'Error for command "build": unknown flag: --nohttps'),
+        (["build", "--section"], [], 'Error for command "build": flag needs an argument: --section'),
+        (["build", "target"], [], 'Error for command "build": accepts 2 arg(s), received 1'),
+        (["key", "forge"], [], 'Error: unknown command "key forge"'),
+        (["sign", "image"], ["SINGULARITY_SYPGPDIR"], "nothing reads ['SINGULARITY_SYPGPDIR']"),
+        (["sign", "image"], ["APPTAINER_SYPGPDIR"], "nothing reads ['APPTAINER_SYPGPDIR']"),
+    ],
+)
+def test_a_stand_in_refuses_what_its_version_refuses(
+    arguments: list[str], variables: list[str], refusal: str | None
+) -> None:
+    assert describe("apptainer-1.4.5")[1].refusal(arguments, variables) == refusal
