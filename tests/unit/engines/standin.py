@@ -14,17 +14,24 @@ it was called, and answers with what a test has put there.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 import shutil
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 VERSIONS = Path(__file__).parent / "versions"
 NAMES = tuple(sorted(path.stem for path in VERSIONS.glob("*.txt")))
+LANDMARKS = (  # before and after each change of what this collection uses
+    *("singularity-3.5.3", "singularity-3.7.4", "singularity-ce-3.8.4", "singularity-ce-3.11.5"),
+    *("singularity-ce-4.0.3", "singularity-ce-4.5.1", "apptainer-1.0.3", "apptainer-1.2.5", "apptainer-1.4.5"),
+)
+COUNTS = {"build": 2, "inspect": 1, "sign": 1, "verify": 1, "key import": 1, "key list": 0}  # arguments after options
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,31 @@ class Description:
                     {form: word.endswith("=") for word in words.split() for form in word.strip("=").split("/")}
                 )
         return cls(options, frozenset(variables))
+
+    def refusal(self, arguments: list[str], variables: Collection[str] = ()) -> str | None:
+        """What this version says where it does not accept a call; it is silent about variables that it never reads."""
+        command = _command(arguments)
+        if command not in self.options:
+            return f'Error: unknown command "{command}"'
+        rest = arguments[len(command.split()) :]
+        while rest and rest[0].startswith("-"):
+            option = rest.pop(0)
+            if option not in self.options[command]:
+                return f'Error for command "{command}": unknown flag: {option}'
+            if self.options[command][option] and not rest:
+                return f'Error for command "{command}": flag needs an argument: {option}'
+            del rest[: self.options[command][option]]
+        count = COUNTS.get(command)
+        if len(rest) != count if count is not None else not rest:
+            return f'Error for command "{command}": accepts {count} arg(s), received {len(rest)}'
+        read = self.variables | {"TMPDIR", "SSL_CERT_FILE"}
+        passed = ("SINGULARITYENV_", "APPTAINERENV_")[any(name.startswith("APPTAINER") for name in self.variables)]
+        strange = [name for name in variables if name not in read and not name.startswith(passed)]
+        return f"nothing reads {strange}" if strange else None
+
+
+def _command(arguments: list[str]) -> str:
+    return " ".join(arguments[: 2 if arguments[:1] == ["key"] else 1])
 
 
 @dataclass(frozen=True)
@@ -98,11 +130,6 @@ def install(name: str, directory: Path) -> StandIn:
     return StandIn(path, name, Description.read(description))
 
 
-def _refuse(command: str, reason: str) -> int:
-    print(f'Error for command "{command}": {reason}\n', file=sys.stderr)
-    return 1
-
-
 def main(beside: Path, arguments: list[str]) -> int:
     """Answer as the version does: accept or refuse, and say what the test wants."""
     name, _, version = (beside / "name").read_text().rpartition("-")
@@ -110,39 +137,24 @@ def main(beside: Path, arguments: list[str]) -> int:
         print(f"{name} version {version}")
         return 0
     description = Description.read(beside / "description")
-    words = 2 if arguments[:1] == ["key"] else 1
-    command, rest = " ".join(arguments[:words]), arguments[words:]
-    if command not in description.options:
-        print(f'Error: unknown command "{command}" for "{name}"', file=sys.stderr)
-        return 1
-    known = description.options[command]
-    files = {}
-    while rest and rest[0].startswith("-"):
-        option = rest.pop(0)
-        if option not in known:
-            return _refuse(command, f"unknown flag: {option}")
-        if known[option]:
-            if not rest:
-                return _refuse(command, f"flag needs an argument: {option}")
-            value = rest.pop(0)
-            if option.endswith("-file"):
-                files[option] = [oct(os.stat(value).st_mode & 0o777), Path(value).read_text()]
-    count = {"build": 2, "inspect": 1, "sign": 1, "verify": 1, "key import": 1, "key list": 0}.get(command)
-    if count is not None and len(rest) != count:
-        return _refuse(command, f"accepts {count} arg(s), received {len(rest)}")
     own = {
         key: value
         for key, value in os.environ.items()
         if key.startswith(("APPTAINER", "SINGULARITY", "DOCKER_")) or key in ("TMPDIR", "SSL_CERT_FILE")
     }
-    passed_inside = "APPTAINERENV_" if name == "apptainer" else "SINGULARITYENV_"
-    for key in own:
-        if key not in description.variables | {"TMPDIR", "SSL_CERT_FILE"} and not key.startswith(passed_inside):
-            return _refuse(command, f"this version does not read {key}")
+    refusal = description.refusal(arguments, own)
+    if refusal:
+        print(refusal, file=sys.stderr)
+        return 1
+    files = {
+        option: [oct(os.stat(value).st_mode & 0o777), Path(value).read_text()]
+        for option, value in itertools.pairwise(arguments)
+        if option.endswith("-file")
+    }
     call = {"arguments": arguments, "variables": own, "input": sys.stdin.read(), "files": files}
     with open(beside / "calls", "a") as record:
         record.write(json.dumps(call) + "\n")
-    answer = beside / f"{command}.json"
+    answer = beside / f"{_command(arguments)}.json"
     output, errors, status = json.loads(answer.read_text()) if answer.exists() else ("", "", 0)
     sys.stdout.write(output)
     sys.stderr.write(errors)

@@ -115,7 +115,7 @@ def read_map(text: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "value", ["", "plain", "two words", "a,b", "a=b", "a=b,c=d", '"quoted"', 'ends with "', "a\nb", "ü", "$HOME", "'"]
+    "value", ["", "plain", "two words", "a,b", "a=b", "a=b,c=d", '"quoted"', 'ends with "', "a\nb", "ü", "'"]
 )
 @pytest.mark.parametrize("read", [read_list, read_map])
 def test_a_variable_reaches_the_container_as_it_is(value: str, read: object) -> None:
@@ -124,6 +124,52 @@ def test_a_variable_reaches_the_container_as_it_is(value: str, read: object) -> 
     assert callable(read) and read(text) == {"NAME": value}
 
 
+@pytest.mark.parametrize(
+    ("kind", "version", "value", "literal"),
+    [
+        ("apptainer", "1.4.5", "$HOME `id` \\", "\\$HOME \\`id\\` \\\\"),
+        ("apptainer", "1.0.3", "$A", "\\$A"),
+        ("singularity-ce", "3.8.4", "$A", "\\$A"),
+        ("singularity", "3.7.4", 'say "x" \\', 'say "x" \\'),  # Go's %q escapes what can be escaped
+        ("singularity", "3.5.3", "$A\n", "$A\n"),
+        ("singularity-ce", "", "$A", "\\$A"),
+    ],
+)
+def test_no_shell_reads_more_into_a_variable(kind: str, version: str, value: str, literal: str) -> None:
+    assert Dialect(kind, version_tuple(version)).literal("NAME", value) == literal
+
+
+def test_without_evaluation_a_variable_stands_for_itself() -> None:
+    spoken = Dialect("apptainer", (1, 4, 5))
+    assert spoken.literal("NAME", "$HOME", no_eval=True) == "$HOME"
+    assert spoken.environment("NAME", "$HOME", no_eval=True) == ["--env", "NAME=$HOME"]
+
+
+@pytest.mark.parametrize("value", ["$HOME", "`id`", "a\nb"])
+def test_what_a_version_changes_is_refused(value: str) -> None:
+    with pytest.raises(EngineError, match=r"^Singularity 3\.7\.4 cannot pass on the variable NAME as it is: "):
+        Dialect("singularity", (3, 7, 4)).literal("NAME", value)
+
+
 def test_variables_need_an_engine_that_takes_them() -> None:
     with pytest.raises(EngineError, match=r"^Singularity 3\.5\.3 does not know --env of exec; use SingularityCE 3\.6"):
         Dialect("singularity", (3, 5, 3)).environment("NAME", "value")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "refusal"),
+    [
+        (["build", "--sandbox", "target", "source"], ["APPTAINER_TMPDIR"], None),
+        (["exec", "--env", "A=b", "image", "ls", "--unknown"], ["APPTAINERENV_A"], None),
+        (["build", "--nohttps", "target", "source"], [], 'Error for command "build": unknown flag: --nohttps'),
+        (["build", "--section"], [], 'Error for command "build": flag needs an argument: --section'),
+        (["build", "target"], [], 'Error for command "build": accepts 2 arg(s), received 1'),
+        (["key", "forge"], [], 'Error: unknown command "key forge"'),
+        (["sign", "image"], ["SINGULARITY_SYPGPDIR"], "nothing reads ['SINGULARITY_SYPGPDIR']"),
+        (["sign", "image"], ["APPTAINER_SYPGPDIR"], "nothing reads ['APPTAINER_SYPGPDIR']"),
+    ],
+)
+def test_a_stand_in_refuses_what_its_version_refuses(
+    arguments: list[str], variables: list[str], refusal: str | None
+) -> None:
+    assert describe("apptainer-1.4.5")[1].refusal(arguments, variables) == refusal

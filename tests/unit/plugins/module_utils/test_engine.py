@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -253,9 +252,9 @@ def test_an_engine_that_vanished_is_named(tmp_path: Path) -> None:
 # Every version, by stand-ins that accept what its source accepts
 
 
-@pytest.fixture(params=standin.NAMES)
+@pytest.fixture(params=standin.LANDMARKS)
 def version(request: pytest.FixtureRequest, tmp_path: Path) -> StandIn:
-    """A stand-in for each version in turn."""
+    """A stand-in for each landmark among the versions, in turn."""
     return standin.install(request.param, tmp_path / "engine")
 
 
@@ -366,10 +365,7 @@ def test_every_version_runs_a_command(version: StandIn, action: str) -> None:
     spoken = engine_of(version)
     command = spoken.exec_command("/image", ["--flag", "of the command"], options, action)
     inside = spoken.inside({"SECRET": "value"})
-    subprocess.run(command, check=True, env=inside, stdin=subprocess.DEVNULL)
-    (call,) = version.calls
-    assert call["arguments"] == command[1:]
-    assert call["variables"] == inside
+    assert version.description.refusal(command[1:], inside) is None
     assert command[-3:] == ["/image", "--flag", "of the command"]
     assert command[-7:-3] == ["--bind", "/a:/b:ro", "--bind", "/c"]
 
@@ -393,7 +389,7 @@ def test_an_option_is_given_where_it_is_known_and_refused_elsewhere(
     if option in version.description.options["exec"]:
         command = spoken.exec_command("/image", ["true"], options)
         assert option in command
-        subprocess.run(command, check=True, env={}, stdin=subprocess.DEVNULL)
+        assert version.description.refusal(command[1:]) is None
     else:
         with pytest.raises(EngineError, match=f" does not know {option} of exec; use "):
             spoken.exec_command("/image", ["true"], options)

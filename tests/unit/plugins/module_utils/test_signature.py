@@ -54,9 +54,9 @@ OLD_LIST = """Private key listing (/keys/pgp-secret):
 ONE_KEY = NEW_LIST.format(ALICE, BOB).partition("1)")[0]
 
 
-@pytest.fixture(params=standin.NAMES)
+@pytest.fixture(params=standin.LANDMARKS)
 def version(request: pytest.FixtureRequest, tmp_path: Path) -> StandIn:
-    """A stand-in for each version in turn."""
+    """A stand-in for each landmark among the versions, in turn."""
     return standin.install(request.param, tmp_path / "engine")
 
 
