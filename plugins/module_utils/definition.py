@@ -135,12 +135,12 @@ def parse(text: str, arguments: Mapping[str, str], what: str) -> Definition:
             f"{what} does not use the build argument {', '.join(unused)}; write it there as {{{{ {unused[0]} }}}}, "
             "or do not give it"
         )
-    parsed = (_stage(part, what) for part in rendered)
-    stages = tuple(stage for stage in parsed if stage)
+    parsed = [(part, _stage(part, what)) for part in rendered]
+    stages = tuple(stage for _part, stage in parsed if stage)
     if not stages:
         raise InvalidDefinition(f"{what} is empty; begin it with 'Bootstrap: docker' and 'From: IMAGE'")
     _check_stages(stages, what)
-    return Definition("".join(rendered), stages)
+    return Definition("".join(part for part, stage in parsed if stage), stages)
 
 
 def of_uri(uri: str) -> Definition:
