@@ -40,7 +40,7 @@ def trust_of(module: AnsibleModule) -> Iterator[Trust]:
     with ExitStack() as stack:
         sources = tuple(_source(module, options, stack) for options in wanted or ()) or (Source(),)
         found = functools.lru_cache(maxsize=None)(lambda: engine.find(module.params["engine"]))
-        yield Trust(sources, _mark(sources), found, _tmpdir(module))
+        yield Trust(sources, _mark(sources), found, scratch_directory(module))
 
 
 @contextmanager
@@ -84,7 +84,7 @@ def _mark(sources: tuple[Source, ...]) -> str | None:
 @contextmanager
 def _written(module: AnsibleModule, content: str) -> Iterator[str]:
     """A key in a file that only this user can read, for a block."""
-    with temporary_directory(_tmpdir(module) or tempfile.gettempdir()) as directory:
+    with temporary_directory(scratch_directory(module)) as directory:
         path = os.path.join(directory, "key")
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
@@ -92,10 +92,10 @@ def _written(module: AnsibleModule, content: str) -> Iterator[str]:
         yield path
 
 
-def _tmpdir(module: AnsibleModule) -> str | None:
+def scratch_directory(module: AnsibleModule) -> str:
     """A place for keys and scratch files. One that is not there yet is not made for them."""
     directory = module.params["tmpdir"]
-    return directory if directory and os.path.isdir(directory) else None
+    return directory if directory and os.path.isdir(directory) else tempfile.gettempdir()
 
 
 def _read(path: str) -> bytes:

@@ -61,8 +61,8 @@ options:
     type: str
   cachedir:
     description:
-      - Root of the cache, which keeps a finished file, as with M(hpc.sregistry.sregistry_pull). It then keeps the signed
-        one instead.
+      - Root of the cache, which keeps a finished file, as with M(hpc.sregistry.sregistry_pull). It then keeps the
+        signed one instead.
       - If the option is not given, the first of E(APPTAINER_CACHEDIR) and E(SINGULARITY_CACHEDIR) that is set on the
         managed host is used. Without any, it is C(~/.apptainer) where the engine is Apptainer, else
         C(~/.singularity).
@@ -159,13 +159,12 @@ ansible_facts:
       sample: {storage: /var/lib/sregistry, database: /var/lib/sregistry/.sregistry, complete: true, images: []}
 """
 
-import tempfile
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hpc.sregistry.plugins.module_utils import engine
 from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache
-from ansible_collections.hpc.sregistry.plugins.module_utils.keys import signing_key
+from ansible_collections.hpc.sregistry.plugins.module_utils.keys import scratch_directory, signing_key
 from ansible_collections.hpc.sregistry.plugins.module_utils.module import facts_after, failing, inventory_of
 from ansible_collections.hpc.sregistry.plugins.module_utils.options import (
     engine_options,
@@ -205,7 +204,7 @@ def main() -> None:
         paths = targets_of(module, inventory)
         cache = BlobCache(cache_directory(module))
         with signing_key(module) as key:
-            means = Means(engine.find(module.params["engine"]), key, module.params["tmpdir"] or tempfile.gettempdir())
+            means = Means(engine.find(module.params["engine"]), key, scratch_directory(module))
             images = sign(inventory, cache, means, paths, module.check_mode)
         changed = [image for image in images if image.changed]
         result: dict[str, Any] = {"changed": bool(changed), "images": [image.to_result() for image in images]}
