@@ -8,24 +8,6 @@ from __future__ import annotations
 class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
-  name:
-    description:
-      - Images in Docker or OCI registries, as V([docker://][REGISTRY/]REPOSITORY[:TAG][@DIGEST]).
-      - The first part is a registry only if it holds a dot or a colon, or is V(localhost). Otherwise the registry is
-        Docker Hub, where V(ubuntu) stands for V(library/ubuntu). Without a tag, V(latest) is meant.
-      - A digest wins over a tag. An image that is named by digest and is known needs no request at all.
-      - All images of one task are resolved in parallel, and a layer that several of them share is fetched once.
-    type: list
-    elements: str
-    required: true
-    aliases: [uri, image]
-  platform:
-    description:
-      - The platform to choose from an image, as V(os/architecture) or V(os/architecture/variant), for example
-        V(linux/arm64).
-      - Other spellings such as V(linux/aarch64) are understood.
-      - The default is the platform of the managed host.
-    type: str
   username:
     description:
       - User name for the registry. It needs O(password) too, and wins over O(authfile).
@@ -57,6 +39,24 @@ options:
         E(SINGULARITY_NOHTTPS) that is set on the managed host is used.
     type: bool
     default: false
+  api_version:
+    description:
+      - Version of the registry's API. There is only one that registries still speak; both manifest schema versions and
+        all of OCI's are part of it.
+      - If the option is not given, E(SREGISTRY_DOCKERHUB_VERSION) of the managed host is used.
+    type: str
+    choices: [v2]
+    default: v2
+  mirrors:
+    description:
+      - Other registries that serve the content of a registry, such as a pull-through cache. The keys are registries as
+        they stand in names, such as V(docker.io). The values are one address or a list of them, each
+        V([http://]HOST[:PORT][/PREFIX]), where V(PREFIX) stands in front of the repositories there.
+      - They are asked in their order, and the registry itself only for what none of them gives. A mirror that does not
+        answer is not asked again in the same task, with a warning.
+      - A mirror decides what a tag points at. What it sends is verified by digest.
+      - It never gets O(username) and O(password). Its own login belongs into O(authfile).
+    type: dict
   validate_certs:
     description:
       - Whether the TLS certificate of the registry must be valid.
@@ -107,15 +107,6 @@ options:
       - If the option is not given, the first of E(APPTAINER_TMPDIR), E(SINGULARITY_TMPDIR) and E(TMPDIR) that is set
         on the managed host is used, then the system's own, mostly C(/tmp).
     type: path
-  gather:
-    description:
-      - How much of the inventory to return as RV(ansible_facts).
-      - V(all) returns the whole inventory, V(task) only the images of this task.
-      - V(auto) returns the whole inventory as long as it has at most 1000 documents, since it travels to the controller
-        after each task. M(hpc.sregistry.sregistry_facts) always returns all of it.
-    type: str
-    choices: [auto, all, task]
-    default: auto
 attributes:
   action_group:
     description:

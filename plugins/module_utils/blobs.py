@@ -123,6 +123,30 @@ class BlobCache:
         future.set_result(result)
         return result
 
+    def discover(self, key: str, size: int | None, source: Source, what: object) -> tuple[str, Obtained]:
+        """Fetch a blob whose digest is known only in the end; returns that, and where the blob is.
+
+        :param key: names what is fetched, in this very version: what a killed run left of the same is continued.
+        :param size: bytes, if that is known.
+        :raises RegistryError, StorageError, NoSpace: as ``obtain``.
+        """
+        unknown = Descriptor("sha256:", size)
+        directory = os.path.dirname(self.path(unknown.digest))
+        partial = os.path.join(directory, f".{hashlib.sha256(key.encode()).hexdigest()}.partial")
+        make_directory(directory, 0o700)
+        with self._partial(partial) as stream, _finishing(partial):
+            hasher, position = _hash_of(stream, unknown.digest)
+            if size is not None:
+                if position > size:
+                    hasher, position = _restart(stream, unknown.digest)
+                need_space(self.directory, size - position, f"{what}")
+            hasher, _position, received = self._transfer(stream, unknown, source, what, hasher, position)
+            os.fsync(stream.fileno())
+            digest = f"sha256:{hasher.hexdigest()}"
+            obtained = Obtained(self.path(digest), os.fstat(stream.fileno()).st_size, received)
+            os.replace(partial, obtained.path)
+        return digest, obtained
+
     def keep(self, path: str, digest: str) -> None:
         """Remember a finished file by its digest, without a copy: as another name of it, where the file system can."""
         place = self.path(digest)
@@ -193,19 +217,11 @@ class BlobCache:
                 with suppress(OSError):
                     os.unlink(partial)
                 return _cached(path)
-            try:
+            with _finishing(partial):
                 received = self._receive(stream, descriptor, source, what)
                 os.fsync(stream.fileno())
                 size = os.fstat(stream.fileno()).st_size
                 os.replace(partial, path)
-            except OSError as error:
-                with suppress(OSError):
-                    os.unlink(partial)
-                raise storage_error(error, partial) from error
-            except BaseException:
-                with suppress(OSError):
-                    os.unlink(partial)
-                raise
         return Obtained(path, size, received)
 
     @contextmanager
@@ -311,6 +327,21 @@ class BlobCache:
                     "again and again"
                 )
         return hasher, position, received
+
+
+@contextmanager
+def _finishing(partial: str) -> Iterator[None]:
+    """Remove a partial file if a block does not end well."""
+    try:
+        yield
+    except OSError as error:
+        with suppress(OSError):
+            os.unlink(partial)
+        raise storage_error(error, partial) from error
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(partial)
+        raise
 
 
 def _size(path: str) -> int | None:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""From an image's layers to one finished SIF."""
+"""From an image's layers to one finished SIF, or to a directory tree."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from typing import IO
 from . import sandbox, sif, skeleton
 from .blobs import BlobCache
 from .content import Content
+from .engine import Engine
 from .errors import PackerError
 from .files import make_directory, need_space, replacing, storage_error, temporary_directory
 from .image import ResolvedImage
 from .layers import Layer, Misjudged, Union
 from .manifest import Descriptor
-from .means import AUTO, SANDBOX, STREAM, Means
+from .means import AUTO, SANDBOX, STREAM, Means, TreeMeans
 from .squashfs import Packer, Partition
 from .stream import Archive, CrowdedDirectory, write_foreseen
 from .tar import DIRECTORY, Entry, index, shown_path
@@ -74,19 +75,12 @@ def build(
     make_directory(os.path.dirname(target))
     moment = image.config.moment if means.reproducible else int(time.time())
     with temporary_directory(means.tmpdir) as work:
-        with clock("metadata"):
-            try:
-                engine_tree = os.path.join(work, "engine")
-                os.mkdir(engine_tree)
-                frame = skeleton.make(means.engine, image.config, image.reference.uri, engine_tree, moment)
-            except OSError as error:
-                raise storage_error(error, work) from error
+        frame = _frame(means.engine, means.command, image, work, moment, clock)
+        tree = _Tree(image, frame, _contents(image, cache, arrival), means.workers, moment, clock)
         with replacing(target, mode=0o777, prepare=prepare) as stream:
-            contents = _contents(image, cache, arrival)
             place = Partition(stream.fileno(), sif.partition_offset(frame.objects), os.path.dirname(target))
             with _filled(stream, place, means.packer, work) as partition:
-                work_on = _Work(image, means, frame, contents, partition, work, moment, clock)
-                builder, reason, warnings = work_on.pack()
+                builder, reason, warnings = _Work(tree, means, partition, work).pack()
             with clock("assemble"):
                 architecture = image.config.platform.architecture
                 sif.write(stream, architecture, frame.objects, _identifier(image, means), moment)
@@ -94,18 +88,75 @@ def build(
     return Built(target, size, sha256, builder, reason, tuple(warnings))
 
 
+def unpack(
+    image: ResolvedImage,
+    cache: BlobCache,
+    means: TreeMeans,
+    root: str,
+    arrival: Callable[[Descriptor], object],
+    clock: Clock,
+) -> list[str]:
+    """Unite the layers, and write them with what the engine adds into an existing, empty directory.
+
+    :param arrival, clock: as in ``build``; the steps are metadata, index, unpack.
+    :returns: warnings about what an ordinary user could not write.
+    :raises DamagedBlob: if a cached layer has to be fetched again.
+    :raises InvalidLayer, EngineError, StorageError, NoSpace: as the steps raise them.
+    """
+    make_directory(means.tmpdir)
+    moment = image.config.moment if means.reproducible else int(time.time())
+    with temporary_directory(means.tmpdir) as work:
+        frame = _frame(means.engine, means.command, image, work, moment, clock)
+        return _Tree(image, frame, _contents(image, cache, arrival), means.workers, moment, clock).write(root)
+
+
+def _frame(
+    engine: Engine, command: str, image: ResolvedImage, work: str, moment: int, clock: Clock
+) -> skeleton.Skeleton:
+    with clock("metadata"):
+        try:
+            directory = os.path.join(work, "engine")
+            os.mkdir(directory)
+            return skeleton.make(engine, command, image.config, image.reference.uri, directory, moment)
+        except OSError as error:
+            raise storage_error(error, work) from error
+
+
+@dataclass(frozen=True)
+class _Tree:
+    """The tree of one image: its layers, and what the engine adds to them."""
+
+    image: ResolvedImage
+    frame: skeleton.Skeleton
+    contents: Sequence[Content]
+    workers: int
+    moment: int
+    clock: Clock
+
+    def united(self, layers: Sequence[Layer]) -> Union:
+        """The union of indexed layers and the engine's part."""
+        union = Union(layers)
+        union.add(self.frame.cover(union))
+        union.root.entry = union.root.entry._replace(mtime=self.moment)  # what the engine puts into it changes it
+        return union
+
+    def write(self, root: str) -> list[str]:
+        """Write it to disk. Returns warnings."""
+        with self.clock("index"), ThreadPoolExecutor(max(1, self.workers)) as pool:
+            union = self.united(list(pool.map(_indexed, self.contents)))
+        with self.clock("unpack"):
+            need_space(root, union.size, f"unpacking {self.image.reference}")
+            return sandbox.write(root, union.entries())
+
+
 @dataclass(frozen=True)
 class _Work:
     """One image on its way into a partition."""
 
-    image: ResolvedImage
+    tree: _Tree
     means: Means
-    frame: skeleton.Skeleton
-    contents: Sequence[Content]
     partition: Partition
     directory: str
-    moment: int
-    clock: Clock
 
     def pack(self) -> tuple[str, str, list[str]]:
         """Fill the partition; returns the builder that was used, why, and warnings."""
@@ -114,20 +165,20 @@ class _Work:
             return SANDBOX, "asked for", self._sandbox()
         trouble = []
         try:
-            with self.clock("pack"):
+            with self.tree.clock("pack"):
                 warnings = self._stream(_CROWD if builder == AUTO else None)
             return STREAM, "asked for" if builder == STREAM else "mksquashfs reads tar archives", warnings
         except _Unstreamable as obstacle:
             if builder == STREAM:
                 raise PackerError(
-                    f"builder: stream cannot build {self.image.reference}: {obstacle}; ask for builder: auto"
+                    f"builder: stream cannot build {self.tree.image.reference}: {obstacle}; ask for builder: auto"
                 ) from obstacle
             reason = str(obstacle)
         except PackerError as error:
             if builder == STREAM:
                 raise
             reason = f"streaming failed: {error}"
-            trouble.append(f"{self.image.reference} was unpacked to be built, since {reason}")
+            trouble.append(f"{self.tree.image.reference} was unpacked to be built, since {reason}")
         return SANDBOX, reason, [*trouble, *self._sandbox()]
 
     def _stream(self, limit: int | None) -> list[str]:
@@ -136,16 +187,16 @@ class _Work:
         :raises _Unstreamable: if the packer cannot take it, or not in good time.
         """
         packer = self.means.packer
-        foreseen = Entry(b"", DIRECTORY, 0o755, 0, 0, self.moment)  # the root directory of nearly every image
+        foreseen = Entry(b"", DIRECTORY, 0o755, 0, 0, self.tree.moment)  # the root directory of nearly every image
         self._require(packer.refuses(foreseen, 0, None))
         try:
-            with packer.packing(self.partition, self.moment, foreseen) as pipe:
+            with packer.packing(self.partition, self.tree.moment, foreseen) as pipe:
                 archive = Archive(pipe)
-                layers, written = write_foreseen(self.contents, self.frame.files, archive, limit)
-                union = self._united(layers)
+                layers, written = write_foreseen(self.tree.contents, self.tree.frame.files, archive, limit)
+                union = self.tree.united(layers)
                 newest = max((entry.mtime for layer in layers for entry in layer.entries), default=0)
                 self._require(
-                    packer.refuses(union.root.entry, newest, self.moment if self.means.reproducible else None)
+                    packer.refuses(union.root.entry, newest, self.tree.moment if self.means.reproducible else None)
                 )
                 if union.root.entry != foreseen:
                     raise Misjudged("root directory")
@@ -155,7 +206,7 @@ class _Work:
                 f"{shown_path(crowd.path)} holds more than {crowd.limit} files, which mksquashfs reads faster from disk"
             ) from crowd
         except Misjudged:
-            with packer.packing(self.partition, self.moment, union.root.entry) as pipe:
+            with packer.packing(self.partition, self.tree.moment, union.root.entry) as pipe:
                 archive = Archive(pipe)
                 archive.finish(union.entries())
         return archive.warnings()
@@ -167,22 +218,12 @@ class _Work:
 
     def _sandbox(self) -> list[str]:
         """Unpack the tree to disk, and pack that. Returns warnings."""
-        with self.clock("index"), ThreadPoolExecutor(max(1, self.means.workers)) as pool:
-            union = self._united(list(pool.map(_indexed, self.contents)))
-        with self.clock("unpack"):
-            need_space(self.directory, union.size, f"unpacking {self.image.reference}")
-            root = os.path.join(self.directory, "root")
-            os.mkdir(root)
-            warnings = sandbox.write(root, union.entries())
-        with self.clock("pack"):
-            self.means.packer.pack(root, self.partition, self.moment, as_root=os.geteuid() != 0)
+        root = os.path.join(self.directory, "root")
+        os.mkdir(root)
+        warnings = self.tree.write(root)
+        with self.tree.clock("pack"):
+            self.means.packer.pack(root, self.partition, self.tree.moment, as_root=os.geteuid() != 0)
         return warnings
-
-    def _united(self, layers: Sequence[Layer]) -> Union:
-        union = Union(layers)
-        union.add(self.frame.cover(union))
-        union.root.entry = union.root.entry._replace(mtime=self.moment)  # what the engine puts into it changes it
-        return union
 
 
 class _Unstreamable(Exception):

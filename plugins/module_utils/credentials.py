@@ -86,6 +86,10 @@ class Keychain:
         self._authfile: Authfile | None = None
         self._answers: dict[Delegate, Login | CredentialsError | None] = {}
 
+    def without_given(self) -> Keychain:
+        """The same, without the login that was given: for whoever is not the registry that the task is about."""
+        return Keychain(None, self._path, self._timeout)
+
     def answer(self, registry: str, repository: str = "") -> Answer:
         """The login for a repository.
 

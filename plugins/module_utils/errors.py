@@ -67,8 +67,24 @@ class InvalidLayer(SregistryError):
     """A layer that cannot be decompressed or is no tar archive."""
 
 
+class InvalidDefinition(SregistryError):
+    """A definition that no image can be built from."""
+
+
 class EngineError(SregistryError):
     """Singularity or Apptainer is missing or failed."""
+
+
+class Unsigned(EngineError):
+    """An image that nobody has signed."""
+
+
+class UnknownSigner(EngineError):
+    """An image that somebody has signed, but nobody whose key was given."""
+
+
+class BadSignature(EngineError):
+    """An image that is not what was signed."""
 
 
 class PackerError(SregistryError):

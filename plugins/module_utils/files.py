@@ -22,6 +22,8 @@ from .errors import NoSpace, StorageError
 
 _TEMPORARY = "sregistry-"
 _ABANDONED = 60.0  # seconds; younger directories may be about to be locked
+_FICLONE = 0x40049409  # ioctl_ficlone(2)
+_CHUNK = 1024 * 1024  # bytes
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
@@ -61,10 +63,33 @@ def temporary_directory(parent: str) -> Iterator[str]:
     :raises StorageError: if it cannot be made, or if root would work where others can move files about.
     """
     if os.geteuid() == 0:
-        _refuse_hostile(parent)
-    _sweep(parent)
+        _refuse_hostile(parent, "a tmpdir")
+    _sweep(parent, _TEMPORARY)
+    with _directory(parent, _TEMPORARY) as path:
+        yield path
+
+
+@contextmanager
+def beside(path: str) -> Iterator[str]:
+    """A new hidden directory on the file system of a file or directory that is to be, for the time of a block, removed
+    whatever happens; what a killed run left of it is removed by the next one.
+
+    :param path: absolute, in a directory that exists.
+    :raises StorageError: if it cannot be made, or if root would work where others can move files about.
+    """
+    parent, name = os.path.split(path)
+    if os.geteuid() == 0:
+        _refuse_hostile(parent, "a path")
+    prefix = f".{name[:50]}."
+    _sweep(parent, prefix, ".tmp")
+    with _directory(parent, prefix, ".tmp") as directory:
+        yield directory
+
+
+@contextmanager
+def _directory(parent: str, prefix: str, suffix: str = "") -> Iterator[str]:
     try:
-        path = tempfile.mkdtemp(prefix=_TEMPORARY, dir=parent)
+        path = tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=parent)
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise storage_error(error, parent) from error
@@ -77,7 +102,7 @@ def temporary_directory(parent: str) -> Iterator[str]:
         os.close(descriptor)
 
 
-def _refuse_hostile(directory: str) -> None:
+def _refuse_hostile(directory: str, option: str) -> None:
     """Root must not build where another user could put a symlink in the place of what root just made."""
     path = os.path.realpath(directory)
     while True:
@@ -89,7 +114,7 @@ def _refuse_hostile(directory: str) -> None:
         if status.st_uid != 0 or writable:
             why = "every user may write there" if writable else f"it belongs to the user {status.st_uid}"
             raise StorageError(
-                f"{directory} is not safe for temporary files of root: {path}: {why}; give a tmpdir that belongs to "
+                f"{directory} is not safe for temporary files of root: {path}: {why}; give {option} that belongs to "
                 "root, in directories that belong to root, or one with the sticky bit, as /tmp"
             )
         if path == "/":
@@ -97,11 +122,12 @@ def _refuse_hostile(directory: str) -> None:
         path = os.path.dirname(path)
 
 
-def _sweep(parent: str) -> None:
+def _sweep(parent: str, prefix: str, suffix: str = "") -> None:
     """Remove what killed runs of this user left: directories of ours that nobody holds any more."""
     with suppress(OSError), os.scandir(parent) as entries:
         for entry in entries:
-            if not entry.name.startswith(_TEMPORARY) or not entry.is_dir(follow_symlinks=False):
+            named = entry.name.startswith(prefix) and entry.name.endswith(suffix)
+            if not named or not entry.is_dir(follow_symlinks=False):
                 continue
             status = entry.stat(follow_symlinks=False)
             if status.st_uid != os.geteuid() or time.time() - status.st_mtime < _ABANDONED:
@@ -119,6 +145,49 @@ def _remove_tree(path: str) -> None:
         shutil.rmtree(path, ignore_errors=True)
     if os.path.lexists(path):
         subprocess.run(["rm", "-rf", "--", path], check=False, capture_output=True)
+    if os.path.lexists(path) and os.geteuid() != 0:
+        # it holds files of this user's subordinate identifiers, as builds with fakeroot make them
+        with suppress(OSError):
+            unshare = ["unshare", "--user", "--map-auto", "--map-root-user"]
+            subprocess.run([*unshare, "rm", "-rf", "--", path], check=False, capture_output=True)
+
+
+def put_in_place(source: str, path: str, prepare: Callable[[str], None]) -> None:
+    """Make a finished file durable, and rename it over what is at a path, which passes on its owner, group and mode.
+
+    :param source: on the same file system.
+    :param prepare: told the path of the finished file before it gets its name.
+    :raises StorageError: if it cannot be done; what was there is then as before.
+    """
+    try:
+        with open(source, "rb") as stream:
+            _pass_on(path, stream.fileno(), 0o777)
+            os.fsync(stream.fileno())
+        prepare(source)
+        os.replace(source, path)
+        _sync_directory(os.path.dirname(path))
+    except OSError as error:
+        raise storage_error(error, path) from error
+
+
+def swap_in(source: str, path: str, aside: str) -> None:
+    """Put a finished directory or file at a path where a directory is, or was; what was there goes aside.
+
+    :param source, aside: names on the same file system; nothing is at the second.
+    :raises StorageError: if it cannot be done; what was there is then as before.
+    """
+    try:
+        if os.path.lexists(path):
+            os.rename(path, aside)
+        try:
+            os.rename(source, path)
+        except OSError:
+            with suppress(OSError):
+                os.rename(aside, path)
+            raise
+        _sync_directory(os.path.dirname(path))
+    except OSError as error:
+        raise storage_error(error, path) from error
 
 
 @contextmanager
@@ -187,6 +256,17 @@ def link_in_place(source: str, path: str, accept: Callable[[IO[bytes]], bool], p
         with suppress(FileNotFoundError):  # it stays where both were names of one file already
             os.unlink(temporary)
     return True
+
+
+def clone(source: IO[bytes], target: IO[bytes]) -> None:
+    """Copy a whole file into an empty one: as one that shares its blocks, where the file system can do that.
+
+    :raises OSError: if it cannot be read or written.
+    """
+    try:
+        fcntl.ioctl(target.fileno(), _FICLONE, source.fileno())
+    except OSError:
+        shutil.copyfileobj(source, target, _CHUNK)
 
 
 def _pass_on(path: str, descriptor: int, mode: int) -> None:

@@ -23,10 +23,11 @@ from typing import Any
 from .errors import InvalidPlatform, InventoryError
 from .files import locked, make_directory, read_regular, replacing, storage_error
 from .platform import Platform
-from .reference import Reference
+from .reference import DOCKER, Reference
 
 SCHEMA_VERSION = 1
 CLIENT = "dockerhub"  # sregistry's name for its client of all Docker and OCI registries
+CLIENT_ORAS, CLIENT_WEB = "oras", "web"  # of finished files
 
 _SUFFIX = ".json"
 _MAX_FILE_NAME = 200
@@ -35,35 +36,45 @@ _MAX_DOCUMENT = 64 * 1024 * 1024  # bytes; no manifest and config that are accep
 
 @dataclass(frozen=True)
 class File:
-    """An image file on this host: how it was built, and by what it is recognised (size in bytes, mtime in ns)."""
+    """An image file on this host: how it was made, and by what it is recognised (size in bytes, mtime in ns).
+
+    ``manifest_digest`` is that of the image it was built from; None, like engine, packer and builder, where it was not
+    built from one here.
+    """
 
     path: str
     size: int
     mtime_ns: int
     sha256: str
-    manifest_digest: str
+    manifest_digest: str | None
     inputs: dict[str, str]
-    engine_version: str
-    packer: str
-    builder: str
+    engine_version: str | None
+    packer: str | None
+    builder: str | None
     created_at: str
 
 
 @dataclass(frozen=True)
 class Document:
-    """One image: what its name points at, and its files."""
+    """One image: what its name points at, and its files.
+
+    ``client`` says, in sregistry's words, where it comes from. Of an image that comes from no registry the digests,
+    ``media_type`` and ``size`` are None, and ``url`` is what is known of its origin, maybe nothing.
+    """
 
     reference: Reference
     platform: Platform
-    digest: str
-    manifest_digest: str
-    media_type: str
+    digest: str | None
+    manifest_digest: str | None
+    media_type: str | None
     layers: tuple[dict[str, Any], ...]
     size: int | None
     metrics: dict[str, Any] = field(repr=False)
     created_at: str
     updated_at: str
     files: tuple[File, ...] = ()
+    client: str = CLIENT
+    url: str | None = None
 
     def file(self, path: str) -> File | None:
         """The file at a path, if this image has one there."""
@@ -83,14 +94,13 @@ class Document:
         newest = self.files[-1] if self.files else None
         return {
             "schema_version": SCHEMA_VERSION,
-            "client": CLIENT,
+            "client": self.client,
             "collection": self.reference.collection,
             "name": self.reference.name,
             "tag": self.reference.tag or "",
             "version": newest.sha256 if newest else "",
             "uri": self.reference.uri,
-            "url": f"docker://{self.reference.registry}/{self.reference.repository}"
-            + (f"@{self.reference.digest}" if self.reference.digest else f":{self.reference.tag}"),
+            "url": self.reference.url if self.url is None else self.url,
             "image": newest.path if newest else None,
             "created_at": self.created_at,
             "updated_at": self.updated_at,
@@ -115,7 +125,7 @@ class Document:
             "name": self.reference.name,
             "tag": self.reference.tag or "",
             "platform": str(self.platform),
-            "client": CLIENT,
+            "client": self.client,
             "digest": self.digest,
             "manifest_digest": self.manifest_digest,
             "updated_at": self.updated_at,
@@ -250,8 +260,9 @@ def _is_document(entry: os.DirEntry[str]) -> bool:
 
 def _file_name(reference: Reference, platform: Platform) -> str:
     """A readable name without ``/`` and ``:``, one for each image; names that are too long end in a hash."""
-    text = f"{reference.registry}/{reference.repository}"
-    text += f"@{reference.digest}" if reference.digest else f"={reference.tag}"
+    text = "" if reference.scheme == DOCKER else f"{reference.scheme}://"
+    text += f"{reference.registry}/{reference.repository}"
+    text += f"@{reference.digest}" if reference.digest else f"={reference.tag}" if reference.tag else ""
     name = f"{text},{platform}".replace("/", "+").replace(":", "=")
     if len(name) > _MAX_FILE_NAME:
         name = f"{name[:120]},{hashlib.sha256(name.encode()).hexdigest()}"
@@ -288,8 +299,9 @@ def _load(path: str) -> Document | None:
             "use the version of hpc.sregistry that wrote it, or remove it and pull or record the image again"
         )
     try:
+        reference = Reference(data["registry"], data["repository"], data["tag"] or None, _pinned(data), _scheme(data))
         return Document(
-            reference=Reference(data["registry"], data["repository"], data["tag"] or None, _pinned(data)),
+            reference=reference,
             platform=Platform.parse(data["platform"]),
             digest=data["digest"],
             manifest_digest=data["manifest_digest"],
@@ -299,6 +311,8 @@ def _load(path: str) -> Document | None:
             metrics=data["metrics"],
             created_at=data["created_at"],
             updated_at=data["updated_at"],
+            client=data["client"],
+            url=None if data["url"] == reference.url else data["url"],
             files=tuple(File(**{"builder": "sandbox", **file}) for file in data["files"]),  # once the only one
         )
     except (KeyError, TypeError, AttributeError, InvalidPlatform) as error:
@@ -311,3 +325,8 @@ def _load(path: str) -> Document | None:
 def _pinned(data: dict[str, Any]) -> str | None:
     """The digest that is part of the name, if the name is by digest."""
     return data["uri"].partition("@")[2] or None
+
+
+def _scheme(data: dict[str, Any]) -> str:
+    """The scheme that is part of the name, if it is not Docker's."""
+    return data["uri"].rpartition("://")[0] or DOCKER

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,18 +18,76 @@ AUTO = "auto"
 STREAM, SANDBOX = "stream", "sandbox"
 BUILDERS = (AUTO, STREAM, SANDBOX)
 COMPRESSIONS = ("zstd", "gzip", "lz4", "xz")
+ENTRYPOINT, CMD = "entrypoint", "cmd"
 
 
 @dataclass(frozen=True)
-class Means:
-    """The programs and choices of a build. ``builder`` is one of ``BUILDERS``; ``workers`` layers are read at once."""
+class Choice:
+    """What is chosen of a build's means before any program is looked for.
 
-    engine: Engine
-    packer: Packer
+    ``engine`` and ``packer`` find the programs when a build needs them; ``engine_kind`` tells which engine a build now
+    would use, None if there is none. ``inputs`` are those of a build that were asked for.
+    """
+
     builder: str
     reproducible: bool
+    command: str
     tmpdir: str
-    workers: int = 2
+    inputs: Mapping[str, str]
+    engine: Callable[[], Engine]
+    engine_kind: Callable[[], str | None]
+    packer: Callable[[], Packer]
+
+    def means(self, workers: int) -> Means:
+        """The programs, found, with all choices.
+
+        :raises EngineError, PackerError: if one is missing.
+        """
+        return Means(**vars(self.tree_means(workers)), packer=self.packer(), builder=self.builder)
+
+    def tree_means(self, workers: int) -> TreeMeans:
+        """What a directory tree is made with: no packer is looked for.
+
+        :raises EngineError: if there is no engine.
+        """
+        return TreeMeans(self.engine(), self.command, self.reproducible, self.tmpdir, max(1, workers))
+
+    def agrees(self, inputs: Mapping[str, str]) -> bool:
+        """Whether a build now would have the inputs of one before. Where there is no engine now, any was right."""
+        kind = self.engine_kind()
+        expected = {**self.inputs, **({"engine": kind} if kind else {})}
+        return all(inputs.get(name) == value for name, value in expected.items())
+
+
+@dataclass(frozen=True)
+class TreeMeans:
+    """What a directory tree is made with. ``command`` says which of an image's entry point and command becomes the run
+    script; ``workers`` layers are read at once.
+    """
+
+    engine: Engine
+    command: str
+    reproducible: bool
+    tmpdir: str
+    workers: int
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """What, besides the image, decides what comes out."""
+        return {
+            "format": "sandbox",
+            "command": self.command,
+            "reproducible": "yes" if self.reproducible else "no",
+            "engine": self.engine.kind,
+        }
+
+
+@dataclass(frozen=True)
+class Means(TreeMeans):
+    """The programs and choices of a build. ``builder`` is one of ``BUILDERS``."""
+
+    packer: Packer
+    builder: str
 
     @property
     def inputs(self) -> dict[str, str]:
@@ -36,7 +95,7 @@ class Means:
         level = {} if self.packer.level is None else {"level": str(self.packer.level)}
         return {
             "format": "sif",
-            "command": "entrypoint",
+            "command": self.command,
             "compression": self.packer.compression,
             **level,
             "reproducible": "yes" if self.reproducible else "no",

@@ -15,7 +15,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,7 +34,7 @@ from .transport import HAS_REQUESTS, Connections, Transport
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["HAS_REQUESTS", "Body", "Found", "Registries", "Registry", "Transport", "manifest_digest"]
+__all__ = ["HAS_REQUESTS", "Body", "Found", "Registry", "Transport", "manifest_digest"]
 
 MANIFEST_TYPES = (
     "application/vnd.oci.image.index.v1+json",
@@ -224,34 +223,6 @@ class Registry:
             yield response
             if method == "HEAD" or response.status_code >= 300:
                 discard(response)
-
-
-class Registries:
-    """The sessions of one run: one ``Registry`` for each host, made when first asked for."""
-
-    def __init__(self, keychain: Keychain, transport: Transport) -> None:
-        self._keychain = keychain
-        self._transport = transport
-        self._lock = threading.Lock()
-        self._sessions: dict[str, Registry] = {}
-
-    def of(self, reference: Reference) -> Registry:
-        """The session to the registry of a reference."""
-        with self._lock:
-            if reference.registry not in self._sessions:
-                self._sessions[reference.registry] = Registry(reference.registry, self._keychain, self._transport)
-            return self._sessions[reference.registry]
-
-    def warnings(self, reference: Reference) -> list[str]:
-        """What the user should know of an image though it was served; empty if its registry was not even asked."""
-        with self._lock:
-            session = self._sessions.get(reference.registry)
-        return session.warnings(reference.repository) if session else []
-
-    def close(self) -> None:
-        """Close every session."""
-        for session in self._sessions.values():
-            session.close()
 
 
 def manifest_digest(content: bytes, like: str | None = None) -> str:

@@ -25,6 +25,7 @@ from . import sif
 from .engine import Engine
 from .layers import Layer, Union
 from .manifest import Config
+from .means import CMD
 from .platform import Platform
 from .tar import DIRECTORY, FILE, SYMLINK, index
 
@@ -107,9 +108,10 @@ class Skeleton:
             stream.addfile(member)
 
 
-def make(engine: Engine, config: Config, source: str, directory: str, moment: int) -> Skeleton:
+def make(engine: Engine, command: str, config: Config, source: str, directory: str, moment: int) -> Skeleton:
     """Let the engine write its part of an image into a new directory.
 
+    :param command: which of entry point and command becomes the run script, as ``run_config`` takes it.
     :param source: what ``docker://`` is followed by in the name that the image was asked for.
     :param directory: an existing, empty one.
     :param moment: the time of what is written, in seconds since the epoch.
@@ -117,7 +119,7 @@ def make(engine: Engine, config: Config, source: str, directory: str, moment: in
     """
     layout = os.path.join(directory, "layout")
     tree = os.path.join(directory, "tree")
-    run = {key: value for key, value in config.document["config"].items() if value is not None}
+    run = run_config(config, command)
     _write_layout(layout, run)
     engine.build_sandbox(f"oci:{layout}", tree, directory)
     definition = f"bootstrap: docker\nfrom: {source}\n\n"
@@ -136,6 +138,18 @@ def make(engine: Engine, config: Config, source: str, directory: str, moment: in
         ),
         moment,
     )
+
+
+def run_config(config: Config, command: str) -> dict[str, Any]:
+    """An image's run configuration (OCI image specification, config.md, "config") with one of entry point and command.
+
+    :param command: ``cmd`` leaves the entry point out where there is a command to run instead, as
+        ``SREGISTRY_DOCKER_CMD`` asks for.
+    """
+    run = {key: value for key, value in config.document["config"].items() if value is not None}
+    if command == CMD and run.get("Cmd"):
+        run.pop("Entrypoint", None)
+    return run
 
 
 def environment_script(variables: list[str]) -> str:

@@ -73,6 +73,12 @@ class Packer:
     memory: int = _USUAL_MEMORY
 
     @property
+    def words(self) -> str:
+        """What to tell a program that runs mksquashfs itself, so that it packs like this."""
+        bound = [] if self.processors is None else ["-processors", str(self.processors)]
+        return " ".join([*_compression_options(self.compression, self.level), *bound, "-mem", f"{self.memory}M"])
+
+    @property
     def offsets(self) -> bool:
         """Whether it can leave room in front of an image."""
         return _numbers(self.version) not in _CUTS_OFFSET

@@ -48,12 +48,20 @@ def state(path: str, size: int, mtime_ns: int, sha256: str, checksum: bool) -> s
             return MODIFIED
         if not checksum:
             return PRESENT if status.st_mtime_ns == mtime_ns else MODIFIED
-        hasher = hashlib.sha256()
-        with open(path, "rb") as stream:
-            for chunk in iter(lambda: stream.read(1024 * 1024), b""):
-                hasher.update(chunk)
-        return PRESENT if hasher.hexdigest() == sha256 else MODIFIED
+        return PRESENT if checksum_of(path) == sha256 else MODIFIED
     except (FileNotFoundError, NotADirectoryError):
         return MISSING
     except OSError as error:
         raise storage_error(error, path) from error
+
+
+def checksum_of(path: str) -> str:
+    """The sha256 of a file, in hexadecimal.
+
+    :raises OSError: if it cannot be read.
+    """
+    hasher = hashlib.sha256()
+    with open(path, "rb") as stream:
+        for chunk in iter(lambda: stream.read(1024 * 1024), b""):
+            hasher.update(chunk)
+    return hasher.hexdigest()

@@ -30,6 +30,18 @@ attributes:
     details:
       - It changes nothing.
 options:
+  registry:
+    description:
+      - The registry of names that name none, as V(HOST[:PORT]).
+      - If the option is not given, E(SREGISTRY_DOCKERHUB_BASE) of the managed host is used, then the default.
+    type: str
+    default: docker.io
+  client:
+    description:
+      - The client of sregistry that a task is meant for, as with M(hpc.sregistry.sregistry_pull).
+    type: str
+    choices: [dockerhub, docker]
+    default: dockerhub
   name:
     description:
       - Return RV(images) of these names only. Names that the inventory does not know are in RV(unknown).
@@ -253,7 +265,50 @@ ansible_facts:
               sample: false
 """
 
-from ansible_collections.hpc.sregistry.plugins.module_utils.module import facts_main
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.hpc.sregistry.plugins.module_utils.facts import Question, query
+from ansible_collections.hpc.sregistry.plugins.module_utils.module import facts_of, failing, inventory_of
+from ansible_collections.hpc.sregistry.plugins.module_utils.options import name_options, store_options
+from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
+from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference, parse_registry
+
+
+def main() -> None:
+    """Read the inventory."""
+    module = AnsibleModule(
+        {
+            **store_options(),
+            **name_options(required=False),
+            "platform": {"type": "str"},
+            "manifests": {"type": "bool", "default": False},
+            "inspect": {"type": "bool", "default": False},
+            "checksum": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    with failing(module):
+        names, registry = module.params["name"], parse_registry(module.params["registry"])
+        references = [Reference.parse(name, registry) for name in names] if names is not None else None
+        platform = module.params["platform"]
+        inventory = inventory_of(module)
+        question = Question(
+            references,
+            Platform.parse(platform) if platform else None,
+            manifests=module.params["manifests"],
+            checksum=module.params["checksum"],
+            inspect=module.params["inspect"],
+        )
+        rows = inventory.rows()
+        images = query(inventory, rows, question, module.warn)
+        known = {row["uri"] for row in rows}
+        unknown = [name for name, reference in zip(names or (), references or ()) if reference.uri not in known]
+        if not os.path.isdir(inventory.directory):
+            module.warn(f"there is no inventory in {inventory.directory}; nothing was pulled or recorded there")
+        facts = facts_of(module, inventory, rows, True)
+        module.exit_json(changed=False, images=images, unknown=unknown, ansible_facts=facts)
+
 
 if __name__ == "__main__":
-    facts_main()
+    main()

@@ -20,7 +20,10 @@ description:
     something else by now.
   - It answers to C(sregistry record). Neither Singularity nor Apptainer is needed.
 extends_documentation_fragment:
+  - hpc.sregistry.names
+  - hpc.sregistry.platform
   - hpc.sregistry.registry
+  - hpc.sregistry.gather
   - hpc.sregistry.attributes
   - hpc.sregistry.store
 attributes:
@@ -248,7 +251,30 @@ ansible_facts:
               sample: false
 """
 
-from ansible_collections.hpc.sregistry.plugins.module_utils.module import record_main
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.hpc.sregistry.plugins.module_utils.module import failing
+from ansible_collections.hpc.sregistry.plugins.module_utils.options import (
+    gather_options,
+    name_options,
+    platform_options,
+    registry_options,
+    store_options,
+)
+from ansible_collections.hpc.sregistry.plugins.module_utils.record import record
+from ansible_collections.hpc.sregistry.plugins.module_utils.task import finish, open_session, references_of
+
+
+def main() -> None:
+    """Bring the inventory up to date."""
+    module = AnsibleModule(
+        {**name_options(), **platform_options(), **registry_options(), **store_options(), **gather_options()},
+        supports_check_mode=True,
+    )
+    with failing(module):
+        references = references_of(module)
+        with open_session(module) as session:
+            finish(module, session, references, record(session, [reference for _name, reference in references]))
+
 
 if __name__ == "__main__":
-    record_main()
+    main()

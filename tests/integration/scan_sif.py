@@ -2,7 +2,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Run on a host, as root: unpack the file system of each SIF given and print all of its entries as JSON.
+"""Run on a host, as root: unpack the file system of each SIF given and print all of its entries as JSON; a directory
+given is looked at as it is.
 
 Unpacking is done by unsquashfs, so this shares no code with what it judges.
 """
@@ -77,9 +78,12 @@ def partition_offset(sif: str) -> int:
 
 
 def main() -> None:
-    """Print a JSON list: for each SIF its entries."""
+    """Print a JSON list: for each SIF or directory its entries."""
     result = []
     for sif in sys.argv[1:]:
+        if os.path.isdir(sif):
+            result.append(scan(os.fsencode(sif)))
+            continue
         with tempfile.TemporaryDirectory(prefix="scan-") as directory:
             target = os.path.join(directory, "root")
             command = ["unsquashfs", "-q", "-n", "-o", str(partition_offset(sif)), "-d", target, sif]

@@ -30,9 +30,9 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.errors import (
     Unreachable,
 )
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
+from ansible_collections.hpc.sregistry.plugins.module_utils.registries import Registries
 from ansible_collections.hpc.sregistry.plugins.module_utils.registry import (
     MAX_MANIFEST,
-    Registries,
     Registry,
     manifest_digest,
 )

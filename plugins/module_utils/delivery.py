@@ -1,0 +1,96 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The layers of an image on their way into the cache, while they are already built from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+from .blobs import Obtained
+from .files import need_space
+from .image import ResolvedImage, blob_source
+from .manifest import Descriptor
+from .session import Outcome, Session
+
+Arrival = Callable[[Descriptor], object]
+
+_Result = TypeVar("_Result")
+
+
+class Delivery:
+    """The layers of one image, each digest once; what is fetched counts in an outcome."""
+
+    def __init__(self, session: Session, image: ResolvedImage, outcome: Outcome) -> None:
+        self._session = session
+        self.image = image
+        self._outcome = outcome
+        self._begun: dict[str, Future[Obtained]] = {}
+        self._unforeseen: dict[str, Obtained] = {}
+
+    def begin(self, pool: ThreadPoolExecutor) -> None:
+        """Begin to fetch, the newest layer first: it is the first that a build reads.
+
+        :raises NoSpace: if the cache cannot hold them.
+        """
+        cache = self._session.cache
+        layers = {layer.digest: layer for layer in reversed(self.image.layers)}
+        missing = sum(layer.size or 0 for layer in layers.values() if not cache.holds(layer))
+        need_space(cache.directory, missing, f"fetching {self.image.reference}")
+        self._begun.update((digest, pool.submit(self._obtain, layer)) for digest, layer in layers.items())
+
+    def serve(self, build: Callable[[Arrival], _Result]) -> _Result:
+        """Build with the layers. What proves to be damaged while it is read is fetched once more, and all begins anew.
+
+        :param build: is given what returns when a layer is in the cache, or raises why it does not come.
+        :raises DamagedBlob: if a layer is damaged again.
+        """
+        from .content import DamagedBlob  # only a build needs it
+
+        renewed: set[str] = set()
+        try:
+            while True:
+                try:
+                    return build(self._arrival)
+                except DamagedBlob as damage:
+                    digest = damage.descriptor.digest
+                    if digest in renewed:
+                        raise
+                    renewed.add(digest)
+                    self._session.cache.drop(digest)
+                    self._begun.pop(digest, None)
+                    self._unforeseen.pop(digest, None)
+        finally:
+            ended = [blob for blob in self._begun.values() if not blob.cancel() and blob.done()]
+            obtained = self._outcome.obtained
+            obtained.extend(blob.result() for blob in ended if not blob.cancelled() and not blob.exception())
+            obtained.extend(self._unforeseen.values())
+
+    def _arrival(self, layer: Descriptor) -> None:
+        with self._outcome.clock("fetch"):
+            for blob in self._begun.values():
+                if blob.done():
+                    blob.result()  # what did not come ends the build at once, whatever it is waiting for
+            if layer.digest in self._begun:
+                self._begun[layer.digest].result()
+            else:  # the file was to come from the cache, and nothing was begun
+                self._unforeseen.setdefault(layer.digest, self._obtain(layer))
+
+    def _obtain(self, layer: Descriptor) -> Obtained:
+        reference = self.image.reference
+        source = blob_source(self._session.registries.of(reference), reference.repository, layer.digest)
+        return self._session.cache.obtain(layer, source, f"the layer {layer.digest} of {reference}")
+
+
+@contextmanager
+def threads_for(session: Session) -> Iterator[ThreadPoolExecutor]:
+    """The threads that fetch, for a block. What they have not begun when it ends, they need not begin."""
+    pool = ThreadPoolExecutor(max(1, session.threads))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
