@@ -57,7 +57,7 @@ class Authentication:
         self._lock = threading.Lock()
         self._challenge: Challenge | None = None
         self._held: dict[str, _Held] = {}
-        self._refused: dict[Login, str] = {}
+        self._refused: dict[tuple[Login, str], str] = {}  # for one repository, or, with an empty name, for all
 
     def remembered(self, repository: str) -> Permit:
         """What a request can carry at once, because an earlier answer taught it.
@@ -81,28 +81,26 @@ class Authentication:
             self._challenge = challenge
         known = self._keychain.answer(self._registry, repository)
         if challenge.scheme == BASIC:
-            return self._basic(known)
+            return self._basic(known, repository)
         if known.login and known.login.registry_token:
             return Permit(f"Bearer {known.login.registry_token}", _asker(known), known.login)
-        scope = f"repository:{repository}:pull"
         with self._lock:
-            held = self._held.get(scope)
+            held = self._held.get(repository)
         if held and time.monotonic() < held.expires:
             return held.permit
-        permit, seconds = self._bearer(TokenServer.of(challenge, self._registry), scope, known, what)
+        permit, seconds = self._bearer(TokenServer.of(challenge, self._registry), repository, known, what)
         with self._lock:
-            self._held[scope] = _Held(permit, time.monotonic() + seconds * _USED)
+            self._held[repository] = _Held(permit, time.monotonic() + seconds * _USED)
         return permit
 
     def refused(self, repository: str, permit: Permit, words: str) -> None:
         """Give up what the registry did not accept, unless another thread has renewed it meanwhile."""
-        scope = f"repository:{repository}:pull"
         with self._lock:
-            held = self._held.get(scope)
+            held = self._held.get(repository)
             if held and held.permit.authorization == permit.authorization:
-                del self._held[scope]
+                del self._held[repository]
             if permit.login and permit.authorization == permit.login.basic and not permit.asker.given:
-                self._refused[permit.login] = words
+                self._refused[permit.login, repository] = words  # it may open another one
 
     def warnings(self, repository: str) -> list[str]:
         """What the user should know though all went well: a login that was not accepted."""
@@ -110,15 +108,17 @@ class Authentication:
             if not self._refused:  # nor is the keychain asked for nothing
                 return []
         known = self._keychain.answer(self._registry, repository)
-        words = self._refusal_of(known.login)
+        words = self._refusal_of(known.login, repository)
         return [f"{self._registry} did not accept {known.source} ({words}); it was asked as anonymous"] if words else []
 
-    def _refusal_of(self, login: Login | None) -> str | None:
+    def _refusal_of(self, login: Login | None, repository: str) -> str | None:
+        if not login:
+            return None
         with self._lock:
-            return self._refused.get(login) if login else None
+            return self._refused.get((login, "")) or self._refused.get((login, repository))
 
-    def _basic(self, known: Answer) -> Permit:
-        login, refusal = known.login, self._refusal_of(known.login)
+    def _basic(self, known: Answer, repository: str) -> Permit:
+        login, refusal = known.login, self._refusal_of(known.login, repository)
         if not login:
             return Permit(asker=_asker(known))
         if refusal:
@@ -128,13 +128,14 @@ class Authentication:
             return Permit(asker=Asker(lacking=lacking))
         return Permit(login.basic, _asker(known), login)
 
-    def _bearer(self, server: TokenServer, scope: str, known: Answer, what: str) -> tuple[Permit, float]:
+    def _bearer(self, server: TokenServer, repository: str, known: Answer, what: str) -> tuple[Permit, float]:
         """A token and the seconds that it lives.
 
         It is one for the login. Without a login, or if that was only found in a file and is not accepted, it is one
         for anonymous users.
         """
-        asker, refusal = _asker(known), self._refusal_of(known.login)
+        asker, refusal = _asker(known), self._refusal_of(known.login, repository)
+        scope = f"repository:{repository}:pull"
         if known.login and not refusal:
             if self._secure and not server.realm.startswith("https:"):
                 raise RegistryError(
@@ -147,7 +148,7 @@ class Authentication:
                 raise answer.error(self._registry, what, asker, tries)
             refusal = answer.words
             with self._lock:
-                self._refused[known.login] = refusal
+                self._refused[known.login, repository if answer.status == 403 else ""] = refusal
         if refusal:
             asker = _asker_after(known, refusal)
         answer, tries = server.token(self._connections, scope, None, what)

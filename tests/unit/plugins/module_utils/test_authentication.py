@@ -219,11 +219,30 @@ def test_a_token_server_in_trouble_is_no_refused_login(
 
 def test_a_wrong_password_of_a_file_does_not_close_what_is_open_to_all(faulty: FaultyRegistry, enter: Enter) -> None:
     faulty.when("team/big", faults.challenged("Basic realm=x", {BASIC}))
+    faulty.when("team/tiny", faults.challenged("Basic realm=x", {None}))  # type: ignore[arg-type]
     session = enter({**ANN, "password": "wrong"})
     assert "did not accept the login of the authfile" in refused(session, image(faulty, "team/big:1"))
     session.fetch(image(faulty))
+    assert "authorization" in faulty.requests[-2].headers, "what is remembered is tried"
     assert "authorization" not in faulty.requests[-1].headers
     assert session.warnings("team/tiny")
+
+
+@pytest.mark.parametrize("scheme", ["basic", "bearer"])
+def test_a_login_that_does_not_open_one_repository_still_opens_another(
+    scheme: str, faulty: FaultyRegistry, token_server: FaultyRegistry, enter: Enter
+) -> None:
+    if scheme == "basic":
+        faulty.when("team/big", faults.challenged("Basic realm=x", set()))
+        faulty.when("/v2/", faults.challenged("Basic realm=x", {BASIC}))
+    else:
+        bearer(faulty, token_server, {"Bearer granted"})
+        token_server.when("big", faults.status(403))
+        token_server.when("/token", GRANTED)
+    session = enter(ANN)
+    refused(session, image(faulty, "team/big:1"), Unauthorized if scheme == "basic" else Denied)
+    session.fetch(image(faulty))
+    assert session.warnings("team/tiny") == []
 
 
 # Logins of the task
