@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -279,4 +280,28 @@ def test_a_sandbox_becomes_a_file_and_a_file_a_sandbox(user: Host, tag: Tag) -> 
     user.shell("echo 4 > /tmp/boxes/box/words")
     assert built(user, **back)["action"] == "rebuilt"
     assert run(user, "/tmp/boxes/two.sif") == "4\n"
+    assert left(user) == ""
+
+
+def test_a_base_that_moves_during_the_build_makes_it_build_again(user: Host, tag: Tag) -> None:
+    other = Tag()
+    other.push("two")
+    move = f"skopeo copy -q --src-tls-verify=false --dest-tls-verify=false docker://{full(other.name)} docker://{full(tag.name)}"
+    text = f"Bootstrap: docker\nFrom: {full(tag.name)}\n%setup\n    {move}\n"
+    options = {"definition": text, "path": "/tmp/boxes/moving.sif"}
+    image = built(user, **options)
+    assert run(user, options["path"]) == "two\n"
+    assert not built(user, **options)["changed"]
+    assert image["inputs"]["from"].startswith(f"docker://{full(tag.name)}@sha256:")
+
+
+def test_who_is_told_to_end_takes_the_engine_with_it_and_leaves_nothing(user: Host) -> None:
+    post = "mkdir /theirs; chown 7:7 /theirs; chmod 700 /theirs; sleep 4711"
+    text = f"Bootstrap: docker\nFrom: {REGISTRY}/lab/debian:12\n%post\n    {post}\n"
+    with ThreadPoolExecutor(1) as pool:
+        build = pool.submit(user.sregistry, "build", definition=text, path="/tmp/boxes/box", format="sandbox")
+        script = "for n in $(seq 300); do pgrep -u hpc -f '^sleep 4711' && break; sleep 0.1; done >/dev/null; "
+        user.shell(script + "kill $(ps -o ppid= -p $(pgrep -o -u hpc -f '^Apptainer fakeroot'))")
+        assert build.result()["failed"]
+    assert user.shell("pgrep -u hpc -f '^Apptainer|^sleep 4711'; ls -A /tmp/boxes", check=False).stdout == ""
     assert left(user) == ""

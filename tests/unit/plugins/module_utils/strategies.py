@@ -85,27 +85,48 @@ undecodable_paths = st.binary(min_size=1, max_size=12).map(
 times = st.datetimes().map(lambda time: time.strftime("%Y-%m-%dT%H:%M:%SZ").zfill(20))
 sizes = st.integers(0, 2**53)
 
-files = st.builds(
-    File,
-    path=st.one_of(paths, undecodable_paths).map("/".__add__),
-    size=sizes,
-    mtime_ns=st.integers(0, 2**62),
-    sha256=st.text(_HEX, min_size=64, max_size=64),
-    manifest_digest=digests,
-    inputs=st.fixed_dictionaries(
-        {
-            "format": st.just("sif"),
-            "command": st.just("entrypoint"),
-            "compression": st.sampled_from(["zstd", "gzip", "lz4", "xz"]),
-            "reproducible": st.sampled_from(["yes", "no"]),
-            "engine": st.sampled_from(["apptainer", "singularity-ce", "singularity"]),
-        },
-        optional={"level": st.integers(1, 22).map(str)},
+_engines = st.sampled_from(["apptainer", "singularity-ce", "singularity"])
+_levels = st.integers(1, 22).map(str)
+_compressions = st.sampled_from(["zstd", "gzip", "lz4", "xz"])
+_commands = st.sampled_from(["entrypoint", "cmd"])
+_yes_or_no = st.sampled_from(["yes", "no"])
+_image_inputs = {"command": _commands, "reproducible": _yes_or_no, "engine": _engines}
+_engine_inputs = {"definition": digests, "fakeroot": _yes_or_no, "engine": _engines}
+_optional_inputs = {"from": st.text(min_size=1), "files": digests, "sections": st.just("files,post")}
+
+
+def _files(sandbox: bool, builder: st.SearchStrategy[str], inputs: dict[str, Any], **more: Any) -> Any:
+    """Files, or sandboxes, of some builders with some inputs."""
+    return st.builds(
+        File,
+        path=st.one_of(paths, undecodable_paths).map("/".__add__),
+        size=sizes,
+        mtime_ns=st.integers(0, 2**62),
+        sha256=st.just("") if sandbox else st.text(_HEX, min_size=64, max_size=64),
+        inputs=st.fixed_dictionaries({"format": st.just("sandbox" if sandbox else "sif"), **inputs}, **more),
+        engine_version=st.text(min_size=1, max_size=20),
+        builder=builder,
+        created_at=times,
+        manifest_digest=st.one_of(st.none(), digests),
+        packer=st.one_of(st.none(), st.text(min_size=1, max_size=20)),
+    )
+
+
+files = st.one_of(
+    _files(
+        False,
+        st.sampled_from(["stream", "sandbox"]),
+        {**_image_inputs, "compression": _compressions},
+        optional={"level": _levels},
     ),
-    engine_version=st.text(min_size=1, max_size=20),
-    packer=st.text(min_size=1, max_size=20),
-    builder=st.sampled_from(["stream", "sandbox"]),
-    created_at=times,
+    _files(True, st.just("sandbox"), _image_inputs),
+    _files(True, st.just("engine"), _engine_inputs, optional=_optional_inputs),
+    _files(
+        False,
+        st.just("engine"),
+        _engine_inputs,
+        optional={**_optional_inputs, "compression": _compressions, "level": _levels},
+    ),
 )
 layers = st.fixed_dictionaries(
     {"digest": digests, "size": st.one_of(st.none(), sizes), "media_type": st.text(max_size=30)}

@@ -643,6 +643,9 @@ def test_every_key_of_the_schema_is_described_and_every_key_of_a_document_is_in_
         assert [name for name, value in known["properties"].items() if not value.get("description")] == []
 
 
+BOX = {"command": "cmd", "reproducible": "yes", "engine": "apptainer"}
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -658,6 +661,9 @@ def test_every_key_of_the_schema_is_described_and_every_key_of_a_document_is_in_
         {"files": [{**dataclasses.asdict(image_file("/a.sif")), "size": -1}]},
         {"files": [{**dataclasses.asdict(image_file("/a.sif")), "inputs": {"engine": "apptainer"}}]},
         {"files": [{**dataclasses.asdict(image_file("/a.sif")), "builder": "auto"}]},
+        {"files": [{**dataclasses.asdict(image_file("/a.sif")), "builder": "engine"}]},
+        {"files": [{**dataclasses.asdict(image_file("/a.sif")), "sha256": ""}]},
+        {"files": [{**dataclasses.asdict(image_file("/a")), "inputs": {**BOX, "format": "sandbox"}}]},
         {"digest": "sha256:0"},
         {"platform": "amd64"},
         {"size": "77"},

@@ -1,0 +1,330 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a build is refused for, what makes it one that was done already, and what becomes of its old result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache
+from ansible_collections.hpc.sregistry.plugins.module_utils.creation import SANDBOX, SIF, Creation, Order, create
+from ansible_collections.hpc.sregistry.plugins.module_utils.creation import reference_of as name_of
+from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Keychain, Login
+from ansible_collections.hpc.sregistry.plugins.module_utils.engine import APPTAINER, Engine
+from ansible_collections.hpc.sregistry.plugins.module_utils.errors import (
+    EngineError,
+    InvalidDefinition,
+    InvalidReference,
+    PackerError,
+    SregistryError,
+    StorageError,
+)
+from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Inventory
+from ansible_collections.hpc.sregistry.plugins.module_utils.means import AUTO, Choice
+from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
+from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
+from ansible_collections.hpc.sregistry.plugins.module_utils.registry import Registries, Transport
+from ansible_collections.hpc.sregistry.plugins.module_utils.session import Session
+
+TEXT = "Bootstrap: scratch\n%post\n true\n"
+ENGINE = """#!/bin/sh
+# Stands in for an engine: it notes how it was called, and copies the definition to the target.
+echo "$@" >> "$0.calls"
+while [ $# -gt 2 ]; do [ "$1" = --sandbox ] && box=yes; shift; done
+[ ! -e "$0.fails" ] || { echo "FATAL: as told" >&2; touch "$1"; exit 255; }
+if [ "$box" ]; then mkdir -p "$1/.singularity.d" && cp "$2" "$1/.singularity.d/Singularity"; else cp "$2" "$1"; fi
+"""
+
+
+def no_packer() -> Any:
+    """This host has none; the engine then packs as it likes."""
+    raise PackerError("there is no mksquashfs")
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    """The engine."""
+    path = tmp_path / "bin" / "apptainer"
+    path.parent.mkdir()
+    path.write_text(ENGINE)
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def order(tmp_path: Path, program: Path) -> Order:
+    """A SIF file of a definition that needs nothing."""
+    choice = Choice(
+        builder=AUTO,
+        reproducible=True,
+        command="entrypoint",
+        tmpdir=str(tmp_path),
+        inputs={"command": "entrypoint", "reproducible": "yes"},
+        engine=lambda: Engine(str(program), APPTAINER, "1.4.5"),
+        engine_kind=lambda: APPTAINER,
+        packer=no_packer,
+    )
+    return Order(
+        path=str(tmp_path / "out/image"),
+        format=SIF,
+        source=None,
+        definition=TEXT,
+        directory=None,
+        arguments={},
+        fakeroot=False,
+        sections=(),
+        tests=True,
+        name=None,
+        force=False,
+        checksum=False,
+        choice=choice,
+        cachedir=None,
+        plain=False,
+        ca_path=None,
+        prepare=lambda path: None,
+        timeout=60.0,
+    )
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Session:
+    """A run that reaches no registry."""
+    registries = Registries(Keychain(Login("lab", "secret")), Transport())
+    cache, inventory = BlobCache(str(tmp_path / "cache")), Inventory(str(tmp_path / "inventory"))
+    return Session(registries, cache, inventory, Platform.parse("linux/amd64"), 2)
+
+
+def done(session: Session, order: Order) -> Creation:
+    """What becomes of an order, which must not fail."""
+    outcome = create(session, order)
+    assert isinstance(outcome, Creation)
+    assert outcome.error is None, outcome.error
+    return outcome
+
+
+def calls(program: Path) -> int:
+    """How often the engine was called."""
+    notes = program.with_name("apptainer.calls")
+    return len(notes.read_text().splitlines()) if notes.exists() else 0
+
+
+@pytest.mark.parametrize("form", [SIF, SANDBOX])
+def test_a_build_is_done_once(session: Session, order: Order, program: Path, form: str) -> None:
+    order = replace(order, format=form)
+    foretold = done(replace(session, check=True), order)
+    assert (foretold.action, foretold.changed, calls(program)) == ("built", True, 0)
+    first = done(session, order)
+    assert (first.action, first.to_diff()) == ("built", foretold.to_diff())
+    again = done(session, order)
+    assert (again.action, again.changed, calls(program)) == ("present", False, 1)
+    assert list(Path(order.path).parent.iterdir()) == [Path(order.path)]
+
+
+CHANGES: list[Any] = [
+    pytest.param(lambda order: replace(order, definition=TEXT + " false\n"), True, id="definition"),
+    pytest.param(lambda order: replace(order, definition=TEXT.replace("\n", "\r\n")), False, id="line ends"),
+    pytest.param(lambda order: replace(order, definition="# comment\n" + TEXT), False, id="comment above"),
+    pytest.param(lambda order: replace(order, fakeroot=True), True, id="fakeroot"),
+    pytest.param(lambda order: replace(order, sections=("post",)), True, id="sections"),
+    pytest.param(lambda order: replace(order, tests=False), False, id="tests"),
+    pytest.param(lambda order: replace(order, force=True), True, id="force"),
+    pytest.param(lambda order: replace(order, timeout=61.0), False, id="timeout"),
+    pytest.param(lambda order: engine_is(order, "singularity-ce"), True, id="engine"),
+    pytest.param(lambda order: engine_is(order, None), False, id="no engine any more"),
+]
+
+
+def engine_is(order: Order, kind: str | None) -> Order:
+    """The same on a host with another engine."""
+    return replace(order, choice=replace(order.choice, engine_kind=lambda: kind))
+
+
+@pytest.mark.parametrize(("change", "counts"), CHANGES)
+def test_what_decides_the_result_is_an_input(
+    session: Session, order: Order, change: Callable[[Order], Order], counts: bool
+) -> None:
+    done(session, order)
+    outcome = done(replace(session, check=True), change(order))
+    assert (outcome.action, outcome.changed) == (("rebuilt", True) if counts else ("present", False))
+
+
+def test_a_value_is_known_by_the_digest_of_the_whole_definition_alone(session: Session, order: Order) -> None:
+    order = replace(order, definition=TEXT + " {{ WORD }}\n", arguments={"WORD": "zebra"})
+    done(session, order)
+    assert not done(session, order).changed
+    assert done(replace(session, check=True), replace(order, arguments={"WORD": "horse"})).changed
+    stored = "".join(path.read_text() for path in Path(session.inventory.directory, "images").iterdir())
+    assert "zebra" not in stored
+    assert "zebra" not in repr(order)
+
+
+def test_a_file_that_was_modified_or_lost_is_repaired(session: Session, order: Order) -> None:
+    done(session, order)
+    Path(order.path).write_bytes(b"hsqs")
+    assert done(session, order).action == "repaired"
+    Path(order.path).unlink()
+    assert done(session, order).action == "repaired"
+
+
+def test_a_failure_leaves_what_was_there(session: Session, order: Order, program: Path) -> None:
+    done(session, order)
+    before = Path(order.path).read_bytes()
+    program.with_name("apptainer.fails").touch()
+    outcome = create(session, replace(order, force=True))
+    assert isinstance(outcome.error, EngineError)
+    assert "as told" in str(outcome.error)
+    assert Path(order.path).read_bytes() == before
+    assert list(Path(order.path).parent.iterdir()) == [Path(order.path)]
+    program.with_name("apptainer.fails").unlink()
+    assert not done(session, order).changed
+
+
+def box(path: Path) -> None:
+    """A sandbox that somebody else has built."""
+    (path / ".singularity.d").mkdir(parents=True)
+
+
+def directory(path: Path) -> None:
+    """Somebody's directory."""
+    path.mkdir(parents=True)
+    (path / "precious").touch()
+
+
+def text_file(path: Path) -> None:
+    """Somebody's file."""
+    path.parent.mkdir()
+    path.write_text("precious")
+
+
+def image(path: Path) -> None:
+    """Somebody's image."""
+    path.parent.mkdir()
+    path.write_bytes(b"hsqs")
+
+
+def link(path: Path) -> None:
+    """A link to a directory."""
+    path.parent.mkdir()
+    path.symlink_to("/")
+
+
+@pytest.mark.parametrize(
+    ("make", "form", "force", "words"),
+    [
+        (box, SANDBOX, False, "give force: true"),
+        (box, SIF, False, "give force: true"),
+        (box, SANDBOX, True, None),
+        (box, SIF, True, None),
+        (directory, SANDBOX, True, "no engine has built"),
+        (directory, SIF, True, "no engine has built"),
+        (text_file, SIF, True, "no image"),
+        (text_file, SANDBOX, True, "no image"),
+        (image, SIF, False, None),
+        (image, SANDBOX, False, "give force: true"),
+        (image, SANDBOX, True, None),
+        (link, SANDBOX, True, "is a symlink"),
+        (link, SIF, True, "is a symlink"),
+    ],
+)
+def test_only_images_are_replaced_and_directories_only_by_force(
+    session: Session, order: Order, make: Callable[[Path], None], form: str, force: bool, words: str | None
+) -> None:
+    make(Path(order.path))
+    order = replace(order, format=form, force=force)
+    for check in (True, False):
+        outcome = create(replace(session, check=check), order)
+        assert (words in str(outcome.error)) if words else (outcome.error is None), outcome.error
+    if words is None:
+        assert Path(order.path).is_dir() == (form == SANDBOX)
+    elif make is directory:
+        assert (Path(order.path) / "precious").exists()
+    elif make is text_file:
+        assert Path(order.path).read_text() == "precious"
+    assert len(list(Path(order.path).parent.iterdir())) == 1
+
+
+def test_work_in_a_sandbox_stays_until_other_inputs_come_with_force(session: Session, order: Order) -> None:
+    order = replace(order, format=SANDBOX)
+    done(session, order)
+    (Path(order.path) / "work").touch()
+    assert done(session, order).action == "present"
+    other = replace(order, definition=TEXT + " false\n")
+    assert "would be lost" in str(create(session, other).error)
+    assert (Path(order.path) / "work").exists()
+    assert done(session, replace(other, force=True)).action == "rebuilt"
+    assert not (Path(order.path) / "work").exists()
+
+
+REFUSED: list[Any] = [
+    pytest.param({"definition": None, "source": "relative.def"}, "neither a URI", id="relative source"),
+    pytest.param({"definition": None, "source": "/absent.def"}, "no /absent.def on this host", id="absent source"),
+    pytest.param({"definition": "Bootstrap: localimage\nFrom: /absent.sif\n"}, "no /absent.sif", id="absent base"),
+    pytest.param({"definition": "Bootstrap: localimage\nFrom: a.sif\n"}, "give chdir", id="relative base"),
+    pytest.param({"definition": TEXT + "%files\n /absent\n"}, "no /absent on this host", id="absent file"),
+    pytest.param({"definition": TEXT + "%files\n a\n"}, "give chdir", id="relative file"),
+    pytest.param({"directory": "relative"}, "chdir with a leading", id="relative directory"),
+    pytest.param({"definition": None, "source": "oci:/absent", "sections": ("post",)}, "mean nothing", id="useless"),
+    pytest.param({"definition": "Bootstrap: docker\n"}, "no From", id="bad definition"),
+    pytest.param(
+        {"definition": "Bootstrap: docker\nFrom: a\n\nBootstrap: docker\nFrom: quay.io/b\n"},
+        "one login to all of them",
+        id="a login for two registries",
+    ),
+    pytest.param({"arguments": {"A": "1"}}, "does not use the build argument A", id="unused argument"),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), REFUSED)
+def test_what_cannot_end_well_is_refused_before_the_engine_runs(
+    session: Session, order: Order, program: Path, change: dict[str, Any], words: str
+) -> None:
+    outcome = create(session, replace(order, **change))
+    assert words in str(outcome.error)
+    assert calls(program) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"path": "relative.sif"}, StorageError),
+        ({"definition": None, "source": "docker://a", "name": Reference.parse("b")}, InvalidReference),
+        ({"definition": None, "source": "docker://a", "arguments": {"A": "1"}}, InvalidDefinition),
+        ({"definition": None, "source": "docker://A"}, InvalidReference),
+    ],
+)
+def test_an_order_that_makes_no_sense_is_an_error(
+    session: Session, order: Order, change: dict[str, Any], error: type[SregistryError]
+) -> None:
+    with pytest.raises(error):
+        create(session, replace(order, **change))
+
+
+def test_what_a_task_before_may_bring_is_a_warning_in_check_mode(session: Session, order: Order) -> None:
+    outcome = done(replace(session, check=True), replace(order, definition=None, source="/absent.def"))
+    assert (outcome.changed, outcome.action) == (True, "built")
+    assert outcome.warnings == ["there is no /absent.def on this host yet"]
+
+
+def test_a_sandbox_that_was_edited_is_packed_again(session: Session, order: Order, tmp_path: Path) -> None:
+    source = tmp_path / "box"
+    box(source)
+    order = replace(order, definition=None, source=str(source), format=SANDBOX)
+    digests = [done(replace(session, check=True), order).inputs["from"]]
+    (source / "new").touch()
+    digests.append(done(replace(session, check=True), order).inputs["from"])
+    assert len(set(digests)) == 2
+    assert all(digest.startswith(f"localimage:{source}@sha256:") for digest in digests)
+
+
+def test_names_made_from_paths_differ_as_paths_do() -> None:
+    paths = ["/a", "/a/b", "/a+b", "/a%2Fb", "/a:b", "/a,b", "/ä", "/a b", "/\udcff", "/" + "x" * 4000, "/A"]
+    names = [name_of(path) for path in paths]
+    assert len({name.uri for name in names}) == len(paths)
+    assert all(name.uri.isascii() and name.uri.startswith("build://localhost/") for name in names)
+    assert name_of("/opt/app.sif").uri == "build://localhost/opt/app.sif:latest"
