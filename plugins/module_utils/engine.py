@@ -10,24 +10,165 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
-from collections.abc import Mapping
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
+from .credentials import Login
+from .dialect import APPTAINER, FOREIGN, SINGULARITY, SINGULARITY_CE, Dialect, Version, home_of, version_tuple
 from .errors import EngineError
 
-APPTAINER, SINGULARITY_CE, SINGULARITY = "apptainer", "singularity-ce", "singularity"
+__all__ = [
+    "APPTAINER",
+    "SINGULARITY",
+    "SINGULARITY_CE",
+    "BuildOptions",
+    "Engine",
+    "RunOptions",
+    "find",
+    "home_of",
+    "kind_of",
+]
 
-_NAMES = ("apptainer", "singularity")
+_PROGRAMS = ("apptainer", "singularity")
 _DIRECTORIES = ("/usr/local/bin", "/usr/bin", "/opt/apptainer/bin", "/opt/singularity/bin")
 _VERSION = re.compile(r"(apptainer|singularity-ce|singularity)\s+version\s+v?([0-9][^\s]*)")
-_TIMEOUT = 600  # seconds; the engine only writes metadata here
+_TIMEOUT = 600  # seconds, where the engine only reads an image, or writes metadata
+_BUILD_TIMEOUT = 6 * 3600.0  # seconds; what a definition compiles may take its time
+_LAST_WORDS = 1500  # characters
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_ARGUMENT_NAME = re.compile(r"\w+\Z", re.ASCII)
+_INSPECTED = ("--labels", "--deffile", "--runscript", "--test", "--environment", "--helpfile")
+
+_ADVICE = (
+    (
+        re.compile(r"no mapping entry found|not listed in /etc/subuid|could not use fakeroot", re.I),
+        "give this user a range in /etc/subuid and /etc/subgid, or build as root",
+    ),
+    (
+        re.compile(
+            r"must be the root user|required? to build this source as a non-root user|root or some kind of fake"
+        ),
+        "build as root, or with fakeroot",
+    ),
+    (
+        re.compile(r"user namespace", re.I),
+        "allow user namespaces to ordinary users (sysctl user.max_user_namespaces), or run it as root",
+    ),
+    (re.compile(r"server gave HTTP response to HTTPS client"), "set no_https for a registry without TLS"),
+    (re.compile(r"x509: .*unknown authority"), "give the registry's certificate authority with ca_path"),
+    (re.compile(r"unauthorized|authentication required", re.I), "give a login that may read this image"),
+    (re.compile(r"private key checksum failure"), "give the passphrase of the key"),
+    (re.compile(r"no space left on device", re.I), "free some room, or give another tmpdir"),
+)
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How an image is built.
+
+    :ivar sandbox: make a directory instead of a SIF.
+    :ivar force: replace what is there; without, a target that exists is an error.
+    :ivar fix_permissions: make everything in a sandbox writable and removable by its owner.
+    :ivar sections: which sections of a definition to run: ``setup``, ``post``, …, or one of ``all`` and ``none``.
+    :ivar arguments: values for ``{{ name }}`` in a definition. They are part of the definition in the image.
+    :ivar packer_arguments: for ``mksquashfs``, as one string that the engine splits.
+    :ivar architecture: of the image in the registry, by OCI's name.
+    :ivar login: goes to every registry that the source names.
+    :ivar ca_path: certificates in PEM that are trusted, with those in the system's directory.
+    :ivar cachedir: of the engine; None means that nothing is cached.
+    :ivar timeout: seconds.
+    """
+
+    sandbox: bool = False
+    fakeroot: bool = False
+    force: bool = False
+    fix_permissions: bool = False
+    no_test: bool = False
+    sections: tuple[str, ...] = ()
+    arguments: Mapping[str, str] = field(default_factory=dict, repr=False)
+    packer_arguments: str | None = None
+    architecture: str | None = None
+    login: Login | None = None
+    no_https: bool = False
+    ca_path: str | None = None
+    cachedir: str | None = None
+    tmpdir: str | None = None
+    timeout: float = _BUILD_TIMEOUT
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How something runs in an image; each field is the option of ``apptainer exec`` of its name.
+
+    :ivar binds: each ``SOURCE[:TARGET[:OPTIONS]]``.
+    :ivar home: ``SOURCE[:TARGET]``.
+    :ivar env: variables inside of the container. They stand in the argument vector, so they are no place for secrets;
+        ``Engine.inside`` names the variables that are.
+    """
+
+    binds: tuple[str, ...] = ()
+    overlays: tuple[str, ...] = ()
+    scratch: tuple[str, ...] = ()
+    no_mount: tuple[str, ...] = ()
+    home: str | None = None
+    pwd: str | None = None
+    workdir: str | None = None
+    hostname: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    cleanenv: bool = False
+    compat: bool = False
+    contain: bool = False
+    containall: bool = False
+    fakeroot: bool = False
+    no_eval: bool = False
+    no_home: bool = False
+    no_init: bool = False
+    no_umask: bool = False
+    nv: bool = False
+    nvccli: bool = False
+    rocm: bool = False
+    unsquash: bool = False
+    userns: bool = False
+    writable: bool = False
+    writable_tmpfs: bool = False
+
+
+_FLAGS = tuple(
+    name
+    for name, default in ((name, RunOptions.__dataclass_fields__[name].default) for name in RunOptions.__annotations__)
+    if default is False
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a run of the engine said, and how it ended."""
+
+    status: int
+    output: str
+    errors: str = field(repr=False)
+
+    @property
+    def words(self) -> str:
+        """What is worth telling of it: no progress, no colours, and the end rather than the beginning."""
+        lines = (_ANSI.sub("", line).rstrip() for line in self.errors.splitlines())
+        return "\n".join(line for line in lines if line and not line.startswith("INFO:")).strip()[-_LAST_WORDS:]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Each line that the engine marked as a warning, without the mark."""
+        lines = (_ANSI.sub("", line) for line in self.errors.splitlines())
+        return tuple(line.partition(":")[2].strip() for line in lines if line.startswith("WARNING:"))
 
 
 @dataclass(frozen=True)
 class Engine:
-    """An executable, which engine it is, and its version."""
+    """An executable, which engine it is, and its version; an empty version stands for the newest."""
 
     path: str
     kind: str
@@ -38,51 +179,168 @@ class Engine:
         """The name of the engine's directory in a user's home: ``.apptainer`` or ``.singularity``."""
         return home_of(self.kind)
 
+    @property
+    def version_tuple(self) -> Version:
+        """The numbers of the version, for comparison."""
+        return version_tuple(self.version)
+
+    @property
+    def dialect(self) -> Dialect:
+        """The options and variables that this version understands."""
+        return Dialect(self.kind, self.version_tuple)
+
+    def build(self, target: str, source: str, options: BuildOptions | None = None) -> tuple[str, ...]:
+        """Build an image from a definition file, a sandbox, another image, or a URI such as ``oci:PATH``.
+
+        It writes to ``target`` itself, so give a temporary name, and rename it when this returns.
+
+        :returns: the engine's warnings.
+        :raises EngineError: if this version cannot do what the options ask for, before it is run; or with its own
+            words. The login and the values of arguments are not in them.
+        """
+        options = options or BuildOptions()
+        say = self.dialect.option
+        command = ["build"]
+        command += [say("build", "--disable-cache")] * (options.cachedir is None)
+        command += [say("build", "--sandbox")] * options.sandbox
+        command += [say("build", "--fakeroot")] * options.fakeroot
+        command += [say("build", "--force")] * options.force
+        command += [say("build", "--fix-perms")] * options.fix_permissions
+        command += [say("build", "--notest")] * options.no_test
+        command += [self.dialect.plain_http("build")] * options.no_https
+        for section in options.sections:
+            command += [say("build", "--section"), section]
+        if options.packer_arguments:
+            command += [say("build", "--mksquashfs-args"), options.packer_arguments]
+        if options.architecture:
+            command += [say("build", "--arch"), options.architecture]
+        with self._argument_file(options) as argument_file:
+            if argument_file:
+                command += [say("build", "--build-arg-file"), argument_file]
+            answer = self.ask(
+                [*command, target, source],
+                tmpdir=options.tmpdir,
+                variables=self._build_variables(options),
+                hidden=_secrets(options),
+                timeout=options.timeout,
+            )
+        return answer.warnings
+
     def build_sandbox(self, source: str, target: str, tmpdir: str) -> None:
         """``build --sandbox`` from a source URI such as ``oci:PATH``, without touching the engine's cache.
 
         :raises EngineError: with the engine's own words.
         """
-        self._run(["build", "--disable-cache", "--sandbox", target, source], tmpdir)
+        self.build(target, source, BuildOptions(sandbox=True, tmpdir=tmpdir, timeout=_TIMEOUT))
 
     def inspect(self, image: str, tmpdir: str | None = None) -> dict[str, Any]:
         """All that ``inspect --all --json`` tells of a SIF or sandbox: the object ``data.attributes``.
 
         :raises EngineError: with the engine's own words.
         """
-        output = self._run(["inspect", "--all", "--json", image], tmpdir)
+        what = ("--all",) if self.dialect.knows("inspect", "--all") else _INSPECTED
+        output = self.ask(["inspect", *what, "--json", image], tmpdir=tmpdir).output
         try:
             return dict(json.loads(output)["data"]["attributes"])
         except (ValueError, KeyError, TypeError) as error:
             raise EngineError(f"{self.path} inspect answered what is not its JSON: {output[:200]!r}") from error
 
-    def _run(self, arguments: list[str], tmpdir: str | None) -> str:
+    def exec_command(
+        self, image: str, command: Sequence[str] = (), options: RunOptions | None = None, action: str = "exec"
+    ) -> list[str]:
+        """The argument vector that runs a command in an image, ready for a subprocess.
+
+        :param image: a path or URI.
+        :param command: with its arguments; for ``run`` and ``shell``, arguments alone.
+        :param action: ``exec``, ``run`` or ``shell``.
+        :raises EngineError: naming an option that this version does not know.
+        """
+        options = options or RunOptions()
+        say = self.dialect.option
+        vector = [self.path, action]
+        vector += [say(action, f"--{name.replace('_', '-')}") for name in _FLAGS if getattr(options, name)]
+        for option, values in (
+            ("--home", (options.home,)),
+            ("--pwd", (options.pwd,)),
+            ("--workdir", (options.workdir,)),
+            ("--hostname", (options.hostname,)),
+            ("--overlay", options.overlays),
+            ("--scratch", options.scratch),
+            ("--no-mount", options.no_mount),
+            ("--bind", options.binds),
+        ):
+            for value in values:
+                vector += [say(action, option), value] if value else []
+        for name, value in options.env.items():
+            vector += self.dialect.environment(name, value)
+        return [*vector, image, *command]
+
+    def inside(self, variables: Mapping[str, str]) -> dict[str, str]:
+        """The variables to run the engine with, so that these reach the container, whatever version it is."""
+        return {self.dialect.inside(name): value for name, value in variables.items()}
+
+    def ask(
+        self,
+        arguments: Sequence[str],
+        *,
+        tmpdir: str | None = None,
+        variables: Mapping[str, str] | None = None,
+        said: str | None = None,
+        hidden: Iterable[str] = (),
+        timeout: float | None = None,
+        check: bool = True,
+    ) -> Answer:
+        """Run the engine.
+
+        :param variables: by the names that this version reads; no other setting of the caller reaches the engine.
+        :param said: what it reads when it asks for something.
+        :param hidden: what must not show in its words.
+        :param timeout: seconds.
+        :param check: whether a status other than 0 is an error.
+        :raises EngineError: with the engine's own words.
+        """
         command = [self.path, *arguments]
-        try:
-            result = subprocess.run(
-                command,
-                capture_output=True,
-                encoding="utf-8",
-                errors="replace",
-                check=False,
-                stdin=subprocess.DEVNULL,
-                env=_environment(os.environ, tmpdir),
-                timeout=_TIMEOUT,
-                umask=0o022,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise EngineError(f"{' '.join(command)} did not end within {_TIMEOUT} s") from error
-        except OSError as error:
-            raise EngineError(f"cannot run {self.path}: {error.strerror}") from error
-        if result.returncode != 0:
-            said = "\n".join(line for line in result.stderr.splitlines() if not line.startswith("INFO:")).strip()
-            raise EngineError(f"{' '.join(command)} failed with status {result.returncode}: {said[-800:]}")
-        return result.stdout
+        environment = {**_environment(os.environ), **(variables or {})}
+        if tmpdir:
+            environment.update({"TMPDIR": tmpdir, self.dialect.variable("TMPDIR"): tmpdir})
+        status, output, errors = _run(command, environment, said, timeout or _TIMEOUT)
+        answer = Answer(status, output, _redact(errors, hidden))
+        if check and status != 0:
+            advice = next((f"; {what}" for pattern, what in _ADVICE if pattern.search(answer.errors)), "")
+            raise EngineError(f"{' '.join(command)} failed with status {status}: {answer.words}{advice}")
+        return answer
 
+    def _build_variables(self, options: BuildOptions) -> dict[str, str]:
+        name = self.dialect.variable
+        variables = {}
+        if options.cachedir:
+            variables[name("CACHEDIR")] = options.cachedir
+        if options.login:
+            variables[name("DOCKER_USERNAME")] = options.login.username
+            variables[name("DOCKER_PASSWORD")] = options.login.password
+        if options.ca_path:
+            variables["SSL_CERT_FILE"] = options.ca_path  # Go's crypto/x509
+        return variables
 
-def home_of(kind: str | None) -> str:
-    """The name of an engine's directory in a user's home; ``.singularity`` where there is no engine."""
-    return ".apptainer" if kind == APPTAINER else ".singularity"
+    @contextmanager
+    def _argument_file(self, options: BuildOptions) -> Iterator[str | None]:
+        """A file of ``NAME=VALUE`` lines that nobody else can read; None where there are no arguments."""
+        if not options.arguments:
+            yield None
+            return
+        self.dialect.option("build", "--build-arg-file")
+        for name, value in options.arguments.items():
+            if not _ARGUMENT_NAME.match(name):
+                raise EngineError(f"{name!r} is no name of a build argument: it has letters, digits and _ only")
+            if not value or value != value.strip() or len(value.splitlines()) != 1 or len(value) > 60_000:
+                raise EngineError(
+                    f"the value of the build argument {name} cannot be passed on: it must be one line, not empty, "
+                    "without spaces around it"
+                )
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", prefix="sregistry-", dir=options.tmpdir) as stream:
+            stream.writelines(f"{name}={value}\n" for name, value in options.arguments.items())
+            stream.flush()
+            yield stream.name
 
 
 def kind_of(given: str | None = None) -> str | None:
@@ -115,7 +373,7 @@ def find(given: str | None = None) -> Engine:
 
 def _locate(given: str | None) -> str | None:
     search = os.pathsep.join((os.environ.get("PATH", ""), *_DIRECTORIES))
-    for name in (given,) if given else _NAMES:
+    for name in (given,) if given else _PROGRAMS:
         path = shutil.which(name, path=search)
         if path:
             return path
@@ -145,13 +403,62 @@ def _identify(path: str) -> Engine:
     return Engine(path, match.group(1), match.group(2))
 
 
-def _environment(inherited: Mapping[str, str], tmpdir: str | None) -> dict[str, str]:
-    """The engine's environment. Its own variables must not change what it writes, and it needs no login."""
-    kept = {
-        key: value
-        for key, value in inherited.items()
-        if not key.startswith(("APPTAINER", "SINGULARITY", "SREGISTRY_", "SOURCE_DATE_EPOCH"))
-    }
-    if tmpdir:
-        kept.update({"TMPDIR": tmpdir, "APPTAINER_TMPDIR": tmpdir, "SINGULARITY_TMPDIR": tmpdir})
+def _run(command: list[str], environment: dict[str, str], said: str | None, timeout: float) -> tuple[int, str, str]:
+    with _input(said) as stream:
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=stream,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                encoding="utf-8",
+                errors="replace",
+                env=environment,
+                umask=0o022,
+                start_new_session=True,  # so that what a build has started can be ended with it
+            )
+        except OSError as error:
+            raise EngineError(f"cannot run {command[0]}: {error.strerror}") from error
+        with process:
+            try:
+                output, errors = process.communicate(timeout=timeout)
+            except subprocess.TimeoutExpired as error:
+                raise EngineError(f"{' '.join(command)} did not end within {timeout:g} s") from error
+            finally:
+                if process.returncode is None:
+                    with suppress(ProcessLookupError):
+                        os.killpg(process.pid, signal.SIGKILL)
+    return process.returncode, output, errors
+
+
+@contextmanager
+def _input(said: str | None) -> Iterator[int]:
+    """What the engine reads. It lies in memory, and can be sought in: so the engine reads one answer at a time."""
+    if said is None:
+        yield subprocess.DEVNULL
+        return
+    with os.fdopen(os.memfd_create("answers"), "w+", encoding="utf-8") as stream:
+        stream.write(said)
+        stream.flush()
+        stream.seek(0)
+        yield stream.fileno()
+
+
+def _secrets(options: BuildOptions) -> list[str]:
+    login = [options.login.username, options.login.password] if options.login else []
+    return [*login, *options.arguments.values()]
+
+
+def _redact(text: str, hidden: Iterable[str]) -> str:
+    """What is short is hidden where it stands as a word, so that a value such as 1 does not take the text apart."""
+    for secret in sorted(filter(None, hidden), key=len, reverse=True):
+        pattern = re.escape(secret)
+        text = re.sub(pattern if len(secret) > 3 else rf"(?<!\w){pattern}(?!\w)", "********", text)
+    return text
+
+
+def _environment(inherited: Mapping[str, str]) -> dict[str, str]:
+    """The engine's environment: what the caller has set for an engine must not change what this one does."""
+    foreign = (*FOREIGN, "SREGISTRY_", "SOURCE_DATE_EPOCH")
+    kept = {key: value for key, value in inherited.items() if not key.startswith(foreign)}
     return {**kept, "LC_ALL": "C", "TZ": "UTC"}

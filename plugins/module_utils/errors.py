@@ -71,6 +71,18 @@ class EngineError(SregistryError):
     """Singularity or Apptainer is missing or failed."""
 
 
+class Unsigned(EngineError):
+    """An image that nobody has signed."""
+
+
+class UnknownSigner(EngineError):
+    """An image that somebody has signed, but nobody whose key was given."""
+
+
+class BadSignature(EngineError):
+    """An image that is not what was signed."""
+
+
 class PackerError(SregistryError):
     """The squashfs packer is missing or failed."""
 

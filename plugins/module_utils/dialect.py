@@ -1,0 +1,199 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What each engine and version understands: its options, the variables it reads, its directory in a home.
+
+Singularity up to 3.7 and SingularityCE from 3.8 on number their versions in one line, as does the Singularity 3.8 that
+became Apptainer. Sources: ``cmd/internal/cli/*.go`` and ``CHANGELOG.md`` of the releases of apptainer/apptainer and
+sylabs/singularity.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from .errors import EngineError
+
+APPTAINER, SINGULARITY_CE, SINGULARITY = "apptainer", "singularity-ce", "singularity"
+
+Version = tuple[int, ...]
+
+_NAMES = {APPTAINER: "Apptainer", SINGULARITY_CE: "SingularityCE", SINGULARITY: "Singularity"}
+
+
+@dataclass(frozen=True)
+class Span:
+    """The versions that know an option, of Singularity and of Apptainer; None is no version at all."""
+
+    singularity: str | None = "3.5"
+    apptainer: str | None = "1.0"
+    singularity_until: str | None = None  # the first version without it
+
+
+_ALWAYS = Span()
+_NEW_KEYS = Span("3.11", "1.2")
+_ACTION = {
+    "--bind": _ALWAYS,
+    "--cleanenv": _ALWAYS,
+    "--compat": Span("3.9"),
+    "--contain": _ALWAYS,
+    "--containall": _ALWAYS,
+    "--env": Span("3.6"),
+    "--fakeroot": _ALWAYS,
+    "--home": _ALWAYS,
+    "--hostname": _ALWAYS,
+    "--no-eval": Span("3.10", "1.1"),
+    "--no-home": _ALWAYS,
+    "--no-init": _ALWAYS,
+    "--no-mount": Span("3.7"),
+    "--no-umask": Span("3.7"),
+    "--nv": _ALWAYS,
+    "--nvccli": Span("3.9"),
+    "--overlay": _ALWAYS,
+    "--pwd": _ALWAYS,
+    "--rocm": _ALWAYS,
+    "--scratch": _ALWAYS,
+    "--unsquash": Span(None, "1.1"),
+    "--userns": _ALWAYS,
+    "--workdir": _ALWAYS,
+    "--writable": _ALWAYS,
+    "--writable-tmpfs": _ALWAYS,
+}
+
+OPTIONS: dict[str, dict[str, Span]] = {
+    "build": {
+        "--arch": Span(None, "1.4"),  # Singularity has it for builds at a remote service alone
+        "--build-arg-file": Span("4.0", "1.2"),
+        "--disable-cache": _ALWAYS,
+        "--fakeroot": _ALWAYS,
+        "--fix-perms": _ALWAYS,
+        "--force": _ALWAYS,
+        "--mksquashfs-args": Span(None, "1.4"),
+        "--no-https": Span("3.9"),
+        "--nohttps": Span(apptainer=None, singularity_until="3.9"),
+        "--notest": _ALWAYS,
+        "--sandbox": _ALWAYS,
+        "--section": _ALWAYS,
+    },
+    "inspect": {
+        "--all": Span("3.6"),
+        "--deffile": _ALWAYS,
+        "--environment": _ALWAYS,
+        "--helpfile": _ALWAYS,
+        "--json": _ALWAYS,
+        "--labels": _ALWAYS,
+        "--runscript": _ALWAYS,
+        "--test": _ALWAYS,
+    },
+    "sign": {"--key": _NEW_KEYS, "--keyidx": _ALWAYS},
+    "verify": {
+        "--certificate": _NEW_KEYS,
+        "--certificate-intermediates": _NEW_KEYS,
+        "--certificate-roots": _NEW_KEYS,
+        "--json": _ALWAYS,
+        "--key": _NEW_KEYS,
+        "--local": _ALWAYS,
+        "--ocsp-verify": _NEW_KEYS,
+        "--url": _ALWAYS,
+    },
+    "key import": {},
+    "key list": {"--secret": _ALWAYS},
+    "exec": _ACTION,
+    "run": _ACTION,
+    "shell": _ACTION,
+}
+
+_PREFIX = {APPTAINER: "APPTAINER", SINGULARITY_CE: "SINGULARITY", SINGULARITY: "SINGULARITY"}
+_KEYRING = {APPTAINER: "KEYSDIR", SINGULARITY_CE: "SYPGPDIR", SINGULARITY: "SYPGPDIR"}
+VARIABLES = ("CACHEDIR", "DOCKER_PASSWORD", "DOCKER_USERNAME", "TMPDIR")
+
+# What a caller has set for an engine of its own. Since 3.11 and 1.2 the two logins are also read without a prefix.
+FOREIGN = ("APPTAINER", "SINGULARITY", "DOCKER_USERNAME", "DOCKER_PASSWORD")
+
+
+def version_tuple(version: str) -> Version:
+    """The numbers of a version, for comparison: ``4.1.0-jammy`` is ``(4, 1, 0)``; nothing known is ``()``."""
+    match = re.match(r"v?(\d+(?:\.\d+)*)", version)
+    return tuple(int(part) for part in match.group(1).split(".")) if match else ()
+
+
+def home_of(kind: str | None) -> str:
+    """The name of an engine's directory in a user's home; ``.singularity`` where there is no engine."""
+    return ".apptainer" if kind == APPTAINER else ".singularity"
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """What one version of one engine understands. Of a version that is not known, the newest is assumed."""
+
+    kind: str
+    version: Version
+
+    def knows(self, command: str, option: str) -> bool:
+        """Whether an option of the table may be given."""
+        span = OPTIONS[command][option]
+        since = span.apptainer if self.kind == APPTAINER else span.singularity
+        until = None if self.kind == APPTAINER else span.singularity_until
+        if since is None or (until and not self._before(until)):
+            return False
+        return not self._before(since)
+
+    def option(self, command: str, option: str) -> str:
+        """The option, where it may be given.
+
+        :raises EngineError: saying which versions know it.
+        """
+        if self.knows(command, option):
+            return option
+        span = OPTIONS[command][option]
+        newer = [
+            f"{name} {since}"
+            for name, since in (("SingularityCE", span.singularity), ("Apptainer", span.apptainer))
+            if since
+        ]
+        raise EngineError(
+            f"{self} does not know {option} of {command}; use {' or '.join(newer)} or newer, or do without"
+        )
+
+    def plain_http(self, command: str) -> str:
+        """The option that allows HTTP without TLS."""
+        return next(option for option in ("--no-https", "--nohttps") if self.knows(command, option))
+
+    def variable(self, name: str) -> str:
+        """The variable that sets what is in ``VARIABLES``."""
+        return f"{_PREFIX[self.kind]}_{name}"
+
+    @property
+    def keyring(self) -> str:
+        """The variable that names the directory of the PGP keyrings."""
+        return self.variable(_KEYRING[self.kind])
+
+    def inside(self, name: str) -> str:
+        """The variable that sets one inside of the container, whatever else is kept out of it."""
+        return f"{_PREFIX[self.kind]}ENV_{name}"
+
+    def environment(self, name: str, value: str) -> list[str]:
+        """The options that set a variable inside of the container.
+
+        What ``--env`` reads was a line of CSV; later it is one only where it has more than one equals sign, and loses
+        quotation marks at both ends else (StringSlice and StringToString of spf13/pflag). So what CSV has to quote
+        is given with two, said twice if need be.
+
+        :raises EngineError: if this version has no such option.
+        """
+        pair = f"{name}={value}"
+        quoted = '"{}"'.format(pair.replace('"', '""'))
+        if "=" in value:
+            pair = quoted
+        elif any(character in value for character in ',"\r\n'):
+            pair = f"{quoted},{quoted}"
+        return [self.option("exec", "--env"), pair]
+
+    def _before(self, version: str) -> bool:
+        return bool(self.version) and self.version < version_tuple(version)
+
+    def __str__(self) -> str:
+        """The engine as its makers write it."""
+        return f"{_NAMES[self.kind]} {'.'.join(map(str, self.version))}".rstrip()
