@@ -298,21 +298,6 @@ def test_two_runs_at_once_do_the_work_once(node1: Host, tag: Tag) -> None:
     assert run(node1, results[0]["images"][0]["path"]) == "one"
 
 
-def test_settings_come_from_the_environment_and_parameters_win(node1: Host, tag: Tag) -> None:
-    env = {
-        "SREGISTRY_STORAGE": "/root/sif/env",
-        "APPTAINER_CACHEDIR": "/root/sif/cache",
-        "SREGISTRY_DOCKERHUB_NOHTTPS": "yes",
-    }
-    result = node1.sregistry("pull", tag.name, env=env, no_https=None)
-    assert result["images"][0]["path"].startswith("/root/sif/env/")
-    assert node1.shell("ls /root/sif/cache/cache/blob/blobs/sha256 | wc -l").stdout.strip() != "0"
-    other = node1.sregistry("pull", tag.name, env=env, storage="/root/sif/parameter")
-    assert other["images"][0]["path"].startswith("/root/sif/parameter/")
-    wrong = node1.sregistry("pull", tag.name, env={**env, "SREGISTRY_DOCKERHUB_NOHTTPS": "perhaps"}, no_https=None)
-    assert "perhaps" in wrong["msg"]
-
-
 def test_one_bad_image_does_not_stop_the_others(node1: Host, tag: Tag) -> None:
     result = node1.sregistry("pull", "lab/nothing-here", tag.name)
     assert result["failed"]

@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import InvalidReference
-from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference, check_digest, shown
+from ansible_collections.hpc.sregistry.plugins.module_utils.reference import (
+    Reference,
+    check_digest,
+    parse_registry,
+    shown,
+)
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.strategies import references
 from hypothesis import given
 from hypothesis import strategies as st
@@ -291,3 +296,44 @@ def test_the_message_for_a_long_text_is_short() -> None:
     with pytest.raises(InvalidReference) as refusal:
         check_digest("sha256:" + "0" * 100_000)
     assert len(str(refusal.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("text", "registry"),
+    [
+        ("docker.io", "docker.io"),
+        ("index.docker.io", "docker.io"),
+        ("https://index.docker.io/v2/", "docker.io"),
+        ("https://registry-1.docker.io", "docker.io"),
+        ("Registry.Example.org", "registry.example.org"),
+        ("localhost:5000", "localhost:5000"),
+        ("http://127.0.0.1:5000/", "127.0.0.1:5000"),
+        ("HTTPS://quay.io/v2", "quay.io"),
+        ("registry", "registry"),
+    ],
+)
+def test_a_registry_is_a_host_or_the_address_of_its_api(text: str, registry: str) -> None:
+    assert parse_registry(text) == registry
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "https://", "a b", "quay.io/org", "host:99999", "ftp://host", "user:pa55@host"]
+)
+def test_what_is_no_registry_is_refused(text: str) -> None:
+    with pytest.raises(InvalidReference, match=r"invalid registry .*: write it as HOST or HOST:PORT") as refusal:
+        parse_registry(text)
+    assert "pa55" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "uri"),
+    [
+        ("ubuntu", "registry.example.org:5000/ubuntu:latest"),
+        ("org/app:1", "registry.example.org:5000/org/app:1"),
+        ("docker://org/app:1", "registry.example.org:5000/org/app:1"),
+        ("docker.io/ubuntu", "library/ubuntu:latest"),
+        ("quay.io/org/app", "quay.io/org/app:latest"),
+    ],
+)
+def test_a_name_without_a_registry_belongs_to_the_default_one(name: str, uri: str) -> None:
+    assert Reference.parse(name, "registry.example.org:5000").uri == uri
