@@ -6,16 +6,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
+from typing import Any
 
 from .image import ResolvedImage, resolve
-from .inventory import Document
+from .inventory import LOCK_TIMEOUT as LOCK_TIMEOUT
+from .inventory import SREGISTRY, Document
+from .inventory import timestamp as timestamp
 from .reference import Reference
 from .session import Outcome, Session
 
 PRESENT, RECORDED = "present", "recorded"
-LOCK_TIMEOUT = 600.0  # seconds; who holds a document only writes it
 
 
 def record(session: Session, references: Sequence[Reference]) -> dict[Reference, Outcome]:
@@ -68,11 +69,16 @@ def to_document(image: ResolvedImage, session: Session, previous: Document | Non
             {"digest": layer.digest, "size": layer.size, "media_type": layer.media_type} for layer in image.layers
         ),
         size=image.size,
-        metrics=image.documents,
+        metrics={**image.documents, **_history(previous)},
         created_at=previous.created_at if previous else now,
         updated_at=now,
         files=previous.files if previous else (),
     )
+
+
+def _history(document: Document | None) -> dict[str, Any]:
+    """What was taken over from sregistry, which no registry says again."""
+    return {key: value for key, value in document.metrics.items() if key == SREGISTRY} if document else {}
 
 
 def _store(session: Session, document: Document) -> Document:
@@ -88,8 +94,3 @@ def to_merged(document: Document, latest: Document | None) -> Document:
     for file in latest.files if latest else ():
         document = document.with_file(file)
     return document
-
-
-def timestamp() -> str:
-    """Now, in UTC, as RFC 3339 writes it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

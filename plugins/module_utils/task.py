@@ -11,18 +11,17 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
-from . import engine
 from .blobs import BlobCache
 from .credentials import Keychain, Login
 from .errors import CredentialsError
 from .files import make_directory, temporary_directory
-from .module import facts_after, inventory_of, platform_of
+from .module import blob_directory, facts_after, failure, inventory_of, platform_of
 from .platform import Platform
 from .reference import Reference, parse_registry
 from .registry import HAS_REQUESTS, Registries, Transport
@@ -103,11 +102,7 @@ def _cache_directory(module: AnsibleModule) -> Iterator[str]:
         with temporary_directory(parent or tempfile.gettempdir()) as directory:
             yield directory
         return
-    root = params["cachedir"]
-    if not root:
-        kind = engine.kind_of(params.get("engine"))
-        root = os.path.expanduser(f"~/{engine.home_of(kind)}")
-    yield os.path.join(root, "cache", "blob")
+    yield blob_directory(module)
 
 
 def _login(module: AnsibleModule) -> Login | None:
@@ -132,15 +127,8 @@ def finish(
         result["diff"] = [outcome.to_diff() for outcome in changed]
     errors = [outcome for outcome in outcomes.values() if outcome.error]
     if errors:
-        module.fail_json(msg=_failure(errors, len(outcomes), module.check_mode), **result)
+        reasons = [(outcome.reference, outcome.error) for outcome in errors]
+        module.fail_json(msg=failure(reasons, len(outcomes), module.check_mode), **result)
     documents = [outcome.after or outcome.before for outcome in outcomes.values()]
     known = [document for document in documents if document]
     module.exit_json(ansible_facts=facts_after(module, session.inventory, known), **result)
-
-
-def _failure(failed: Sequence[Outcome], total: int, check: bool) -> str:
-    if total == 1:
-        return str(failed[0].error)
-    words = "; ".join(f"{outcome.reference}: {outcome.error}" for outcome in failed)
-    others = "" if len(failed) == total else ", the others would be done" if check else ", the others are done"
-    return f"{len(failed)} of {total} images failed{others}. {words}"

@@ -288,7 +288,10 @@ PRECEDENCE = {
     "nothing besides a helper": ({**ENTRY, "credHelpers": {"quay.io": "none"}, "credsStore": "two"}, None),
     "another registry's helper": ({**ENTRY, "credHelpers": {"ghcr.io": "one"}}, Login("ann", "auths")),
     "a helper is for a registry only": ({**ENTRY, "credHelpers": {"quay.io/team": "one"}}, Login("ann", "auths")),
-    "no helper for one registry": ({**ENTRY, "credHelpers": {"quay.io": ""}, "credsStore": "two"}, Login("ann", "auths")),
+    "no helper for one registry": (
+        {**ENTRY, "credHelpers": {"quay.io": ""}, "credsStore": "two"},
+        Login("ann", "auths"),
+    ),
 }
 
 
@@ -308,11 +311,15 @@ def test_what_wins_in_an_authfile(
     [
         ("absent", None, "docker-credential-absent is not installed on this host"),
         ("x", "echo secret; exit 2", "docker-credential-x failed with status 2"),
-        ("x", 'echo "credentials not found in native keychain"; exit 1', "docker-credential-x has no login for quay.io"),
-        ("x", "echo '{\"Username\": \"\", \"Secret\": \"\"}'; exit 0", "docker-credential-x has no login for quay.io"),
+        (
+            "x",
+            'echo "credentials not found in native keychain"; exit 1',
+            "docker-credential-x has no login for quay.io",
+        ),
+        ("x", 'echo \'{"Username": "", "Secret": ""}\'; exit 0', "docker-credential-x has no login for quay.io"),
         ("x", "echo secret; exit 0", "docker-credential-x gave no JSON with Username and Secret"),
         ("x", "echo '[]'; exit 0", "docker-credential-x gave no JSON"),
-        ("x", "echo '{\"Username\": 1, \"Secret\": \"secret\"}'; exit 0", "docker-credential-x gave no JSON"),
+        ("x", 'echo \'{"Username": 1, "Secret": "secret"}\'; exit 0', "docker-credential-x gave no JSON"),
         ("../evil", None, "'../evil' is no name of a credential helper"),
         ("/bin/sh", None, "'/bin/sh' is no name of a credential helper"),
         ("a b", None, "'a b' is no name of a credential helper"),
