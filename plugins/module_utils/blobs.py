@@ -59,16 +59,17 @@ class Pruned:
 class BlobCache:
     """A directory of blobs, used by many threads, processes and programs at once."""
 
-    def __init__(self, directory: str, breaks: int = 3) -> None:
+    def __init__(self, directory: str, breaks: int = 3, shared: bool = False) -> None:
         """
         :param directory: of the OCI layout, for example ``~/.apptainer/cache/blob``.
         :param breaks: how many broken connections in a row, without a byte of progress, end a transfer.
+        :param shared: with other runs, of which one may prune it.
         """
         self.directory = directory
         self._breaks = breaks
         self._lock = threading.Lock()
         self._running: dict[str, Future[Obtained]] = {}
-        self._in_use = False
+        self._unguarded = shared
 
     def path(self, digest: str) -> str:
         """Where a blob lies or would lie."""
@@ -205,9 +206,9 @@ class BlobCache:
     def _use(self) -> None:
         """Keep others from pruning the cache for as long as this object lives, as far as the file system has locks."""
         with self._lock:
-            if self._in_use:
+            if not self._unguarded:
                 return
-            self._in_use = True
+            self._unguarded = False
             descriptor = self._open_lock()
             if descriptor is not None:
                 weakref.finalize(self, os.close, descriptor)

@@ -65,10 +65,13 @@ def remove(inventory: Inventory, cache: BlobCache, wanted: Wanted) -> list[Chang
                 changes.append(Change(choice.text, uri, action=ABSENT))
     going = [document for _name, document in chosen]
     staying = [document for document in documents if document not in going]
+    gone_paths: set[str] = set()
     for name, document in chosen:
         change = Change(name, document.reference.uri, str(document.platform))
         with change.catching():
             _remove(inventory, cache, wanted, document, staying, change)
+            change.more["files"] = [path for path in change.more["files"] if path not in gone_paths]
+            gone_paths.update(change.more["files"])
         changes.append(change)
     return changes
 
@@ -113,7 +116,8 @@ def _remove(
             return
         for file in doomed:
             storage.discard(file.path)
-            cache.forget(f"sha256:{file.sha256}")
+            if not any(file.sha256 == other.sha256 for one in staying for other in one.files):
+                cache.forget(f"sha256:{file.sha256}")
         if bare is None:
             inventory.remove(document.reference, document.platform)
         elif change.changed:

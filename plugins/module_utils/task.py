@@ -81,16 +81,14 @@ def open_session(module: AnsibleModule) -> Iterator[Session]:
     registries = Registries(keychain, transport)
     platform = platform_of(module) or Platform.host()
     try:
-        with _cache_directory(module) as directory:
-            yield Session(
-                registries, BlobCache(directory), inventory_of(module), platform, params["threads"], module.check_mode
-            )
+        with _cache(module) as cache:
+            yield Session(registries, cache, inventory_of(module), platform, params["threads"], module.check_mode)
     finally:
         registries.close()
 
 
 @contextmanager
-def _cache_directory(module: AnsibleModule) -> Iterator[str]:
+def _cache(module: AnsibleModule) -> Iterator[BlobCache]:
     """The engine's own cache of blobs; a temporary one where it is disabled, or nothing may be written."""
     params = module.params
     if params["disable_cache"] or module.check_mode:
@@ -100,9 +98,9 @@ def _cache_directory(module: AnsibleModule) -> Iterator[str]:
         elif parent:
             make_directory(parent)
         with temporary_directory(parent or tempfile.gettempdir()) as directory:
-            yield directory
+            yield BlobCache(directory)
         return
-    yield blob_directory(module)
+    yield BlobCache(blob_directory(module), shared=True)
 
 
 def _login(module: AnsibleModule) -> Login | None:

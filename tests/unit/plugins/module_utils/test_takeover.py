@@ -96,7 +96,7 @@ def test_every_container_is_taken_over_once(house: House) -> None:
         house.database,
         [
             {"image": str(ubuntu), "version": MD5},
-            {"collection": "vsoch", "name": "hello", "tag": "pancakes", "image": str(arm), "client": "google-drive", "url": "https://example.org/1"},
+            {"collection": "vsoch", "name": "hello", "tag": "pancakes", "image": str(arm), "client": "google-drive"},
             {"collection": "continuumio", "name": "anaconda3", "created_at": "2018-01-15 00:00:01.123456"},
             {"collection": "quay.io", "name": "org/app", "tag": "Mixed-1.0", "image": str(house.shub / "gone.simg")},
         ],
