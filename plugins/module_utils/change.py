@@ -23,7 +23,8 @@ class Change:
     """What became of one image.
 
     ``name`` is the image as the user wrote it, ``before`` and ``after`` are what a difference shows, ``document`` is
-    what the inventory says in the end, ``attributes`` the owner, group and mode of the file where they change.
+    what the inventory says in the end, ``attributes`` the owner, group and mode of the file where they change,
+    ``dropped`` the digests of files that the cache keeps no longer.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Change:
     document: Document | None = None
     file: File | None = None
     more: dict[str, Any] = field(default_factory=dict)
+    dropped: set[str] = field(default_factory=set)
     warnings: list[str] = field(default_factory=list)
     error: SregistryError | None = None
     traceback: str | None = None

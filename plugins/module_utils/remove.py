@@ -112,12 +112,14 @@ def _remove(
         change.more["files"] = [file.path for file in doomed if os.path.lexists(file.path)]
         change.changed = bare != document
         change.action = _ACTIONS[wanted.state] if change.changed else PRESENT
+        used = {other.sha256 for one in staying for other in one.files}
+        change.dropped = {f"sha256:{file.sha256}" for file in doomed if file.sha256 not in used}
         if wanted.check:
             return
         for file in doomed:
             storage.discard(file.path)
-            if not any(file.sha256 == other.sha256 for one in staying for other in one.files):
-                cache.forget(f"sha256:{file.sha256}")
+        for digest in change.dropped:
+            cache.forget(digest)
         if bare is None:
             inventory.remove(document.reference, document.platform)
         elif change.changed:
@@ -187,7 +189,8 @@ def prune(inventory: Inventory, cache: BlobCache, removed: Sequence[Change], che
         rest = gone.get((document.reference.uri, str(document.platform)), document)
         if rest:
             needed |= _needs(rest)
-    return cache.prune(needed, check)
+    dropped = {digest for change in removed for digest in change.dropped}
+    return [pruned for pruned in cache.prune(needed, check) if pruned.what not in dropped]
 
 
 def _needs(document: Document) -> set[str]:

@@ -241,7 +241,8 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.remove import (
 )
 from ansible_collections.hpc.sregistry.plugins.module_utils.selection import Choice
 
-_KEEP, _PRUNE = "keep", "prune"
+_KEEP = "keep"
+_PRUNE = "prune"
 
 
 def main() -> None:

@@ -21,14 +21,15 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.errors import Invali
 from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Inventory
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
-from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.shelf import (
+from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.test_inventory import SCHEMA, digest, document
+
+from tests.lab.shelf import (
     LAUNCH,
     ext_bytes,
     sif_bytes,
     squashfs_bytes,
     write,
 )
-from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.test_inventory import SCHEMA, digest, document
 
 AMD64 = Platform("linux", "amd64")
 NAME = "tools/mesher:1.9"

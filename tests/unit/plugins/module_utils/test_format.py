@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import InvalidImage
 from ansible_collections.hpc.sregistry.plugins.module_utils.format import Format, identify
-from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.shelf import (
+
+from tests.lab.shelf import (
     LAUNCH,
     ext_bytes,
     sif_bytes,

@@ -232,7 +232,11 @@ def test_check_mode_of_a_prune_knows_what_the_same_run_removes(shelf: Shelf) -> 
     wanted = Wanted([Choice.parse("a:1")], [], None, "absent", False, check=True)
     changes = remove(shelf.inventory, shelf.cache, wanted)
     pruned = prune(shelf.inventory, shelf.cache, changes, True)
-    assert {one.what for one in pruned} == {digest("layer"), f"sha256:{one.files[0].sha256}"}
+    assert {one.what for one in pruned} == {digest("layer")}
+    assert changes[0].dropped == {f"sha256:{one.files[0].sha256}"}  # the removal itself sees to it
+    wanted = dataclasses.replace(wanted, check=False)
+    changes = remove(shelf.inventory, shelf.cache, wanted)
+    assert prune(shelf.inventory, shelf.cache, changes, False) == pruned
 
 
 def test_a_cache_in_use_is_not_pruned(shelf: Shelf) -> None:

@@ -23,17 +23,18 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Inv
 from ansible_collections.hpc.sregistry.plugins.module_utils.legacy import name_of, read_containers
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils.takeover import Estate, Left, take_over
-from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.shelf import (
+from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.test_inventory import (
+    SCHEMA,
+    document,
+    image_file,
+)
+
+from tests.lab.shelf import (
     LAUNCH,
     database,
     sif_bytes,
     squashfs_bytes,
     write,
-)
-from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.test_inventory import (
-    SCHEMA,
-    document,
-    image_file,
 )
 
 AMD64 = Platform("linux", "amd64")
