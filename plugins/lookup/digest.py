@@ -97,17 +97,14 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Every node gets the image that the tag means now
-  hosts: compute
-  tasks:
-    - name: Ask once
-      ansible.builtin.set_fact:
-        solver: "quay.io/org/solver@{{ lookup('hpc.sregistry.digest', 'quay.io/org/solver:2.4') }}"
-      run_once: true
+- name: Ask once what the tag means now
+  ansible.builtin.set_fact:
+    solver: "quay.io/org/solver@{{ lookup('hpc.sregistry.digest', 'quay.io/org/solver:2.4') }}"
+  run_once: true
 
-    - name: Pull it by digest
-      hpc.sregistry.sregistry_pull:
-        name: "{{ solver }}"
+- name: Pull that on every node
+  hpc.sregistry.sregistry_pull:
+    name: "{{ solver }}"
 
 - name: From a private registry, for one platform
   ansible.builtin.debug:

@@ -43,9 +43,10 @@ def rows_of(value: object) -> list[Row]:
             if key in value:
                 return rows_of(value[key])
         value = [value]
-    rows = list(value) if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else [None]
-    if all(isinstance(row, Mapping) and "uri" in row and "image" in row for row in rows):
-        return rows
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+        rows = [row for row in value if isinstance(row, Mapping) and "uri" in row and "image" in row]
+        if len(rows) == len(value):
+            return rows
     raise AnsibleFilterError(
         "this is no inventory of images; give ansible_facts.sregistry, or the images that sregistry_facts returned"
     )

@@ -19,7 +19,8 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Doc
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
 
-AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
+AMD64 = Platform("linux", "amd64")
+ARM64 = Platform("linux", "arm64")
 DIGEST = f"sha256:{'d' * 64}"
 
 HELLO = "ed9755a0871f04db3e14971bec56a33f"

@@ -69,7 +69,7 @@ class Shelf:
             if path.is_file() and path.suffix != ".lock"
         }
 
-    def rows(self) -> list[tuple[str, str]]:
+    def rows(self) -> list[tuple[str, str | None]]:
         """The names and paths that the inventory has."""
         return [(row["uri"], row["image"]) for row in self.inventory.rows()]
 

@@ -71,18 +71,15 @@ def test_a_directory_and_a_pipe_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_real_squashfs_and_a_real_ext3_are_known(tmp_path: Path) -> None:
-    programs = {
-        name: shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") for name in ("mksquashfs", "mke2fs")
-    }
-    if not all(programs.values()):
+    search = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+    mksquashfs, mke2fs = shutil.which("mksquashfs", path=search), shutil.which("mke2fs", path=search)
+    if not mksquashfs or not mke2fs:
         pytest.skip("there is no mksquashfs or no mke2fs here")
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "file").write_text("content")
     squashfs, ext = tmp_path / "a.simg", tmp_path / "a.img"
-    subprocess.run(
-        [programs["mksquashfs"], tmp_path / "tree", squashfs, "-no-progress"], check=True, stdout=subprocess.DEVNULL
-    )
-    subprocess.run([programs["mke2fs"], "-q", "-t", "ext3", ext, "2M"], check=True)
+    subprocess.run([mksquashfs, tmp_path / "tree", squashfs, "-no-progress"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([mke2fs, "-q", "-t", "ext3", ext, "2M"], check=True)
     for path, name in ((squashfs, "squashfs"), (ext, "ext3")):
         content = path.read_bytes()
         assert identify(str(path)) == Format(name)
