@@ -26,8 +26,8 @@ options:
     description:
       - A file on the managed host with logins to any number of registries, in the format of Docker's C(config.json).
         C(docker login), C(podman login) and C(apptainer registry login) write it.
-      - Its C(credHelpers) come first, then its C(credsStore), then its C(auths), where the key of a namespace or repository
-        wins over that of its registry. Credential helpers are programs that run on the managed host.
+      - Its C(credHelpers) come first, then its C(credsStore), then its C(auths), where the key of a namespace or
+        repository wins over that of its registry. Credential helpers are programs that run on the managed host.
       - A login of this file that the registry does not accept gives way to an anonymous try, with a warning.
       - If the option is not given, E(SREGISTRY_DOCKERHUB_SECRETS) of the managed host is used. Without either, no
         file is read.

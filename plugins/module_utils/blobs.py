@@ -16,7 +16,8 @@ import hashlib
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import weakref
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from .manifest import Descriptor
 # Opens a blob at a byte offset; gives where the data really begins and its chunks.
 Source = Callable[[int], AbstractContextManager["tuple[int, Iterator[bytes]]"]]
 
+_LOCK = ".sregistry.lock"  # held shared by who uses blobs, and alone by who prunes them
 _READ = 1024 * 1024  # bytes
 _MAX_RESUMPTIONS = 100  # of one blob; a registry may break off after every few bytes
 _MAX_PLANTED = 10  # files in the way that are removed before the directory is given up
@@ -46,18 +48,28 @@ class Obtained:
     received: int
 
 
+@dataclass(frozen=True)
+class Pruned:
+    """What was removed from the cache, and its size in bytes."""
+
+    what: str
+    size: int
+
+
 class BlobCache:
     """A directory of blobs, used by many threads, processes and programs at once."""
 
-    def __init__(self, directory: str, breaks: int = 3) -> None:
+    def __init__(self, directory: str, breaks: int = 3, shared: bool = False) -> None:
         """
         :param directory: of the OCI layout, for example ``~/.apptainer/cache/blob``.
         :param breaks: how many broken connections in a row, without a byte of progress, end a transfer.
+        :param shared: with other runs, of which one may prune it.
         """
         self.directory = directory
         self._breaks = breaks
         self._lock = threading.Lock()
         self._running: dict[str, Future[Obtained]] = {}
+        self._unguarded = shared
 
     def path(self, digest: str) -> str:
         """Where a blob lies or would lie."""
@@ -102,6 +114,7 @@ class BlobCache:
         :raises RegistryError: as the source raises it.
         :raises StorageError, NoSpace: if the cache cannot hold it.
         """
+        self._use()
         future: Future[Obtained] = Future()
         while True:
             with self._lock:
@@ -190,11 +203,78 @@ class BlobCache:
 
         :raises StorageError: if it cannot be removed.
         """
+        self._remove(self.path(digest))
+
+    def prune(self, needed: Collection[str], check: bool) -> list[Pruned]:
+        """Remove all blobs and kept files but those that are needed, and what killed runs left of blobs.
+
+        :param needed: their digests.
+        :param check: remove nothing, only tell.
+        :returns: what was removed, by its digest or, of what has none, its path.
+        :raises StorageError: if another run uses the cache, or a file cannot be removed.
+        """
+        with self._alone(check):
+            pruned = []
+            for algorithm in sorted(_names(os.path.join(self.directory, "blobs"))):
+                directory = os.path.join(self.directory, "blobs", algorithm)
+                for name in sorted(_names(directory)):
+                    path, digest = os.path.join(directory, name), f"{algorithm}:{name}"
+                    size = _size(path)
+                    if size is None or digest in needed:
+                        continue
+                    pruned.append(Pruned(path if name.startswith(".") else digest, size))
+                    if not check:
+                        self._remove(path)
+            return pruned
+
+    def _use(self) -> None:
+        """Keep others from pruning the cache for as long as this object lives, as far as the file system has locks."""
+        with self._lock:
+            if not self._unguarded:
+                return
+            self._unguarded = False
+            descriptor = self._open_lock()
+            if descriptor is not None:
+                weakref.finalize(self, os.close, descriptor)
+                with suppress(OSError):
+                    fcntl.flock(descriptor, fcntl.LOCK_SH)
+
+    @contextmanager
+    def _alone(self, check: bool) -> Iterator[None]:
+        """Keep others from using the cache; who prunes is quick, so that they wait."""
+        descriptor = None if check or not os.path.isdir(self.directory) else self._open_lock()
+        if descriptor is None:
+            yield
+            return
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise StorageError(f"another run uses the cache {self.directory}; prune it when that has ended") from error
+        except OSError:
+            pass
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _open_lock(self) -> int | None:
+        """The file that stands for the use of the whole cache; None where this user can have none."""
+        flags = os.O_CLOEXEC | os.O_NOFOLLOW
+        path = os.path.join(self.directory, _LOCK)
+        with suppress(OSError, StorageError):
+            make_directory(self.directory, 0o700)
+            return os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o666)
+        with suppress(OSError):
+            return os.open(path, os.O_RDONLY | flags)
+        return None
+
+    def _remove(self, path: str) -> None:
         try:
             with suppress(FileNotFoundError):
-                os.unlink(self.path(digest))
+                os.unlink(path)
         except OSError as error:
-            raise storage_error(error, self.path(digest)) from error
+            raise storage_error(error, path) from error
 
     def proven(self, digest: str) -> bool:
         """Whether a blob is there and its content has its digest; reads all of it."""
@@ -351,6 +431,16 @@ def _size(path: str) -> int | None:
     except OSError:
         return None
     return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def _names(directory: str) -> list[str]:
+    """What lies in a directory; nothing where there is none."""
+    try:
+        return os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise storage_error(error, directory) from error
 
 
 def _is_given(status: os.stat_result, names: int) -> bool:

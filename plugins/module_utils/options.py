@@ -54,15 +54,27 @@ def platform_options() -> dict[str, Any]:
     }
 
 
-def name_options(required: bool = True) -> dict[str, Any]:
-    """Which images, and where a name without a registry belongs."""
+def default_registry_options() -> dict[str, Any]:
+    """Where a name without a registry belongs."""
     return {
-        "name": {"type": "list", "elements": "str", "required": required, "aliases": ["uri", "image"]},
         "registry": {
             "type": "str",
             "default": DOCKER_HUB,
             "fallback": from_environment("SREGISTRY_DOCKERHUB_BASE"),
-        },
+        }
+    }
+
+
+def cache_options() -> dict[str, Any]:
+    """Where the engine's cache lies."""
+    return {"cachedir": {"type": "path", "fallback": from_environment("SINGULARITY_CACHEDIR")}}
+
+
+def name_options(required: bool = True) -> dict[str, Any]:
+    """Which images, and where a name without a registry belongs."""
+    return {
+        "name": {"type": "list", "elements": "str", "required": required, "aliases": ["uri", "image"]},
+        **default_registry_options(),
         "client": {
             "type": "str",
             "choices": ["dockerhub", "docker"],
@@ -102,7 +114,7 @@ def registry_options() -> dict[str, Any]:
         "timeout": {"type": "float", "default": 30.0},
         "retries": {"type": "int", "default": 3},
         "threads": {"type": "int", "default": 9, "fallback": from_environment("SREGISTRY_PYTHON_THREADS")},
-        "cachedir": {"type": "path", "fallback": from_environment("SINGULARITY_CACHEDIR")},
+        **cache_options(),
         "disable_cache": {"type": "bool", "default": False, "fallback": from_environment("SINGULARITY_DISABLE_CACHE")},
         "tmpdir": {"type": "path", "fallback": from_environment("SINGULARITY_TMPDIR", "TMPDIR")},
     }

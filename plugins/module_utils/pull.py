@@ -177,7 +177,7 @@ def _plan(session: Session, wanted: Wanted, reference: Reference, path: str, out
 def _comes_from(document: Document, file: File, image: Resolved) -> bool:
     """Whether a file was made from what an image is now."""
     if isinstance(image, Download) and not image.digest:
-        return document.metrics == image.documents and file.manifest_digest == document.manifest_digest
+        return document.told == image.documents and file.manifest_digest == document.manifest_digest
     return file.manifest_digest == image.manifest_digest
 
 

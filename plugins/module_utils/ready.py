@@ -119,7 +119,7 @@ class Shipment:
                     ) from error
         algorithm, _colon, encoded = fetched.digest.partition(":")
         return Placed(
-            os.stat(path).st_size, encoded if algorithm == "sha256" else storage.checksum_of(path), fetched.digest
+            os.stat(path).st_size, encoded if algorithm == "sha256" else storage.checksum(path), fetched.digest
         )
 
     def _fetch(self) -> Fetched:

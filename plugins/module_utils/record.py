@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from typing import Union
+from typing import Any, Union
 
 from . import ready
 from .image import ResolvedImage, resolve
-from .inventory import CLIENT, CLIENT_ORAS, CLIENT_WEB, Document
+from .inventory import CLIENT, CLIENT_ORAS, CLIENT_WEB, SREGISTRY, Document
+from .inventory import LOCK_TIMEOUT as LOCK_TIMEOUT
+from .inventory import timestamp as timestamp
 from .ready import Ready
 from .reference import Reference
 from .session import Outcome, Session
@@ -20,7 +21,6 @@ from .session import Outcome, Session
 Resolved = Union[ResolvedImage, Ready]
 
 PRESENT, RECORDED = "present", "recorded"
-LOCK_TIMEOUT = 600.0  # seconds; who holds a document only writes it
 
 
 def record(session: Session, references: Sequence[Reference]) -> dict[Reference, Outcome]:
@@ -51,7 +51,7 @@ def is_current(session: Session, reference: Reference, document: Document) -> bo
     if reference.digest:
         return document.digest == reference.digest
     if reference.from_web:
-        return session.registries.web.find(reference).documents == document.metrics
+        return session.registries.web.find(reference).documents == document.told
     return session.registries.of(reference).find(reference).digest == document.digest
 
 
@@ -70,7 +70,7 @@ def to_document(image: Resolved, session: Session, previous: Document | None) ->
     So is the digest of what lies on a web server, while it lies there unchanged.
     """
     now = timestamp()
-    known = previous if previous and image.reference.from_web and previous.metrics == image.documents else None
+    known = previous if previous and image.reference.from_web and previous.told == image.documents else None
     return Document(
         reference=image.reference,
         platform=session.platform,
@@ -81,7 +81,7 @@ def to_document(image: Resolved, session: Session, previous: Document | None) ->
             {"digest": layer.digest, "size": layer.size, "media_type": layer.media_type} for layer in image.layers
         ),
         size=image.size,
-        metrics=image.documents,
+        metrics={**image.documents, **_history(previous)},
         created_at=previous.created_at if previous else now,
         updated_at=now,
         files=previous.files if previous else (),
@@ -91,6 +91,11 @@ def to_document(image: Resolved, session: Session, previous: Document | None) ->
 
 def _client(reference: Reference) -> str:
     return CLIENT_WEB if reference.from_web else CLIENT_ORAS if reference.ready else CLIENT
+
+
+def _history(document: Document | None) -> dict[str, Any]:
+    """What was taken over from sregistry, which no registry says again."""
+    return {key: value for key, value in document.metrics.items() if key == SREGISTRY} if document else {}
 
 
 def _store(session: Session, document: Document) -> Document:
@@ -106,8 +111,3 @@ def to_merged(document: Document, latest: Document | None) -> Document:
     for file in latest.files if latest else ():
         document = document.with_file(file)
     return document
-
-
-def timestamp() -> str:
-    """Now, in UTC, as RFC 3339 writes it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -132,7 +132,7 @@ def _sign(inventory: Inventory, cache: BlobCache, means: Means, signer: str, res
     need_space(os.path.dirname(path), size, f"the copy of {path} that is signed")
     if not check:
         _sign_copy(means, path)
-        sha256, status = storage.checksum_of(path), os.stat(path)
+        sha256, status = storage.checksum(path), os.stat(path)
         for owner in owners:
             with inventory.locked(owner.reference, owner.platform, _LOCK_TIMEOUT):
                 latest = inventory.get(owner.reference, owner.platform)

@@ -17,13 +17,12 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from . import engine
 from .blobs import BlobCache
 from .credentials import Keychain, Login
 from .errors import CredentialsError, InvalidReference
 from .files import make_directory, temporary_directory
 from .mirror import Mirror, Mirrors
-from .module import facts_after, inventory_of, platform_of
+from .module import blob_directory, facts_after, failure, inventory_of, platform_of
 from .platform import Platform
 from .reference import Reference, parse_registry
 from .registries import Registries
@@ -105,16 +104,14 @@ def open_session(module: AnsibleModule) -> Iterator[Session]:
     registries = Registries(keychain, transport, _mirrors(params["mirrors"]))
     platform = platform_of(module) or Platform.host()
     try:
-        with _cache_directory(module) as directory:
-            yield Session(
-                registries, BlobCache(directory), inventory_of(module), platform, params["threads"], module.check_mode
-            )
+        with _cache(module) as cache:
+            yield Session(registries, cache, inventory_of(module), platform, params["threads"], module.check_mode)
     finally:
         registries.close()
 
 
 @contextmanager
-def _cache_directory(module: AnsibleModule) -> Iterator[str]:
+def _cache(module: AnsibleModule) -> Iterator[BlobCache]:
     """The engine's own cache of blobs; a temporary one where it is disabled, or nothing may be written."""
     params = module.params
     if params["disable_cache"] or module.check_mode:
@@ -124,18 +121,9 @@ def _cache_directory(module: AnsibleModule) -> Iterator[str]:
         elif parent:
             make_directory(parent)
         with temporary_directory(parent or tempfile.gettempdir()) as directory:
-            yield directory
+            yield BlobCache(directory)
         return
-    yield cache_directory(module)
-
-
-def cache_directory(module: AnsibleModule) -> str:
-    """The engine's own cache of blobs, where it is or would be."""
-    root = module.params["cachedir"]
-    if not root:
-        kind = engine.kind_of(module.params.get("engine"))
-        root = os.path.expanduser(f"~/{engine.home_of(kind)}")
-    return os.path.join(root, "cache", "blob")
+    yield BlobCache(blob_directory(module), shared=True)
 
 
 def _mirrors(given: dict[str, Any] | None) -> Mirrors:
@@ -171,15 +159,8 @@ def finish(
         result["diff"] = [outcome.to_diff() for outcome in changed]
     errors = [outcome for outcome in outcomes.values() if outcome.error]
     if errors:
-        module.fail_json(msg=_failure(errors, len(outcomes), module.check_mode), **result)
+        reasons = [(outcome.reference, outcome.error) for outcome in errors]
+        module.fail_json(msg=failure(reasons, len(outcomes), module.check_mode), **result)
     documents = [outcome.after or outcome.before for outcome in outcomes.values()]
     known = [document for document in documents if document]
     module.exit_json(ansible_facts=facts_after(module, session.inventory, known), **result)
-
-
-def _failure(failed: Sequence[Outcome], total: int, check: bool) -> str:
-    if total == 1:
-        return str(failed[0].error)
-    words = "; ".join(f"{outcome.reference}: {outcome.error}" for outcome in failed)
-    others = "" if len(failed) == total else ", the others would be done" if check else ", the others are done"
-    return f"{len(failed)} of {total} images failed{others}. {words}"

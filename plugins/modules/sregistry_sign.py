@@ -165,7 +165,12 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hpc.sregistry.plugins.module_utils import engine
 from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache
 from ansible_collections.hpc.sregistry.plugins.module_utils.keys import scratch_directory, signing_key
-from ansible_collections.hpc.sregistry.plugins.module_utils.module import facts_after, failing, inventory_of
+from ansible_collections.hpc.sregistry.plugins.module_utils.module import (
+    blob_directory,
+    facts_after,
+    failing,
+    inventory_of,
+)
 from ansible_collections.hpc.sregistry.plugins.module_utils.options import (
     engine_options,
     gather_options,
@@ -177,7 +182,6 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.options import (
 )
 from ansible_collections.hpc.sregistry.plugins.module_utils.sign import Means, sign
 from ansible_collections.hpc.sregistry.plugins.module_utils.targets import targets_of
-from ansible_collections.hpc.sregistry.plugins.module_utils.task import cache_directory
 
 
 def main() -> None:
@@ -202,7 +206,7 @@ def main() -> None:
     with failing(module):
         inventory = inventory_of(module)
         paths = targets_of(module, inventory)
-        cache = BlobCache(cache_directory(module))
+        cache = BlobCache(blob_directory(module))
         with signing_key(module) as key:
             means = Means(engine.find(module.params["engine"]), key, scratch_directory(module))
             images = sign(inventory, cache, means, paths, module.check_mode)

@@ -83,7 +83,7 @@ def recorded(inventory: Inventory, path: Path, **inputs: str) -> File:
         str(path),
         status.st_size,
         status.st_mtime_ns,
-        storage.checksum_of(str(path)),
+        storage.checksum(str(path)),
         DIGEST,
         inputs,
         None,
