@@ -10,11 +10,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from .image import ResolvedImage, resolve
-from .inventory import LOCK_TIMEOUT as LOCK_TIMEOUT
-from .inventory import SREGISTRY, Document
-from .inventory import timestamp as timestamp
+from .inventory import LOCK_TIMEOUT, SREGISTRY, Document, timestamp
 from .reference import Reference
 from .session import Outcome, Session
+
+__all__ = [
+    "LOCK_TIMEOUT",
+    "PRESENT",
+    "RECORDED",
+    "is_current",
+    "record",
+    "resolve_image",
+    "timestamp",
+    "to_document",
+    "to_merged",
+]
 
 PRESENT, RECORDED = "present", "recorded"
 
