@@ -11,12 +11,23 @@ from typing import Any, Union
 
 from . import ready
 from .image import ResolvedImage, resolve
-from .inventory import CLIENT, CLIENT_ORAS, CLIENT_WEB, SREGISTRY, Document
-from .inventory import LOCK_TIMEOUT as LOCK_TIMEOUT
-from .inventory import timestamp as timestamp
+from .inventory import CLIENT, CLIENT_ORAS, CLIENT_WEB, LOCK_TIMEOUT, SREGISTRY, Document, timestamp
 from .ready import Ready
 from .reference import Reference
 from .session import Outcome, Session
+
+__all__ = [
+    "LOCK_TIMEOUT",
+    "PRESENT",
+    "RECORDED",
+    "Resolved",
+    "is_current",
+    "record",
+    "resolve_image",
+    "timestamp",
+    "to_document",
+    "to_merged",
+]
 
 Resolved = Union[ResolvedImage, Ready]
 

@@ -82,7 +82,7 @@ options:
         description:
           - The database, or the directory with C(sregistry.db). V("") means none.
           - If the option is not given, E(SREGISTRY_DATABASE) of the managed host is used, then the default.
-        type: str
+        type: path
         default: ~/.singularity
       directory:
         description:
@@ -91,7 +91,7 @@ options:
             listed in RV(left).
           - V("") means none.
           - If the option is not given, E(SREGISTRY_STORAGE) of the managed host is used, then the default.
-        type: str
+        type: path
         default: ~/.singularity/shub
   method:
     description:
@@ -264,7 +264,6 @@ ansible_facts:
       sample: {storage: /var/lib/sregistry, database: /var/lib/sregistry/.sregistry, complete: true, images: []}
 """
 
-import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -306,12 +305,12 @@ def main() -> None:
                 "type": "dict",
                 "options": {
                     "database": {
-                        "type": "str",
+                        "type": "path",
                         "default": "~/.singularity",
                         "fallback": from_environment("SREGISTRY_DATABASE"),
                     },
                     "directory": {
-                        "type": "str",
+                        "type": "path",
                         "default": "~/.singularity/shub",
                         "fallback": from_environment("SREGISTRY_STORAGE"),
                     },
@@ -364,10 +363,9 @@ def _wanted(module: AnsibleModule) -> Wanted:
 
 def _estate(module: AnsibleModule) -> Estate:
     takeover = module.params["takeover"]
-    database, directory = (os.path.expanduser(os.path.expandvars(takeover[key])) for key in ("database", "directory"))
     return Estate(
-        database=database or None,
-        directory=directory or None,
+        database=takeover["database"] or None,
+        directory=takeover["directory"] or None,
         platform=platform_of(module),
         check=module.check_mode,
         prepare=lambda path: prepare(module, path),

@@ -79,7 +79,7 @@ def test_the_life_of_an_image_that_was_built_elsewhere(node1: Host) -> None:
     assert (added["images"][0]["action"], added["images"][0]["path"]) == ("added", place)
     assert node1.shell(f"apptainer run --userns {place}; stat -c %a {place}").stdout == "hello\n755\n"
 
-    renamed = twice(node1, "rename", name="tools/hello:1", new_name="tools/hello:2")
+    renamed = node1.module("hpc.sregistry.sregistry_rename", name="tools/hello:1", new_name="tools/hello:2")
     place = f"{STORE}/tools/hello-2.sif"
     assert renamed["images"][0]["path"] == place
     assert node1.shell(f"apptainer run --userns {place}; ls {STORE}/tools").stdout == "hello\nhello-2.sif\n"
@@ -115,7 +115,7 @@ def test_facts_do_without_an_engine(node1: Host) -> None:
 
 
 def test_only_what_is_kept_stays_in_store_and_cache(node1: Host) -> None:
-    (kept, _), (gone, _) = push("kept"), push("gone")
+    kept, gone = push("kept")[0], push("gone")[0]
     paths = [image["path"] for image in node1.sregistry("pull", kept, gone)["images"]]
     node1.shell(f"touch {STORE}/stray.sif")
     before = node1.shell("find ~/.apptainer/cache/blob/blobs -type f").stdout.split()
