@@ -21,6 +21,7 @@ from .definition import DOCKER, LOCAL_IMAGE, Base, Definition, of_uri, parse
 from .delivery import Delivery, threads_for
 from .engine import BuildOptions
 from .errors import (
+    CertificateError,
     CredentialsError,
     EngineError,
     InvalidDefinition,
@@ -30,7 +31,7 @@ from .errors import (
     RegistryError,
     StorageError,
 )
-from .files import beside, make_directory, need_writable, put_in_place, read_regular, swap_in, temporary_directory
+from .files import beside, make_directory, need_writable, read_regular, replacing, swap_in, temporary_directory
 from .image import ResolvedImage
 from .inventory import Document, File
 from .means import Choice
@@ -48,6 +49,7 @@ _SCHEME, _HOST = "build", "localhost"  # of the name in the inventory that a fil
 _ATTEMPTS = 3  # builds of one run, where a base is moved while they go on
 _LOCK_TIMEOUT = 6 * 3600.0  # seconds that one run waits for another that builds the same
 _PACKER_OPTION = ("build", "--mksquashfs-args")
+_CHUNK = 1024 * 1024  # bytes
 _MAX_DEFINITION = 16 * 1024 * 1024  # bytes
 _REMOTE = (DOCKER, "oras")
 _ARCHIVES = ("oci-archive", "docker-archive")
@@ -69,7 +71,8 @@ class Order:
     :ivar name: of the result in the inventory.
     :ivar checksum: read a whole file to find out whether it was modified.
     :ivar cachedir: of the engine; None means that nothing is cached.
-    :ivar plain: whether the engine may speak HTTP, or need not verify certificates.
+    :ivar plain: whether the engine may speak HTTP to registries.
+    :ivar verify: whether certificates of registries must be valid.
     :ivar prepare: sets owner and mode of a finished file before it gets its name.
     :ivar timeout: of the engine, in seconds.
     """
@@ -89,6 +92,7 @@ class Order:
     choice: Choice
     cachedir: str | None
     plain: bool
+    verify: bool
     ca_path: str | None
     prepare: Callable[[str], None]
     timeout: float
@@ -222,7 +226,7 @@ def _create(session: Session, order: Order, outcome: Creation) -> None:
             outcome.warnings.append(f"there is no {missing} on this host yet")  # a task before may be what brings it
             outcome.action, outcome.changed = BUILT, True
             return
-        login = _login(session, recipe)
+        login = _login(session, order, recipe)
         inputs = _inputs(session, order, recipe)
         own, other = _known(session, outcome)
         file = own or other
@@ -377,15 +381,21 @@ def _remote(base: Base) -> Reference:
     return Reference.parse(f"{DOCKER}://{base.source}")
 
 
-def _login(session: Session, recipe: Recipe) -> Login | None:
+def _login(session: Session, order: Order, recipe: Recipe) -> Login | None:
     """The login for the engine, which shows the one that it has to all registries.
 
     :raises CredentialsError: if it would be shown to one that it is not for.
+    :raises CertificateError: if certificates need not be valid: no engine leaves them unverified.
     """
     registries = {
         reference.registry: reference
         for reference in (_remote(base) for base in recipe.definition.bases if base.agent in _REMOTE)
     }
+    if registries and not order.verify and not order.plain:
+        raise CertificateError(
+            f"the engine verifies the certificate of {', '.join(sorted(registries))}, whatever validate_certs says; "
+            "give its certificate authority with ca_path"
+        )
     logins = {registry: session.registries.login(reference) for registry, reference in registries.items()}
     if len(logins) > 1 and any(logins.values()):
         raise CredentialsError(
@@ -408,7 +418,7 @@ def _run_engine(session: Session, order: Order, recipe: Recipe, login: Login | N
     make_directory(os.path.dirname(order.path))
     make_directory(order.choice.tmpdir)
     platform = session.platform
-    with temporary_directory(order.choice.tmpdir) as work, _beside(order, outcome) as place:
+    with temporary_directory(order.choice.tmpdir) as work, _place(order, outcome, work) as place:
         packer = _packer_words(order) if order.format == SIF and engine.dialect.knows(*_PACKER_OPTION) else None
         options = BuildOptions(
             sandbox=order.format == SANDBOX,
@@ -448,7 +458,7 @@ def _run_engine(session: Session, order: Order, recipe: Recipe, login: Login | N
             )
         with outcome.clock("assemble"):
             packed = _packed(order) if packer else {}
-            return _put(order, outcome, target, place, {**outcome.inputs, **packed}, engine.version)
+            return _put(order, outcome, target, {**outcome.inputs, **packed}, engine.version)
 
 
 def _packer_words(order: Order) -> str | None:
@@ -529,7 +539,7 @@ def _written(session: Session, order: Order, delivery: Delivery, outcome: Creati
 
     means = order.choice.tree_means(session.threads)
     make_directory(os.path.dirname(order.path))
-    with _beside(order, outcome) as place:
+    with _place(order, outcome, "") as place:
         roots = (os.path.join(place, str(number)) for number in range(1000))
 
         def build(arrival: Callable[[Any], object]) -> tuple[str, list[str]]:
@@ -539,7 +549,7 @@ def _written(session: Session, order: Order, delivery: Delivery, outcome: Creati
 
         root, warnings = delivery.serve(build)
         outcome.warnings.extend(warnings)
-        file = _put(order, outcome, root, place, means.inputs, means.engine.version)
+        file = _put(order, outcome, root, means.inputs, means.engine.version)
     return dataclasses.replace(file, builder="sandbox", manifest_digest=digest)
 
 
@@ -638,28 +648,32 @@ def _definition_in(path: str) -> str | None:
 
 
 @contextmanager
-def _beside(order: Order, outcome: Creation) -> Iterator[str]:
-    """A directory to build in, on the file system of the path; it says so if it could not be removed."""
+def _place(order: Order, outcome: Creation, work: str) -> Iterator[str]:
+    """A directory to build in: for a file any, for a directory one from where it can be renamed to its path."""
+    if order.format == SIF:
+        yield work
+        return
     with beside(order.path) as place:
         yield place
     if os.path.lexists(place):
         outcome.warnings.append(f"not all of {place} could be removed; remove it as root")
 
 
-def _put(order: Order, outcome: Creation, target: str, place: str, inputs: Mapping[str, str], version: str) -> File:
+def _put(order: Order, outcome: Creation, target: str, inputs: Mapping[str, str], version: str) -> File:
     """Put what was built into its place; returns what the inventory keeps of it."""
     path = order.path
     if outcome.path_before is None and os.path.lexists(path):
         raise StorageError(f"{path} appeared while it was built; look what it is, and run this again")
-    size, sha256 = material.size_of_tree(target) if order.format == SANDBOX else os.stat(target).st_size, ""
-    if order.format == SIF:
-        sha256 = material.digest_of_file(target).partition(":")[2]
-    if order.format == SIF and not os.path.isdir(path):
-        put_in_place(target, path, order.prepare)
+    if order.format == SANDBOX:
+        size, sha256 = material.size_of_tree(target), ""
+        swap_in(target, path, f"{target}.before")
+    elif os.path.isdir(path):
+        with beside(path) as place:
+            new = os.path.join(place, "new")
+            size, sha256 = _copied(order, target, new)
+            swap_in(new, path, os.path.join(place, "before"))
     else:
-        if order.format == SIF:
-            order.prepare(target)
-        swap_in(target, path, os.path.join(place, "before"))
+        size, sha256 = _copied(order, target, path)
     return File(
         path=path,
         size=size,
@@ -672,6 +686,16 @@ def _put(order: Order, outcome: Creation, target: str, place: str, inputs: Mappi
         builder="engine",
         created_at=timestamp(),
     )
+
+
+def _copied(order: Order, source: str, path: str) -> tuple[int, str]:
+    """Copy a finished file to where it appears whole; returns its size in bytes and its sha256."""
+    hasher = hashlib.sha256()
+    with open(source, "rb") as finished, replacing(path, mode=0o777, prepare=order.prepare) as stream:
+        for chunk in iter(lambda: finished.read(_CHUNK), b""):
+            hasher.update(chunk)
+            stream.write(chunk)
+        return stream.tell(), hasher.hexdigest()
 
 
 @contextmanager

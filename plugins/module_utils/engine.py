@@ -55,6 +55,7 @@ _ADVICE = (
         ),
         "build as root, or with fakeroot",
     ),
+    (re.compile(r"Requesting capability set"), "root lacks capabilities on this host: build with fakeroot"),
     (
         re.compile(r"user namespace", re.I),
         "allow user namespaces to ordinary users (sysctl user.max_user_namespaces), or run it as root",
@@ -329,7 +330,8 @@ class Engine:
             variables[name("DOCKER_USERNAME")] = options.login.username
             variables[name("DOCKER_PASSWORD")] = options.login.password
         if options.ca_path:
-            variables["SSL_CERT_FILE"] = options.ca_path  # Go's crypto/x509
+            # Go's crypto/x509
+            variables["SSL_CERT_DIR" if os.path.isdir(options.ca_path) else "SSL_CERT_FILE"] = options.ca_path
         return variables
 
     @contextmanager

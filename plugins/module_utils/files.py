@@ -152,24 +152,6 @@ def _remove_tree(path: str) -> None:
             subprocess.run([*unshare, "rm", "-rf", "--", path], check=False, capture_output=True)
 
 
-def put_in_place(source: str, path: str, prepare: Callable[[str], None]) -> None:
-    """Make a finished file durable, and rename it over what is at a path, which passes on its owner, group and mode.
-
-    :param source: on the same file system.
-    :param prepare: told the path of the finished file before it gets its name.
-    :raises StorageError: if it cannot be done; what was there is then as before.
-    """
-    try:
-        with open(source, "rb") as stream:
-            _pass_on(path, stream.fileno(), 0o777)
-            os.fsync(stream.fileno())
-        prepare(source)
-        os.replace(source, path)
-        _sync_directory(os.path.dirname(path))
-    except OSError as error:
-        raise storage_error(error, path) from error
-
-
 def swap_in(source: str, path: str, aside: str) -> None:
     """Put a finished directory or file at a path where a directory is, or was; what was there goes aside.
 

@@ -51,8 +51,8 @@ options:
       - V(docker://[REGISTRY/]REPOSITORY[:TAG][@DIGEST]) is an image in a registry. A SIF file of it is the one that
         M(hpc.sregistry.sregistry_pull) gives, built in the same way, and in the inventory under the same name.
       - An absolute path is a definition file, a SIF file, or a sandbox, on the managed host.
-      - V(oci:PATH[:TAG]), V(oci-archive:PATH[:TAG]), V(docker-archive:PATH), V(oras://…), V(library://…) and the like
-        are given to the engine as they are.
+      - V(oci:PATH), V(oci-archive:PATH), V(docker-archive:PATH), V(oras://…), V(library://…) and the like are given to
+        the engine as they are.
       - It starts to count as another one if what it names changes. Of a sandbox, the path, mode, owner, size and time
         of every file are compared, which takes one look at each. Of a SIF file, all of it is read.
     type: str
@@ -195,6 +195,7 @@ notes:
   - If a tag that a definition starts from is moved during the build, it is built again, at most three times in all.
   - The engine gets one login for all registries that a definition starts from, in its environment. Where they are
     several, and one needs a login, pull that image before, and start from its file, with the agent C(localimage).
+  - The engine verifies the certificate of a registry, even with O(validate_certs=false). Give O(ca_path).
   - The scripts of a definition run as whoever builds, C(%setup) and C(%pre) even outside of the container. Build only
     what you trust.
 seealso:
@@ -471,7 +472,8 @@ def order_of(module: AnsibleModule, session: Session) -> Order:
         cachedir=None
         if uncached
         else os.path.dirname(os.path.dirname(session.cache.directory)),  # of <root>/cache/blob
-        plain=params["no_https"] or not params["validate_certs"],
+        plain=params["no_https"],
+        verify=params["validate_certs"],
         ca_path=params["ca_path"],
         prepare=lambda path: prepare(module, path),
         timeout=params["build_timeout"],

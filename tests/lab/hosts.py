@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.lab import commands, paths, processes, rootfs
 
 SSH_PORT = 2222
-START_VERSION = 1
+START_VERSION = 2
 START_SCRIPT = Path(__file__).with_name("node.sh")
 
 

@@ -44,6 +44,10 @@ held=$(sed -n 's/^CapEff:[[:space:]]*//p' /proc/self/status)
 if [ "$held" != "$(printf %016x $(((1 << ($(cat /proc/sys/kernel/cap_last_cap) + 1)) - 1)))" ]; then
     sed -i 's/^root default capabilities =.*/root default capabilities = file/' "$root/etc/apptainer/apptainer.conf"
 fi
+# Root lacks it then too for the scripts of a definition. With a range of subordinate identifiers, fakeroot gives it all.
+for file in subuid subgid; do
+    grep -q '^root:' "$root/etc/$file" || echo root:200000:65536 >> "$root/etc/$file"
+done
 printf '127.0.0.1 localhost\n%s %s\n' "$address" "$name" > "$root/etc/hosts"
 cat /etc/resolv.conf > "$root/etc/resolv.conf" 2> /dev/null || true
 install -m 644 "$ca" "$root/etc/ssl/lab-ca.pem"

@@ -87,6 +87,7 @@ def order(tmp_path: Path, program: Path) -> Order:
         choice=choice,
         cachedir=None,
         plain=False,
+        verify=True,
         ca_path=None,
         prepare=lambda path: None,
         timeout=60.0,
@@ -276,6 +277,9 @@ REFUSED: list[Any] = [
         {"definition": "Bootstrap: docker\nFrom: a\n\nBootstrap: docker\nFrom: quay.io/b\n"},
         "one login to all of them",
         id="a login for two registries",
+    ),
+    pytest.param(
+        {"definition": "Bootstrap: docker\nFrom: a\n", "verify": False}, "give its certificate", id="not verified"
     ),
     pytest.param({"arguments": {"A": "1"}}, "does not use the build argument A", id="unused argument"),
 ]
