@@ -24,7 +24,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Ref
 from ansible_collections.hpc.sregistry.plugins.module_utils.transport import Transport
 from ansible_collections.hpc.sregistry.plugins.module_utils.web import Download, Web
 
-from tests.faults import FaultyRegistry, faults
+from tests.faults import Fault, FaultyRegistry, faults
 
 CONTENT = bytes(range(256)) * 4000
 DATE, LATER = "Sun, 22 Nov 2026 06:00:00 GMT", "Sun, 22 Nov 2026 07:00:00 GMT"
@@ -169,7 +169,7 @@ def test_a_login_that_would_travel_in_clear_is_not_sent_unless_that_is_allowed(s
     ],
 )
 def test_a_refusal_names_the_address_without_its_query(
-    site: FaultyRegistry, pauses: list[float], fault: faults.Fault, kind: type[RegistryError], why: str
+    site: FaultyRegistry, pauses: list[float], fault: Fault, kind: type[RegistryError], why: str
 ) -> None:
     site.when("/a.sif", fault)
     with pytest.raises(kind) as error:
