@@ -10,6 +10,7 @@ import hashlib
 import subprocess
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -109,7 +110,7 @@ def test_a_file_of_a_web_server_is_pulled_once_for_each_change(node1: Host, sif:
         server.when("/a/solver", faults.served(sif, '"one"'))
         name = f"https://{server.address}/a/solver.sif?signature=QUITE-A-SECRET"
         shown = f"https://{server.address}/a/solver.sif"
-        secure = {"no_https": False, "ca_path": CA}
+        secure: dict[str, Any] = {"no_https": False, "ca_path": CA}
 
         before = node1.sregistry("pull", name, check=True, diff=True, **secure)
         first = node1.sregistry("pull", name, diff=True, **secure)
