@@ -66,13 +66,15 @@ class Case:
         image = Artifact(NAME, "sha256:0", "", "sha256:0", layer, {})
         session = Session(cast(Any, None), self.cache, cast(Any, None), AMD64, 1)
 
+        source = self
+
         class Again(Shipment):
             """Without a registry."""
 
-            def _fetch(shipment) -> Fetched:  # noqa: N805
-                self.fetches += 1
-                self.put(self._content if again is None else again)
-                return self.fetched
+            def _fetch(self) -> Fetched:
+                source.fetches += 1
+                source.put(source._content if again is None else again)
+                return source.fetched
 
         return Again(session, image, Outcome(NAME, AMD64))
 
