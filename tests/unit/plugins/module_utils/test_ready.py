@@ -29,7 +29,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Plat
 from ansible_collections.hpc.sregistry.plugins.module_utils.pull import Wanted, pull
 from ansible_collections.hpc.sregistry.plugins.module_utils.ready import Fetched, Placed, Shipment
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
-from ansible_collections.hpc.sregistry.plugins.module_utils.registry import Registries
+from ansible_collections.hpc.sregistry.plugins.module_utils.registries import Registries
 from ansible_collections.hpc.sregistry.plugins.module_utils.session import Outcome, Session
 from ansible_collections.hpc.sregistry.plugins.module_utils.transport import Transport
 from ansible_collections.hpc.sregistry.plugins.module_utils.verify import Trust

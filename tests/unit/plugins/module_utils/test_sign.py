@@ -165,7 +165,7 @@ def test_a_link_to_a_file_stays_one_and_the_inventory_follows(
     recorded(inventory, tmp_path / known_as)
     assert run(link).changed
     assert link.is_symlink()
-    assert known(inventory).files[0].sha256 == storage.checksum_of(str(image))
+    assert known(inventory).files[0].sha256 == storage.checksum(str(image))
     assert sif.signers(str(image)) == {"mine"}
 
 
