@@ -5,8 +5,8 @@
 """What each engine and version understands: its options, the variables it reads, its directory in a home.
 
 Singularity up to 3.7 and SingularityCE from 3.8 on number their versions in one line, as does the Singularity 3.8 that
-became Apptainer. Sources: ``cmd/internal/cli/*.go`` and ``CHANGELOG.md`` of the releases of apptainer/apptainer and
-sylabs/singularity.
+became Apptainer, and it knows the same options. Sources: ``cmd/internal/cli/*.go`` and
+``internal/pkg/runtime/engine/*/process_linux.go`` of the releases of apptainer/apptainer and sylabs/singularity.
 """
 
 from __future__ import annotations
@@ -174,22 +174,37 @@ class Dialect:
         """The variable that sets one inside of the container, whatever else is kept out of it."""
         return f"{_PREFIX[self.kind]}ENV_{name}"
 
-    def environment(self, name: str, value: str) -> list[str]:
-        """The options that set a variable inside of the container.
+    def literal(self, name: str, value: str, no_eval: bool = False) -> str:
+        """A value as it must be given to reach the container as it is: a shell reads it there between double quotes.
+
+        :param no_eval: whether the engine runs with ``--no-eval``, and so puts it between single ones.
+        :raises EngineError: naming the variable, if this version changes its value whatever is done.
+        """
+        if no_eval or (self.kind != APPTAINER and self._before("3.6")):
+            return value
+        if self.kind != APPTAINER and self._before("3.8.2"):  # quoted as Go does it, so nothing can be escaped
+            if not value.isprintable() or set(value) & {"$", "`"}:
+                raise EngineError(
+                    f"{self} cannot pass on the variable {name} as it is: it has $, ` or control characters"
+                )
+            return value
+        return re.sub(r"([\\$`])", r"\\\1", value)
+
+    def environment(self, name: str, value: str, no_eval: bool = False) -> list[str]:
+        """The options that set a variable inside of the container to this very value.
 
         What ``--env`` reads was a line of CSV; later it is one only where it has more than one equals sign, and loses
         quotation marks at both ends else (StringSlice and StringToString of spf13/pflag). So what CSV has to quote
-        is given with two, said twice if need be.
+        is said twice.
 
-        :raises EngineError: if this version has no such option.
+        :raises EngineError: if this version has no such option, or would change the value.
         """
-        pair = f"{name}={value}"
-        quoted = '"{}"'.format(pair.replace('"', '""'))
-        if "=" in value:
-            pair = quoted
-        elif any(character in value for character in ',"\r\n'):
+        option = self.option("exec", "--env")
+        pair = f"{name}={self.literal(name, value, no_eval)}"
+        if any(character in pair for character in ',"\r\n'):
+            quoted = '"{}"'.format(pair.replace('"', '""'))
             pair = f"{quoted},{quoted}"
-        return [self.option("exec", "--env"), pair]
+        return [option, pair]
 
     def _before(self, version: str) -> bool:
         return bool(self.version) and self.version < version_tuple(version)

@@ -276,12 +276,17 @@ class Engine:
             for value in values:
                 vector += [say(action, option), value] if value else []
         for name, value in options.env.items():
-            vector += self.dialect.environment(name, value)
+            vector += self.dialect.environment(name, value, options.no_eval)
         return [*vector, image, *command]
 
-    def inside(self, variables: Mapping[str, str]) -> dict[str, str]:
-        """The variables to run the engine with, so that these reach the container, whatever version it is."""
-        return {self.dialect.inside(name): value for name, value in variables.items()}
+    def inside(self, variables: Mapping[str, str], no_eval: bool = False) -> dict[str, str]:
+        """The variables to run the engine with, so that these reach the container as they are.
+
+        :param no_eval: whether it is run with that option.
+        :raises EngineError: naming a variable that this version would change.
+        """
+        spoken = self.dialect
+        return {spoken.inside(name): spoken.literal(name, value, no_eval) for name, value in variables.items()}
 
     def ask(
         self,

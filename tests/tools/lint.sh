@@ -27,7 +27,7 @@ types() {
     cp -r tests/lab tests/faults tests/bench "$tree/shared/tests"
     (cd "$tree" && MYPYPATH="$tree:$tree/shared" mypy --config-file "$COLLECTION/pyproject.toml" \
         -p "$collection.plugins" -p "$collection.tests.unit") || failed=1
-    MYPYPATH="$tree/$COLLECTION" mypy tests/lab tests/faults tests/bench tests/integration tests/tools || failed=1
+    MYPYPATH="$tree/$COLLECTION:$tree" mypy tests/lab tests/faults tests/bench tests/integration tests/tools || failed=1
     return "$failed"
 }
 

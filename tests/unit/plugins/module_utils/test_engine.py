@@ -2,18 +2,22 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which engine a host has, and how it is run. The engines are shell scripts that answer as the real ones do."""
+"""Which engine a host has, and how it is run, by scripts that answer as the real engines do."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils import engine
-from ansible_collections.hpc.sregistry.plugins.module_utils.engine import Engine
+from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Login
+from ansible_collections.hpc.sregistry.plugins.module_utils.engine import BuildOptions, Engine, RunOptions
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import EngineError
+from ansible_collections.hpc.sregistry.tests.unit.engines import standin
+from ansible_collections.hpc.sregistry.tests.unit.engines.standin import StandIn
 
 Install = Callable[[str, str], str]
 
@@ -243,3 +247,235 @@ def test_an_engine_that_vanished_is_named(tmp_path: Path) -> None:
     with pytest.raises(EngineError) as error:
         Engine(str(tmp_path / "none"), "apptainer", "1.4.5").inspect("/a.sif")
     assert str(error.value) == f"cannot run {tmp_path}/none: No such file or directory"
+
+
+# Every version, by stand-ins that accept what its source accepts
+
+
+@pytest.fixture(params=standin.LANDMARKS)
+def version(request: pytest.FixtureRequest, tmp_path: Path) -> StandIn:
+    """A stand-in for each landmark among the versions, in turn."""
+    return standin.install(request.param, tmp_path / "engine")
+
+
+def engine_of(version: StandIn) -> Engine:
+    return Engine(str(version.path), version.kind, version.version)
+
+
+def test_every_version_is_identified(version: StandIn) -> None:
+    assert engine.find(str(version.path)) == engine_of(version)
+
+
+EVERYWHERE = BuildOptions(
+    sandbox=True,
+    fakeroot=True,
+    force=True,
+    fix_permissions=True,
+    no_test=True,
+    sections=("setup", "post"),
+    login=Login("alice", "s3cret"),
+    no_https=True,
+    ca_path="/ca.pem",
+    cachedir="/cache",
+    tmpdir="/scratch",
+)
+
+
+def test_every_version_builds(version: StandIn) -> None:
+    version.answers("build", errors="INFO:    Starting\nWARNING: something\nINFO:    Build complete\n")
+    assert engine_of(version).build("/target", "docker://image", EVERYWHERE) == ("something",)
+    (call,) = version.calls
+    prefix = "APPTAINER_" if version.kind == "apptainer" else "SINGULARITY_"
+    assert call["variables"] == {
+        f"{prefix}CACHEDIR": "/cache",
+        f"{prefix}DOCKER_USERNAME": "alice",
+        f"{prefix}DOCKER_PASSWORD": "s3cret",
+        f"{prefix}TMPDIR": "/scratch",
+        "TMPDIR": "/scratch",
+        "SSL_CERT_FILE": "/ca.pem",
+    }
+    plain_http = (
+        "--nohttps" if version.kind != "apptainer" and engine_of(version).version_tuple < (3, 9) else "--no-https"
+    )
+    assert call["arguments"] == [
+        "build",
+        *("--sandbox", "--fakeroot", "--force", "--fix-perms", "--notest", plain_http),
+        *("--section", "setup", "--section", "post", "/target", "docker://image"),
+    ]
+
+
+def test_nothing_is_cached_unless_there_is_a_directory_for_it(version: StandIn) -> None:
+    engine_of(version).build_sandbox("oci:/layout", "/target", "/scratch")
+    assert version.calls[0]["arguments"] == ["build", "--disable-cache", "--sandbox", "/target", "oci:/layout"]
+
+
+@pytest.mark.parametrize(
+    ("options", "first_singularity", "first_apptainer", "option"),
+    [
+        (BuildOptions(arguments={"version": "1.0"}), (4, 0), (1, 2), "--build-arg-file"),
+        (BuildOptions(packer_arguments="-comp zstd"), None, (1, 4), "--mksquashfs-args"),
+        (BuildOptions(architecture="arm64"), None, (1, 4), "--arch"),
+    ],
+)
+def test_what_a_version_cannot_do_is_refused_before_it_is_run(
+    version: StandIn,
+    options: BuildOptions,
+    first_singularity: tuple[int, ...] | None,
+    first_apptainer: tuple[int, ...],
+    option: str,
+) -> None:
+    first = first_apptainer if version.kind == "apptainer" else first_singularity
+    if first and engine_of(version).version_tuple >= first:
+        engine_of(version).build("/target", "/definition", options)
+        assert option in str(version.calls[0]["arguments"])
+    else:
+        with pytest.raises(EngineError, match=f" does not know {option} of build; use "):
+            engine_of(version).build("/target", "/definition", options)
+        assert version.calls == []
+
+
+def test_every_version_inspects(version: StandIn) -> None:
+    version.answers("inspect", '{"data": {"attributes": {"labels": {}}}}')
+    assert engine_of(version).inspect("/image") == {"labels": {}}
+    assert ("--all" in str(version.calls[0]["arguments"])) == (version.version != "3.5.3")
+
+
+@pytest.mark.parametrize("action", ["exec", "run", "shell"])
+def test_every_version_runs_a_command(version: StandIn, action: str) -> None:
+    options = RunOptions(
+        binds=("/a:/b:ro", "/c"),
+        overlays=("/overlay",),
+        scratch=("/tmp",),
+        home="/home/a:/home/b",
+        pwd="/work",
+        workdir="/scratch",
+        hostname="box",
+        cleanenv=True,
+        contain=True,
+        containall=True,
+        fakeroot=True,
+        no_home=True,
+        no_init=True,
+        nv=True,
+        rocm=True,
+        userns=True,
+        writable=True,
+        writable_tmpfs=True,
+    )
+    spoken = engine_of(version)
+    command = spoken.exec_command("/image", ["--flag", "of the command"], options, action)
+    inside = spoken.inside({"SECRET": "value"})
+    assert version.description.refusal(command[1:], inside) is None
+    assert command[-3:] == ["/image", "--flag", "of the command"]
+    assert command[-7:-3] == ["--bind", "/a:/b:ro", "--bind", "/c"]
+
+
+@pytest.mark.parametrize(
+    ("options", "option"),
+    [
+        (RunOptions(no_eval=True), "--no-eval"),
+        (RunOptions(compat=True), "--compat"),
+        (RunOptions(no_mount=("home",)), "--no-mount"),
+        (RunOptions(no_umask=True), "--no-umask"),
+        (RunOptions(unsquash=True), "--unsquash"),
+        (RunOptions(nvccli=True), "--nvccli"),
+        (RunOptions(env={"A": "b"}), "--env"),
+    ],
+)
+def test_an_option_is_given_where_it_is_known_and_refused_elsewhere(
+    version: StandIn, options: RunOptions, option: str
+) -> None:
+    spoken = engine_of(version)
+    if option in version.description.options["exec"]:
+        command = spoken.exec_command("/image", ["true"], options)
+        assert option in command
+        assert version.description.refusal(command[1:]) is None
+    else:
+        with pytest.raises(EngineError, match=f" does not know {option} of exec; use "):
+            spoken.exec_command("/image", ["true"], options)
+
+
+# Building with secrets
+
+
+@pytest.fixture
+def newest(tmp_path: Path) -> StandIn:
+    return standin.install("apptainer-1.4.5", tmp_path / "engine")
+
+
+def test_build_arguments_are_in_a_file_that_only_this_user_can_read(newest: StandIn, tmp_path: Path) -> None:
+    options = BuildOptions(arguments={"token": "s3cret value", "n": "a=b"}, tmpdir=str(tmp_path))
+    engine_of(newest).build("/target", "/definition", options)
+    (call,) = newest.calls
+    assert "s3cret" not in str(call["arguments"]) + str(call["variables"])
+    assert call["files"] == {"--build-arg-file": ["0o600", "token=s3cret value\nn=a=b\n"]}
+    assert [path.name for path in tmp_path.iterdir()] == ["engine"]
+
+
+@pytest.mark.parametrize("value", ["", " ", " a", "a\n", "a\nb", "a\rb", "a\x85b", "x" * 70_000])
+def test_a_value_that_the_engine_would_change_is_refused(newest: StandIn, value: str) -> None:
+    with pytest.raises(EngineError) as error:
+        engine_of(newest).build("/target", "/definition", BuildOptions(arguments={"name": value}))
+    assert str(error.value).startswith("the value of the build argument name cannot be passed on: it must be one line")
+    assert newest.calls == []
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a-b", "a=b", "a\n", "ü"])
+def test_a_name_that_no_definition_can_use_is_refused(newest: StandIn, name: str) -> None:
+    with pytest.raises(EngineError, match="is no name of a build argument"):
+        engine_of(newest).build("/target", "/definition", BuildOptions(arguments={name: "value"}))
+
+
+def test_no_secret_is_in_an_error_or_warning(newest: StandIn) -> None:
+    said = "WARNING: alice:s3cret ab tab\nFATAL:   no s3cret+token for alice, ab\n"
+    options = BuildOptions(arguments={"a": "s3cret+token", "b": "ab"}, login=Login("alice", "s3cret"))
+    newest.answers("build", errors=said)
+    assert engine_of(newest).build("/target", "/definition", options) == ("********:******** ******** tab",)
+    newest.answers("build", errors=said, status=255)
+    with pytest.raises(EngineError) as error:
+        engine_of(newest).build("/target", "/definition", options)
+    assert str(error.value).endswith("FATAL:   no ******** for ********, ********")
+    assert "s3cret" not in repr(options) + repr(error.value)
+    assert "alice" not in repr(options) + repr(error.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        (
+            "could not use fakeroot: no mapping entry found in /etc/subuid for hpc",
+            "give this user a range in /etc/subuid",
+        ),
+        (
+            "You must be the root user, however you can use --remote or --fakeroot to build",
+            "build as root, or with fakeroot",
+        ),
+        ("Building from a definition file requires root or some kind of fake root", "build as root, or with fakeroot"),
+        ("Failed to create user namespace: not allowed to create user namespace", "allow user namespaces"),
+        ("http: server gave HTTP response to HTTPS client", "set no_https"),
+        ("tls: failed to verify certificate: x509: certificate signed by unknown authority", "with ca_path"),
+        ("reading manifest: unauthorized: authentication required", "give a login"),
+        ("write /tmp/x: no space left on device", "another tmpdir"),
+    ],
+)
+def test_an_error_says_the_way_out_where_it_is_known(newest: StandIn, said: str, advice: str) -> None:
+    newest.answers("build", errors=f"INFO:    Starting\n\x1b[31mFATAL:   \x1b[0m{said}\n", status=255)
+    with pytest.raises(EngineError) as error:
+        engine_of(newest).build("/target", "/definition")
+    assert f"failed with status 255: FATAL:   {said}; " in str(error.value)
+    assert advice in str(error.value)
+
+
+def test_the_end_of_a_long_story_is_told(newest: StandIn) -> None:
+    newest.answers("build", errors="x" * 10_000 + "\nFATAL:   the end\n", status=1)
+    with pytest.raises(EngineError, match=r"x\nFATAL:   the end$") as error:
+        engine_of(newest).build("/target", "/definition")
+    assert len(str(error.value)) < 2_000
+
+
+def test_what_a_build_has_started_ends_with_it(install: Install) -> None:
+    path = install("apptainer", "/bin/sleep 30 & wait")
+    began = time.monotonic()
+    with pytest.raises(EngineError, match=r"did not end within 0\.3 s$"):
+        Engine(path, "apptainer", "1.4.5").build("/target", "/definition", BuildOptions(timeout=0.3))
+    assert time.monotonic() - began < 10
