@@ -269,7 +269,7 @@ def test_what_is_pulled_through_the_proxy_is_fetched_from_upstream_once(site: Si
     def asked_by_a_pull_of(host: Host) -> tuple[list[str], set[str]]:
         """Methods of the requests for manifests, and the blobs that were fetched."""
         begin = lab.log_offset("plain")
-        image = host.sregistry("pull", f"127.0.0.1:{site.proxy}/{name}:1")["images"][0]
+        image = host.sregistry("pull", f"127.0.0.1:{site.proxy}/{name}:1", disable_cache=True)["images"][0]
         assert host.shell(f"apptainer run {image['path']}").stdout == name
         asked = [(request.method, request.path) for request in lab.requests_of("plain", since=begin)]
         manifests = [method for method, path in asked if f"{name}/manifests" in path]
@@ -316,6 +316,8 @@ def test_the_store_keeps_sif_files_for_its_users_and_collects_garbage(site: Site
     assert host.shell(blobs).stdout.strip() == "3"
     with running(host, "store"):
         digest = "sed -n 's/^docker-content-digest: *//Ip' | tr -d '\\r'"
-        host.shell(f"{curl}/$({curl}/2.0 -H 'Accept: */*' -I | {digest}) -X DELETE")
+        host.shell(
+            f"{curl}/$({curl}/2.0 -I -H 'Accept: application/vnd.oci.image.manifest.v1+json' | {digest}) -X DELETE"
+        )
     host.shell(collect)
     assert host.shell(blobs).stdout.strip() == "0"
