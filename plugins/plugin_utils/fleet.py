@@ -253,7 +253,10 @@ class _Column:
         state = min(states, key=_RANK.__getitem__, default=ABSENT)
         if expected and state in (ABSENT, RECORDED):
             state = MISSING
-        cell = [[LETTERS[each], self._number(row, host.storage), row.created, row.updated] for each, row in zip(states, rows)]
+        cell = [
+            [LETTERS[each], self._number(row, host.storage), row.created, row.updated]
+            for each, row in zip(states, rows)
+        ]
         return state, cell
 
     def _number(self, row: Row, storage: str) -> int:

@@ -44,7 +44,7 @@ class Browser:
         to_read, self._write = os.pipe()
         self._read, to_write = os.pipe()
         # Chromium reads from descriptor 3 and writes to 4.
-        plumbing = f"exec 3<&{to_read} 4>&{to_write}; exec \"$@\""
+        plumbing = f'exec 3<&{to_read} 4>&{to_write}; exec "$@"'
         self._process = subprocess.Popen(
             [
                 *("bash", "-c", plumbing, "chromium", PROGRAM, "--remote-debugging-pipe", "--no-sandbox"),
@@ -66,9 +66,7 @@ class Browser:
         self._session = self.send("Target.attachToTarget", targetId=page, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.send(f"{domain}.enable")
-        self.send(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
-        )
+        self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         self.send("Emulation.setScriptExecutionDisabled", value=not scripts)
 
     def __enter__(self) -> Browser:
@@ -109,9 +107,7 @@ class Browser:
         if not found or not found["hit"]:
             raise BrowserError(f"{selector} cannot be clicked: {'covered' if found else 'not there'}")
         for kind in ("mousePressed", "mouseReleased"):
-            self.send(
-                "Input.dispatchMouseEvent", type=kind, x=found["x"], y=found["y"], button="left", clickCount=1
-            )
+            self.send("Input.dispatchMouseEvent", type=kind, x=found["x"], y=found["y"], button="left", clickCount=1)
 
     def type(self, selector: str, text: str) -> None:
         """Put a text into a field as if it was typed, in place of what is there."""

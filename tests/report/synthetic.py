@@ -10,12 +10,12 @@ import random
 from typing import Any
 
 NOW = "2026-11-22T06:40:00Z"
-_APPLICATIONS = (
-    "gromacs lammps namd openfoam quantum-espresso cp2k amber vasp-tools nwchem orca siesta abinit octopus wrf icon "
-    "nemo elmer code-aster calculix su2 gmsh paraview visit ovito vmd pytorch tensorflow jax rapids r-bioc julia "
-    "octave scipy dask spark miniforge bwa samtools gatk star salmon blast hmmer mafft alphafold colabfold relion "
-    "cryosparc-worker"
-).split()
+_APPLICATIONS = """
+    gromacs lammps namd openfoam quantum-espresso cp2k amber vasp-tools nwchem orca siesta abinit octopus wrf icon
+    nemo elmer code-aster calculix su2 gmsh paraview visit ovito vmd pytorch tensorflow jax rapids r-bioc julia
+    octave scipy dask spark miniforge bwa samtools gatk star salmon blast hmmer mafft alphafold colabfold relion
+    cryosparc-worker
+""".split()  # noqa: SIM905 (a list of them would be a page long)
 
 
 def _digest(*parts: object) -> str:
@@ -32,7 +32,9 @@ def image_names(count: int) -> list[str]:
     return names
 
 
-def row(uri: str, image: int = 0, build: int = 0, day: int = 1, state: str = "present", **other: Any) -> dict[str, Any]:
+def row(
+    uri: str, number: int = 0, build: int = 0, day: int = 1, state: str = "present", **other: Any
+) -> dict[str, Any]:
     """One row of the facts: build 1 of an image is newer than build 0."""
     manifest = f"sha256:{_digest(uri, build)}"
     name = uri.rpartition("/")[2].replace(":", "-")
@@ -41,11 +43,11 @@ def row(uri: str, image: int = 0, build: int = 0, day: int = 1, state: str = "pr
         "platform": "linux/amd64",
         "digest": f"sha256:{_digest(uri, build, 'index')}",
         "manifest_digest": manifest,
-        "updated_at": f"2026-11-{day:02}T0{image % 10}:{image % 60:02}:00Z",
+        "updated_at": f"2026-11-{day:02}T0{number % 10}:{number % 60:02}:00Z",
         "image": f"/local/images/{name}.sif",
         "version": _digest(uri, build, "file"),
         "size": 40_000_000 + int(_digest(uri)[:8], 16),
-        "created_at": f"2026-11-{day:02}T0{image % 10}:{image % 60:02}:00Z",
+        "created_at": f"2026-11-{day:02}T0{number % 10}:{number % 60:02}:00Z",
         "built_from": manifest,
         "outdated": False,
         "state": state,

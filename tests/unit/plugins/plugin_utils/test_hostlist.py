@@ -25,7 +25,7 @@ from hypothesis import strategies as st
         (["node9", "node10", "node11"], "node[9-11]"),
         (["node009", "node010", "node100"], "node[009-010,100]"),
         (["node098", "node099", "node100", "node101"], "node[098-101]"),
-        (["n1", "n01", "n2", "n02"], "n[1-2],n[01-02]"),
+        (["n1", "n01", "n2", "n02"], "n[01-02],n[1-2]"),
         (["r1n1", "r1n2", "r2n1", "r2n2"], "r1n[1-2],r2n[1-2]"),
         (["n1-ib", "n2-ib", "n1"], "n1,n[1-2]-ib"),
         (["n1.site2.org", "n2.site2.org"], "n[1-2].site2.org"),
