@@ -103,12 +103,15 @@ def states(document: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def test_hosts_in_different_states(unlike: tuple[Host, Host], tmp_path: Path) -> None:
-    page, time = tmp_path / "fleet.html", {"report_time": synthetic.NOW}
+    page = tmp_path / "fleet.html"
     twins = [page, page.with_suffix(".txt"), page.with_suffix(".json")]
-    expected = {"report_images": [f"{REGISTRY}/{name}" for name in (MOVED, KEPT, LOST)]}
-    report(list(unlike), page, check=True, **time, **expected)
+    variables: dict[str, Any] = {
+        "report_time": synthetic.NOW,
+        "report_images": [f"{REGISTRY}/{name}" for name in (MOVED, KEPT, LOST)],
+    }
+    report(list(unlike), page, check=True, **variables)
     assert not any(twin.exists() for twin in twins), "check mode wrote something"
-    assert report(list(unlike), page, **time, **expected)["changed"] == 3
+    assert report(list(unlike), page, **variables)["changed"] == 3
     document = json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
     assert [host["name"] for host in document["hosts"]] == ["gone", *(host.name for host in unlike)]
     assert document["hosts"][0]["status"] == "unreachable"
@@ -133,7 +136,7 @@ def test_hosts_in_different_states(unlike: tuple[Host, Host], tmp_path: Path) ->
         browser.click("td.s-outdated")
         assert f"{REGISTRY}/{MOVED}:latest" in browser.value("document.querySelector('#detail').innerText")
         assert browser.complaints == []
-    again = report(list(unlike), page, **time, **expected)
+    again = report(list(unlike), page, **variables)
     assert again["changed"] == 0, again["output"]
 
 
