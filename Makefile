@@ -10,12 +10,12 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hpc.sregistry
 LAB := $(or $(SREGISTRY_LAB_DIR),$(CACHE)/lab)
 TOOLS := tests/tools
 
-.PHONY: help demo test lint sanity unit integration bench report-picture lab lab-down clean
+.PHONY: help demo test lint sanity unit integration bench picture lab lab-down clean
 
 help: ## show this help
 	@echo 'make TARGET [VARIABLE=VALUE …]'
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo 'Variables:'
 	@echo '  PYTHON=python3.12       the Python for all of it, 3.11 or newer; the newest found unless given'
@@ -48,8 +48,8 @@ integration: ## playbooks against the hosts and registries of the lab
 bench: ## measure pulls beside apptainer's on a host of the lab, and write docs/benchmarks.md
 	@$(TOOLS)/bench.sh $(ARGS)
 
-report-picture: ## the picture in docs/report.md
-	@$(TOOLS)/report-picture.sh
+picture: ## the picture in docs/report.md
+	@$(TOOLS)/picture.sh
 
 lab: ## start registries and managed hosts on this machine
 	@$(TOOLS)/lab.sh up

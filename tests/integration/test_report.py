@@ -151,7 +151,8 @@ def test_the_registry_decides_if_it_was_asked(unlike: tuple[Host, Host], tmp_pat
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of 500 hosts with 100 images."""
-    return rendering.render(synthetic.facts(500, 100), tmp_path_factory.mktemp("large"), report_time=synthetic.NOW)
+    document = fleet(synthetic.facts(500, 100), synthetic.NOW)
+    return rendering.render_compared(document, tmp_path_factory.mktemp("large"))
 
 
 def visible(browser: Browser) -> list[str]:
@@ -176,6 +177,11 @@ def test_a_large_fleet_is_shown_at_once_and_can_be_searched(large: Path) -> None
             "Number(e.querySelector('b').textContent.replace(',', ''))]))"
         )
         assert chips == {state: count for state, count in document["counts"]["cells"].items() if count}
+        # and so are the images
+        counts = browser.value(
+            "[...document.querySelectorAll('.matrix thead .image span')].map(e => Number(e.textContent))"
+        )
+        assert counts == sorted(counts, reverse=True)
         # a row is unfolded, and folded again
         browser.click(".matrix tbody tr:nth-child(4) th")
         assert visible(browser)[3:6] == ["node[120-139]", "node120", "node121"]
@@ -219,6 +225,15 @@ def test_a_large_fleet_is_shown_at_once_and_can_be_searched(large: Path) -> None
             "setTimeout(done, 100); })"
         )
         assert visible(browser)[-1] == "node500"
+        # the table of images
+        sizes = "[...document.querySelectorAll('#images td:nth-last-child(3)')].map(e => Number(e.dataset.value))"
+        browser.click("#images thead th:nth-last-child(3) button")
+        assert browser.value(sizes) == sorted((image["size"] for image in document["images"]), reverse=True)
+        # on paper all rows are there
+        browser.value("dispatchEvent(new Event('beforeprint'))")
+        assert len(visible(browser)) == 500
+        browser.value("dispatchEvent(new Event('afterprint'))")
+        assert len(visible(browser)) < 100
         assert browser.complaints == []
         assert browser.requests == [large.as_uri()]
 

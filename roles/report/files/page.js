@@ -77,6 +77,7 @@
   let focus = [0, 0];             // row and column of the cell that the keyboard is at; row -1 is the header
   let selected = null;            // what the panel is about
 
+  const wrong = image => fleet.problems.reduce((sum, state) => sum + image.counts[state], 0);
   const words = input => input.value.toLowerCase().split(/[\s,]+/).filter(Boolean);
   const matches = (text, wanted) => !wanted.length || wanted.some(word => text.toLowerCase().includes(word));
 
@@ -88,6 +89,8 @@
     chosen = chosen.filter(host => asked(columns.map(at => host.states[at])));
     if (pressed.size)
       columns = columns.filter(at => asked(chosen.map(host => host.states[at])));
+    if (sort.value === "problems")  // so that rows and columns that matter meet in one corner
+      columns.sort((a, b) => wrong(fleet.images[b]) - wrong(fleet.images[a]) || a - b);
     const kept = new Set(chosen.map(host => host.at));
     if (grouped.checked) {
       rows = [];
@@ -121,12 +124,12 @@
     const top = element("tr", {"aria-rowindex": 1}, corner);
     columns.forEach((at, column) => {
       const image = fleet.images[at];
-      const wrong = fleet.problems.reduce((sum, state) => sum + image.counts[state], 0);
-      const name = `${image.uri}: ${wrong ? plural(wrong, "host") + " with a problem" : "no problems"}`;
+      const bad = wrong(image);
+      const name = `${image.uri}: ${bad ? plural(bad, "host") + " with a problem" : "no problems"}`;
       top.append(element("th", {
         class: image.expected === false ? "image extra" : "image", scope: "col", title: name, "aria-label": name,
         tabindex: -1, "data-row": -1, "data-column": column + 1,
-      }, element("div", {}, image.label), element("span", {}, wrong ? String(wrong) : "")));
+      }, element("div", {}, image.label), element("span", {}, bad ? String(bad) : "")));
     });
     head.replaceChildren(top);
     table.setAttribute("aria-rowcount", rows.length + 1);
