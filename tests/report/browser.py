@@ -135,18 +135,23 @@ class Browser:
 
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Call a method of the protocol and wait for its result."""
+        number = self._post(method, **parameters)
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            answer = self._message(deadline)
+            if answer.get("id") == number:
+                if "error" in answer:
+                    raise BrowserError(f"{method}: {answer['error']}")
+                return dict(answer["result"])
+
+    def _post(self, method: str, **parameters: Any) -> int:
+        """Call a method; its result will have the number that is returned."""
         self._number += 1
         message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
         if self._session:
             message["sessionId"] = self._session
         os.write(self._write, json.dumps(message).encode() + b"\0")
-        deadline = time.monotonic() + _PATIENCE
-        while True:
-            answer = self._message(deadline)
-            if answer.get("id") == self._number:
-                if "error" in answer:
-                    raise BrowserError(f"{method}: {answer['error']}")
-                return dict(answer["result"])
+        return self._number
 
     def _message(self, deadline: float) -> dict[str, Any]:
         """The next message; an event is noted."""
@@ -171,4 +176,5 @@ class Browser:
             self.requests.append(about["request"]["url"])
         elif event == "Page.javascriptDialogOpening":
             self.complaints.append(f"a dialog: {about['message']}")
+            self._post("Page.handleJavaScriptDialog", accept=False)  # the page would wait for ever
         return message
