@@ -188,13 +188,14 @@ class Site:
 
     def trust(self, mark: str | None = "mark") -> Trust:
         """One that counts what it verifies."""
+        site = self
 
         class Counting(Trust):
             """Without an engine."""
 
-            def verify(trust, path: str, what: object) -> Any:  # noqa: N805
-                self.verified.append(str(what))
-                if not self.trusted:
+            def verify(self, path: str, what: object) -> Any:
+                site.verified.append(str(what))
+                if not site.trusted:
                     raise Unsigned(f"verification failed: {what}: no signatures found")
 
         return Counting((), mark, lambda: cast(Any, None))
