@@ -113,7 +113,7 @@ def _remove(
         change.changed = bare != document
         change.action = _ACTIONS[wanted.state] if change.changed else PRESENT
         used = {other.sha256 for one in staying for other in one.files}
-        change.dropped = {f"sha256:{file.sha256}" for file in doomed if file.sha256 not in used}
+        change.dropped = {f"sha256:{file.sha256}" for file in doomed if file.sha256 and file.sha256 not in used}
         if wanted.check:
             return
         for file in doomed:
@@ -160,11 +160,7 @@ def sweep(inventory: Inventory, store: str, removed: Sequence[Change], check: bo
     """
     known = {file.path for document in inventory.documents() for file in document.files}
     known |= {path for change in removed for path in change.before.get("files", {})}
-    swept = []
-    for place, directories, files in os.walk(store):
-        directories[:] = sorted(name for name in directories if not name.startswith("."))
-        paths = (os.path.join(place, name) for name in sorted(files) if not name.startswith("."))
-        swept += [path for path in paths if path.endswith(tuple(SUFFIXES.values())) and path not in known]
+    swept = [path for path in storage.image_files(store, tuple(SUFFIXES.values())) if path not in known]
     return swept if check else [path for path in swept if _sweep(inventory, path)]
 
 

@@ -19,7 +19,7 @@ from . import legacy, storage
 from .add import ADDED, LOCAL, platform_of
 from .change import Change, facet
 from .errors import InvalidImage, InvalidReference
-from .format import identify
+from .format import SUFFIXES, identify
 from .inventory import LOCK_TIMEOUT, SREGISTRY, Document, File, Inventory, timestamp
 from .legacy import Container
 from .platform import Platform
@@ -131,7 +131,7 @@ def _strangers(estate: Estate, mentioned: set[str]) -> Iterable[str]:
     """The files of the storage that neither the database nor the inventory mentions."""
     if not estate.directory:
         return []
-    return [path for path in legacy.find_files(estate.directory) if path not in mentioned]
+    return [path for path in storage.image_files(estate.directory, tuple(SUFFIXES.values())) if path not in mentioned]
 
 
 def _look(estate: Estate, path: str | None, created_at: str | None) -> tuple[_Find | None, Platform]:
