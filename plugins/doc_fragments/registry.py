@@ -19,13 +19,16 @@ options:
     description:
       - Password or access token for the registry. It is never stored, shown, or sent to another host.
       - If the option is not given, the first of E(SREGISTRY_DOCKERHUB_PASSWORD), E(APPTAINER_DOCKER_PASSWORD) and
-        E(SINGULARITY_DOCKER_PASSWORD) that is set on the managed host is used.
+        E(SINGULARITY_DOCKER_PASSWORD) that is set on the managed host is used. Do not set it with the keyword
+        C(environment), which Ansible writes onto a command line on the host, for everybody there to see.
     type: str
   authfile:
     description:
       - A file on the managed host with logins to any number of registries, in the format of Docker's C(config.json).
         C(docker login), C(podman login) and C(apptainer registry login) write it.
-      - Only logins that stand in the file itself are read, in its C(auths). Credential helpers are not asked yet.
+      - Its C(credHelpers) come first, then its C(credsStore), then its C(auths), where the key of a namespace or
+        repository wins over that of its registry. Credential helpers are programs that run on the managed host.
+      - A login of this file that the registry does not accept gives way to an anonymous try, with a warning.
       - If the option is not given, E(SREGISTRY_DOCKERHUB_SECRETS) of the managed host is used. Without either, no
         file is read.
     type: path
@@ -44,6 +47,16 @@ options:
     type: str
     choices: [v2]
     default: v2
+  mirrors:
+    description:
+      - Other registries that serve the content of a registry, such as a pull-through cache. The keys are registries as
+        they stand in names, such as V(docker.io). The values are one address or a list of them, each
+        V([http://]HOST[:PORT][/PREFIX]), where V(PREFIX) stands in front of the repositories there.
+      - They are asked in their order, and the registry itself only for what none of them gives. A mirror that does not
+        answer is not asked again in the same task, with a warning.
+      - A mirror decides what a tag points at. What it sends is verified by digest.
+      - It never gets O(username) and O(password). Its own login belongs into O(authfile).
+    type: dict
   validate_certs:
     description:
       - Whether the TLS certificate of the registry must be valid.

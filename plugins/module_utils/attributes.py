@@ -9,11 +9,22 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-from typing import Any
+from typing import Any, Protocol
 
 from ansible.module_utils.basic import AnsibleModule
 
-from .session import Outcome
+
+class Placed(Protocol):
+    """What became of an image and its file."""
+
+    path: str | None
+    changed: bool
+    action: str
+    attributes: dict[str, dict[str, Any]]
+
+    @property
+    def error(self) -> Exception | None:
+        """Why nothing became of it."""
 
 
 def check_owner(module: AnsibleModule) -> None:
@@ -32,7 +43,7 @@ def prepare(module: AnsibleModule, path: str) -> None:
     module.set_fs_attributes_if_different(module.load_file_common_arguments(module.params, path=path), False)
 
 
-def set_attributes(module: AnsibleModule, outcome: Outcome) -> None:
+def set_attributes(module: AnsibleModule, outcome: Placed) -> None:
     """Owner, group and mode as the user wants them; in check mode also of a file that is there already."""
     if outcome.error or not outcome.path or not os.path.exists(outcome.path):
         return

@@ -16,7 +16,8 @@ import hashlib
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import weakref
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from .manifest import Descriptor
 # Opens a blob at a byte offset; gives where the data really begins and its chunks.
 Source = Callable[[int], AbstractContextManager["tuple[int, Iterator[bytes]]"]]
 
+_LOCK = ".sregistry.lock"  # held shared by who uses blobs, and alone by who prunes them
 _READ = 1024 * 1024  # bytes
 _MAX_RESUMPTIONS = 100  # of one blob; a registry may break off after every few bytes
 _MAX_PLANTED = 10  # files in the way that are removed before the directory is given up
@@ -46,18 +48,28 @@ class Obtained:
     received: int
 
 
+@dataclass(frozen=True)
+class Pruned:
+    """What was removed from the cache, and its size in bytes."""
+
+    what: str
+    size: int
+
+
 class BlobCache:
     """A directory of blobs, used by many threads, processes and programs at once."""
 
-    def __init__(self, directory: str, breaks: int = 3) -> None:
+    def __init__(self, directory: str, breaks: int = 3, shared: bool = False) -> None:
         """
         :param directory: of the OCI layout, for example ``~/.apptainer/cache/blob``.
         :param breaks: how many broken connections in a row, without a byte of progress, end a transfer.
+        :param shared: with other runs, of which one may prune it.
         """
         self.directory = directory
         self._breaks = breaks
         self._lock = threading.Lock()
         self._running: dict[str, Future[Obtained]] = {}
+        self._unguarded = shared
 
     def path(self, digest: str) -> str:
         """Where a blob lies or would lie."""
@@ -102,6 +114,7 @@ class BlobCache:
         :raises RegistryError: as the source raises it.
         :raises StorageError, NoSpace: if the cache cannot hold it.
         """
+        self._use()
         future: Future[Obtained] = Future()
         while True:
             with self._lock:
@@ -122,6 +135,30 @@ class BlobCache:
             del self._running[descriptor.digest]
         future.set_result(result)
         return result
+
+    def discover(self, key: str, size: int | None, source: Source, what: object) -> tuple[str, Obtained]:
+        """Fetch a blob whose digest is known only in the end; returns that, and where the blob is.
+
+        :param key: names what is fetched, in this very version: what a killed run left of the same is continued.
+        :param size: bytes, if that is known.
+        :raises RegistryError, StorageError, NoSpace: as ``obtain``.
+        """
+        unknown = Descriptor("sha256:", size)
+        directory = os.path.dirname(self.path(unknown.digest))
+        partial = os.path.join(directory, f".{hashlib.sha256(key.encode()).hexdigest()}.partial")
+        make_directory(directory, 0o700)
+        with self._partial(partial) as stream, _finishing(partial):
+            hasher, position = _hash_of(stream, unknown.digest)
+            if size is not None:
+                if position > size:
+                    hasher, position = _restart(stream, unknown.digest)
+                need_space(self.directory, size - position, f"{what}")
+            hasher, _position, received = self._transfer(stream, unknown, source, what, hasher, position)
+            os.fsync(stream.fileno())
+            digest = f"sha256:{hasher.hexdigest()}"
+            obtained = Obtained(self.path(digest), os.fstat(stream.fileno()).st_size, received)
+            os.replace(partial, obtained.path)
+        return digest, obtained
 
     def keep(self, path: str, digest: str) -> None:
         """Remember a finished file by its digest, without a copy: as another name of it, where the file system can."""
@@ -166,11 +203,78 @@ class BlobCache:
 
         :raises StorageError: if it cannot be removed.
         """
+        self._remove(self.path(digest))
+
+    def prune(self, needed: Collection[str], check: bool) -> list[Pruned]:
+        """Remove all blobs and kept files but those that are needed, and what killed runs left of blobs.
+
+        :param needed: their digests.
+        :param check: remove nothing, only tell.
+        :returns: what was removed, by its digest or, of what has none, its path.
+        :raises StorageError: if another run uses the cache, or a file cannot be removed.
+        """
+        with self._alone(check):
+            pruned = []
+            for algorithm in sorted(_names(os.path.join(self.directory, "blobs"))):
+                directory = os.path.join(self.directory, "blobs", algorithm)
+                for name in sorted(_names(directory)):
+                    path, digest = os.path.join(directory, name), f"{algorithm}:{name}"
+                    size = _size(path)
+                    if size is None or digest in needed:
+                        continue
+                    pruned.append(Pruned(path if name.startswith(".") else digest, size))
+                    if not check:
+                        self._remove(path)
+            return pruned
+
+    def _use(self) -> None:
+        """Keep others from pruning the cache for as long as this object lives, as far as the file system has locks."""
+        with self._lock:
+            if not self._unguarded:
+                return
+            self._unguarded = False
+            descriptor = self._open_lock()
+            if descriptor is not None:
+                weakref.finalize(self, os.close, descriptor)
+                with suppress(OSError):
+                    fcntl.flock(descriptor, fcntl.LOCK_SH)
+
+    @contextmanager
+    def _alone(self, check: bool) -> Iterator[None]:
+        """Keep others from using the cache; who prunes is quick, so that they wait."""
+        descriptor = None if check or not os.path.isdir(self.directory) else self._open_lock()
+        if descriptor is None:
+            yield
+            return
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise StorageError(f"another run uses the cache {self.directory}; prune it when that has ended") from error
+        except OSError:
+            pass
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _open_lock(self) -> int | None:
+        """The file that stands for the use of the whole cache; None where this user can have none."""
+        flags = os.O_CLOEXEC | os.O_NOFOLLOW
+        path = os.path.join(self.directory, _LOCK)
+        with suppress(OSError, StorageError):
+            make_directory(self.directory, 0o700)
+            return os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o666)
+        with suppress(OSError):
+            return os.open(path, os.O_RDONLY | flags)
+        return None
+
+    def _remove(self, path: str) -> None:
         try:
             with suppress(FileNotFoundError):
-                os.unlink(self.path(digest))
+                os.unlink(path)
         except OSError as error:
-            raise storage_error(error, self.path(digest)) from error
+            raise storage_error(error, path) from error
 
     def proven(self, digest: str) -> bool:
         """Whether a blob is there and its content has its digest; reads all of it."""
@@ -193,19 +297,11 @@ class BlobCache:
                 with suppress(OSError):
                     os.unlink(partial)
                 return _cached(path)
-            try:
+            with _finishing(partial):
                 received = self._receive(stream, descriptor, source, what)
                 os.fsync(stream.fileno())
                 size = os.fstat(stream.fileno()).st_size
                 os.replace(partial, path)
-            except OSError as error:
-                with suppress(OSError):
-                    os.unlink(partial)
-                raise storage_error(error, partial) from error
-            except BaseException:
-                with suppress(OSError):
-                    os.unlink(partial)
-                raise
         return Obtained(path, size, received)
 
     @contextmanager
@@ -313,6 +409,21 @@ class BlobCache:
         return hasher, position, received
 
 
+@contextmanager
+def _finishing(partial: str) -> Iterator[None]:
+    """Remove a partial file if a block does not end well."""
+    try:
+        yield
+    except OSError as error:
+        with suppress(OSError):
+            os.unlink(partial)
+        raise storage_error(error, partial) from error
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(partial)
+        raise
+
+
 def _size(path: str) -> int | None:
     """The size of a file; None if there is none, or something else. A link is not followed."""
     try:
@@ -320,6 +431,16 @@ def _size(path: str) -> int | None:
     except OSError:
         return None
     return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def _names(directory: str) -> list[str]:
+    """What lies in a directory; nothing where there is none."""
+    try:
+        return os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise storage_error(error, directory) from error
 
 
 def _is_given(status: os.stat_result, names: int) -> bool:

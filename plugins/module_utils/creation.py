@@ -32,6 +32,7 @@ from .errors import (
     StorageError,
 )
 from .files import beside, make_directory, need_writable, read_regular, replacing, swap_in, temporary_directory
+from .image import ResolvedImage
 from .inventory import Document, File
 from .means import Choice
 from .platform import Platform
@@ -500,6 +501,10 @@ def _unpack(session: Session, order: Order, outcome: Creation) -> None:
             outcome.action, outcome.path_before = PRESENT, order.path
             return
         image = resolve_image(session, reference, outcome)
+        if not isinstance(image, ResolvedImage):
+            raise InvalidReference(
+                f"{reference} is a finished file and has no layers; pull it, and build the directory from that file"
+            )
     outcome.after = to_document(image, session, document)
     kind = choice.engine_kind()
     wished = {name: value for name, value in choice.inputs.items() if name in ("command", "reproducible")}

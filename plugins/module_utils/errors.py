@@ -95,6 +95,14 @@ class InvalidSif(SregistryError):
     """A file that is no SIF, or a damaged one."""
 
 
+class InvalidImage(SregistryError):
+    """A file that is no image of any format that the engines run, or a damaged one."""
+
+
+class InvalidDatabase(SregistryError):
+    """A file that is no database of sregistry, or one that cannot be read."""
+
+
 class NoSpace(SregistryError):
     """A file system has too little room."""
 

@@ -16,6 +16,7 @@ from .errors import InvalidSif
 from .inventory import Inventory, reference_of
 from .platform import Platform
 from .reference import Reference
+from .selection import Search
 
 _METADATA = "inspect-metadata.json"
 _MAX_METADATA = 16 * 1024 * 1024  # bytes
@@ -25,14 +26,17 @@ _MAX_METADATA = 16 * 1024 * 1024  # bytes
 class Question:
     """What is asked: which images (None for all), of which platform (None for every), and how thoroughly.
 
-    ``manifests`` adds the registry's documents, ``inspect`` what a file says of itself, ``checksum`` reads files whole.
+    ``manifests`` adds the registry's documents, ``inspect`` what a file says of itself, ``checksum`` reads files whole,
+    ``command`` adds the argument vector that runs a file.
     """
 
     references: Sequence[Reference] | None = None
     platform: Platform | None = None
+    search: Search | None = None
     manifests: bool = False
     checksum: bool = False
     inspect: bool = False
+    command: Callable[[str], list[str] | None] | None = None
 
 
 def query(
@@ -49,8 +53,25 @@ def query(
     return [
         _answer(inventory, row, question, warn)
         for row in rows
-        if (uris is None or row["uri"] in uris) and platform in (None, row["platform"])
+        if (uris is None or row["uri"] in uris)
+        and (question.search is None or question.search.finds(row["uri"]))
+        and platform in (None, row["platform"])
     ]
+
+
+def path_of(rows: Sequence[dict[str, Any]], reference: Reference, wanted: Platform) -> str | None:
+    """The file of an image that a platform can run: present, unchanged, and the newest of the best platform.
+
+    :param rows: as ``query`` gives them.
+    """
+    found: list[tuple[int, dict[str, Any]]] = []
+    for row in rows:
+        rank = wanted.rank(Platform.parse(row["platform"]))
+        if row["uri"] == reference.uri and row["state"] == storage.PRESENT and rank is not None:
+            found.append((rank, row))
+    best = min((rank for rank, _row in found), default=None)
+    newest = max((row for rank, row in found if rank == best), key=lambda row: str(row["created_at"]), default=None)
+    return newest["image"] if newest else None
 
 
 def _answer(
@@ -64,6 +85,9 @@ def _answer(
         document = inventory.get(reference_of(row), Platform.parse(row["platform"]))
         answer["metrics"] = document.metrics if document else {}
         answer["layers"] = list(document.layers) if document else []
+        answer["url"] = document.to_json()["url"] if document else ""
+    if question.command:
+        answer["command"] = question.command(path) if path else None
     if question.inspect and path:
         answer["inspect"] = None
         if answer["state"] != storage.MISSING:

@@ -15,6 +15,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,11 +27,19 @@ from .platform import Platform
 from .reference import DOCKER, Reference
 
 SCHEMA_VERSION = 1
+LOCK_TIMEOUT = 600.0  # seconds; who holds a document only writes it
+SREGISTRY = "sregistry"  # the key of what sregistry's own database said, among the metrics
 CLIENT = "dockerhub"  # sregistry's name for its client of all Docker and OCI registries
+CLIENT_ORAS, CLIENT_WEB = "oras", "web"  # of finished files
 
 _SUFFIX = ".json"
 _MAX_FILE_NAME = 200
 _MAX_DOCUMENT = 64 * 1024 * 1024  # bytes; no manifest and config that are accepted come near it
+
+
+def timestamp() -> str:
+    """Now, in UTC, as RFC 3339 writes it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 @dataclass(frozen=True)
@@ -87,6 +96,11 @@ class Document:
     def without_file(self, path: str) -> Document:
         """This document without the file at a path."""
         return dataclasses.replace(self, files=tuple(file for file in self.files if file.path != path))
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """The documents of the registry or web server, without what was taken over from sregistry."""
+        return {name: document for name, document in self.metrics.items() if name != SREGISTRY}
 
     def to_json(self) -> dict[str, Any]:
         """The document as it is stored; its first keys are those that ``sregistry inspect`` shows."""
@@ -148,7 +162,7 @@ class Document:
                 "mtime_ns": file.mtime_ns,
                 "created_at": file.created_at,
                 "built_from": file.manifest_digest,
-                "outdated": file.manifest_digest != self.manifest_digest,
+                "outdated": None if file.manifest_digest is None else file.manifest_digest != self.manifest_digest,
             }
             for file in self.files
         ]
@@ -189,6 +203,19 @@ class Inventory:
             raise InventoryError(f"the manifest or config of {document.reference} nests too deep to be kept") from error
         with replacing(path) as stream:
             stream.write(content)
+
+    def remove(self, reference: Reference, platform: Platform) -> None:
+        """Forget an image of one platform; nothing happens where it is not known.
+
+        :raises StorageError: if its document cannot be removed.
+        """
+        path = self._path(reference, platform)
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise storage_error(error, path) from error
 
     @contextmanager
     def locked(self, reference: Reference, platform: Platform, timeout: float) -> Iterator[None]:
@@ -261,7 +288,7 @@ def _file_name(reference: Reference, platform: Platform) -> str:
     """A readable name without ``/`` and ``:``, one for each image; names that are too long end in a hash."""
     text = "" if reference.scheme == DOCKER else f"{reference.scheme}://"
     text += f"{reference.registry}/{reference.repository}"
-    text += f"@{reference.digest}" if reference.digest else f"={reference.tag}"
+    text += f"@{reference.digest}" if reference.digest else f"={reference.tag}" if reference.tag else ""
     name = f"{text},{platform}".replace("/", "+").replace(":", "=")
     if len(name) > _MAX_FILE_NAME:
         name = f"{name[:120]},{hashlib.sha256(name.encode()).hexdigest()}"

@@ -37,7 +37,7 @@ IMAGE_TYPES = frozenset(
 SCHEMA1_EMPTY_LAYER = "sha256:a3ed95caeb02ffe68cdd9fd84406680ae93d633cb16422d00e8a7c22955b46d4"
 
 # The last four are those of images that old Docker versions pushed (moby/moby, distribution/registry.go).
-_CONFIG_TYPES = frozenset(
+CONFIG_TYPES = frozenset(
     {
         "application/vnd.oci.image.config.v1+json",
         "application/vnd.docker.container.image.v1+json",
@@ -47,6 +47,10 @@ _CONFIG_TYPES = frozenset(
         "",
     }
 )
+
+# Of a finished SIF file in a registry; the second spelling is that of its first version (apptainer,
+# internal/pkg/client/oras/config.go).
+SIF_TYPES = frozenset({"application/vnd.sylabs.sif.layer.v1.sif", "appliciation/vnd.sylabs.sif.layer.tar"})
 
 _MAX_SIZE = 2**63 - 1  # bytes; descriptor.md calls the size an int64
 _MAX_NESTING = 100  # levels of lists and objects
@@ -125,10 +129,29 @@ class Config:
 
 
 def parse_manifest(content: bytes, media_type: str, what: object) -> Index | Image | Schema1:
-    """Read a manifest of any kind.
+    """Read the manifest of a container image, or an index, of any kind.
 
     :param media_type: of the answer; the document's own ``mediaType`` and shape decide where it is a generic one.
     :param what: names the image in errors.
+    :raises InvalidManifest: if it follows none of the specifications, or is no container image.
+    """
+    manifest = parse_any(content, media_type, what)
+    if isinstance(manifest, Image):
+        if any(layer.media_type in SIF_TYPES for layer in manifest.layers):
+            raise InvalidManifest(
+                f"{what} is no container image but a finished SIF file; pull it as it is, with oras:// before its name"
+            )
+        if manifest.config.media_type not in CONFIG_TYPES:
+            raise InvalidManifest(
+                f"{what} is no container image but an artifact of type {manifest.config.media_type!r}; "
+                "it has no layers to build from"
+            )
+    return manifest
+
+
+def parse_any(content: bytes, media_type: str, what: object) -> Index | Image | Schema1:
+    """Read a manifest, whatever it is of; its ``config`` and ``layers`` may be of any media type.
+
     :raises InvalidManifest: if it follows none of the specifications.
     """
     document = _object(content, what, "manifest")
@@ -140,11 +163,6 @@ def parse_manifest(content: bytes, media_type: str, what: object) -> Index | Ima
         return Index(tuple(_descriptor(entry, what, "manifests") for entry in _list(document, "manifests", what)))
     if kind in IMAGE_TYPES or "layers" in document:
         config = _descriptor(document.get("config"), what, "config")
-        if config.media_type not in _CONFIG_TYPES:
-            raise InvalidManifest(
-                f"{what} is no container image but an artifact of type {config.media_type!r}; "
-                "it has no layers to build from"
-            )
         return Image(config, tuple(_descriptor(entry, what, "layers") for entry in _list(document, "layers", what)))
     raise InvalidManifest(
         f"malformed manifest of {what}: it is neither an index nor an image (media type {shown(kind)!r})"

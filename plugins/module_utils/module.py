@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
+from . import engine
 from .errors import SregistryError
 from .inventory import Document, Inventory
 from .platform import Platform
@@ -41,6 +42,15 @@ def _end(number: int, _frame: object) -> NoReturn:
 def inventory_of(module: AnsibleModule) -> Inventory:
     """The inventory that the options name."""
     return Inventory(module.params["database"] or os.path.join(module.params["storage"], ".sregistry"))
+
+
+def blob_directory(module: AnsibleModule) -> str:
+    """The engine's own cache of blobs."""
+    root = module.params["cachedir"]
+    if not root:
+        kind = engine.kind_of(module.params.get("engine"))
+        root = os.path.expanduser(f"~/{engine.home_of(kind)}")
+    return os.path.join(root, "cache", "blob")
 
 
 def platform_of(module: AnsibleModule) -> Platform | None:
@@ -81,3 +91,15 @@ def facts_after(module: AnsibleModule, inventory: Inventory, documents: Iterable
     except SregistryError as error:  # the work is done, and its result must not be lost
         module.warn(str(error))
     return facts_of(module, inventory, [row for document in documents for row in document.rows()], False)
+
+
+def failure(failed: Sequence[tuple[object, object]], total: int, check: bool) -> str:
+    """The message of a task in which some images failed.
+
+    :param failed: the name of each, and why.
+    """
+    if total == 1:
+        return str(failed[0][1])
+    words = "; ".join(f"{name}: {error}" for name, error in failed)
+    others = "" if len(failed) == total else ", the others would be done" if check else ", the others are done"
+    return f"{len(failed)} of {total} images failed{others}. {words}"

@@ -54,15 +54,27 @@ def platform_options() -> dict[str, Any]:
     }
 
 
-def name_options(required: bool = True) -> dict[str, Any]:
-    """Which images, and where a name without a registry belongs."""
+def default_registry_options() -> dict[str, Any]:
+    """Where a name without a registry belongs."""
     return {
-        "name": {"type": "list", "elements": "str", "required": required, "aliases": ["uri", "image"]},
         "registry": {
             "type": "str",
             "default": DOCKER_HUB,
             "fallback": from_environment("SREGISTRY_DOCKERHUB_BASE"),
-        },
+        }
+    }
+
+
+def cache_options() -> dict[str, Any]:
+    """Where the engine's cache lies."""
+    return {"cachedir": {"type": "path", "fallback": from_environment("SINGULARITY_CACHEDIR")}}
+
+
+def name_options(required: bool = True) -> dict[str, Any]:
+    """Which images, and where a name without a registry belongs."""
+    return {
+        "name": {"type": "list", "elements": "str", "required": required, "aliases": ["uri", "image"]},
+        **default_registry_options(),
         "client": {
             "type": "str",
             "choices": ["dockerhub", "docker"],
@@ -96,12 +108,13 @@ def registry_options() -> dict[str, Any]:
             "default": "v2",
             "fallback": from_environment("SREGISTRY_DOCKERHUB_VERSION"),
         },
+        "mirrors": {"type": "dict"},
         "validate_certs": {"type": "bool", "default": True},
         "ca_path": {"type": "path"},
         "timeout": {"type": "float", "default": 30.0},
         "retries": {"type": "int", "default": 3},
         "threads": {"type": "int", "default": 9, "fallback": from_environment("SREGISTRY_PYTHON_THREADS")},
-        "cachedir": {"type": "path", "fallback": from_environment("SINGULARITY_CACHEDIR")},
+        **cache_options(),
         "disable_cache": {"type": "bool", "default": False, "fallback": from_environment("SINGULARITY_DISABLE_CACHE")},
         "tmpdir": {"type": "path", "fallback": from_environment("SINGULARITY_TMPDIR", "TMPDIR")},
     }
@@ -110,6 +123,40 @@ def registry_options() -> dict[str, Any]:
 def engine_options() -> dict[str, Any]:
     """Which engine."""
     return {"engine": {"type": "path"}}
+
+
+def verify_options() -> dict[str, Any]:
+    """Whose signature is accepted."""
+    source = {
+        "key": {"type": "path", "no_log": False},
+        "key_content": {"type": "str", "no_log": False},
+        "keyring": {"type": "path", "no_log": False},
+        "fingerprints": {"type": "list", "elements": "str", "default": []},
+        "certificate": {"type": "path"},
+        "intermediates": {"type": "path"},
+        "roots": {"type": "path"},
+        "ocsp": {"type": "bool", "default": False},
+    }
+    return {
+        "verify": {
+            "type": "list",
+            "elements": "dict",
+            "options": source,
+            "mutually_exclusive": [("key", "key_content", "keyring", "certificate"), ("fingerprints", "certificate")],
+            "required_by": {"intermediates": "certificate", "roots": "certificate"},
+        }
+    }
+
+
+def signing_options() -> dict[str, Any]:
+    """What to sign with."""
+    return {
+        "key": {"type": "path", "no_log": False},
+        "key_content": {"type": "str", "no_log": True},
+        "passphrase": {"type": "str", "no_log": True},
+        "keyring": {"type": "path", "no_log": False},
+        "fingerprint": {"type": "str"},
+    }
 
 
 def build_options() -> dict[str, Any]:

@@ -2,10 +2,11 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""References to images in Docker and OCI registries.
+"""References to images: in Docker and OCI registries, as layers or as finished SIF files, and on web servers.
 
-The grammar is that of the distribution project's ``reference`` package (section "Grammar" of its documentation), with
-Docker's defaults: ``docker.io`` as registry, ``library/`` in front of a single component there, ``latest`` as tag.
+The grammar of a registry's names is that of the distribution project's ``reference`` package (section "Grammar" of its
+documentation), with Docker's defaults: ``docker.io`` as registry, ``library/`` in front of a single component there,
+``latest`` as tag. That of a web address is RFC 3986's; the digest that may follow is ours.
 """
 
 from __future__ import annotations
@@ -13,13 +14,19 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from urllib.parse import quote, unquote
 
 from .errors import InvalidReference
 
 DOCKER_HUB = "docker.io"
 DEFAULT_TAG = "latest"
 DOCKER = "docker"
+"""Layers of a container image, from which a file is built."""
+ORAS = "oras"
+"""A finished SIF file in a registry, as an artifact."""
+WEB = frozenset({"https", "http"})
+"""A finished SIF file on a web server."""
 
 _DOCKER_HUB_ALIASES = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"})
 _DIGEST_HEX_LENGTH = {"sha256": 64, "sha512": 128}
@@ -38,13 +45,22 @@ _COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _HEX = re.compile(r"[0-9a-f]+")
 _LOGIN = re.compile(r"\A.*@", re.DOTALL)
+_PIN = re.compile(r"@(?:sha256|sha512):[^@/]*\Z")
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_PATH_CHARACTERS = "/%!$&'()*+,;=:~"  # of RFC 3986, section 3.3, without the "@", which begins a digest here
+_UNFIT = re.compile(r"[^A-Za-z0-9._+=~-]")
+_SIF = ".sif"
+_DEFAULT_PORTS = {"https": ":443", "http": ":80"}
 
 
 @dataclass(frozen=True)
 class Reference:
-    """One image in one registry, by tag or by digest.
+    """One image in one registry, by tag or by digest; or a file on a web server, maybe by digest.
 
-    Exactly one of ``tag`` and ``digest`` is set: a digest wins over a tag, since it alone decides what is fetched.
+    In a registry exactly one of ``tag`` and ``digest`` is set: a digest wins over a tag, since it alone decides what is
+    fetched. On a web server ``registry`` is the host, ``repository`` the path without its first slash, percent-encoded,
+    and ``digest`` that of the file. ``query`` is only what to ask with: since it may be a secret, such as a signature,
+    it is no part of the name, is never shown, and two references that differ only in it are equal.
     Parsing ``uri`` gives an equal reference back.
     """
 
@@ -53,12 +69,14 @@ class Reference:
     tag: str | None = None
     digest: str | None = None
     scheme: str = DOCKER
+    query: str = field(default="", repr=False, compare=False)
 
     @classmethod
     def parse(cls, text: str, default_registry: str = DOCKER_HUB) -> Reference:
         """Read a reference as Docker, Singularity and sregistry write it.
 
-        :param text: for example ``ubuntu``, ``docker://quay.io/org/app:1.0`` or ``host:5000/a/b@sha256:…``.
+        :param text: for example ``ubuntu``, ``docker://quay.io/org/app:1.0``, ``host:5000/a/b@sha256:…``,
+            ``oras://ghcr.io/org/app:1.0`` or ``https://host/path/app.sif@sha256:…``.
         :param default_registry: the host of a name that names none.
         :raises InvalidReference: saying which part is wrong.
         """
@@ -69,18 +87,16 @@ class Reference:
         rest = text.strip()
         if not rest:
             raise refuse("it is empty")
-        scheme = _SCHEME.match(rest)
-        if _holds_login(rest[scheme.end() :] if scheme else rest):  # the name is not shown: a password may be in it
-            raise InvalidReference(
-                "invalid image name: what stands before its '@' looks like a login, and there is no login in a name; "
-                "give username and password. After a '@' belongs a digest, which begins with 'sha256:' or 'sha512:'"
+        scheme, rest = _split_scheme(rest)
+        if scheme in WEB:
+            return _parse_web(cls, scheme, rest)
+        if _holds_login(rest):  # the name is not shown: a password may be in it
+            raise _with_login()
+        if scheme not in (DOCKER, ORAS):
+            raise refuse(
+                f"the scheme {scheme!r} is not served here; use docker:// or oras://REGISTRY/REPOSITORY[:TAG|@DIGEST], "
+                "or https://HOST/PATH[@DIGEST]"
             )
-        if scheme:
-            if scheme.group(1).lower() != DOCKER:
-                raise refuse(
-                    f"the scheme {scheme.group(1)!r} is not served here; use docker://REGISTRY/REPOSITORY[:TAG|@DIGEST]"
-                )
-            rest = rest[scheme.end() :]
 
         rest, at, digest = rest.partition("@")
         if at:
@@ -97,8 +113,8 @@ class Reference:
         if len(registry) + 1 + len(repository) > _MAX_NAME:
             raise refuse(f"registry and repository together are longer than {_MAX_NAME} characters")
         if digest:
-            return cls(registry, repository, digest=digest)
-        return cls(registry, repository, tag=tag or DEFAULT_TAG)
+            return cls(registry, repository, digest=digest, scheme=scheme)
+        return cls(registry, repository, tag=tag or DEFAULT_TAG, scheme=scheme)
 
     @property
     def name(self) -> str:
@@ -109,6 +125,16 @@ class Reference:
     def collection(self) -> str:
         """The repository without its last component; empty where there is only one."""
         return self.repository.rpartition("/")[0]
+
+    @property
+    def from_web(self) -> bool:
+        """Whether a web server has it, rather than a registry."""
+        return self.scheme in WEB
+
+    @property
+    def ready(self) -> bool:
+        """Whether what it names is a finished SIF file, of which nothing is built."""
+        return self.scheme != DOCKER
 
     @property
     def selector(self) -> str:
@@ -129,13 +155,15 @@ class Reference:
     @property
     def uri(self) -> str:
         """The canonical short form, for example ``library/ubuntu:22.04`` or ``quay.io/org/app@sha256:…``."""
+        if self.from_web:
+            return self.url
         scheme = "" if self.scheme == DOCKER else f"{self.scheme}://"
         return f"{scheme}{self.path}@{self.digest}" if self.digest else f"{scheme}{self.path}:{self.tag}"
 
     @property
     def url(self) -> str:
         """The full name, as Apptainer and SingularityCE take it: ``docker://docker.io/library/ubuntu:22.04``."""
-        selector = f"@{self.digest}" if self.digest else f":{self.tag}"
+        selector = f"@{self.digest}" if self.digest else "" if self.from_web else f":{self.tag}"
         return f"{self.scheme}://{self.registry}/{self.repository}{selector}"
 
     @property
@@ -144,19 +172,81 @@ class Reference:
 
         A last component that is too long for a file system is cut and ends in a hash.
         """
+        if self.from_web:
+            return _file_name_of_web(self)
         path = self.path.replace(":", "_").replace("[", "").replace("]", "")
         parent, slash, name = path.rpartition("/")
-        name = f"{name}-{self.selector.replace(':', '-')}.sif"
+        name = f"{name}-{self.selector.replace(':', '-')}{_SIF}"
         if len(name) > _MAX_FILE_NAME:
             name = f"{name[:180]}-{hashlib.sha256(self.uri.encode()).hexdigest()}.sif"
         return parent + slash + name
 
     def at(self, digest: str) -> Reference:
-        """The same repository at one digest."""
-        return Reference(self.registry, self.repository, digest=digest, scheme=self.scheme)
+        """The same repository, or web address, at one digest."""
+        return Reference(self.registry, self.repository, digest=digest, scheme=self.scheme, query=self.query)
 
     def __str__(self) -> str:
         return self.uri
+
+
+def _split_scheme(text: str) -> tuple[str, str]:
+    match = _SCHEME.match(text)
+    return (match.group(1).lower(), text[match.end() :]) if match else (DOCKER, text)
+
+
+def _with_login() -> InvalidReference:
+    return InvalidReference(
+        "invalid image name: what stands before its '@' looks like a login, and there is no login in a name; "
+        "give username and password. After a '@' belongs a digest, which begins with 'sha256:' or 'sha512:'"
+    )
+
+
+def _parse_web(kind: type[Reference], scheme: str, rest: str) -> Reference:
+    """Read what follows ``https://``. No message shows a query."""
+    pin = _PIN.search(rest)
+    address, digest = (rest[: pin.start()], pin.group()[1:]) if pin else (rest, "")
+    address, _hash, _fragment = address.partition("#")
+    address, _mark, query = address.partition("?")
+    host, _slash, path = address.partition("/")
+    match = _HOST.fullmatch(host)
+    if "@" in rest.partition("/")[0] or ("@" in address and not match):  # a password may hold any character
+        raise _with_login()
+
+    def refuse(why: str) -> InvalidReference:
+        return InvalidReference(f"invalid image name {f'{scheme}://{address}'[:_MAX_SHOWN]!r}: {why}")
+
+    if pin:
+        _check_digest(digest, refuse)
+    if not match or int(match.group(1) or 0) > _MAX_PORT:
+        raise refuse(f"the host {host!r} is not HOST or HOST:PORT")
+    if _BAD_ESCAPE.search(path):
+        raise refuse("a '%' in its path is not followed by two hexadecimal digits; write a '%' itself as '%25'")
+    components = path.split("/")
+    if not all(components):
+        raise refuse("it must name a file: its path is empty, or has an empty part ('//' or a '/' at the end)")
+    if any(unquote(component) in (".", "..") for component in components):
+        raise refuse("its path has a part '.' or '..'")
+    if any(not character.isprintable() for character in unquote(path)):
+        raise refuse("its path has a character that does not print")
+    path = re.sub("%[0-9a-f]{2}", lambda escape: escape.group().upper(), quote(path, safe=_PATH_CHARACTERS))
+    host = host.lower()
+    if host.endswith(_DEFAULT_PORTS[scheme]):
+        host = host[: -len(_DEFAULT_PORTS[scheme])]
+    return kind(host, path, digest=digest or None, scheme=scheme, query=query)
+
+
+def _file_name_of_web(reference: Reference) -> str:
+    """``host/path/name.sif``: nothing in it is hidden, leads elsewhere, or has to be quoted in a shell."""
+    host = reference.registry.replace(":", "_").replace("[", "").replace("]", "")
+    parts = [_UNFIT.sub("_", unquote(part)) for part in reference.repository.split("/")]
+    parts = [f"_{part[1:]}" if part.startswith((".", "-")) else part for part in parts]
+    name = parts.pop()
+    name = name[: -len(_SIF)] if name.endswith(_SIF) else name
+    name += f"-{reference.digest.replace(':', '-')}" if reference.digest else ""
+    if max(map(len, [name, *parts])) > _MAX_FILE_NAME - len(_SIF):
+        mark = hashlib.sha256(reference.uri.encode()).hexdigest()
+        name, parts = f"{name[:180]}-{mark}", [part[:180] for part in parts]
+    return "/".join([host, *parts, name + _SIF])
 
 
 def parse_registry(text: str) -> str:

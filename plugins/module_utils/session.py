@@ -19,7 +19,7 @@ from .errors import SregistryError
 from .inventory import Document, Inventory
 from .platform import Platform
 from .reference import Reference
-from .registry import Registries
+from .registries import Registries
 
 
 @dataclass(frozen=True)
@@ -159,6 +159,8 @@ def _facet(document: Document | None, path: str | None) -> dict[str, Any]:
     """What a difference is about. The size is that of the layers as downloaded, which check mode knows as well."""
     if document is None:
         return {}
+    if document.reference.from_web:  # its digest is not known before it was fetched
+        return {**document.metrics.get("web", {}), "path": path}
     return {
         "digest": document.digest,
         "manifest_digest": document.manifest_digest,

@@ -10,10 +10,11 @@ Apptainer and SingularityCE use.
 
 from __future__ import annotations
 
+import json
 import os
 import struct
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO
 
@@ -30,7 +31,9 @@ _PARTITION_EXTRA = struct.Struct("<ii3s")
 _DESCRIPTORS = 48
 _DESCRIPTORS_OFFSET = 4096
 _DATA_OFFSET = 32176  # the descriptors' end, rounded up by the reference implementation
-_GROUP = 0xF0000001
+_GROUP, _NO_GROUP = 0xF0000001, 0xF0000000
+_FINGERPRINT = slice(4, 24)  # of a signature's extra bytes, after the type of its hash
+_MAX_SIGNATURE = 4 * 1024 * 1024  # bytes
 _SQUASHFS, _PRIMARY_SYSTEM = 1, 2
 _PAGE = 4096
 _ARCHITECTURES = {
@@ -159,21 +162,92 @@ def read_object(path: str, name: str, limit: int, kind: int | None = None) -> by
     """
     read_header(path)
     with open(path, "rb") as stream:
-        fields = _HEADER.unpack(stream.read(_HEADER.size))
-        total, position = fields[8], fields[9]
-        stream.seek(max(0, position))
-        for _number in range(min(max(total, 0), _DESCRIPTORS)):
-            raw = stream.read(_DESCRIPTOR.size)
-            if len(raw) < _DESCRIPTOR.size:
-                raise InvalidSif(f"{path} is damaged: its descriptors are cut off")
-            descriptor = _DESCRIPTOR.unpack(raw)
-            used, offset, size, found = descriptor[1], descriptor[5], descriptor[6], descriptor[12]
-            if used and found.rstrip(b"\0") == name.encode() and kind in (None, descriptor[0]):
-                if not 0 <= size <= limit or offset < 0:
-                    raise InvalidSif(f"{path} is damaged: its object {name} claims {size} bytes at {offset}")
-                stream.seek(offset)
-                return stream.read(size)
+        for item in _items(stream, path):
+            if item.name == name.encode() and kind in (None, item.type):
+                return _content(stream, item, path, limit)
     return None
+
+
+def signers(path: str) -> frozenset[str]:
+    """The keys that claim to have signed every object of a file. Whether they have, only verifying it can tell.
+
+    A PGP key is its fingerprint in upper-case hexadecimal; another one what its envelope calls it, which is mostly
+    ``SHA256:`` with the base64 of a hash.
+
+    Source: sylabs/sif, ``pkg/sif/descriptor.go`` (``signature``) and ``pkg/integrity/dsse.go``.
+
+    :raises InvalidSif: if the file is no SIF, or damaged.
+    :raises OSError: if it cannot be read.
+    """
+    read_header(path)
+    with open(path, "rb") as stream:
+        items = list(_items(stream, path))
+        signed: dict[str, set[int]] = {}
+        for item in items:
+            if item.type == SIGNATURE:
+                for key in _keys_of(item, _content(stream, item, path, _MAX_SIGNATURE)):
+                    signed.setdefault(key, set()).add(item.link)
+    groups = {item.group for item in items if item.type != SIGNATURE and item.group != _NO_GROUP}
+    return frozenset(key for key, links in signed.items() if groups <= links)
+
+
+def _keys_of(item: _Item, content: bytes) -> list[str]:
+    if item.extra[_FINGERPRINT].strip(b"\0"):
+        return [item.extra[_FINGERPRINT].hex().upper()]
+    try:
+        envelope = json.loads(content)
+        return [str(one["keyid"]) for one in envelope["signatures"] if one.get("keyid")]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return []
+
+
+@dataclass(frozen=True)
+class _Item:
+    """A descriptor that is in use."""
+
+    type: int
+    group: int
+    link: int
+    offset: int
+    size: int
+    name: bytes
+    extra: bytes
+
+
+def _items(stream: IO[bytes], path: str) -> Iterator[_Item]:
+    stream.seek(0)
+    fields = _HEADER.unpack(stream.read(_HEADER.size))
+    total, position = fields[8], fields[9]
+    stream.seek(max(0, position))
+    table = stream.read(min(max(total, 0), _DESCRIPTORS) * _DESCRIPTOR.size)
+    if len(table) % _DESCRIPTOR.size:
+        raise InvalidSif(f"{path} is damaged: its descriptors are cut off")
+    for (
+        kind,
+        used,
+        _id,
+        group,
+        link,
+        offset,
+        size,
+        _padded,
+        _created,
+        _modified,
+        _uid,
+        _gid,
+        name,
+        extra,
+    ) in _DESCRIPTOR.iter_unpack(table):
+        if used:
+            yield _Item(kind, group, link, offset, size, name.rstrip(b"\0"), extra)
+
+
+def _content(stream: IO[bytes], item: _Item, path: str, limit: int) -> bytes:
+    if not 0 <= item.size <= limit or item.offset < 0:
+        name = item.name.decode(errors="replace") or f"of type {item.type:#x}"
+        raise InvalidSif(f"{path} is damaged: its object {name} claims {item.size} bytes at {item.offset}")
+    stream.seek(item.offset)
+    return stream.read(item.size)
 
 
 def _descriptor(

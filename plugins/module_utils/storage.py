@@ -6,15 +6,22 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import shutil
 import stat
+from collections.abc import Callable
+from contextlib import suppress
 
 from .errors import StorageError
-from .files import storage_error
+from .files import link_in_place, make_directory, need_space, need_writable, replacing, storage_error
 from .reference import Reference
 
 PRESENT, MISSING, MODIFIED = "present", "missing", "modified"
+
+_CHUNK = 1024 * 1024  # bytes
+_NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS, errno.EACCES)
 
 
 def place(storage: str, reference: Reference, dest: str | None = None, many: bool = False) -> str:
@@ -52,12 +59,109 @@ def state(path: str, size: int, mtime_ns: int, sha256: str, checksum: bool) -> s
             return MODIFIED
         if not checksum:
             return PRESENT if status.st_mtime_ns == mtime_ns else MODIFIED
-        hasher = hashlib.sha256()
-        with open(path, "rb") as stream:
-            for chunk in iter(lambda: stream.read(1024 * 1024), b""):
-                hasher.update(chunk)
-        return PRESENT if hasher.hexdigest() == sha256 else MODIFIED
+        return PRESENT if _checksum(path) == sha256 else MODIFIED
     except (FileNotFoundError, NotADirectoryError):
         return MISSING
     except OSError as error:
         raise storage_error(error, path) from error
+
+
+def checksum(path: str) -> str:
+    """The SHA-256 of a file, in hexadecimal.
+
+    :raises StorageError: if it cannot be read.
+    """
+    try:
+        return _checksum(path)
+    except OSError as error:
+        raise storage_error(error, path) from error
+
+
+def copy(source: str, path: str, prepare: Callable[[str], None]) -> str:
+    """Copy a file to a path, in the place of what is there.
+
+    :param prepare: sets owner and mode of the copy before it gets its name.
+    :returns: the SHA-256 of the copy, in hexadecimal.
+    :raises StorageError, NoSpace: if that fails; what was there is then as before.
+    """
+    hasher = hashlib.sha256()
+    make_directory(os.path.dirname(path))
+    try:
+        with open(source, "rb") as stream:
+            need_space(os.path.dirname(path), os.fstat(stream.fileno()).st_size, f"a copy of {source}")
+            with replacing(path, mode=0o777, prepare=prepare) as target:
+                for chunk in iter(lambda: stream.read(_CHUNK), b""):
+                    target.write(chunk)
+                    hasher.update(chunk)
+    except OSError as error:
+        raise storage_error(error, source) from error
+    return hasher.hexdigest()
+
+
+def adopt(source: str, path: str, prepare: Callable[[str], None]) -> None:
+    """Give a file another name, in the place of what is there; where that cannot be, copy it. ``source`` stays.
+
+    :raises StorageError, NoSpace: if that fails; what was there is then as before.
+    """
+    make_directory(os.path.dirname(path))
+    if not link_in_place(source, path, lambda _stream: True, prepare):
+        copy(source, path, prepare)
+
+
+def move_aside(source: str, path: str) -> None:
+    """Give a file a second name that nobody has, with owner, mode and times as they are; ``source`` stays.
+
+    :raises StorageError, NoSpace: if there is something at the path, or it cannot be written.
+    """
+    make_directory(os.path.dirname(path))
+    try:
+        os.link(source, path, follow_symlinks=False)
+    except FileExistsError as error:
+        if os.path.samefile(source, path):  # a run before this one was killed
+            return
+        raise StorageError(f"{path} is there already; remove it, or choose another name or dest") from error
+    except OSError as error:
+        if error.errno not in _NO_LINK:
+            raise storage_error(error, path) from error
+        copy(source, path, lambda temporary: _pass_on(source, temporary))
+
+
+def discard(path: str) -> None:
+    """Remove a file, or a link to one; that it is in use does not matter, and that it is gone neither.
+
+    :raises StorageError: if it is a directory, or cannot be removed.
+    """
+    try:
+        if stat.S_ISDIR(os.lstat(path).st_mode):
+            raise StorageError(f"{path} is a directory and no image file; remove it with ansible.builtin.file")
+        os.unlink(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise storage_error(error, path) from error
+
+
+def need_removable(path: str) -> None:
+    """Refuse early what ``discard`` could not remove.
+
+    :raises StorageError: naming it.
+    """
+    if os.path.isdir(path) and not os.path.islink(path):
+        raise StorageError(f"{path} is a directory and no image file; remove it with ansible.builtin.file")
+    if os.path.lexists(path):
+        need_writable(os.path.dirname(path))
+
+
+def _pass_on(source: str, target: str) -> None:
+    status = os.stat(source)
+    with suppress(PermissionError):  # an ordinary user cannot give a file away
+        os.chown(target, status.st_uid, status.st_gid)
+    shutil.copystat(source, target)
+
+
+def _checksum(path: str) -> str:
+    hasher = hashlib.sha256()
+    with open(path, "rb") as stream:
+        for chunk in iter(lambda: stream.read(_CHUNK), b""):
+            hasher.update(chunk)
+    return hasher.hexdigest()

@@ -17,19 +17,21 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from . import engine
 from .blobs import BlobCache
 from .credentials import Keychain, Login
-from .errors import CredentialsError
+from .errors import CredentialsError, InvalidReference
 from .files import make_directory, temporary_directory
-from .module import facts_after, inventory_of, platform_of
+from .mirror import Mirror, Mirrors
+from .module import blob_directory, facts_after, failure, inventory_of, platform_of
 from .platform import Platform
 from .reference import Reference, parse_registry
-from .registry import HAS_REQUESTS, Registries, Transport
+from .registries import Registries
 from .session import Outcome, Session
+from .transport import HAS_REQUESTS, Transport
 
 _MAX_THREADS = 256
 _MAX_TIMEOUT = 86400
+_SHORTEST_SECRET = 8  # characters; to hide a shorter one would hide half of the result
 
 
 def references_of(module: AnsibleModule) -> list[tuple[str, Reference]]:
@@ -39,7 +41,8 @@ def references_of(module: AnsibleModule) -> list[tuple[str, Reference]]:
     """
     need_requests(module)
     registry = parse_registry(module.params["registry"])
-    references = [(name, Reference.parse(name, registry)) for name in module.params["name"]]
+    references = [_shown(module, name, Reference.parse(name, registry)) for name in module.params["name"]]
+    _refuse_twins([reference for _name, reference in references])
     hosts = sorted({reference.registry for _name, reference in references})
     if module.params["username"] and len(hosts) > 1:
         raise CredentialsError(
@@ -56,6 +59,25 @@ def need_requests(module: AnsibleModule) -> None:
             msg=f"the Python library requests is missing for {sys.executable} on this host; "
             "install the package python3-requests"
         )
+
+
+def _shown(module: AnsibleModule, name: str, reference: Reference) -> tuple[str, Reference]:
+    """A name as it may be shown: the query of a web address may be a secret."""
+    if not reference.query:
+        return name, reference
+    if len(reference.query) >= _SHORTEST_SECRET:
+        module.no_log_values.add(reference.query)
+    return reference.uri, reference
+
+
+def _refuse_twins(references: Sequence[Reference]) -> None:
+    queries: dict[Reference, str] = {}
+    for reference in references:
+        if queries.setdefault(reference, reference.query) != reference.query:
+            raise InvalidReference(
+                f"{reference} is named twice with different queries, which are no part of a name here; give each its "
+                "digest, as ADDRESS?QUERY@sha256:…"
+            )
 
 
 @contextmanager
@@ -79,19 +101,17 @@ def open_session(module: AnsibleModule) -> Iterator[Session]:
     )
     if isinstance(transport.verify, str) and not os.path.exists(transport.verify):
         module.fail_json(msg=f"ca_path {transport.verify} does not exist on this host")
-    registries = Registries(keychain, transport)
+    registries = Registries(keychain, transport, _mirrors(params["mirrors"]))
     platform = platform_of(module) or Platform.host()
     try:
-        with _cache_directory(module) as directory:
-            yield Session(
-                registries, BlobCache(directory), inventory_of(module), platform, params["threads"], module.check_mode
-            )
+        with _cache(module) as cache:
+            yield Session(registries, cache, inventory_of(module), platform, params["threads"], module.check_mode)
     finally:
         registries.close()
 
 
 @contextmanager
-def _cache_directory(module: AnsibleModule) -> Iterator[str]:
+def _cache(module: AnsibleModule) -> Iterator[BlobCache]:
     """The engine's own cache of blobs; a temporary one where it is disabled, or nothing may be written."""
     params = module.params
     if params["disable_cache"] or module.check_mode:
@@ -101,13 +121,20 @@ def _cache_directory(module: AnsibleModule) -> Iterator[str]:
         elif parent:
             make_directory(parent)
         with temporary_directory(parent or tempfile.gettempdir()) as directory:
-            yield directory
+            yield BlobCache(directory)
         return
-    root = params["cachedir"]
-    if not root:
-        kind = engine.kind_of(params.get("engine"))
-        root = os.path.expanduser(f"~/{engine.home_of(kind)}")
-    yield os.path.join(root, "cache", "blob")
+    yield BlobCache(blob_directory(module), shared=True)
+
+
+def _mirrors(given: dict[str, Any] | None) -> Mirrors:
+    """The mirrors of each registry, from one address or a list of them."""
+    mirrors = {}
+    for host, addresses in (given or {}).items():
+        listed = [addresses] if isinstance(addresses, str) else addresses
+        if not isinstance(listed, list) or not all(isinstance(address, str) for address in listed):
+            raise InvalidReference(f"the mirrors of {host} are no address and no list of addresses")
+        mirrors[parse_registry(str(host))] = [Mirror.parse(address) for address in listed]
+    return mirrors
 
 
 def _login(module: AnsibleModule) -> Login | None:
@@ -125,22 +152,15 @@ def finish(
     images = [outcomes[reference].to_result(name) for name, reference in references]
     changed = [outcome for outcome in outcomes.values() if outcome.changed]
     for outcome in outcomes.values():
-        for warning in outcome.warnings:
+        for warning in [*outcome.warnings, *session.registries.warnings(outcome.reference)]:
             module.warn(f"{outcome.reference}: {warning}")
     result: dict[str, Any] = {"changed": bool(changed), "images": images}
     if module._diff:
         result["diff"] = [outcome.to_diff() for outcome in changed]
     errors = [outcome for outcome in outcomes.values() if outcome.error]
     if errors:
-        module.fail_json(msg=_failure(errors, len(outcomes), module.check_mode), **result)
+        reasons = [(outcome.reference, outcome.error) for outcome in errors]
+        module.fail_json(msg=failure(reasons, len(outcomes), module.check_mode), **result)
     documents = [outcome.after or outcome.before for outcome in outcomes.values()]
     known = [document for document in documents if document]
     module.exit_json(ansible_facts=facts_after(module, session.inventory, known), **result)
-
-
-def _failure(failed: Sequence[Outcome], total: int, check: bool) -> str:
-    if total == 1:
-        return str(failed[0].error)
-    words = "; ".join(f"{outcome.reference}: {outcome.error}" for outcome in failed)
-    others = "" if len(failed) == total else ", the others would be done" if check else ", the others are done"
-    return f"{len(failed)} of {total} images failed{others}. {words}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: sregistry_pull
-short_description: Pull container images from a registry as SIF files
+short_description: Pull container images as SIF files
 version_added: 0.1.0
 author:
   - hpc.sregistry contributors (@hpc-sregistry)
@@ -16,6 +16,8 @@ description:
   - Makes sure that a SIF file of each image is on the managed host, and that it is what the image's name points at.
   - Layers are fetched from the registry, verified, united, and packed into a SIF file for Apptainer or SingularityCE.
     No container daemon is involved, and root is not needed.
+  - Finished SIF files, in a registry (V(oras://)) or on a web server (V(https://)), are fetched as they are. Nothing is
+    built then, so O(use_cmd), O(builder), O(compression) and the other options of a build do not matter to them.
   - The result is entered into the inventory, which every module of the collection returns as facts.
   - It answers to C(sregistry pull) and C(singularity pull).
 extends_documentation_fragment:
@@ -25,6 +27,7 @@ extends_documentation_fragment:
   - hpc.sregistry.gather
   - hpc.sregistry.attributes
   - hpc.sregistry.store
+  - hpc.sregistry.verify
   - ansible.builtin.files
 attributes:
   check_mode:
@@ -42,6 +45,7 @@ attributes:
         O(compression_level) that is asked for is another than when it was built, if the file is missing or was
         modified, or with O(force=true).
       - If a tag is moved between two runs, the second one follows it, except with O(pull=not_present).
+      - A file from a web server is fetched again only if the server tells another C(ETag), C(Last-Modified) or size.
 options:
   dest:
     description:
@@ -58,7 +62,8 @@ options:
     description:
       - When to ask the registry about an image whose file is there and unchanged.
       - V(always) asks, with one C(HEAD) request for each name, whether the name still points at the same digest.
-        Docker Hub does not count C(HEAD) requests against its pull rate limit. A name by digest needs no request.
+        Docker Hub does not count C(HEAD) requests against its pull rate limit. A name by digest needs no request, also
+        with V(https://).
       - V(not_present) does not ask.
     type: str
     choices: [always, not_present]
@@ -72,6 +77,7 @@ options:
   force:
     description:
       - Build the file again, even if it is there and up to date. Layers that are in the cache are not fetched again.
+        A finished file is put in its place again.
       - Take over a path below O(storage) that belongs to another image.
     type: bool
     default: false
@@ -151,11 +157,16 @@ requirements:
 notes:
   - Files appear whole or not at all. A file that is replaced can be in use meanwhile; running containers keep the old
     one.
+  - With O(verify), a file is verified before it gets its name, so that what is not accepted replaces nothing. A file
+    that is there already is verified where it lies, once for the same keys. Images that are built from layers carry no
+    signature and are refused with O(verify).
   - Runs on several hosts may share one O(storage) and one cache on a shared file system. An image is then built once.
   - With O(builder=sandbox) an ordinary user cannot keep all that an image holds. Files then belong to root in the
     image, device nodes are left out, and some extended attributes are lost. A warning names what is missing. This is
     what Apptainer and SingularityCE do too. A streamed image keeps all of it.
 seealso:
+  - module: hpc.sregistry.sregistry_sign
+  - module: hpc.sregistry.sregistry_verify
   - module: hpc.sregistry.sregistry_record
   - module: hpc.sregistry.sregistry_facts
 """
@@ -215,6 +226,16 @@ EXAMPLES = r"""
       - ghcr.io/example/mesher:1.0
     authfile: /root/.docker/config.json
 
+- name: A finished SIF file from a registry, signed by one of us
+  hpc.sregistry.sregistry_pull:
+    name: oras://ghcr.io/example/solver:2.4
+    verify:
+      - key: /etc/pki/containers/site.pem
+
+- name: A finished SIF file from a web server, this very one
+  hpc.sregistry.sregistry_pull:
+    name: https://downloads.example.org/solver-2.4.sif@sha256:aa6713067a527f1de25341c8d783d193b09cbaffe108a77dc5f08ef412f33a56
+
 - name: An image for other nodes, below a directory of its own
   hpc.sregistry.sregistry_pull:
     name: docker://alpine:3.22
@@ -261,10 +282,10 @@ images:
         - V(present) means that the file was there and is what the name points at.
         - V(attributes) means the same, but that O(owner), O(group), O(mode) or the like had to be set.
         - V(recorded) means that only the inventory changed. The tag moved, but to an index with the same image for
-          this platform.
+          this platform, or a web server says that a file changed, but it did not.
         - V(pulled) means that the image had no file at this path.
         - V(rebuilt) means that the file was from another image, or that another engine or O(force=true) asked for a
-          new one.
+          new one. A finished file was fetched anew.
         - V(repaired) means that the file was missing or modified. A deleted file comes back from the cache if that is
           on the same file system and holds it.
         - V(failed) means that RV(images[].error) tells what went wrong.
@@ -275,7 +296,9 @@ images:
       type: str
       sample: linux/amd64
     digest:
-      description: Digest of what the name points at, an index or a manifest. Null if that is not known.
+      description:
+        - Digest of what the name points at, an index or a manifest; with V(https://) the file itself. Null if that is
+          not known.
       type: str
       sample: sha256:c4570d2f4665d5d118ae29fb494dee4f8db8fcfaee0e37a2e19b827f399070d3
     manifest_digest:
@@ -308,7 +331,7 @@ images:
         - C(metadata) is the engine's part, C(assemble) the SIF around the file system and its way to disk.
         - A streamed image has C(pack), from the first byte of its newest layer to the end. An unpacked one has C(index)
           and C(unpack) before that.
-        - A file from the cache has only C(restore).
+        - A file from the cache has only C(restore). A finished file has C(fetch) and C(place).
         - C(fetch) is the part of C(pack) or C(index) that waited for layers to arrive.
       type: dict
       sample: {resolve: 0.4, metadata: 0.2, fetch: 1.1, pack: 2.1, assemble: 0.1, total: 2.9}
@@ -445,8 +468,11 @@ ansible_facts:
               sample: false
 """
 
+from contextlib import ExitStack
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hpc.sregistry.plugins.module_utils.attributes import check_owner, prepare, set_attributes
+from ansible_collections.hpc.sregistry.plugins.module_utils.keys import trust_of
 from ansible_collections.hpc.sregistry.plugins.module_utils.making import be_nice, choice
 from ansible_collections.hpc.sregistry.plugins.module_utils.module import failing
 from ansible_collections.hpc.sregistry.plugins.module_utils.options import (
@@ -456,6 +482,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.options import (
     platform_options,
     registry_options,
     store_options,
+    verify_options,
 )
 from ansible_collections.hpc.sregistry.plugins.module_utils.pull import ALWAYS, NOT_PRESENT, Wanted, pull
 from ansible_collections.hpc.sregistry.plugins.module_utils.record import PRESENT, RECORDED
@@ -472,6 +499,7 @@ def main() -> None:
             **store_options(),
             **gather_options(),
             **build_options(),
+            **verify_options(),
             "dest": {"type": "path"},
             "pull": {"type": "str", "choices": [ALWAYS, NOT_PRESENT], "default": ALWAYS},
             "checksum": {"type": "bool", "default": False},
@@ -484,16 +512,18 @@ def main() -> None:
         check_owner(module)
         be_nice(module)
         references = references_of(module)
-        wanted = Wanted(
-            storage=module.params["storage"],
-            dest=module.params["dest"],
-            policy=module.params["pull"],
-            checksum=module.params["checksum"],
-            force=module.params["force"],
-            choice=choice(module),
-            prepare=lambda path: prepare(module, path),
-        )
-        with open_session(module) as session:
+        with ExitStack() as stack:
+            wanted = Wanted(
+                storage=module.params["storage"],
+                dest=module.params["dest"],
+                policy=module.params["pull"],
+                checksum=module.params["checksum"],
+                force=module.params["force"],
+                choice=choice(module),
+                prepare=lambda path: prepare(module, path),
+                trust=stack.enter_context(trust_of(module)) if module.params["verify"] is not None else None,
+            )
+            session = stack.enter_context(open_session(module))
             outcomes = pull(session, wanted, [reference for _name, reference in references])
             for outcome in outcomes.values():
                 if outcome.action in (PRESENT, RECORDED):  # a new file got them before it got its name

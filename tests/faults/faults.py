@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
@@ -111,3 +112,34 @@ def together(*faults: Fault) -> Fault:
         return first
     rest = together(*others)
     return lambda request, upstream: first(request, lambda passed: rest(passed, upstream))
+
+
+def served(
+    content: bytes,
+    etag: str | None = None,
+    last_modified: str | None = None,
+    content_type: str = "application/octet-stream",
+    ranges: bool = True,
+) -> Fault:
+    """A file, as a web server gives it out: whole, its headers alone, or from an offset on while it is the same.
+
+    Source: RFC 9110, sections 13.1.5 and 14.
+    """
+    validators = {"ETag": etag, "Last-Modified": last_modified, "Content-Type": content_type}
+    headers = {name: value for name, value in validators.items() if value}
+
+    def fault(request: Request, _upstream: Upstream) -> Answer:
+        if request.method == "HEAD":
+            return Answer(200, {**headers, "Content-Length": str(len(content))})
+        span = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("range", ""))
+        same = request.headers.get("if-range") in (None, etag, last_modified)
+        if not (span and ranges and same):
+            return Answer(200, headers, content)
+        begin, end = int(span.group(1)), int(span.group(2) or len(content) - 1)
+        if begin >= len(content):
+            return Answer(416, {"Content-Range": f"bytes */{len(content)}"})
+        return Answer(
+            206, {**headers, "Content-Range": f"bytes {begin}-{end}/{len(content)}"}, content[begin : end + 1]
+        )
+
+    return fault

@@ -32,6 +32,7 @@ class Request:
     headers: Mapping[str, str]
     connection: int = 0
     status: int = 0
+    body: bytes = b""
 
     def with_header(self, name: str, value: str | None) -> Request:
         """The same request with another header, or, with None, without it."""
@@ -233,7 +234,8 @@ class _Exchange(BaseHTTPRequestHandler):
         """Answer as the registry says, and remember it."""
         registry = self.server.registry
         headers = {name.lower(): value for name, value in self.headers.items()}
-        answer = registry.answer(Request(self.command, self.path, headers, self._connection))
+        body = self.rfile.read(int(headers.get("content-length", "0")))
+        answer = registry.answer(Request(self.command, self.path, headers, self._connection, body=body))
         if answer.delay:
             registry.wait(answer.delay)
         if answer.status:
@@ -245,6 +247,7 @@ class _Exchange(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
 
     do_HEAD = do_GET  # noqa: N815
+    do_POST = do_GET  # noqa: N815
 
     def _send(self, answer: Answer) -> None:
         head = self.command == "HEAD"

@@ -415,13 +415,13 @@ REFUSED_LOGINS: Mapping[str, tuple[str, Mapping[str, Any], tuple[str, ...]]] = {
     "private, wrong": (
         f"{PRIVATE}/lab/tiny",
         {**SECURE, "username": "lab", "password": "another"},
-        ("did not accept the given user name and password", "status 401", "check user name and password"),
+        ("did not accept the user name and password of the task", "status 401", "check user name and password"),
     ),
     "token, none": (f"{TOKEN}/secret/tiny", SECURE, ("wants a login", "status 401", "give username and password")),
     "token, wrong": (
         f"{TOKEN}/secret/tiny",
         {**SECURE, "username": "lab", "password": "another"},
-        ("did not accept the given user name and password", "status 401", "check user name and password"),
+        ("did not accept the user name and password of the task", "status 401", "check user name and password"),
     ),
 }
 

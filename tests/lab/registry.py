@@ -19,7 +19,7 @@ from tests.lab import commands, paths, processes
 USER = "lab"
 PASSWORD = "lab-secret"
 TOKEN_PORT = 5003
-TOKEN_VERSION = "1"
+TOKEN_VERSION = "2"
 TOKEN_ISSUER = "hpc.sregistry lab tokens"
 TOKEN_SERVICE = "hpc.sregistry lab registry"
 OWN_AGENT = "hpc.sregistry-lab"

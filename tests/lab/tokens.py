@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A token server for the ``token`` registry: ``python3 -m tests.lab.tokens`` serves until it is stopped.
 
-Follows the registry's token authentication specification (distribution, ``docs/spec/auth/{token,jwt,scope}.md``).
-Everybody may pull outside of ``secret/…``; with the lab's login everything is allowed; a wrong login gets 401.
-The answer says ``access_token`` when a repository under ``lab/`` is asked for, ``token`` otherwise: both exist.
+Follows the registry's token authentication specification (distribution, ``docs/spec/auth/{token,jwt,scope,oauth}.md``).
+Everybody may pull outside of ``secret/…``; who may do more is in :data:`ACCOUNTS`; a wrong login gets 401.
+The answer to a GET says ``access_token`` for repositories under ``lab/``, ``token`` otherwise: both exist.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import secrets
 import ssl
 import time
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
@@ -22,51 +23,89 @@ from tests.lab import commands, paths
 from tests.lab.registry import PASSWORD, TOKEN_ISSUER, TOKEN_PORT, USER
 
 EXPIRES_IN = 300
+LEEWAY = 60  # seconds that the registry accepts a token beyond its end (distribution, registry/auth/token/token.go)
+MAX_FORM = 65536  # bytes
+
+
+@dataclass(frozen=True)
+class Account:
+    """Somebody the server knows.
+
+    ``seconds`` is how long the registry takes the tokens for, ``told`` what the answer says of it. ``expired`` is a
+    login that was good once.
+    """
+
+    password: str
+    identity_token: str
+    may_pull_secrets: bool = True
+    expired: bool = False
+    seconds: int = EXPIRES_IN + LEEWAY
+    told: int = EXPIRES_IN
+
+
+ACCOUNTS = {
+    USER: Account(PASSWORD, "lab-identity-token"),
+    "guest": Account("guest-secret", "guest-identity-token", may_pull_secrets=False),
+    "former": Account("former-secret", "former-identity-token", expired=True),
+    # tokens that end sooner than the server says, and tokens of which it says so
+    "hasty": Account("hasty-secret", "hasty-identity-token", seconds=2),
+    "brief": Account("brief-secret", "brief-identity-token", seconds=3, told=2),
+}
 
 
 class WrongLogin(Exception):
-    """A login was given and it is not the lab's."""
+    """A login was given and it is not one of the lab's, or not any more."""
 
 
-def issue(scopes: list[str], service: str, authorization: str | None) -> dict[str, object]:
-    """The answer to a token request; raise :class:`WrongLogin`."""
-    user = _user(authorization)
-    access = [_access(scope, user) for scope in scopes]
+def issue(scopes: list[str], service: str, user: str) -> dict[str, object]:
+    """The answer to a token request.
+
+    :param user: empty for nobody.
+    """
+    account = ACCOUNTS.get(user)
+    access = [_access(scope, account) for scope in scopes]
+    now = int(time.time())
     token = _signed(
         {
             "iss": TOKEN_ISSUER,
             "sub": user,
             "aud": service,
-            "exp": int(time.time()) + EXPIRES_IN,
-            "nbf": int(time.time()) - 10,
-            "iat": int(time.time()),
+            "exp": now + (account.seconds if account else EXPIRES_IN + LEEWAY) - LEEWAY,
+            "nbf": now - 10,
+            "iat": now,
             "jti": secrets.token_hex(8),
             "access": access,
         }
     )
     field = "access_token" if any(str(entry["name"]).startswith("lab/") for entry in access) else "token"
-    return {field: token, "expires_in": EXPIRES_IN}
+    return {field: token, "expires_in": account.told if account else EXPIRES_IN}
 
 
-def _user(authorization: str | None) -> str:
-    """The user name of a Basic authorization, empty for nobody."""
+def user_of_basic(authorization: str | None) -> str:
+    """The user name of a Basic authorization, empty for nobody; raise :class:`WrongLogin`."""
     if not authorization:
         return ""
     kind, _separator, value = authorization.partition(" ")
     try:
         user, _colon, password = base64.b64decode(value, validate=True).decode().partition(":")
     except ValueError as error:
-        raise WrongLogin from error
-    if kind.lower() != "basic" or (user, password) != (USER, PASSWORD):
-        raise WrongLogin
+        raise WrongLogin("malformed login") from error
+    account = ACCOUNTS.get(user)
+    if kind.lower() != "basic" or account is None or account.password != password:
+        raise WrongLogin("incorrect username or password")
+    if account.expired:
+        raise WrongLogin("the login has expired")
     return user
 
 
-def _access(scope: str, user: str) -> dict[str, object]:
+def _access(scope: str, account: Account | None) -> dict[str, object]:
     """What of ``scope`` (``repository:NAME:ACTION,…``) is granted."""
     kind, _separator, rest = scope.partition(":")
     name, _separator, actions = rest.rpartition(":")
-    allowed = {"pull", "push", "delete", "*"} if user else set() if name.startswith("secret/") else {"pull"}
+    if account and account.may_pull_secrets:
+        allowed = {"pull", "push", "delete", "*"}
+    else:
+        allowed = set() if name.startswith("secret/") else {"pull"}
     return {"type": kind, "name": name, "actions": [action for action in actions.split(",") if action in allowed]}
 
 
@@ -84,26 +123,73 @@ def _base64url(data: bytes) -> str:
 
 
 class TokenRequest(BaseHTTPRequestHandler):
-    """Answers ``GET /token?service=…&scope=…``; one log line a request, without the token."""
+    """Answers GET and POST of ``/token``; one log line a request, without login and token."""
 
     timeout = 30
     protocol_version = "HTTP/1.1"
     server_version = "hpc.sregistry-lab-tokens"
+    server: _TokenServer
+    login = "anonymous"
 
     def do_GET(self) -> None:  # the name is the base class's; pylint: disable=invalid-name
-        """Answer with a token, or 401 for a wrong login."""
+        """Answer with a token, and a refresh token if ``offline_token=true``; 401 for a wrong login."""
         url = urlsplit(self.path)
         query = parse_qs(url.query)
         scopes = [scope for value in query.get("scope", []) for scope in value.split()]
+        service = query.get("service", [""])[0]
+        self.login = "with-login" if self.headers.get("Authorization") else "anonymous"
         if url.path != "/token":
             self._answer(404, {"details": "only /token is here"})
             return
         try:
-            answer = issue(scopes, query.get("service", [""])[0], self.headers.get("Authorization"))
-        except WrongLogin:
-            self._answer(401, {"details": "incorrect username or password"})
+            user = user_of_basic(self.headers.get("Authorization"))
+        except WrongLogin as error:
+            self._answer(401, {"details": str(error)})
             return
+        answer = issue(scopes, service, user)
+        if user and query.get("offline_token") == ["true"]:
+            answer["refresh_token"] = self.server.refresh_token(user)
         self._answer(200, answer)
+
+    def do_POST(self) -> None:  # the name is the base class's; pylint: disable=invalid-name
+        """OAuth2: answer with an access token for a refresh token, or for user name and password."""
+        form = parse_qs(self.rfile.read(min(MAX_FORM, int(self.headers.get("Content-Length", "0")))).decode())
+        given = {key: values[0] for key, values in form.items()}
+        self.login = str(given.get("grant_type", "-"))
+        if self.path != "/token":
+            self._answer(404, {"details": "only /token is here"})
+            return
+        if not (given.get("service") and given.get("client_id")):
+            self._answer(400, {"error": "invalid_request", "error_description": "service and client_id are required"})
+            return
+        try:
+            user = self._user_of(given)
+        except WrongLogin as error:
+            self._answer(401, {"details": str(error)})
+            return
+        if user is None:
+            self._answer(400, {"error": "invalid_grant", "error_description": "unknown refresh token"})
+            return
+        scope = given.get("scope", "")
+        answer = issue(scope.split(), given["service"], user)
+        answer = {"access_token": next(iter(answer.values())), "expires_in": answer["expires_in"], "scope": scope}
+        if given["grant_type"] == "refresh_token":
+            answer["refresh_token"] = given["refresh_token"]
+        elif given.get("access_type") == "offline":
+            answer["refresh_token"] = self.server.refresh_token(user)
+        self._answer(200, answer)
+
+    def _user_of(self, given: dict[str, str]) -> str | None:
+        """The user of a grant; None for a refresh token that nobody has. Raise :class:`WrongLogin`."""
+        if given.get("grant_type") == "refresh_token":
+            user = self.server.refresh_tokens.get(given.get("refresh_token", ""))
+            if user and ACCOUNTS[user].expired:
+                raise WrongLogin("the refresh token has expired")
+            return user
+        if given.get("grant_type") == "password":
+            pair = f"{given.get('username', '')}:{given.get('password', '')}"
+            return user_of_basic("Basic " + base64.b64encode(pair.encode()).decode())
+        return None
 
     def _answer(self, status: int, document: dict[str, object]) -> None:
         body = json.dumps(document).encode()
@@ -116,9 +202,8 @@ class TokenRequest(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # pylint: disable=redefined-builtin
-        """Write to ``logs/tokens.log``: time, remote, user (or -), what the base class says, user agent."""
-        login = "with-login" if self.headers.get("Authorization") else "anonymous"
-        line = f"{self.log_date_time_string()} {self.client_address[0]} {login} {format % args}"
+        """Write to ``logs/tokens.log``: time, remote, kind of login, what the base class says, user agent."""
+        line = f"{self.log_date_time_string()} {self.client_address[0]} {self.login} {format % args}"
         with (paths.logs() / "tokens.log").open("a", encoding="utf-8") as log:
             log.write(f'{line} "{self.headers.get("User-Agent", "-")}"\n')
 
@@ -129,10 +214,17 @@ class _TokenServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self) -> None:
+        self.refresh_tokens = {account.identity_token: user for user, account in ACCOUNTS.items()}
         super().__init__(("127.0.0.1", TOKEN_PORT), TokenRequest)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(paths.tls() / "server.pem", paths.tls() / "server.key")
         self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
+
+    def refresh_token(self, user: str) -> str:
+        """A new refresh token for a user, as good as the well-known one."""
+        token = secrets.token_urlsafe(24)
+        self.refresh_tokens[token] = user
+        return token
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that goes away, or that does not trust the CA, is no error of the server."""

@@ -70,6 +70,20 @@ def references(draw: st.DrawFn) -> Reference:
     return Reference(registry, repository, tag=draw(tags))
 
 
+@st.composite
+def web_references(draw: st.DrawFn) -> Reference:
+    """Any reference to a file on a web server, with no query."""
+    scheme, other = draw(st.sampled_from([("https", ":443"), ("http", ":80")]))
+    registry = draw(registries.filter(lambda host: not host.endswith(other)))
+    path = draw(st.lists(st.text(string.ascii_letters + string.digits + "_:+~-", min_size=1), min_size=1, max_size=4))
+    return Reference(registry, "/".join(path), None, draw(st.none() | digests), scheme)
+
+
+oras_references = references().map(
+    lambda reference: Reference(reference.registry, reference.repository, reference.tag, reference.digest, "oras")
+)
+any_references = st.one_of(references(), oras_references, web_references())
+
 platforms = st.builds(
     Platform.of,
     st.sampled_from(["linux", "windows", "darwin", "freebsd"]),
@@ -150,7 +164,7 @@ def _has_split_pair(value: Any) -> bool:
 
 documents = st.builds(
     Document,
-    reference=references(),
+    reference=any_references,
     platform=platforms,
     digest=digests,
     manifest_digest=digests,

@@ -683,3 +683,26 @@ def test_a_file_on_another_file_system_is_not_kept_and_no_error(tmp_path: Path) 
         cache.keep(str(place), digest)
         assert not os.path.exists(cache.path(digest))
         cache.forget(digest)
+
+
+def test_a_blob_of_unknown_digest_is_found_under_it(cache: BlobCache) -> None:
+    source = Script((None, [CONTENT[:1000]], BROKEN), (None, [CONTENT[1000:]], None))
+    digest, obtained = cache.discover("key", len(CONTENT), source, "the file")
+    assert digest == BLOB.digest
+    assert obtained == Obtained(cache.path(digest), len(CONTENT), len(CONTENT))
+    assert source.asked == [0, 1000]
+    assert cache.proven(digest)
+    assert len(files(cache)) == 1
+
+
+def test_a_blob_of_unknown_digest_that_another_one_takes_the_place_of_is_begun_anew(cache: BlobCache) -> None:
+    source = Script((None, [b"x" * 1000], BROKEN), (0, [CONTENT], None))
+    assert cache.discover("key", len(CONTENT), source, "the file")[0] == BLOB.digest
+
+
+@pytest.mark.parametrize("size", [len(CONTENT) - 1, len(CONTENT) + 1])
+def test_a_blob_of_unknown_digest_but_another_size_leaves_nothing(cache: BlobCache, size: int) -> None:
+    source = Script((None, [CONTENT], None), *[(None, [], None)] * 3)
+    with pytest.raises((DigestMismatch, Unreachable)):
+        cache.discover("key", size, source, "the file")
+    assert files(cache) == []

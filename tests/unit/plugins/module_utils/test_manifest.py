@@ -128,7 +128,6 @@ def test_the_config_of_an_image_may_have_each_type_that_docker_takes_for_one(con
 @pytest.mark.parametrize(
     "config_type",
     [
-        "application/vnd.sylabs.sif.config.v1+json",
         "application/vnd.cncf.helm.config.v1+json",
         "application/vnd.oci.empty.v1+json",
     ],

@@ -74,8 +74,23 @@ def test_a_digest_wins_over_a_tag(text: str, digest: str) -> None:
     [
         ("", "it is empty"),
         (" \n", "it is empty"),
-        ("library://lolcow", "the scheme 'library' is not served here; use docker://REGISTRY/REPOSITORY[:TAG|@DIGEST]"),
-        ("https://quay.io/org/app", "the scheme 'https' is not served here"),
+        (
+            "library://lolcow",
+            "the scheme 'library' is not served here; use docker:// or oras://REGISTRY/REPOSITORY[:TAG|@DIGEST], or",
+        ),
+        ("oras://", "there is no repository name"),
+        ("oras://Org/app", "the repository component 'Org' must be lower case ('org')"),
+        ("https://", "the host '' is not HOST or HOST:PORT"),
+        ("https://host", "it must name a file"),
+        ("https://host/", "it must name a file"),
+        ("https://host/a//b", "it must name a file"),
+        ("https://host/a/", "it must name a file"),
+        ("https://host/a/../b", "its path has a part '.' or '..'"),
+        ("https://host/a/%2E%2e/b", "its path has a part '.' or '..'"),
+        ("https://host/100%", "a '%' in its path is not followed by two hexadecimal digits"),
+        ("https://host/a%0Ab", "its path has a character that does not print"),
+        ("https://a_b/c", "the host 'a_b' is not HOST or HOST:PORT"),
+        ("https://host:70000/c", "the host 'host:70000' is not HOST or HOST:PORT"),
         ("docker://", "there is no repository name"),
         (":tag", "there is no repository name"),
         (f"@{SHA256}", "there is no repository name"),
@@ -128,6 +143,108 @@ def test_a_malformed_name_is_refused_with_the_part_that_is_wrong(text: str, why:
 
 def test_the_longest_name_is_accepted() -> None:
     assert Reference.parse("quay.io/" + "a" * 247).repository == "a" * 247
+
+
+@pytest.mark.parametrize(
+    ("text", "registry", "repository", "tag"),
+    [
+        ("oras://ghcr.io/org/app:1.0", "ghcr.io", "org/app", "1.0"),
+        ("ORAS://ghcr.io/org/app", "ghcr.io", "org/app", "latest"),
+        ("oras://app", "docker.io", "library/app", "latest"),
+    ],
+)
+def test_a_finished_file_in_a_registry_is_named_as_an_image_is(
+    text: str, registry: str, repository: str, tag: str
+) -> None:
+    reference = Reference.parse(text)
+    assert reference == Reference(registry, repository, tag=tag, scheme="oras")
+    assert reference != Reference.parse(f"docker://{registry}/{repository}:{tag}")
+    assert reference.ready
+    assert not reference.from_web
+    assert Reference.parse(reference.uri) == Reference.parse(reference.url) == reference
+    assert reference.at(SHA256).url == f"oras://{registry}/{repository}@{SHA256}"
+
+
+@pytest.mark.parametrize(
+    ("text", "uri", "query", "file_name"),
+    [
+        ("https://host/app.sif", "https://host/app.sif", "", "host/app.sif"),
+        ("HTTPS://Host:443/a/App.sif", "https://host/a/App.sif", "", "host/a/App.sif"),
+        ("http://host:80/app", "http://host/app", "", "host/app.sif"),
+        ("http://host:443/app", "http://host:443/app", "", "host_443/app.sif"),
+        ("https://[::1]:8443/a.sif", "https://[::1]:8443/a.sif", "", "__1_8443/a.sif"),
+        ("https://host/a.sif?download=1", "https://host/a.sif", "download=1", "host/a.sif"),
+        ("https://host/a.sif?x=/b?c#top", "https://host/a.sif", "x=/b?c", "host/a.sif"),
+        ("https://host/~me/my app.sif", "https://host/~me/my%20app.sif", "", "host/~me/my_app.sif"),
+        ("https://host/%2fa%3b.sif", "https://host/%2Fa%3B.sif", "", "host/_a_.sif"),
+        ("https://host/@me/a:b.sif", "https://host/%40me/a:b.sif", "", "host/_me/a_b.sif"),
+        ("https://host/.hidden/-x/.sif", "https://host/.hidden/-x/.sif", "", "host/_hidden/_x/_sif.sif"),
+        (f"https://host/a.sif@{SHA256}", f"https://host/a.sif@{SHA256}", "", f"host/a-sha256-{HEX}.sif"),
+        (f"https://host/a?b=c@{SHA256}", f"https://host/a@{SHA256}", "b=c", f"host/a-sha256-{HEX}.sif"),
+    ],
+)
+def test_a_web_address_is_a_name_without_its_query(text: str, uri: str, query: str, file_name: str) -> None:
+    reference = Reference.parse(text)
+    assert (reference.uri, reference.url, str(reference)) == (uri, uri, uri)
+    assert reference.query == query
+    assert reference.file_name == file_name
+    assert reference.from_web
+    assert reference.ready
+    assert Reference.parse(uri) == reference
+    assert not query or query not in repr(reference)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://me:secret@host/a.sif",
+        "https://secret@host/a.sif",
+        "https://me:se/secret@host/a.sif",
+        "https://me:secret?x@host/a.sif",
+        "oras://me:secret@host/a",
+    ],
+)
+def test_a_login_in_an_address_is_refused_and_not_shown(text: str) -> None:
+    with pytest.raises(InvalidReference) as refusal:
+        Reference.parse(text)
+    assert "there is no login in a name" in str(refusal.value)
+    assert "secret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("https://host/?signature=secret", "invalid image name 'https://host/': it must name a file"),
+        (
+            "https://host/a?x=secret@sha256:abc",
+            "invalid image name 'https://host/a': the digest 'sha256:abc' must have",
+        ),
+    ],
+)
+def test_a_query_is_not_shown_when_its_address_is_refused(text: str, why: str) -> None:
+    with pytest.raises(InvalidReference) as refusal:
+        Reference.parse(text)
+    assert str(refusal.value).startswith(why)
+    assert "secret" not in str(refusal.value)
+
+
+@given(st.text("aA0.:/@%2eE?#-_ é\n[]", max_size=24))
+def test_any_web_address_is_either_refused_or_has_a_stable_uri_and_a_safe_file(text: str) -> None:
+    try:
+        reference = Reference.parse(f"https://{text}")
+    except InvalidReference:
+        return
+    assert Reference.parse(reference.uri) == reference
+    parts = reference.file_name.split("/")
+    assert all(part and not part.startswith((".", "-")) for part in parts[1:])
+    assert all(character.isalnum() or character in "._+=~-" for part in parts for character in part)
+    assert parts[-1].endswith(".sif")
+
+
+def test_a_long_web_address_still_has_a_file_name() -> None:
+    one, two = (Reference.parse(f"https://host/{'a' * 300}/{'b' * 300}{end}.sif") for end in "xy")
+    assert max(map(len, one.file_name.split("/"))) <= 255
+    assert one.file_name != two.file_name
 
 
 @given(references())

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pytest
 import requests
-from ansible_collections.hpc.sregistry.plugins.module_utils import registry as registry_module
 from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Keychain
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import (
     CertificateError,
@@ -31,13 +30,15 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.errors import (
     Unreachable,
 )
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
+from ansible_collections.hpc.sregistry.plugins.module_utils.registries import Registries
 from ansible_collections.hpc.sregistry.plugins.module_utils.registry import (
     MAX_MANIFEST,
-    Registries,
     Registry,
-    Transport,
     manifest_digest,
 )
+from ansible_collections.hpc.sregistry.plugins.module_utils.response import content_length
+from ansible_collections.hpc.sregistry.plugins.module_utils.tokens import lifetime
+from ansible_collections.hpc.sregistry.plugins.module_utils.transport import Transport
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.conftest import Connect, Stored
 
 from tests.faults import Fault, FaultyRegistry, faults
@@ -453,7 +454,9 @@ def test_a_login_that_is_missing_or_wrong_is_said_so(
         connect(faulty.address, login).fetch(name(faulty))
     expected = ["unauthorized", str(name(faulty)), faulty.address, "status 401"]
     expected += (
-        ["given user name and password", "check user name"] if login else ["no login", "give username and password"]
+        ["the user name and password of the task", "check user name"]
+        if login
+        else ["no login", "give username and password"]
     )
     for part in expected:
         assert part in str(caught.value)
@@ -920,7 +923,7 @@ def test_a_length_that_is_no_number_is_not_believed(
 ) -> None:
     response = requests.Response()
     response.headers["Content-Length"] = length
-    assert registry_module._content_length(response) is None
+    assert content_length(response) is None
     headers = {"Docker-Content-Digest": ZEROS, "Content-Length": length}
     if length.isascii():  # else the server cannot say it
         faulty.when(MANIFESTS, faults.says(b"", headers=headers), method="HEAD")
@@ -953,7 +956,7 @@ def test_deep_json_is_no_traceback(faulty: FaultyRegistry, connect: Connect) -> 
 def test_the_lifetime_of_a_token_is_bounded(
     told: str, low: float, high: float, faulty: FaultyRegistry, connect: Connect
 ) -> None:
-    assert low <= registry_module._lifetime(json.loads(told)) <= high
+    assert low <= lifetime(json.loads(told)) <= high
     faulty.when("/v2/", faults.challenged(CHALLENGE.format(url=faulty.url), {"Bearer abc"}))
     faulty.when("/token", faults.says(b'{"token":"abc","expires_in":' + told.encode() + b"}"))
     connect(faulty.address).find(name(faulty))

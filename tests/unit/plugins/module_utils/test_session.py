@@ -145,3 +145,11 @@ def test_the_difference_of_an_image() -> None:
     outcome.attributes = {"before": {"mode": "0644"}, "after": {"mode": "0600"}}
     assert outcome.to_diff()["before"] == {**old, "mode": "0644"}
     assert outcome.to_diff()["after"] == {**new, "mode": "0600"}
+
+
+def test_the_difference_of_a_web_file_is_what_the_server_tells_of_it() -> None:
+    reference = Reference.parse("https://host/a.sif")
+    told = {"web": {"etag": '"one"', "size": 7}}
+    known = Document(reference, AMD64, "sha256:1", "sha256:1", "", (), 7, told, "", "")
+    outcome = Outcome(reference, AMD64, changed=True, after=known, path="/a.sif")
+    assert outcome.to_diff()["after"] == {"etag": '"one"', "size": 7, "path": "/a.sif"}

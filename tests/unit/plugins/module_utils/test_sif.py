@@ -211,3 +211,51 @@ def test_no_data_object_is_read_from_what_is_no_sif(tmp_path: Path) -> None:
     path.write_bytes(b"#!/bin/sh\nexit 1\n" * 100)
     with pytest.raises(InvalidSif, match="is no SIF image"):
         sif.read_object(str(path), "inspect-metadata.json", 100)
+
+
+FINGERPRINT = bytes(range(20))
+PGP = struct.pack("<i", 1) + FINGERPRINT
+DSSE = b'{"payload":"","signatures":[{"keyid":"SHA256:abc","sig":""},{"sig":""}]}'
+ANY_GROUP, GROUP_1, GROUP_2 = 0xF0000000, 0xF0000001, 0xF0000002
+
+
+def signed(path: Path, *signatures: tuple[int, bytes, bytes], groups: tuple[int, ...] = (GROUP_1,)) -> str:
+    """A SIF with signatures: the group that each is for, its extra bytes, its content; one more object a group."""
+    content = bytearray(written())
+    table, number, size = 4096, len(OBJECTS) + 1, DESCRIPTOR.size
+    entries = [(0x4005, ANY_GROUP, link, extra, data) for link, extra, data in signatures]
+    entries += [(0x4006, group, 0, b"", b"x") for group in groups]
+    for kind, group, link, extra, data in entries:
+        entry = DESCRIPTOR.pack(kind, True, number, group, link, len(content), len(data), 0, 0, 0, 0, 0, b"", extra)
+        content[table + number * size : table + (number + 1) * size] = entry
+        content += data
+        number += 1
+    path.write_bytes(content)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("signatures", "groups", "signers"),
+    [
+        ([], (GROUP_1,), set()),
+        ([(GROUP_1, PGP, b"text")], (GROUP_1,), {FINGERPRINT.hex().upper()}),
+        ([(GROUP_1, struct.pack("<i", 1), DSSE)], (GROUP_1,), {"SHA256:abc"}),
+        ([(GROUP_1, PGP, b""), (GROUP_1, b"", DSSE)], (GROUP_1,), {FINGERPRINT.hex().upper(), "SHA256:abc"}),
+        ([(GROUP_1, PGP, b"")], (GROUP_1, GROUP_2), set()),
+        ([(GROUP_1, PGP, b""), (GROUP_2, PGP, b"")], (GROUP_1, GROUP_2), {FINGERPRINT.hex().upper()}),
+        ([(GROUP_1, PGP, b"")], (GROUP_1, ANY_GROUP), {FINGERPRINT.hex().upper()}),
+        ([(GROUP_1, b"", b"{}")], (GROUP_1,), set()),
+        ([(GROUP_1, b"", b"[" * 100_000)], (GROUP_1,), set()),
+        ([(GROUP_1, b"", b'{"signatures":7}')], (GROUP_1,), set()),
+    ],
+)
+def test_the_signers_of_a_file_are_those_who_signed_all_of_it(
+    tmp_path: Path, signatures: list[tuple[int, bytes, bytes]], groups: tuple[int, ...], signers: set[str]
+) -> None:
+    assert sif.signers(signed(tmp_path / "signed.sif", *signatures, groups=groups)) == signers
+
+
+def test_a_signature_that_claims_to_be_huge_is_refused(tmp_path: Path) -> None:
+    path = signed(tmp_path / "huge.sif", (GROUP_1, PGP, bytes(5 << 20)))
+    with pytest.raises(InvalidSif, match=r"its object of type 0x4005 claims 5242880 bytes"):
+        sif.signers(path)

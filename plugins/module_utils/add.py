@@ -1,0 +1,261 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The use-case ``add``: image files that are on the host into the store and the inventory."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from . import storage
+from .change import Change, facet
+from .errors import InvalidImage, InvalidReference, StorageError
+from .files import need_writable
+from .format import SUFFIXES, Format, identify
+from .inventory import LOCK_TIMEOUT, Document, File, Inventory, timestamp
+from .platform import Platform
+from .reference import Reference
+
+COPY, MOVE, IN_PLACE = "copy", "move", "in_place"
+METHODS = (COPY, MOVE, IN_PLACE)
+ADDED, REPLACED, REPAIRED = "added", "replaced", "repaired"
+LOCAL = "local"  # the client of images that come from no registry
+
+
+@dataclass(frozen=True)
+class Item:
+    """A file to add, and the name that it shall have; ``name`` as it was written."""
+
+    name: str
+    reference: Reference
+    path: str
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How files shall be added. ``platform`` is that of files that do not tell theirs; ``prepare`` sets owner and mode
+    of a file before it gets its name.
+    """
+
+    storage: str
+    method: str
+    force: bool
+    checksum: bool
+    check: bool
+    prepare: Callable[[str], None]
+    platform: Platform | None = None
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A file that is there: what it is, and where it shall lie."""
+
+    path: str
+    format: Format
+    platform: Platform
+    sha256: str
+    target: str
+
+
+def add(inventory: Inventory, wanted: Wanted, items: Sequence[Item]) -> list[Change]:
+    """Make sure that each name has its file.
+
+    :raises InvalidReference: if one name is to have two files.
+    """
+    paths: dict[Reference, str] = {}
+    for item in items:
+        if item.reference.digest:
+            raise InvalidReference(f"{item.name} is a name by digest, which only a registry can give; give it a tag")
+        if paths.setdefault(item.reference, item.path) != item.path:
+            raise InvalidReference(f"{item.reference} is to have two files, {paths[item.reference]} and {item.path}")
+    changes = []
+    for item in items:
+        change = Change(item.name, item.reference.uri)
+        with change.catching():
+            _add(inventory, wanted, item, change)
+        changes.append(change)
+    return changes
+
+
+def _add(inventory: Inventory, wanted: Wanted, item: Item, change: Change) -> None:
+    if not os.path.isabs(item.path):
+        raise StorageError(f"{item.path!r} is no absolute path; write path with a leading '/'")
+    path = os.path.normpath(item.path)
+    try:
+        kind = identify(path)
+    except FileNotFoundError as error:
+        if wanted.method != MOVE or not _was_moved(inventory, wanted, item, change):
+            raise InvalidImage(f"there is no file {path} to add as {item.reference}") from error
+        return
+    target = path if wanted.method == IN_PLACE else _place(wanted.storage, item.reference, kind)
+    source = _Source(path, kind, platform_of(kind, wanted.platform, path), storage.checksum(path), target)
+    change.platform, change.path = str(source.platform), target
+    with ExitStack() as held:
+        if not wanted.check:
+            held.enter_context(inventory.locked_path(target, LOCK_TIMEOUT))
+            held.enter_context(inventory.locked(item.reference, source.platform, LOCK_TIMEOUT))
+        _carry_out(inventory, wanted, item.reference, source, change)
+
+
+def _was_moved(inventory: Inventory, wanted: Wanted, item: Item, change: Change) -> bool:
+    """Whether a file that is not there any more is the one that the name has: it was moved by the run before."""
+    places = {_place(wanted.storage, item.reference, Format(name)) for name in SUFFIXES}
+    for document in inventory.documents():
+        if document.reference != item.reference or document.digest is not None:
+            continue
+        for file in document.files:
+            if file.path in places and _state(file, wanted.checksum) == storage.PRESENT:
+                change.platform, change.path = str(document.platform), file.path
+                change.document, change.file = document, file
+                change.before = change.after = facet(document)
+                return True
+    return False
+
+
+def _carry_out(inventory: Inventory, wanted: Wanted, reference: Reference, source: _Source, change: Change) -> None:
+    document = change.document = inventory.get(reference, source.platform)
+    change.before = change.after = facet(document)
+    if document and document.digest is not None:
+        raise StorageError(
+            f"{reference} is the name of an image from a registry, {document.url or reference.url}; give the file "
+            "another name, or remove that image first with sregistry_remove"
+        )
+    kept = _kept(document, wanted, source)
+    if kept:
+        change.file, change.path = kept, kept.path
+        return
+    _decide(inventory, wanted, document, source, change)
+    file = File(
+        path=source.target,
+        size=os.stat(source.path).st_size,
+        mtime_ns=os.stat(source.path).st_mtime_ns,
+        sha256=source.sha256,
+        manifest_digest=None,
+        inputs={"format": source.format.name},
+        engine_version=None,
+        packer=None,
+        builder=None,
+        created_at=timestamp(),
+    )
+    if not wanted.check:
+        _place_file(wanted, source)
+        file = dataclasses.replace(file, mtime_ns=os.stat(source.target).st_mtime_ns)
+    change.document = _to_document(document, reference, source.platform, file)
+    change.file, change.after, change.changed = file, facet(change.document), True
+    if not wanted.check:
+        inventory.put(change.document)
+        if wanted.method == MOVE and source.path != source.target:
+            storage.discard(source.path)
+
+
+def _kept(document: Document | None, wanted: Wanted, source: _Source) -> File | None:
+    """The file that serves already: it has the same content, and is where it shall be, or where it was moved to."""
+    if document is None or (wanted.method == MOVE and source.path != source.target):
+        return None  # a file that is to be moved must not stay
+    same = [file for file in document.files if file.sha256 == source.sha256]
+    if wanted.method == IN_PLACE:
+        same = [file for file in same if file.path == source.target]
+    return next((file for file in same if _state(file, wanted.checksum) == storage.PRESENT), None)
+
+
+def _decide(inventory: Inventory, wanted: Wanted, document: Document | None, source: _Source, change: Change) -> None:
+    """Name what will be done, and refuse what would lose a file."""
+    others = [file for file in document.files if file.sha256 != source.sha256] if document else []
+    change.action = REPLACED if others else REPAIRED if document and document.files else ADDED
+    lost = [file for file in others if os.path.lexists(file.path)]
+    if lost and not wanted.force:
+        raise StorageError(
+            f"{change.uri} has another file, {lost[0].path} (sha256 {lost[0].sha256}), than {source.path} (sha256 "
+            f"{source.sha256}); give this one another name, or replace that one with force: true"
+        )
+    for owner in inventory.owners(source.target):
+        if document is None or (owner.reference, owner.platform) != (document.reference, document.platform):
+            raise StorageError(
+                f"{source.target} is the file of {owner.reference} for {owner.platform}; give {change.uri} for "
+                f"{source.platform} another name or storage, or add it with method: {IN_PLACE}"
+            )
+    for file in lost:
+        what = "is replaced" if file.path == source.target else "stays on disk, and is not in the inventory any more"
+        change.warnings.append(f"{file.path} (sha256 {file.sha256}) {what}")
+    if source.path == source.target:
+        return
+    need_writable(os.path.dirname(source.target))
+    if wanted.method == MOVE:
+        need_writable(os.path.dirname(source.path))
+    known = document.file(source.target) if document else None
+    if known is None and os.path.lexists(source.target):
+        _look_at_stranger(wanted, source, change)
+
+
+def _look_at_stranger(wanted: Wanted, source: _Source, change: Change) -> None:
+    """A file at the place of the new one that the inventory does not know: the same one, or another one."""
+    if not os.path.isfile(source.target) or os.path.islink(source.target):
+        raise StorageError(f"{source.target} is there and is no regular file; remove it, or give another storage")
+    if storage.checksum(source.target) == source.sha256:
+        return
+    if not wanted.force:
+        raise StorageError(
+            f"{source.target} is there, is not in the inventory, and is another file than {source.path}; remove it, "
+            "or replace it with force: true"
+        )
+    change.action = REPLACED
+    change.warnings.append(f"{source.target}, which the inventory did not know, is replaced")
+
+
+def _place_file(wanted: Wanted, source: _Source) -> None:
+    if source.path == source.target:
+        wanted.prepare(source.path)
+    elif wanted.method == MOVE:
+        storage.adopt(source.path, source.target, wanted.prepare)
+    elif storage.copy(source.path, source.target, wanted.prepare) != source.sha256:
+        raise StorageError(f"{source.path} was written to while it was copied; add it again when it is finished")
+
+
+def _to_document(document: Document | None, reference: Reference, platform: Platform, file: File) -> Document:
+    """The document with its new file. Files of other content are not this name's any more."""
+    now = timestamp()
+    if document:
+        same = tuple(other for other in document.files if other.sha256 == file.sha256)
+        return dataclasses.replace(document, files=same, updated_at=now).with_file(file)
+    return Document(
+        reference=reference,
+        platform=platform,
+        digest=None,
+        manifest_digest=None,
+        media_type=None,
+        layers=(),
+        size=None,
+        metrics={},
+        created_at=now,
+        updated_at=now,
+        files=(file,),
+        client=LOCAL,
+        url="",
+    )
+
+
+def platform_of(format: Format, wanted: Platform | None, path: str) -> Platform:
+    """The platform of a file. Those of Singularity 2 do not tell theirs.
+
+    :raises InvalidImage: if the file is of another one than is wanted.
+    """
+    if format.architecture is None:
+        return wanted or Platform.host()
+    told = Platform.of("linux", format.architecture)
+    if wanted and (wanted.os, wanted.architecture) != (told.os, told.architecture):
+        raise InvalidImage(f"{path} is an image for {told}, not for {wanted}; give the platform that it has")
+    return wanted or told
+
+
+def _place(store: str, reference: Reference, format: Format) -> str:
+    """The path of an image in the store, with the ending that its format has."""
+    return os.path.splitext(storage.place(store, reference))[0] + format.suffix
+
+
+def _state(file: File, checksum: bool) -> str:
+    return storage.state(file.path, file.size, file.mtime_ns, file.sha256, checksum)

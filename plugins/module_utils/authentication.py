@@ -1,0 +1,175 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How one registry is entered: what it once asked for is remembered, and answered with a login, a token, or neither."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field, replace
+
+from .address import place
+from .challenge import BASIC, Challenge
+from .credentials import Answer, Keychain, Login
+from .errors import RegistryError
+from .refusal import Asker, Refusal
+from .tokens import NO_SUCH_METHOD, Token, TokenServer
+from .transport import Connections
+
+_USED = 0.8  # of its lifetime; a token that ends while a request is on its way would cost a round trip more
+
+
+@dataclass(frozen=True)
+class Permit:
+    """What a request carries: its ``Authorization``, or None; in whose name that is; the login behind it."""
+
+    authorization: str | None = field(default=None, repr=False)
+    asker: Asker = field(default_factory=Asker)
+    login: Login | None = None
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no message may hold."""
+        sent = (self.authorization or "").partition(" ")[2]
+        return (*filter(None, (sent,)), *(self.login.secrets if self.login else ()))
+
+
+@dataclass(frozen=True)
+class _Held:
+    permit: Permit
+    expires: float
+
+
+class Authentication:
+    """All logins and tokens of one session to one registry."""
+
+    def __init__(self, registry: str, keychain: Keychain, connections: Connections, secure: bool) -> None:
+        """
+        :param registry: as in a reference.
+        :param secure: whether it is asked by TLS, so that a login must not leave without.
+        """
+        self._registry = registry
+        self._keychain = keychain
+        self._connections = connections
+        self._secure = secure
+        self._lock = threading.Lock()
+        self._challenge: Challenge | None = None
+        self._held: dict[str, _Held] = {}
+        self._refused: dict[tuple[Login, str], str] = {}  # for one repository, or, with an empty name, for all
+
+    def remembered(self, repository: str) -> Permit:
+        """What a request can carry at once, because an earlier answer taught it.
+
+        :raises RegistryError, CredentialsError: as :meth:`answer`.
+        """
+        with self._lock:
+            challenge = self._challenge
+        if challenge:
+            return self.answer(challenge, repository, f"{self._registry}/{repository}")
+        return Permit()
+
+    def answer(self, challenge: Challenge, repository: str, what: str) -> Permit:
+        """What to carry, seeing what the registry asks for.
+
+        :raises Unauthorized, Denied: if its token server gives no token, neither for the login nor for anonymous users.
+        :raises RegistryError: if that server cannot be asked.
+        :raises CredentialsError: if the authfile cannot be read or understood.
+        """
+        with self._lock:
+            self._challenge = challenge
+        known = self._keychain.answer(self._registry, repository)
+        if challenge.scheme == BASIC:
+            return self._basic(known, repository)
+        if known.login and known.login.registry_token:
+            return Permit(f"Bearer {known.login.registry_token}", _asker(known), known.login)
+        with self._lock:
+            held = self._held.get(repository)
+        if held and time.monotonic() < held.expires:
+            return held.permit
+        permit, seconds = self._bearer(TokenServer.of(challenge, self._registry), repository, known, what)
+        with self._lock:
+            self._held[repository] = _Held(permit, time.monotonic() + seconds * _USED)
+        return permit
+
+    def refused(self, repository: str, permit: Permit, words: str) -> None:
+        """Give up what the registry did not accept, unless another thread has renewed it meanwhile."""
+        with self._lock:
+            held = self._held.get(repository)
+            if held and held.permit.authorization == permit.authorization:
+                del self._held[repository]
+            if permit.login and permit.authorization == permit.login.basic and not permit.asker.given:
+                self._refused[permit.login, repository] = words  # it may open another one
+
+    def warnings(self, repository: str) -> list[str]:
+        """What the user should know though all went well: a login that was not accepted."""
+        with self._lock:
+            if not self._refused:  # nor is the keychain asked for nothing
+                return []
+        known = self._keychain.answer(self._registry, repository)
+        words = self._refusal_of(known.login, repository)
+        return [f"{self._registry} did not accept {known.source} ({words}); it was asked as anonymous"] if words else []
+
+    def _refusal_of(self, login: Login | None, repository: str) -> str | None:
+        if not login:
+            return None
+        with self._lock:
+            return self._refused.get((login, "")) or self._refused.get((login, repository))
+
+    def _basic(self, known: Answer, repository: str) -> Permit:
+        login, refusal = known.login, self._refusal_of(known.login, repository)
+        if not login:
+            return Permit(asker=_asker(known))
+        if refusal:
+            return Permit(asker=_asker_after(known, refusal))
+        if not login.basic:
+            lacking = f"{known.source} is a token, and {self._registry} wants user name and password"
+            return Permit(asker=Asker(lacking=lacking))
+        return Permit(login.basic, _asker(known), login)
+
+    def _bearer(self, server: TokenServer, repository: str, known: Answer, what: str) -> tuple[Permit, float]:
+        """A token and the seconds that it lives.
+
+        It is one for the login. Without a login, or if that was only found in a file and is not accepted, it is one
+        for anonymous users.
+        """
+        asker, refusal = _asker(known), self._refusal_of(known.login, repository)
+        scope = f"repository:{repository}:pull"
+        if known.login and not refusal:
+            if self._secure and not server.realm.startswith("https:"):
+                raise RegistryError(
+                    f"{self._registry} wants the login sent to {place(server.realm)} without TLS; it was not sent"
+                )
+            answer, tries = server.token(self._connections, scope, known.login, what)
+            if isinstance(answer, Token):
+                return Permit(f"Bearer {answer.value}", replace(asker, accepted=True), known.login), answer.lifetime
+            if known.given or not _is_about_login(answer, known.login):
+                raise answer.error(self._registry, what, asker, tries)
+            refusal = answer.words
+            with self._lock:
+                self._refused[known.login, repository if answer.status == 403 else ""] = refusal
+        if refusal:
+            asker = _asker_after(known, refusal)
+        answer, tries = server.token(self._connections, scope, None, what)
+        if isinstance(answer, Refusal):
+            raise answer.error(self._registry, what, asker, tries)
+        return Permit(f"Bearer {answer.value}", asker), answer.lifetime
+
+
+def _asker(known: Answer) -> Asker:
+    return Asker(login=known.source, given=known.given, lacking=known.lacking)
+
+
+def _asker_after(known: Answer, refusal: str) -> Asker:
+    return Asker(refused=f"{known.source} ({refusal})")
+
+
+def _is_about_login(refusal: Refusal, login: Login) -> bool:
+    """Whether a token server refuses the login, rather than being in trouble.
+
+    For an identity token this is 400 (RFC 6749, section 5.2), or that it takes none at all.
+    """
+    if refusal.status in (401, 403):
+        return True
+    return bool(login.identity_token) and (refusal.status == 400 or refusal.status in NO_SUCH_METHOD)

@@ -1,0 +1,107 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The format of an image file, told by its content: SIF, or the bare file systems of Singularity 2.
+
+Those begin with an interpreter line, and their file system follows it; without the line, it begins the file. Source:
+``pkg/image`` of apptainer/apptainer, which decides what the engine runs.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+from dataclasses import dataclass
+
+from . import sif
+from .errors import InvalidImage, InvalidSif
+
+SIF, SQUASHFS, EXT3 = "sif", "squashfs", "ext3"
+SUFFIXES = {SIF: ".sif", SQUASHFS: ".simg", EXT3: ".img"}
+
+_LAUNCH = b" run-singularity"
+_HEAD = 4096  # bytes that hold all that is looked at
+_SQUASHFS_MAGIC = b"hsqs"
+_SQUASHFS_USED = struct.Struct("<Q")  # bytes_used, at 40 of the superblock (squashfs 4.0)
+_EXT_SUPERBLOCK = 1024
+_EXT = struct.Struct("<4xI16xI28xH")  # s_blocks_count at 4, s_log_block_size at 24, s_magic at 56
+_EXT_MAGIC = 0xEF53
+_MAX_LOG_BLOCK_SIZE = 6
+
+
+@dataclass(frozen=True)
+class Format:
+    """What an image file is: one of the formats, and the architecture in Go's spelling, where the file tells it."""
+
+    name: str
+    architecture: str | None = None
+
+    @property
+    def suffix(self) -> str:
+        """The ending of a file's name, with its dot."""
+        return SUFFIXES[self.name]
+
+
+def identify(path: str) -> Format:
+    """Tell the format of a file, and whether all of it is there.
+
+    :raises InvalidImage: if it is no image, or a truncated one.
+    :raises FileNotFoundError: if there is none.
+    """
+    try:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
+            status = os.fstat(stream.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise _irregular(path)
+            head = stream.read(_HEAD)
+    except FileNotFoundError:
+        raise
+    except IsADirectoryError as error:
+        raise _irregular(path) from error
+    except OSError as error:
+        raise InvalidImage(f"cannot read {path}: {error.strerror}; let this user read it") from error
+    if head[32:42] == b"SIF_MAGIC\0":
+        return _sif(path)
+    launch = head.find(_LAUNCH)
+    offset = launch + len(_LAUNCH) + 1 if launch > 0 else 0
+    for name, end in ((SQUASHFS, _squashfs_end(head[offset:])), (EXT3, _ext_end(head[offset:]))):
+        if end is not None:
+            if offset + end > status.st_size:
+                raise InvalidImage(
+                    f"{path} is truncated: it has {status.st_size} of {offset + end} bytes; fetch or copy it again"
+                )
+            return Format(name)
+    raise InvalidImage(
+        f"{path} is no image: it is neither a SIF nor one of Singularity 2 (squashfs or ext3); "
+        "build an image of it first, with apptainer build or singularity build"
+    )
+
+
+def _irregular(path: str) -> InvalidImage:
+    return InvalidImage(f"{path} is no regular file; give the path of an image file (of a sandbox, build a SIF first)")
+
+
+def _sif(path: str) -> Format:
+    try:
+        return Format(SIF, sif.read_header(path).architecture)
+    except InvalidSif as error:
+        raise InvalidImage(f"{error}; fetch or copy it again") from error
+
+
+def _squashfs_end(superblock: bytes) -> int | None:
+    """Where a squashfs ends that begins here; None if none does."""
+    if not superblock.startswith(_SQUASHFS_MAGIC) or len(superblock) < 48:
+        return None
+    return int(_SQUASHFS_USED.unpack_from(superblock, 40)[0])
+
+
+def _ext_end(head: bytes) -> int | None:
+    """Where an ext file system ends that begins here; None if none does."""
+    if len(head) < _EXT_SUPERBLOCK + _EXT.size:
+        return None
+    blocks, log_block_size, magic = _EXT.unpack_from(head, _EXT_SUPERBLOCK)
+    if magic != _EXT_MAGIC or log_block_size > _MAX_LOG_BLOCK_SIZE:
+        return None
+    return int(blocks * (1024 << log_block_size))

@@ -1,0 +1,188 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# pylint: disable=contextmanager-generator-missing-cleanup  # contextlib ends a suspended generator, and its blocks
+
+"""A registry with mirrors: they are asked first, in their order, and the registry itself last.
+
+A mirror is any registry with the same content, mostly a pull-through cache. What it says by digest is proven like
+anything else; what it says about a tag is believed. It never gets the login of the registry behind it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from .credentials import Keychain
+from .errors import Denied, InvalidReference, NotFound, RegistryError, Unauthorized, Unreachable
+from .reference import Reference, parse_registry
+from .registry import Body, Found, Registry
+from .transport import Transport
+
+_T = TypeVar("_T")
+
+_FORM = re.compile(r"(?:(https?)://)?([^/@?#]+)((?:/[a-z0-9][a-z0-9._-]*)*)/?", re.IGNORECASE)
+_PATIENCE = 10.0  # seconds; a mirror is there to be quick, and there is somebody else to ask
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """Where the content of a registry is, too. ``prefix``, before its repositories, is empty or ends in a slash."""
+
+    host: str
+    http: bool = False
+    prefix: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Mirror:
+        """Read ``[http[s]://]HOST[:PORT][/PREFIX]``, such as ``harbor.example.org/hub-proxy``.
+
+        :raises InvalidReference: if it is something else.
+        """
+        match = _FORM.fullmatch(text.strip())
+        if not match:
+            raise InvalidReference(
+                f"invalid mirror {text.rpartition('@')[2][:300]!r}: write it as [http://]HOST[:PORT][/PREFIX]; a login "
+                "for it belongs into the authfile"
+            )
+        scheme, host, path = match.groups()
+        prefix = re.sub(r"\A/v2(?=/|\Z)", "", path).lstrip("/")
+        return cls(parse_registry(host), (scheme or "").lower() == "http", f"{prefix}/" if prefix else "")
+
+    def __str__(self) -> str:
+        return f"{'http://' if self.http else ''}{self.host}{'/' if self.prefix else ''}{self.prefix.rstrip('/')}"
+
+
+Mirrors = Mapping[str, Sequence[Mirror]]
+"""The mirrors of registries, by host as in a reference."""
+
+
+class MirroredRegistry(Registry):
+    """A registry that is asked only for what none of its mirrors gives."""
+
+    def __init__(self, host: str, keychain: Keychain, transport: Transport, mirrors: Sequence[Mirror]) -> None:
+        super().__init__(host, keychain, transport)
+        public = keychain.without_given()
+        self._mirrors = {
+            mirror: Registry(
+                mirror.host,
+                public,
+                replace(transport, http=mirror.http, timeout=min(transport.timeout, _PATIENCE)),
+            )
+            for mirror in mirrors
+        }
+        self._trouble_lock = threading.Lock()
+        self._out: dict[Mirror, str] = {}
+        self._lacks: dict[tuple[Mirror, str], str] = {}
+        self._tainted: set[str] = set()
+        self._said: set[Mirror] = set()
+
+    def close(self) -> None:
+        """Give the connections back."""
+        for registry in self._mirrors.values():
+            registry.close()
+        super().close()
+
+    def warnings(self, repository: str) -> list[str]:
+        """What the user should know of a repository though it was served: a login or a mirror that was of no use; each
+        mirror is spoken of once.
+        """
+        with self._trouble_lock:
+            unsaid = [(mirror, why) for mirror, why in self._out.items() if mirror not in self._said]
+            self._said.update(self._out)
+        trouble = [f"the mirror {mirror} was of no use: {why}" for mirror, why in unsaid]
+        return [*trouble, *super().warnings(repository)]
+
+    def find(self, reference: Reference) -> Found:
+        """As :meth:`Registry.find`."""
+        return self._first(reference, lambda registry, there: registry.find(there), super().find)
+
+    def fetch(self, reference: Reference) -> Body:
+        """As :meth:`Registry.fetch`."""
+        return self._first(reference, lambda registry, there: registry.fetch(there), super().fetch)
+
+    @contextmanager
+    def blob(self, repository: str, digest: str, offset: int = 0) -> Iterator[tuple[int, Iterator[bytes]]]:
+        """As :meth:`Registry.blob`. What a mirror sends from the beginning on is proven before its end is given out."""
+        for mirror, registry in self._usable(repository):
+            begun = False
+            try:
+                with registry.blob(mirror.prefix + repository, digest, offset) as (begin, data):
+                    begun = True
+                    yield begin, self._proven(mirror, digest, data) if begin == 0 else data
+                    return
+            except RegistryError as error:
+                if begun:
+                    raise
+                self._note(mirror, repository, error)
+        with self._trouble_lock:
+            anew = digest in self._tainted
+        try:
+            with super().blob(repository, digest, 0 if anew else offset) as whole:
+                yield whole
+        except RegistryError as error:
+            raise self._told(error, repository) from error
+
+    def _first(
+        self, reference: Reference, ask: Callable[[Registry, Reference], _T], ask_origin: Callable[[Reference], _T]
+    ) -> _T:
+        for mirror, registry in self._usable(reference.repository):
+            there = replace(reference, registry=mirror.host, repository=mirror.prefix + reference.repository)
+            try:
+                return ask(registry, there)
+            except RegistryError as error:
+                self._note(mirror, reference.repository, error)
+        try:
+            return ask_origin(reference)
+        except RegistryError as error:
+            raise self._told(error, reference.repository) from error
+
+    def _usable(self, repository: str) -> list[tuple[Mirror, Registry]]:
+        with self._trouble_lock:
+            return [
+                (mirror, registry)
+                for mirror, registry in self._mirrors.items()
+                if mirror not in self._out and (mirror, repository) not in self._lacks
+            ]
+
+    def _note(self, mirror: Mirror, repository: str, error: RegistryError) -> None:
+        """Remember for this run what a mirror has not, or that it is in trouble: nobody waits for it again."""
+        with self._trouble_lock:
+            if isinstance(error, (NotFound, Unauthorized, Denied)):
+                self._lacks[mirror, repository] = str(error)
+            else:
+                self._out[mirror] = str(error)
+
+    def _told(self, error: RegistryError, repository: str) -> RegistryError:
+        """The registry's own error, and what its mirrors said before."""
+        with self._trouble_lock:
+            said = [why for (_mirror, lacking), why in self._lacks.items() if lacking == repository]
+            said += self._out.values()
+        return type(error)(f"{error}; its mirrors before it: {'; '.join(said)}") if said else error
+
+    def _proven(self, mirror: Mirror, digest: str, data: Iterator[bytes]) -> Iterator[bytes]:
+        """Data with its last piece held back until the whole has its digest.
+
+        :raises Unreachable: if it has another one: whoever reads on gets all of it from somewhere else.
+        """
+        hasher = hashlib.new(digest.partition(":")[0])
+        held = b""
+        for piece in data:
+            if held:
+                yield held
+            hasher.update(piece)
+            held = piece
+        if f"{digest.partition(':')[0]}:{hasher.hexdigest()}" != digest:
+            why = f"it sent other content for the blob {digest}"
+            with self._trouble_lock:
+                self._out[mirror] = why
+                self._tainted.add(digest)
+            raise Unreachable(f"the mirror {mirror} is not used any more: {why}")
+        yield held

@@ -1,0 +1,169 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Finished SIF files, which are not built but fetched as they are: resolved, fetched, checked, put in their place."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Union
+
+from . import artifact, sif, storage
+from .artifact import Artifact
+from .blobs import Obtained, Source
+from .errors import DigestMismatch, InvalidSif
+from .files import in_words, make_directory, need_space, replacing
+from .image import blob_source
+from .manifest import Descriptor, absent
+from .platform import Platform
+from .reference import Reference
+from .registries import Registries
+from .session import Outcome, Session
+from .web import Download
+
+Ready = Union[Artifact, Download]
+
+_CHUNK = 1024 * 1024  # bytes
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A finished file in the cache: its digest, and where it is."""
+
+    digest: str
+    blob: Obtained
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A finished file in its place: its size in bytes, its sha256, its digest as the cache knows it."""
+
+    size: int
+    sha256: str
+    digest: str
+
+
+def resolve(registries: Registries, reference: Reference, wanted: Platform) -> Ready:
+    """What a name of a finished file points at.
+
+    :raises RegistryError, InvalidManifest, PlatformNotFound: as registry and web server raise them.
+    """
+    if reference.from_web:
+        return registries.web.find(reference)
+    return artifact.resolve(registries.of(reference), reference, wanted)
+
+
+def inputs(reference: Reference) -> dict[str, str]:
+    """What is known of how such a file came to be."""
+    return {"format": "sif", "origin": "web" if reference.from_web else "oras"}
+
+
+class Shipment:
+    """A finished file on its way into the cache; what is fetched counts in an outcome."""
+
+    def __init__(self, session: Session, image: Ready, outcome: Outcome) -> None:
+        self._session = session
+        self._image = image
+        self._outcome = outcome
+        self._begun: Future[Fetched] | None = None
+
+    def begin(self, pool: ThreadPoolExecutor) -> None:
+        """Begin to fetch it."""
+        self._begun = pool.submit(self._fetch)
+
+    def arrive(self) -> Fetched:
+        """The file, when it is there.
+
+        :raises RegistryError, StorageError, NoSpace: if it does not come.
+        """
+        with self._outcome.clock("fetch"):
+            fetched = self._begun.result() if self._begun else self._fetch()
+        self._begun = None
+        self._outcome.obtained.append(fetched.blob)
+        return fetched
+
+    def place(self, fetched: Fetched, path: str, prepare: Callable[[str], None]) -> Placed:
+        """Put the file in its place, as another name of the one in the cache if nobody else has that.
+
+        Its digest is proven on the way: the cache may be shared with others, and is trusted for sizes only.
+
+        :param prepare: sees the whole file before it gets its name; what it raises leaves everything as it was.
+        :raises InvalidSif, PlatformNotFound: if it is no SIF, or not one of the platform.
+        :raises StorageError, NoSpace: if it cannot be put there.
+        """
+
+        def check(temporary: str) -> None:
+            _require_sif(temporary, self._image, self._session.platform)
+            prepare(temporary)
+
+        cache = self._session.cache
+        make_directory(os.path.dirname(path))
+        if not cache.give(fetched.digest, path, check):
+            try:
+                _copy(fetched, path, check)
+            except _Damaged:
+                cache.drop(fetched.digest)
+                fetched = self.arrive()
+                try:
+                    _copy(fetched, path, check)
+                except _Damaged as error:
+                    raise DigestMismatch(
+                        f"the file of {self._image.reference} is damaged in the cache, again and again; choose another "
+                        "cache"
+                    ) from error
+        algorithm, _colon, encoded = fetched.digest.partition(":")
+        return Placed(
+            os.stat(path).st_size, encoded if algorithm == "sha256" else storage.checksum(path), fetched.digest
+        )
+
+    def _fetch(self) -> Fetched:
+        image, cache = self._image, self._session.cache
+        source, what = _source(self._session.registries, image), f"the file of {image.reference}"
+        if isinstance(image, Artifact):
+            return Fetched(image.layer.digest, cache.obtain(image.layer, source, what))
+        if image.digest:
+            return Fetched(image.digest, cache.obtain(Descriptor(image.digest, image.size), source, what))
+        return Fetched(*cache.discover(f"{image.reference} {image.validators}", image.size, source, what))
+
+
+class _Damaged(Exception):
+    """A cached file that is not what its digest says."""
+
+
+def _source(registries: Registries, image: Ready) -> Source:
+    if isinstance(image, Artifact):
+        return blob_source(registries.of(image.reference), image.reference.repository, image.layer.digest)
+    return functools.partial(registries.web.content, image)
+
+
+def _copy(fetched: Fetched, path: str, check: Callable[[str], None]) -> None:
+    need_space(os.path.dirname(path), fetched.blob.size, f"the copy of {fetched.blob.path}")
+    hasher = hashlib.new(fetched.digest.partition(":")[0])
+    with replacing(path, mode=0o777, prepare=check) as target:
+        with open(fetched.blob.path, "rb") as blob:
+            for chunk in iter(lambda: blob.read(_CHUNK), b""):
+                hasher.update(chunk)
+                target.write(chunk)
+        if hasher.hexdigest() != fetched.digest.partition(":")[2]:
+            raise _Damaged
+
+
+def _require_sif(path: str, image: Ready, wanted: Platform) -> None:
+    try:
+        header = sif.read_header(path)
+    except InvalidSif as error:
+        kind = (image.layer.media_type if isinstance(image, Artifact) else image.media_type) or "no type"
+        told = str(error).replace(path, "what was sent")
+        raise InvalidSif(
+            f"{image.reference} is no sound SIF file: {told} ({in_words(os.path.getsize(path))} of {kind}); "
+            "check the name, and whoever put it there"
+        ) from error
+    offered = Platform.of("linux", header.architecture or "unknown")
+    if (wanted.os, wanted.architecture) != (offered.os, offered.architecture):
+        raise absent(wanted, [offered], image.reference)

@@ -1,0 +1,117 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""An answer that is none: what a server said instead, and the error that this is for the user."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .address import host_of
+from .challenge import parse_challenge
+from .errors import Denied, NotFound, RateLimited, RegistryError, Unauthorized
+from .reference import shown
+from .response import said
+from .transport import RETRIED
+
+if TYPE_CHECKING:
+    import requests
+
+
+@dataclass(frozen=True)
+class Asker:
+    """In whose name a request was made, in the words of a message.
+
+    ``login`` says where the login comes from that was sent, and is empty for an anonymous request. ``accepted`` tells
+    that a token server knew it, ``given`` that it was given for this task. ``refused`` is a login that was tried
+    before, with the answer to it; ``lacking`` says where none was found.
+    """
+
+    login: str = ""
+    accepted: bool = False
+    given: bool = False
+    refused: str = ""
+    lacking: str = ""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A response that is not what was asked for. ``rightless``: the login is known, but has no right to this."""
+
+    status: int
+    words: str
+    rightless: bool
+    retry_after: str
+    limit: str
+
+    @classmethod
+    def of(cls, response: requests.Response, secrets: Iterable[str] = ()) -> Refusal:
+        """Read a response.
+
+        :param secrets: what was sent with the request, so that a server that repeats it does not get it shown.
+        """
+        theirs = said(response)
+        for secret in secrets:
+            theirs = theirs.replace(secret, "********")
+        challenge = parse_challenge(response.headers.get("WWW-Authenticate", ""))
+        insufficient = challenge is not None and challenge.parameters.get("error") == "insufficient_scope"
+        return cls(
+            status=response.status_code,
+            words=f"status {response.status_code} from {host_of(response.url)}" + (f": {theirs}" if theirs else ""),
+            rightless=insufficient or "DENIED" in theirs.split(),
+            retry_after=shown(response.headers.get("Retry-After", ""), 40),
+            limit=shown(response.headers.get("ratelimit-limit", "").partition(";")[0], 20),
+        )
+
+    def error(self, registry: str, what: str, asker: Asker, tries: int) -> RegistryError:
+        """What this means to the user who wanted ``what`` of a registry, and the way out."""
+        if self.status == 403 or (self.status == 401 and asker.accepted and self.rightless):
+            return self._denied(what, asker)
+        if self.status == 401:
+            return self._unauthorized(registry, what, asker)
+        if self.status == 404:
+            return NotFound(f"not found: {what} ({self.words})")
+        later = ""
+        if self.status in RETRIED:
+            seconds = " s" if self.retry_after.isdigit() else ""
+            later = f"; try again after {self.retry_after}{seconds}" if self.retry_after else "; try again later"
+        if self.status == 429:
+            more = (f"; the limit is {self.limit} pulls" if self.limit else "") + later
+            return RateLimited(
+                f"too many requests: {registry} serves no more for now, wanted {what} ({self.words}){more}; "
+                "log in for a higher limit, or use a mirror"
+            )
+        tried = f", tried {tries} times" if tries > 1 else ""
+        return RegistryError(f"{registry} failed to serve {what} ({self.words}{tried}){later}")
+
+    def _denied(self, what: str, asker: Asker) -> Denied:
+        who = f"this login to pull {what} with {asker.login}" if asker.login else f"anonymous users to pull {what}"
+        before = f"; it did not accept {asker.refused}" if asker.refused else ""
+        return Denied(
+            f"denied: the registry does not allow {who} ({self.words}){before}; ask its owner for access, "
+            "and check the spelling, since some registries also answer so when the repository does not exist"
+        )
+
+    def _unauthorized(self, registry: str, what: str, asker: Asker) -> Unauthorized:
+        if asker.login:
+            way_out = (
+                "check user name and password, and that this user may pull it"
+                if asker.given
+                else "log in again there, for it may have expired, or give username and password"
+            )
+            return Unauthorized(
+                f"unauthorized: {registry} did not accept {asker.login} for {what} ({self.words}); {way_out}"
+            )
+        if asker.refused:
+            return Unauthorized(
+                f"unauthorized: {registry} did not accept {asker.refused}, and does not serve {what} to anonymous "
+                f"users ({self.words}); log in again there, for it may have expired, or give username and password"
+            )
+        return Unauthorized(
+            f"unauthorized: {registry} wants a login for {what} ({self.words}); tried as anonymous, for "
+            f"{asker.lacking}; give username and password, or an authfile with a login for it. Docker Hub also answers "
+            "so when the repository does not exist"
+        )

@@ -1,0 +1,69 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The sessions of one run with all registries that it needs."""
+
+from __future__ import annotations
+
+import threading
+
+from .credentials import Keychain, Login
+from .mirror import MirroredRegistry, Mirrors
+from .reference import Reference
+from .registry import Registry
+from .transport import Transport
+from .web import Web
+
+
+class Registries:
+    """The sessions of one run: one ``Registry`` for each host, made when first asked for."""
+
+    def __init__(self, keychain: Keychain, transport: Transport, mirrors: Mirrors | None = None) -> None:
+        self._keychain = keychain
+        self._transport = transport
+        self._mirrors = mirrors or {}
+        self._lock = threading.Lock()
+        self._sessions: dict[str, Registry] = {}
+        self._web: Web | None = None
+
+    @property
+    def web(self) -> Web:
+        """The session to all web servers that are no registries."""
+        with self._lock:
+            if self._web is None:
+                self._web = Web(self._keychain, self._transport)
+            return self._web
+
+    def of(self, reference: Reference) -> Registry:
+        """The session to the registry of a reference."""
+        with self._lock:
+            if reference.registry not in self._sessions:
+                self._sessions[reference.registry] = self._open(reference.registry)
+            return self._sessions[reference.registry]
+
+    def warnings(self, reference: Reference) -> list[str]:
+        """What the user should know of an image though it was served; empty if its registry was not even asked."""
+        with self._lock:
+            session = self._sessions.get(reference.registry)
+        return session.warnings(reference.repository) if session else []
+
+    def login(self, reference: Reference) -> Login | None:
+        """The login that belongs to an image's registry, for a program that speaks to it itself.
+
+        :raises CredentialsError: if the authfile cannot be used.
+        """
+        return self._keychain.answer(reference.registry, reference.repository).login
+
+    def _open(self, host: str) -> Registry:
+        mirrors = self._mirrors.get(host)
+        if mirrors:
+            return MirroredRegistry(host, self._keychain, self._transport, mirrors)
+        return Registry(host, self._keychain, self._transport)
+
+    def close(self) -> None:
+        """Close every session."""
+        for session in self._sessions.values():
+            session.close()
+        if self._web:
+            self._web.close()

@@ -1,0 +1,208 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The use-case ``remove``: images out of the inventory, their files, and what the cache keeps for nobody."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from . import storage
+from .blobs import BlobCache, Pruned
+from .change import ABSENT, PRESENT, Change, facet
+from .errors import StorageError
+from .format import SUFFIXES
+from .inventory import LOCK_TIMEOUT, Document, File, Inventory
+from .platform import Platform
+from .selection import Choice
+
+FORGOTTEN, RECORDED = "forgotten", "recorded"
+STATES = (ABSENT, FORGOTTEN, RECORDED)
+REMOVED, UNBUILT = "removed", "unbuilt"
+_ACTIONS = {ABSENT: REMOVED, FORGOTTEN: FORGOTTEN, RECORDED: UNBUILT}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What shall go. ``names`` or, where that is None, all but ``keep``; of one platform, or of every.
+
+    ``state`` is what shall be left: nothing (``absent``), the files (``forgotten``), or the entry (``recorded``).
+    """
+
+    names: Sequence[Choice] | None
+    keep: Sequence[Choice]
+    platform: Platform | None
+    state: str
+    force: bool
+    check: bool
+
+
+def remove(inventory: Inventory, cache: BlobCache, wanted: Wanted) -> list[Change]:
+    """Remove images. An error of one ends only its own removal.
+
+    :returns: what became of each, and of each name that there is nothing of.
+    :raises InventoryError: if the inventory cannot be read.
+    """
+    documents = list(inventory.documents())
+    changes: list[Change] = []
+    chosen: list[tuple[str, Document]] = []
+    if wanted.names is None:
+        kept = [document for document in documents if any(_meant(document, choice, None) for choice in wanted.keep)]
+        gone = [document for document in documents if document not in kept and _is_of(document, wanted.platform)]
+        chosen = [(document.reference.uri, document) for document in gone]
+    else:
+        for choice in wanted.names:
+            found = [document for document in documents if _meant(document, choice, wanted.platform)]
+            chosen += [(choice.text, document) for document in found if document not in [other for _n, other in chosen]]
+            if not found:
+                uri = choice.reference.uri if choice.reference else None
+                changes.append(Change(choice.text, uri, action=ABSENT))
+    going = [document for _name, document in chosen]
+    staying = [document for document in documents if document not in going]
+    gone_paths: set[str] = set()
+    for name, document in chosen:
+        change = Change(name, document.reference.uri, str(document.platform))
+        with change.catching():
+            _remove(inventory, cache, wanted, document, staying, change)
+            change.more["files"] = [path for path in change.more["files"] if path not in gone_paths]
+            gone_paths.update(change.more["files"])
+        changes.append(change)
+    return changes
+
+
+def _is_of(document: Document, platform: Platform | None) -> bool:
+    return platform in (None, document.platform)
+
+
+def _meant(document: Document, choice: Choice, platform: Platform | None) -> bool:
+    return choice.includes(document.reference.uri) and _is_of(document, platform)
+
+
+def _remove(
+    inventory: Inventory,
+    cache: BlobCache,
+    wanted: Wanted,
+    document: Document,
+    staying: Sequence[Document],
+    change: Change,
+) -> None:
+    """Remove one image: its files first, so that what a killed run leaves is known and removed by the next one."""
+    with ExitStack() as held:
+        if not wanted.check:
+            for path in sorted({file.path for file in document.files}):
+                held.enter_context(inventory.locked_path(path, LOCK_TIMEOUT))
+            held.enter_context(inventory.locked(document.reference, document.platform, LOCK_TIMEOUT))
+            latest = inventory.get(document.reference, document.platform)
+            if latest != document:
+                raise StorageError(
+                    f"another run has changed {document.reference} meanwhile; run this again when it has ended"
+                )
+        change.before = facet(document)
+        change.file = document.files[-1] if document.files else None
+        change.path = change.file.path if change.file else None
+        bare = dataclasses.replace(document, files=()) if wanted.state == RECORDED else None
+        change.after, change.document = facet(bare), bare
+        doomed = [] if wanted.state == FORGOTTEN else _doomed(wanted, document, staying)
+        change.more["files"] = [file.path for file in doomed if os.path.lexists(file.path)]
+        change.changed = bare != document
+        change.action = _ACTIONS[wanted.state] if change.changed else PRESENT
+        used = {other.sha256 for one in staying for other in one.files}
+        change.dropped = {f"sha256:{file.sha256}" for file in doomed if file.sha256 not in used}
+        if wanted.check:
+            return
+        for file in doomed:
+            storage.discard(file.path)
+        for digest in change.dropped:
+            cache.forget(digest)
+        if bare is None:
+            inventory.remove(document.reference, document.platform)
+        elif change.changed:
+            inventory.put(bare)
+
+
+def _doomed(wanted: Wanted, document: Document, staying: Sequence[Document]) -> list[File]:
+    """The files of an image that go with it: not those that are another image's as well.
+
+    :raises StorageError: if one cannot be removed, or is not what was built or added here.
+    """
+    files = [file for file in document.files if not any(other.file(file.path) for other in staying)]
+    for file in files:
+        storage.need_removable(file.path)
+        if not wanted.force and _is_modified(file):
+            raise StorageError(
+                f"{file.path} is not the file any more that was built or added as {document.reference}: somebody put "
+                f"another one there, or wrote to it; save it if it is of use, remove it with force: true, or only "
+                f"forget it with state: {FORGOTTEN}"
+            )
+    return files
+
+
+def _is_modified(file: File) -> bool:
+    """Whether a file has another content. One that was only touched has not."""
+    state = storage.state(file.path, file.size, file.mtime_ns, file.sha256, checksum=False)
+    if state != storage.MODIFIED:
+        return False
+    return storage.state(file.path, file.size, file.mtime_ns, file.sha256, checksum=True) == storage.MODIFIED
+
+
+def sweep(inventory: Inventory, store: str, removed: Sequence[Change], check: bool) -> list[str]:
+    """Remove the image files below a store, told by their endings, that no image of the inventory has.
+
+    :param removed: images that go with the same run; what becomes of their files is decided.
+    :returns: their paths.
+    :raises InventoryError, StorageError: if the inventory cannot be read, or a file not be removed.
+    """
+    known = {file.path for document in inventory.documents() for file in document.files}
+    known |= {path for change in removed for path in change.before.get("files", {})}
+    swept = []
+    for place, directories, files in os.walk(store):
+        directories[:] = sorted(name for name in directories if not name.startswith("."))
+        paths = (os.path.join(place, name) for name in sorted(files) if not name.startswith("."))
+        swept += [path for path in paths if path.endswith(tuple(SUFFIXES.values())) and path not in known]
+    return swept if check else [path for path in swept if _sweep(inventory, path)]
+
+
+def _sweep(inventory: Inventory, path: str) -> bool:
+    """Remove a file, unless a run that builds it has entered it meanwhile; such a run holds its lock."""
+    with inventory.locked_path(path, LOCK_TIMEOUT):
+        if inventory.owners(path):
+            return False
+        storage.discard(path)
+        return True
+
+
+def prune(inventory: Inventory, cache: BlobCache, removed: Sequence[Change], check: bool) -> list[Pruned]:
+    """Remove from the cache what no image of the inventory needs.
+
+    :param removed: images that go with the same run; in check mode they are still in the inventory.
+    :raises InventoryError, StorageError: as inventory and cache raise them.
+    """
+    gone = {(change.uri, change.platform): change.document for change in removed if change.changed}
+    needed: set[str] = set()
+    for document in inventory.documents():
+        rest = gone.get((document.reference.uri, str(document.platform)), document)
+        if rest:
+            needed |= _needs(rest)
+    dropped = {digest for change in removed for digest in change.dropped}
+    return [pruned for pruned in cache.prune(needed, check) if pruned.what not in dropped]
+
+
+def _needs(document: Document) -> set[str]:
+    """The blobs that another build of an image's file would fetch, and its files as they are kept."""
+    if not document.files:
+        return set()
+    digests = {document.digest, document.manifest_digest, _config_digest(document.metrics)}
+    digests |= {layer["digest"] for layer in document.layers}
+    digests |= {f"sha256:{file.sha256}" for file in document.files}
+    return {digest for digest in digests if digest}
+
+
+def _config_digest(metrics: dict[str, Any]) -> str | None:
+    config = metrics.get("manifest", {}).get("config")
+    return config.get("digest") if isinstance(config, dict) else None

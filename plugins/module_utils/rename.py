@@ -1,0 +1,234 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The use-case ``rename``: another name for an image, another path for its file."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from . import storage
+from .change import Change, facet
+from .errors import InvalidReference, InventoryError, StorageError
+from .files import need_writable
+from .format import SUFFIXES
+from .inventory import LOCK_TIMEOUT, Document, File, Inventory, timestamp
+from .platform import Platform
+from .reference import Reference
+
+RENAMED, MOVED = "renamed", "moved"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which image, and what shall become of it: a new name, a new path for its file, or both.
+
+    ``source`` names one of several files. ``prepare`` sets owner and mode of a file that was moved.
+    """
+
+    reference: Reference
+    platform: Platform | None
+    new: Reference
+    dest: str | None
+    source: str | None
+    storage: str
+    check: bool
+    prepare: Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class _Move:
+    """A file that gets another path; ``there`` tells whether it exists."""
+
+    file: File
+    path: str
+    there: bool
+
+
+def rename(inventory: Inventory, wanted: Wanted) -> list[Change]:
+    """Rename an image, of all platforms that it has, or move its file.
+
+    :raises InvalidReference: if the new name is one by digest.
+    :raises InventoryError: if there is no such image, or the new name is another image's.
+    """
+    if wanted.new != wanted.reference and wanted.new.digest:
+        raise InvalidReference(f"{wanted.new} is a name by digest, which only a registry can give; give it a tag")
+    known = [document for document in inventory.documents() if wanted.platform in (None, document.platform)]
+    old = [document for document in known if document.reference == wanted.reference]
+    new = [document for document in known if document.reference == wanted.new]
+    if wanted.new != wanted.reference:
+        _check_names(wanted, old, new)
+    elif not old:
+        raise InventoryError(f"there is no image {wanted.reference}{_of(wanted)} in {inventory.directory}")
+    documents = old or new
+    if wanted.dest and len(documents) > 1:
+        platforms = ", ".join(str(document.platform) for document in documents)
+        raise InventoryError(f"{wanted.reference} is there for {platforms}; choose one with platform, to move its file")
+    changes = []
+    for document in documents:
+        change = Change(document.reference.uri, wanted.new.uri, str(document.platform), document=document)
+        with change.catching():
+            _rename(inventory, wanted, document, change)
+        changes.append(change)
+    return changes
+
+
+def _of(wanted: Wanted) -> str:
+    return f" for {wanted.platform}" if wanted.platform else ""
+
+
+def _check_names(wanted: Wanted, old: Sequence[Document], new: Sequence[Document]) -> None:
+    taken = {document.platform for document in old} & {document.platform for document in new}
+    if taken:
+        raise InventoryError(
+            f"{wanted.new} is there already for {', '.join(sorted(map(str, taken)))}; remove it first with "
+            f"sregistry_remove, or give {wanted.reference} another name"
+        )
+    if not old and not new:
+        raise InventoryError(f"there is neither an image {wanted.reference} nor {wanted.new}{_of(wanted)} to rename")
+
+
+def _rename(inventory: Inventory, wanted: Wanted, document: Document, change: Change) -> None:
+    moves = _moves(wanted, document)
+    with ExitStack() as held:
+        if not wanted.check:
+            _hold(inventory, held, wanted, document, moves)
+        change.before = change.after = facet(document)
+        change.file = next((move.file for move in moves), document.files[-1] if document.files else None)
+        change.path = change.file.path if change.file else None
+        moves = [move for move in moves if move.path != move.file.path]
+        after = _after(wanted, document, moves)
+        if after == document:
+            return
+        for move in moves:
+            _need_free(inventory, document, move)
+        change.action = RENAMED if wanted.new != document.reference else MOVED
+        change.after, change.changed = facet(after), True
+        change.path = moves[-1].path if moves else change.path
+        change.document = after
+        if not wanted.check:
+            change.document = _carry_out(inventory, wanted, document, after, moves)
+
+
+def _moves(wanted: Wanted, document: Document) -> list[_Move]:
+    """The files that shall be at another path: the one that is asked for, or those whose path follows from the name.
+
+    :raises InventoryError: if it is not clear which one is meant, or there is none.
+    """
+    if wanted.dest is None:
+        return [
+            _Move(file, _renamed(wanted, file), os.path.lexists(file.path))
+            for file in document.files
+            if document.reference != wanted.new and file.path in _places(wanted.storage, document.reference)
+        ]
+    files = document.files
+    if wanted.source:
+        files = tuple(file for file in files if file.path == os.path.normpath(wanted.source))
+    targets = {file.path: _target(wanted, file) for file in document.files}
+    there = [file for file in document.files if targets[file.path] == file.path]
+    if there:
+        return [_Move(there[0], there[0].path, os.path.lexists(there[0].path))]
+    if len(files) != 1:
+        have = ", ".join(file.path for file in document.files) or "none"
+        raise InventoryError(
+            f"{document.reference} has {'no such file' if wanted.source else f'{len(files)} files'} ({have}); "
+            f"{'choose one with path' if document.files else 'pull or add it first'}"
+        )
+    (file,) = files
+    if not os.path.lexists(file.path):
+        raise StorageError(f"{file.path}, the file of {document.reference}, is missing; pull or add it again first")
+    return [_Move(file, targets[file.path], True)]
+
+
+def _target(wanted: Wanted, file: File) -> str:
+    """Where a file goes: into a directory under the name that it has, or to a path of its own."""
+    dest = wanted.dest or ""
+    if not os.path.isabs(dest):
+        raise StorageError(f"{dest!r} is no absolute path; write dest with a leading '/'")
+    if dest.endswith("/") or os.path.isdir(dest):
+        dest = os.path.join(dest, os.path.basename(file.path))
+    return os.path.normpath(dest)
+
+
+def _places(store: str, reference: Reference) -> list[str]:
+    """The paths in the store that follow from a name, one for each format."""
+    stem = os.path.splitext(storage.place(store, reference))[0]
+    return [stem + suffix for suffix in SUFFIXES.values()]
+
+
+def _renamed(wanted: Wanted, file: File) -> str:
+    return os.path.splitext(storage.place(wanted.storage, wanted.new))[0] + os.path.splitext(file.path)[1]
+
+
+def _hold(inventory: Inventory, held: ExitStack, wanted: Wanted, document: Document, moves: Sequence[_Move]) -> None:
+    """Lock all that is touched, paths before names as a pull does, and each in one order for all runs."""
+    for path in sorted({path for move in moves for path in (move.file.path, move.path)}):
+        held.enter_context(inventory.locked_path(path, LOCK_TIMEOUT))
+    for reference in sorted({document.reference, wanted.new}, key=lambda reference: reference.uri):
+        held.enter_context(inventory.locked(reference, document.platform, LOCK_TIMEOUT))
+    latest = inventory.get(document.reference, document.platform)
+    other = None if wanted.new == document.reference else inventory.get(wanted.new, document.platform)
+    if latest != document or other:
+        raise StorageError(f"another run has changed {document.reference} meanwhile; run this again when it has ended")
+
+
+def _need_free(inventory: Inventory, document: Document, move: _Move) -> None:
+    """Refuse a path that is another image's, or anybody's.
+
+    :raises StorageError: saying whose.
+    """
+    for owner in inventory.owners(move.path):
+        if (owner.reference, owner.platform) != (document.reference, document.platform):
+            raise StorageError(
+                f"{move.path} is the file of {owner.reference} for {owner.platform}; choose another dest"
+            )
+    killed = move.there and os.path.exists(move.path) and os.path.samefile(move.file.path, move.path)
+    if os.path.lexists(move.path) and not killed:  # a run that was killed has left both names
+        raise StorageError(f"{move.path} is there already; remove it, or choose another name or dest")
+    if move.there:
+        need_writable(os.path.dirname(move.path))
+        need_writable(os.path.dirname(move.file.path))
+
+
+def _after(wanted: Wanted, document: Document, moves: Sequence[_Move]) -> Document:
+    """The document with its new name and paths. Where it is from does not change with its name."""
+    paths = {move.file.path: move.path for move in moves}
+    files = tuple(dataclasses.replace(file, path=paths.get(file.path, file.path)) for file in document.files)
+    if document.reference == wanted.new:
+        return dataclasses.replace(document, files=files)
+    url = document.reference.url if document.url is None else document.url
+    return dataclasses.replace(document, reference=wanted.new, files=files, url=url)
+
+
+def _carry_out(
+    inventory: Inventory, wanted: Wanted, document: Document, after: Document, moves: Sequence[_Move]
+) -> Document:
+    """Give files their new names first and take the old ones last: whenever this is killed, no file is lost."""
+    there = [move for move in moves if move.there]
+    for move in there:
+        storage.move_aside(move.file.path, move.path)
+        wanted.prepare(move.path)
+        after = _restamped(after, move)
+    after = dataclasses.replace(after, updated_at=timestamp())
+    inventory.put(after)
+    if wanted.new != document.reference:
+        inventory.remove(document.reference, document.platform)
+    for move in there:
+        storage.discard(move.file.path)
+    return after
+
+
+def _restamped(document: Document, move: _Move) -> Document:
+    """A copy's time may be a little coarser; a file that was modified before does not become a sound one by it."""
+    file = document.file(move.path)
+    sound = storage.state(move.file.path, move.file.size, move.file.mtime_ns, move.file.sha256, checksum=False)
+    if file is None or sound != storage.PRESENT:
+        return document
+    mtime = os.stat(move.path).st_mtime_ns
+    files = (dataclasses.replace(other, mtime_ns=mtime) if other == file else other for other in document.files)
+    return dataclasses.replace(document, files=tuple(files))

@@ -1,0 +1,191 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The use-case ``sign``: signatures into SIF files, and what the inventory knows of these kept true."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import uuid
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from . import sif, signature, storage
+from .blobs import BlobCache
+from .engine import Engine
+from .errors import InvalidSif, SregistryError, StorageError
+from .files import clone, need_space, need_writable, replacing, storage_error, temporary_directory
+from .inventory import Document, File, Inventory
+from .signature import SigningKey
+from .verify import VERIFIED
+
+PRESENT, SIGNED, FAILED = "present", "signed", "failed"
+
+_LOCK_TIMEOUT = 4 * 3600.0  # seconds; another run may build the file meanwhile
+_CHUNK = 1024 * 1024  # bytes
+
+
+@dataclass(frozen=True)
+class Means:
+    """What signs: the engine, the key, and a directory for scratch files that exists."""
+
+    engine: Engine
+    key: SigningKey
+    tmpdir: str
+
+
+@dataclass
+class Signed:
+    """What became of one file: ``signers`` are the keys of its signatures, before and after."""
+
+    path: str
+    action: str = FAILED
+    signers: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    error: SregistryError | None = None
+
+    @property
+    def changed(self) -> bool:
+        """Whether it was signed now, or would be."""
+        return self.action == SIGNED
+
+    def to_result(self) -> dict[str, Any]:
+        """The file as a module returns it."""
+        result: dict[str, Any] = {
+            "path": self.path,
+            "changed": self.changed,
+            "action": self.action,
+            "signers": list(self.signers[1]),
+        }
+        if self.error:
+            result["error"] = str(self.error)
+        return result
+
+    def to_diff(self) -> dict[str, Any]:
+        """The signatures before and after."""
+        before, after = ({"signers": list(signers)} for signers in self.signers)
+        return {"before_header": self.path, "after_header": self.path, "before": before, "after": after}
+
+
+def sign(inventory: Inventory, cache: BlobCache, means: Means, paths: Sequence[str], check: bool) -> list[Signed]:
+    """Make sure that files are signed with a key; the error of one does not keep the others from it.
+
+    :raises EngineError, StorageError: if nothing can be signed with this key at all.
+    """
+    signer = _signer(means)
+    results = []
+    for path in paths:
+        result = Signed(path)
+        try:
+            # who names a link means the file, and the inventory may know it by either
+            known_as = path if inventory.owners(path) else os.path.realpath(path)
+            with _held(inventory, known_as, check):
+                _sign(inventory, cache, means, signer, result, known_as, check)
+        except SregistryError as error:
+            result.action, result.error = FAILED, error
+        results.append(result)
+    return results
+
+
+def _signer(means: Means) -> str:
+    """The name that a key gets in a signature, found out by signing a scratch file."""
+    item = sif.DataObject(sif.JSON, "scratch", b"{}")
+    with temporary_directory(means.tmpdir) as directory:
+        path = os.path.join(directory, "scratch.sif")
+        try:
+            with open(path, "w+b") as stream:
+                stream.truncate(sif.partition_offset([item]) + _CHUNK)
+                sif.write(stream, "amd64", [item], uuid.uuid4(), 0)
+        except OSError as error:
+            raise storage_error(error, path) from error
+        signature.sign(means.engine, path, means.key, means.tmpdir)
+        found = sif.signers(path)
+    if len(found) != 1:
+        raise InvalidSif(f"{means.engine.path} signed a scratch file, and its signature names {len(found)} keys")
+    return next(iter(found))
+
+
+def _held(inventory: Inventory, path: str, check: bool) -> AbstractContextManager[None]:
+    """Hold a file against other runs; one that no inventory knows has none to be held against."""
+    if check or not os.path.isdir(inventory.directory):
+        return nullcontext()
+    return inventory.locked_path(path, _LOCK_TIMEOUT)
+
+
+def _sign(
+    inventory: Inventory, cache: BlobCache, means: Means, signer: str, result: Signed, known_as: str, check: bool
+) -> None:
+    path = os.path.realpath(result.path)
+    try:
+        size = os.stat(path).st_size
+        before = sif.signers(path)
+    except FileNotFoundError as error:
+        raise StorageError(f"there is no file {result.path} to sign; pull or build it first") from error
+    except OSError as error:
+        raise storage_error(error, path) from error
+    if signer in before:
+        result.action, result.signers = PRESENT, (tuple(sorted(before)),) * 2
+        return
+    owners = inventory.owners(known_as)
+    for owner in owners:
+        _refuse_modified(owner.file(known_as))
+    need_writable(os.path.dirname(path))
+    need_space(os.path.dirname(path), size, f"the copy of {path} that is signed")
+    if not check:
+        _sign_copy(means, path)
+        sha256, status = storage.checksum(path), os.stat(path)
+        for owner in owners:
+            with inventory.locked(owner.reference, owner.platform, _LOCK_TIMEOUT):
+                latest = inventory.get(owner.reference, owner.platform)
+                file = latest.file(known_as) if latest else None
+                if latest and file:
+                    inventory.put(_with_signed(latest, _signed(file, status, sha256)))
+                    cache.forget(f"sha256:{file.sha256}")
+                    cache.keep(path, f"sha256:{sha256}")
+    result.action, result.signers = SIGNED, (tuple(sorted(before)), tuple(sorted(before | {signer})))
+
+
+def _refuse_modified(file: File | None) -> None:
+    """To sign a file is to vouch for it, and then the inventory calls it unchanged."""
+    if file and storage.state(file.path, file.size, file.mtime_ns, file.sha256, checksum=False) != storage.PRESENT:
+        raise StorageError(
+            f"{file.path} is not what the inventory says, so it is not signed: somebody changed it; pull or build it "
+            "again first"
+        )
+
+
+def _sign_copy(means: Means, path: str) -> None:
+    """Sign a copy, which then gets the name of the file.
+
+    The engine writes in place: killed meanwhile, it leaves a damaged file. And the file may be running, or have another
+    name in the cache.
+    """
+
+    def prepare(temporary: str) -> None:
+        mode = os.stat(temporary).st_mode & 0o7777
+        os.chmod(temporary, mode | 0o600)  # the file may be read-only, and is to be so again
+        try:
+            signature.sign(means.engine, temporary, means.key, means.tmpdir)
+        except SregistryError as error:
+            raise type(error)(str(error).replace(temporary, path)) from error
+        os.chmod(temporary, mode)
+        with open(temporary, "rb") as stream:
+            os.fsync(stream.fileno())
+
+    with replacing(path, prepare=prepare) as target, open(path, "rb") as source:
+        clone(source, target)
+
+
+def _signed(file: File, status: os.stat_result, sha256: str) -> File:
+    """The same file, signed. It has to be verified anew: another signer may not be trusted."""
+    inputs = {key: value for key, value in file.inputs.items() if key != VERIFIED}
+    return dataclasses.replace(file, size=status.st_size, mtime_ns=status.st_mtime_ns, sha256=sha256, inputs=inputs)
+
+
+def _with_signed(document: Document, signed: File) -> Document:
+    """A document with a file in the place of the one before: it is not a newer one."""
+    files = tuple(signed if file.path == signed.path else file for file in document.files)
+    return dataclasses.replace(document, files=files)

@@ -1,0 +1,42 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The files that a task is about: from names in the inventory, and paths, to paths."""
+
+from __future__ import annotations
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+
+from .errors import InventoryError, StorageError
+from .inventory import Inventory
+from .module import platform_of
+from .platform import Platform
+from .reference import Reference, parse_registry
+
+
+def targets_of(module: AnsibleModule, inventory: Inventory) -> list[str]:
+    """The paths of all files, those of names first, each once.
+
+    :raises InvalidReference, InvalidPlatform, InventoryError: if a name is malformed, or has no file.
+    :raises StorageError: if a path is relative.
+    """
+    registry = parse_registry(module.params["registry"])
+    platform = platform_of(module) or Platform.host()
+    paths: dict[str, None] = {}
+    for name in module.params["name"] or ():
+        reference = Reference.parse(name, registry)
+        document = inventory.get(reference, platform)
+        if document is None or not document.files:
+            raise InventoryError(
+                f"the inventory {inventory.directory} knows no file of {reference} for {platform}; pull it first, or "
+                "give the path of a file"
+            )
+        paths.update((file.path, None) for file in document.files)
+    for path in module.params["path"] or ():
+        if not path.startswith("/"):
+            raise StorageError(f"{path!r} is no absolute path; write it with a leading '/'")
+        paths[os.path.normpath(path)] = None
+    return list(paths)

@@ -1,0 +1,183 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Requests over kept-alive connections, with redirects and patience; what they are about is decided elsewhere."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urljoin
+
+try:
+    import requests
+    import requests.adapters
+except ImportError:  # the modules say so before anything is tried
+    HAS_REQUESTS = False
+else:
+    HAS_REQUESTS = True
+
+from .address import host_of, is_web_address, origin, place
+from .errors import CertificateError, RegistryError, Unreachable
+from .response import discard, reason
+
+RETRIED = frozenset({408, 429, 500, 502, 503, 504})
+"""Statuses that may pass."""
+
+_MAX_REDIRECTS = 5
+_MAX_PAUSE = 60.0  # seconds; a registry that wants more than this is reported, not waited for
+
+
+@dataclass(frozen=True)
+class Transport:
+    """How to reach a registry. ``timeout`` is in seconds, for connecting and for each wait for data."""
+
+    http: bool = False
+    verify: bool | str = True
+    timeout: float = 30.0
+    retries: int = 3
+    connections: int = 9
+    user_agent: str = "hpc.sregistry"
+
+
+class Connections:
+    """The kept-alive connections of one session."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._session = requests.Session()
+        # Redirects are followed here; requests would read, and decompress, the body of one first.
+        self._session.get_redirect_target = _no_redirect  # type: ignore[assignment]
+        adapter = requests.adapters.HTTPAdapter(pool_connections=4, pool_maxsize=max(1, transport.connections))
+        self._session.mount("https://", adapter)
+        self._session.mount("http://", adapter)
+
+    @property
+    def user_agent(self) -> str:
+        """What this client calls itself."""
+        return self._transport.user_agent
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._session.close()
+
+    def ask(
+        self,
+        method: str,
+        url: str,
+        what: str,
+        headers: Mapping[str, str] | None = None,
+        authorization: str | None = None,
+        form: Mapping[str, str] | None = None,
+    ) -> tuple[requests.Response, int]:
+        """Send one request, follow its redirects, and try again what may pass.
+
+        :param authorization: a login. It goes to the URL's own origin only, as does the form: object stores that blobs
+            redirect to must not see them.
+        :param form: what to post.
+        :returns: the response, of whatever status, and how often it was tried.
+        :raises Unreachable, CertificateError, RegistryError: if there is none.
+        """
+        attempts = self._transport.retries + 1
+        for attempt in range(1, attempts + 1):
+            last = attempt == attempts
+            response = self._follow(method, url, what, headers or {}, authorization, form, last)
+            if response is None:  # never the last time
+                time.sleep(_pause(attempt, None))
+                continue
+            wait = _pause(attempt, response.headers.get("Retry-After"))
+            if response.status_code not in RETRIED or last or wait > _MAX_PAUSE:
+                return response, attempt
+            discard(response)
+            time.sleep(wait)
+        raise AssertionError("the last try returns or raises")
+
+    def _follow(
+        self,
+        method: str,
+        url: str,
+        what: str,
+        headers: Mapping[str, str],
+        authorization: str | None,
+        form: Mapping[str, str] | None,
+        last: bool,
+    ) -> requests.Response | None:
+        """Send one request, following redirects. None means: no answer, but it is worth another try."""
+        asked, home = url, origin(url)
+        for _hop in range(_MAX_REDIRECTS + 1):
+            sent = {"User-Agent": self._transport.user_agent, "Accept-Encoding": "identity", **headers}
+            if authorization and origin(url) == home:
+                sent["Authorization"] = authorization
+            try:
+                response = self._session.request(
+                    method,
+                    url,
+                    headers=sent,
+                    data=form,
+                    stream=True,
+                    allow_redirects=False,
+                    timeout=self._transport.timeout,
+                    verify=self._transport.verify,
+                    auth=_no_netrc,
+                )
+            except requests.exceptions.SSLError as error:
+                raise _certificate_error(url, what, error) from error
+            except requests.exceptions.RequestException as error:
+                if not last and isinstance(error, (requests.exceptions.ConnectionError, requests.exceptions.Timeout)):
+                    return None
+                raise Unreachable(
+                    f"no answer from {host_of(url)} while asking for {what}: {reason(error)} "
+                    f"(tried {self._transport.retries + 1} times); check the registry's name, the network and the "
+                    "proxy settings"
+                ) from error
+            except ValueError as error:  # what only urllib3 finds wrong with the address
+                raise RegistryError(
+                    f"{host_of(url)} redirects {what} to what is no web address: {reason(error)}"
+                ) from error
+            if response.status_code not in (301, 302, 303, 307, 308):
+                return response
+            location = response.headers.get("Location", "")
+            discard(response)
+            if not is_web_address(location, url):
+                raise RegistryError(f"{host_of(url)} redirects {what} to {place(location)!r}, which is no web address")
+            url = urljoin(url, location)
+            if form is not None and origin(url) != home:
+                raise RegistryError(
+                    f"{host_of(asked)} redirects {what} to {place(url)}; the login was not sent there. Ask whoever "
+                    "runs it"
+                )
+        raise RegistryError(f"{host_of(url)} redirects {what} more than {_MAX_REDIRECTS} times")
+
+
+def _certificate_error(url: str, what: str, error: Exception) -> CertificateError:
+    why = reason(error)
+    plain = "WRONG_VERSION_NUMBER" in why or "record layer failure" in why
+    way_out = "it may speak plain http: no_https: true" if plain else "give the registry's CA with ca_path"
+    return CertificateError(f"TLS failure at {host_of(url)} while asking for {what}: {why}; {way_out}")
+
+
+def _no_netrc(request: Any) -> Any:
+    """Handed to requests as its authentication, so that it does not send what a ~/.netrc happens to hold."""
+    return request
+
+
+def _no_redirect(_response: requests.Response) -> None:
+    """Handed to requests as its way to see where a response leads."""
+
+
+def _pause(attempt: int, retry_after: str | None) -> float:
+    """Seconds to wait before the next try: what the registry asks for, else doubled each time with some jitter."""
+    if retry_after:
+        try:
+            return max(0.0, float(retry_after))
+        except ValueError:
+            try:
+                return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
+            except (TypeError, ValueError, OverflowError, IndexError):
+                pass
+    return min(10.0, 0.5 * 2.0 ** (attempt - 1)) * random.uniform(0.75, 1.25)

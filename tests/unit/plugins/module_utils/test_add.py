@@ -1,0 +1,254 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Adding files: check mode says what happens, a second run does nothing, and no file is lost unsaid."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from ansible_collections.hpc.sregistry.plugins.module_utils.add import Item, Wanted, add
+from ansible_collections.hpc.sregistry.plugins.module_utils.change import Change
+from ansible_collections.hpc.sregistry.plugins.module_utils.errors import InvalidReference
+from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Inventory
+from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
+from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
+from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.test_inventory import SCHEMA, digest, document
+
+from tests.lab.shelf import (
+    LAUNCH,
+    ext_bytes,
+    sif_bytes,
+    squashfs_bytes,
+    write,
+)
+
+AMD64 = Platform("linux", "amd64")
+NAME = "tools/mesher:1.9"
+
+
+class Shelf:
+    """A store, its inventory, and a directory where files arrive."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.store = root / "store"
+        self.inventory = Inventory(str(self.store / ".sregistry"))
+        self.prepared: list[str] = []
+
+    def wanted(self, **given: Any) -> Wanted:
+        """What is asked for, with the module's defaults."""
+        defaults = Wanted(str(self.store), "copy", False, False, False, self.prepared.append, None)
+        return dataclasses.replace(defaults, **given)
+
+    def add(self, path: Path, name: str = NAME, **given: Any) -> Change:
+        """Add one file, first in check mode, which must foretell it."""
+        item = Item(name, Reference.parse(name), str(path))
+        before = self.tree()
+        (foretold,) = add(self.inventory, self.wanted(check=True, **given), [item])
+        assert self.tree() == before
+        (change,) = add(self.inventory, self.wanted(**given), [item])
+        for aspect in ("changed", "action", "before", "after", "path", "platform", "warnings"):
+            assert getattr(foretold, aspect) == getattr(change, aspect), aspect
+        assert str(foretold.error) == str(change.error)
+        return change
+
+    def tree(self) -> dict[str, str]:
+        """All files but locks, with the hash of their content."""
+        return {
+            str(path): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(self.root.rglob("*"))
+            if path.is_file() and path.suffix != ".lock"
+        }
+
+    def rows(self) -> list[tuple[str, str | None]]:
+        """The names and paths that the inventory has."""
+        return [(row["uri"], row["image"]) for row in self.inventory.rows()]
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    """An empty store."""
+    return Shelf(tmp_path)
+
+
+@pytest.fixture
+def mesher(shelf: Shelf) -> Path:
+    """A file that has just arrived."""
+    return write(shelf.root / "incoming" / "mesher.sif", sif_bytes())
+
+
+@pytest.mark.parametrize(
+    ("method", "place", "stays"),
+    [
+        ("copy", "store/tools/mesher-1.9.sif", True),
+        ("move", "store/tools/mesher-1.9.sif", False),
+        ("in_place", "incoming/mesher.sif", True),
+    ],
+)
+def test_a_file_is_added_once(shelf: Shelf, mesher: Path, method: str, place: str, stays: bool) -> None:
+    content = mesher.read_bytes()
+    change = shelf.add(mesher, method=method)
+    assert (change.changed, change.action, change.path) == (True, "added", str(shelf.root / place))
+    assert (shelf.root / place).read_bytes() == content
+    assert mesher.exists() is stays
+    assert shelf.rows() == [(NAME, str(shelf.root / place))]
+
+    again = shelf.add(mesher, method=method)
+    assert (again.error, again.changed, again.action, again.path) == (None, False, "present", change.path)
+    (stored,) = (shelf.store / ".sregistry" / "images").glob("*.json")
+    stored_document = json.loads(stored.read_bytes())
+    jsonschema.validate(stored_document, json.loads(SCHEMA.read_text()))
+    assert (stored_document["client"], stored_document["url"], stored_document["digest"]) == ("local", "", None)
+    assert stored_document["files"][0]["inputs"] == {"format": "sif"}
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (LAUNCH + squashfs_bytes(), "mesher-1.9.simg"),
+        (LAUNCH + ext_bytes(), "mesher-1.9.img"),
+        (sif_bytes(), "mesher-1.9.sif"),
+    ],
+)
+def test_a_file_in_the_store_is_called_after_its_format(shelf: Shelf, content: bytes, name: str) -> None:
+    change = shelf.add(write(shelf.root / "x", content))
+    assert change.path == str(shelf.store / "tools" / name)
+
+
+def test_the_platform_is_that_of_the_sif(shelf: Shelf) -> None:
+    path = write(shelf.root / "a.sif", sif_bytes(architecture="arm64"))
+    refused = shelf.add(path, platform=AMD64)
+    assert (
+        str(refused.error) == f"{path} is an image for linux/arm64, not for linux/amd64; give the platform that it has"
+    )
+    assert shelf.rows() == []
+    assert shelf.add(path).platform == "linux/arm64"
+
+
+def test_another_file_under_a_name_needs_force_and_is_named(shelf: Shelf, mesher: Path) -> None:
+    path = shelf.add(mesher).path
+    old = hashlib.sha256(mesher.read_bytes()).hexdigest()
+    mesher.write_bytes(sif_bytes("two"))
+    refused = shelf.add(mesher)
+    assert f"tools/mesher:1.9 has another file, {path} (sha256 {old}), than {mesher}" in str(refused.error)
+    forced = shelf.add(mesher, force=True)
+    assert (forced.changed, forced.action) == (True, "replaced")
+    assert forced.warnings == [f"{path} (sha256 {old}) is replaced"]
+    assert Path(path or "").read_bytes() == mesher.read_bytes()
+    assert not shelf.add(mesher, force=True).changed
+
+
+def test_a_file_added_in_place_that_loses_its_name_stays_on_disk(shelf: Shelf, mesher: Path) -> None:
+    shelf.add(mesher, method="in_place")
+    other = write(shelf.root / "incoming" / "other.sif", sif_bytes("two"))
+    forced = shelf.add(other, method="in_place", force=True)
+    assert "stays on disk, and is not in the inventory any more" in forced.warnings[0]
+    assert mesher.exists()
+    assert shelf.rows() == [(NAME, str(other))]
+
+
+@pytest.mark.parametrize("damage", ["missing", "modified"])
+def test_a_lost_file_in_the_store_is_repaired(shelf: Shelf, mesher: Path, damage: str) -> None:
+    path = Path(shelf.add(mesher).path or "")
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(b"other")
+    change = shelf.add(mesher)
+    assert (change.changed, change.action) == (True, "repaired")
+    assert path.read_bytes() == mesher.read_bytes()
+
+
+def test_a_file_that_was_moved_and_arrives_again_is_moved_again(shelf: Shelf, mesher: Path) -> None:
+    content = mesher.read_bytes()
+    shelf.add(mesher, method="move")
+    mesher.write_bytes(content)
+    assert shelf.add(mesher, method="move").changed
+    assert not mesher.exists()
+
+
+def test_a_name_from_a_registry_is_refused(shelf: Shelf, mesher: Path) -> None:
+    shelf.inventory.put(document(NAME, platform=AMD64))
+    change = shelf.add(mesher, force=True)
+    assert "tools/mesher:1.9 is the name of an image from a registry" in str(change.error)
+    assert shelf.rows() == [(NAME, None)]
+
+
+def test_the_file_of_another_image_is_never_taken(shelf: Shelf, mesher: Path) -> None:
+    shelf.add(mesher)
+    arm = write(shelf.root / "arm.sif", sif_bytes(architecture="arm64"))
+    change = shelf.add(arm, force=True)
+    assert "is the file of tools/mesher:1.9 for linux/amd64" in str(change.error)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_file_in_the_store_that_nobody_knows(shelf: Shelf, mesher: Path, same: bool) -> None:
+    stranger = write(shelf.store / "tools" / "mesher-1.9.sif", mesher.read_bytes() if same else sif_bytes("other"))
+    change = shelf.add(mesher)
+    if same:
+        assert change.action == "added"
+    else:
+        assert "is not in the inventory, and is another file" in str(change.error)
+        assert stranger.read_bytes() == sif_bytes("other")
+        assert shelf.add(mesher, force=True).action == "replaced"
+
+
+@pytest.mark.parametrize(
+    ("content", "method", "words"),
+    [
+        (None, "copy", "there is no file {path} to add as tools/mesher:1.9"),
+        (None, "move", "there is no file {path} to add as tools/mesher:1.9"),
+        (b"text", "copy", "{path} is no image"),
+        (sif_bytes()[:-1], "copy", "{path} is truncated"),
+    ],
+)
+def test_what_is_no_image_is_refused(shelf: Shelf, content: bytes | None, method: str, words: str) -> None:
+    path = shelf.root / "x.sif"
+    if content is not None:
+        path.write_bytes(content)
+    change = shelf.add(path, method=method)
+    assert words.format(path=path) in str(change.error)
+    assert shelf.rows() == []
+
+
+def test_a_relative_path_and_a_name_by_digest_are_refused(shelf: Shelf, mesher: Path) -> None:
+    item = Item(NAME, Reference.parse(NAME), "mesher.sif")
+    (change,) = add(shelf.inventory, shelf.wanted(), [item])
+    assert "is no absolute path" in str(change.error)
+    pinned = f"tools/mesher@{digest('x')}"
+    with pytest.raises(InvalidReference, match="only a registry can give"):
+        add(shelf.inventory, shelf.wanted(), [Item(pinned, Reference.parse(pinned), str(mesher))])
+
+
+def test_one_name_with_two_files_is_refused(shelf: Shelf, mesher: Path) -> None:
+    items = [Item(NAME, Reference.parse(NAME), str(path)) for path in (mesher, shelf.root / "b")]
+    with pytest.raises(InvalidReference, match="is to have two files"):
+        add(shelf.inventory, shelf.wanted(), items)
+
+
+def test_an_error_of_one_file_ends_only_its_own_work(shelf: Shelf, mesher: Path) -> None:
+    items = [
+        Item("a:1", Reference.parse("a:1"), str(shelf.root / "nowhere")),
+        Item("b:1", Reference.parse("b:1"), str(mesher)),
+    ]
+    failed, done = add(shelf.inventory, shelf.wanted(), items)
+    assert failed.error
+    assert failed.action == "failed"
+    assert done.action == "added"
+
+
+def test_owner_and_mode_are_set_before_the_file_has_its_name(shelf: Shelf, mesher: Path) -> None:
+    names: list[tuple[str, bool]] = []
+    target = shelf.store / "tools" / "mesher-1.9.sif"
+    wanted = shelf.wanted(prepare=lambda path: names.append((os.path.dirname(path), target.exists())))
+    add(shelf.inventory, wanted, [Item(NAME, Reference.parse(NAME), str(mesher))])
+    assert names == [(str(target.parent), False)]

@@ -1,0 +1,243 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Renaming images and moving their files: the inventory follows, and nothing is ever overwritten."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from ansible_collections.hpc.sregistry.plugins.module_utils import storage
+from ansible_collections.hpc.sregistry.plugins.module_utils.change import Change
+from ansible_collections.hpc.sregistry.plugins.module_utils.errors import InvalidReference, InventoryError
+from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Document, Inventory
+from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
+from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
+from ansible_collections.hpc.sregistry.plugins.module_utils.rename import Wanted, rename
+from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.test_inventory import (
+    AMD64,
+    ARM64,
+    SCHEMA,
+    digest,
+    document,
+)
+from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.test_remove import Shelf as Files
+
+OLD, NEW = "tools/solver:2.4-rc3", "tools/solver:2.4"
+
+
+class Shelf:
+    """A store with an image at the path of its name."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.store = root / "store"
+        self.inventory = Inventory(str(self.store / ".sregistry"))
+        self.prepared: list[str] = []
+
+    def image(self, name: str, path: Path | None = None, platform: Platform = AMD64) -> Document:
+        """An image with a file."""
+        place = path or Path(storage.place(str(self.store), Reference.parse(name)))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(name)
+        place.chmod(0o750)
+        one = document(name, Files.file(place), platform=platform)
+        self.inventory.put(one)
+        return one
+
+    def rename(self, name: str = OLD, new: str | None = None, **given: Any) -> list[Change]:
+        """Rename or move, first in check mode, which must foretell it."""
+        reference = Reference.parse(name)
+        to = Reference.parse(new) if new else reference
+        defaults = Wanted(reference, None, to, None, None, str(self.store), True, self.prepared.append)
+        wanted = dataclasses.replace(defaults, **given)
+        before = self.tree()
+        foretold = rename(self.inventory, wanted)
+        assert self.tree() == before
+        done = rename(self.inventory, dataclasses.replace(wanted, check=False))
+        assert [(c.uri, c.action, c.before, c.after, c.path, str(c.error)) for c in foretold] == [
+            (c.uri, c.action, c.before, c.after, c.path, str(c.error)) for c in done
+        ]
+        return done
+
+    def tree(self) -> dict[str, str]:
+        """The image files with their content."""
+        return {str(path): path.read_text() for path in self.root.rglob("*") if path.suffix in (".sif", ".simg")}
+
+    def states(self) -> dict[str, list[tuple[str, str]]]:
+        """Each name's files, and whether they are what the inventory says."""
+        return {
+            one.reference.uri: [
+                (file.path, storage.state(file.path, file.size, file.mtime_ns, file.sha256, False))
+                for file in one.files
+            ]
+            for one in self.inventory.documents()
+        }
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    """An empty store."""
+    return Shelf(tmp_path)
+
+
+def test_a_name_and_its_file_in_the_store(shelf: Shelf) -> None:
+    one = shelf.image(OLD)
+    (change,) = shelf.rename(new=NEW)
+    target = shelf.store / "tools" / "solver-2.4.sif"
+    assert (change.changed, change.action, change.path) == (True, "renamed", str(target))
+    assert shelf.states() == {NEW: [(str(target), "present")]}
+    assert shelf.tree() == {str(target): OLD}
+    assert target.stat().st_mode & 0o777 == 0o750
+    assert shelf.prepared == [str(target)]
+    (renamed,) = shelf.inventory.documents()
+    assert (renamed.url, renamed.client, renamed.digest) == (one.reference.url, "dockerhub", one.digest)
+    (stored,) = Path(shelf.inventory.directory, "images").glob("*.json")
+    jsonschema.validate(json.loads(stored.read_bytes()), json.loads(SCHEMA.read_text()))
+
+    (again,) = shelf.rename(new=NEW)
+    assert (again.changed, again.action, again.path) == (False, "present", str(target))
+    (back,) = shelf.rename(NEW, new=OLD)
+    assert back.changed
+    (restored,) = shelf.inventory.documents()
+    assert dataclasses.replace(restored, updated_at=one.updated_at) == one
+
+
+def test_a_file_at_a_path_of_its_own_stays_there(shelf: Shelf) -> None:
+    place = shelf.root / "own" / "s.sif"
+    shelf.image(OLD, place)
+    (change,) = shelf.rename(new=NEW)
+    assert (change.action, change.path) == ("renamed", str(place))
+    assert shelf.states() == {NEW: [(str(place), "present")]}
+
+
+@pytest.mark.parametrize(("dest", "place"), [("there/", "there/solver-2.4-rc3.sif"), ("there/s.sif", "there/s.sif")])
+def test_a_file_moves_and_the_inventory_follows(shelf: Shelf, dest: str, place: str) -> None:
+    shelf.image(OLD)
+    (change,) = shelf.rename(dest=f"{shelf.root}/{dest}")
+    assert (change.action, change.path) == ("moved", str(shelf.root / place))
+    assert shelf.states() == {OLD: [(str(shelf.root / place), "present")]}
+    assert list(shelf.tree()) == [str(shelf.root / place)]
+    (again,) = shelf.rename(dest=f"{shelf.root}/{dest}")
+    assert not again.changed
+
+
+def test_a_new_name_and_a_new_place_at_once(shelf: Shelf) -> None:
+    shelf.image(OLD)
+    dest = f"{shelf.root}/there/solver.sif"
+    assert shelf.rename(new=NEW, dest=dest)[0].action == "renamed"
+    assert shelf.states() == {NEW: [(dest, "present")]}
+    assert not shelf.rename(new=NEW, dest=dest)[0].changed
+
+
+@pytest.mark.parametrize("code", [errno.EXDEV, errno.EPERM])
+def test_where_no_link_is_possible_the_file_is_copied(shelf: Shelf, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def refuse(*_arguments: Any, **_named: Any) -> None:
+        raise OSError(code, os.strerror(code))
+
+    shelf.image(OLD)
+    monkeypatch.setattr(os, "link", refuse)
+    dest = f"{shelf.root}/other/s.sif"
+    assert shelf.rename(dest=dest)[0].changed
+    assert shelf.states() == {OLD: [(dest, "present")]}
+    assert shelf.tree() == {dest: OLD}
+    assert Path(dest).stat().st_mode & 0o777 == 0o750
+
+
+def test_all_platforms_are_renamed(shelf: Shelf) -> None:
+    shelf.image(OLD)
+    shelf.image(OLD, shelf.root / "arm.sif", ARM64)
+    changes = shelf.rename(new=NEW)
+    assert [(change.platform, change.action) for change in changes] == [
+        ("linux/amd64", "renamed"),
+        ("linux/arm64", "renamed"),
+    ]
+    with pytest.raises(InventoryError, match="choose one with platform"):
+        shelf.rename(NEW, dest="/x.sif")
+    (change,) = shelf.rename(NEW, dest=f"{shelf.root}/x.sif", platform=ARM64)
+    assert change.platform == "linux/arm64"
+
+
+def test_what_is_taken_stays(shelf: Shelf) -> None:
+    shelf.image(OLD)
+    shelf.image(NEW)
+    before = shelf.tree()
+    with pytest.raises(InventoryError, match="is there already for linux/amd64; remove it first"):
+        shelf.rename(new=NEW)
+    (change,) = shelf.rename(dest=f"{shelf.store}/tools/solver-2.4.sif")
+    assert "is the file of tools/solver:2.4 for linux/amd64; choose another dest" in str(change.error)
+    stranger = shelf.root / "stranger.sif"
+    stranger.write_text("stranger")
+    (change,) = shelf.rename(dest=str(stranger))
+    assert str(change.error) == f"{stranger} is there already; remove it, or choose another name or dest"
+    assert shelf.tree() == {**before, str(stranger): "stranger"}
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "words"),
+    [
+        ({"new": NEW}, InventoryError, "there is neither an image tools/solver:2.4-rc3 nor tools/solver:2.4 to rename"),
+        ({"dest": "/x.sif"}, InventoryError, "there is no image tools/solver:2.4-rc3 in "),
+        ({"new": f"tools/solver@{digest('x')}"}, InvalidReference, "which only a registry can give; give it a tag"),
+    ],
+)
+def test_what_cannot_be(shelf: Shelf, given: dict[str, Any], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        shelf.rename(**given)
+
+
+def test_which_of_several_files_moves(shelf: Shelf) -> None:
+    one = shelf.image(OLD)
+    second = shelf.root / "second.sif"
+    second.write_text("second")
+    shelf.inventory.put(one.with_file(Files.file(second)))
+    (change,) = shelf.rename(dest=f"{shelf.root}/there/")
+    assert "has 2 files" in str(change.error)
+    assert "choose one with path" in str(change.error)
+    (change,) = shelf.rename(dest=f"{shelf.root}/there/", source=str(second))
+    assert change.path == f"{shelf.root}/there/second.sif"
+    assert not shelf.rename(dest=f"{shelf.root}/there/second.sif", source=str(second))[0].changed
+
+
+def test_a_missing_file_is_renamed_and_not_moved(shelf: Shelf) -> None:
+    Path(shelf.image(OLD).files[0].path).unlink()
+    (change,) = shelf.rename(dest=f"{shelf.root}/x.sif")
+    assert "is missing; pull or add it again first" in str(change.error)
+    (change,) = shelf.rename(new=NEW)
+    assert change.action == "renamed"
+    assert shelf.states() == {NEW: [(f"{shelf.store}/tools/solver-2.4.sif", "missing")]}
+
+
+def test_a_modified_file_is_still_one_after_it_moved(shelf: Shelf) -> None:
+    Path(shelf.image(OLD).files[0].path).write_text("other")
+    shelf.rename(new=NEW)
+    assert shelf.states() == {NEW: [(f"{shelf.store}/tools/solver-2.4.sif", "modified")]}
+
+
+@pytest.mark.parametrize("stage", ["put", "remove"])
+def test_a_run_that_is_killed_loses_no_file(shelf: Shelf, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(*_arguments: Any) -> None:
+        raise Killed
+
+    shelf.image(OLD)
+    with monkeypatch.context() as patch:
+        patch.setattr(shelf.inventory, stage, kill)
+        with pytest.raises(Killed):
+            shelf.rename(new=NEW)
+    states = shelf.states()
+    assert all(state == "present" for files in states.values() for _path, state in files)
+    if stage == "put":
+        assert shelf.rename(new=NEW)[0].changed
+        assert shelf.states() == {NEW: [(f"{shelf.store}/tools/solver-2.4.sif", "present")]}
+        assert len(shelf.tree()) == 1
