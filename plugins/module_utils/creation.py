@@ -575,13 +575,9 @@ def _known(session: Session, outcome: Creation) -> tuple[File | None, File | Non
 
 
 def _state(order: Order, file: File | None) -> str:
-    """Whether what is recorded is there. A directory is there to be changed."""
+    """Whether what is recorded is there."""
     if file is None:
         return storage.MISSING
-    if file.inputs.get("format") == SANDBOX:
-        return storage.PRESENT if os.path.isdir(order.path) else storage.MISSING
-    if os.path.isdir(order.path):
-        return storage.MODIFIED
     return storage.state(file.path, file.size, file.mtime_ns, file.sha256, order.checksum)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from . import sif, storage
 from .errors import InvalidSif
-from .inventory import Inventory
+from .inventory import Inventory, reference_of
 from .platform import Platform
 from .reference import Reference
 from .selection import Search
@@ -82,7 +82,7 @@ def _answer(
     if path:
         answer["state"] = storage.state(path, row["size"], row["mtime_ns"], row["version"], question.checksum)
     if question.manifests:
-        document = inventory.get(Reference.parse(row["uri"]), Platform.parse(row["platform"]))
+        document = inventory.get(reference_of(row), Platform.parse(row["platform"]))
         answer["metrics"] = document.metrics if document else {}
         answer["layers"] = list(document.layers) if document else []
         answer["url"] = document.to_json()["url"] if document else ""

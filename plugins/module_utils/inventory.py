@@ -348,6 +348,12 @@ def _load(path: str) -> Document | None:
         ) from error
 
 
+def reference_of(row: dict[str, Any]) -> Reference:
+    """The reference of a row of the short form, also of one that is in no registry."""
+    repository = "/".join(filter(None, (row["collection"], row["name"])))
+    return Reference(row["registry"], repository, row["tag"] or None, _pinned(row), _scheme(row))
+
+
 def _pinned(data: dict[str, Any]) -> str | None:
     """The digest that is part of the name, if the name is by digest."""
     return data["uri"].partition("@")[2] or None
