@@ -45,8 +45,8 @@ def place(storage: str, reference: Reference, dest: str | None = None, many: boo
 def state(path: str, size: int, mtime_ns: int, sha256: str, checksum: bool) -> str:
     """Whether a recorded file is there and unchanged, by size and mtime, or by its whole content.
 
-    :param size: in bytes, as recorded; so are ``mtime_ns`` (ns since the epoch) and ``sha256`` (hexadecimal).
-        A directory has none of these but an empty ``sha256``; it is there to be changed, and so never modified.
+    :param size: in bytes, as recorded; so are ``mtime_ns`` (ns since the epoch) and ``sha256`` (hexadecimal; empty for
+        a directory, which is there to be changed).
     :param checksum: read all of it and compare its sha256; a changed mtime alone then does not matter.
     :returns: ``present``, ``missing`` or ``modified``.
     :raises StorageError: if it cannot be looked at.
