@@ -15,8 +15,8 @@ from .reference import shown
 def origin(url: str) -> tuple[str, str | None, int | None]:
     """Scheme, host and port (RFC 6454).
 
-    :raises ValueError: if the URL is malformed, or others would read another host in it: for urllib3 a backslash ends
-        the host, so that ``https://one\\@two`` would be asked as the first and trusted as the second.
+    :raises ValueError: if the URL is malformed, or has a backslash in its host: urllib3 ends the host there, so that
+        one would be asked and another one trusted.
     """
     parts = urlsplit(url)
     if "\\" in parts.netloc:

@@ -589,7 +589,9 @@ def test_a_host_that_two_libraries_read_differently_gets_no_login(
         assert not thief.requests
 
 
-def test_a_cookie_that_stands_for_a_login_goes_nowhere(stored: Stored, faulty: FaultyRegistry, connect: Connect) -> None:
+def test_a_cookie_that_stands_for_a_login_goes_nowhere(
+    stored: Stored, faulty: FaultyRegistry, connect: Connect
+) -> None:
     with FaultyRegistry(stored.url) as elsewhere:  # the same host for a cookie, which knows no ports
         away = faults.status(307, {"Location": f"{elsewhere.url}/v2/team/tiny/manifests/1.0", "Set-Cookie": "sid=1"})
         faulty.when(MANIFESTS, away)
