@@ -15,9 +15,12 @@ from .reference import shown
 def origin(url: str) -> tuple[str, str | None, int | None]:
     """Scheme, host and port (RFC 6454).
 
-    :raises ValueError: if the URL is malformed.
+    :raises ValueError: if the URL is malformed, or has a backslash in its host: urllib3 ends the host there, so that
+        one would be asked and another one trusted.
     """
     parts = urlsplit(url)
+    if "\\" in parts.netloc:
+        raise ValueError("a backslash in the host")
     return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
 
 

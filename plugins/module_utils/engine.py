@@ -21,6 +21,7 @@ from typing import Any
 from .credentials import Login
 from .dialect import APPTAINER, FOREIGN, SINGULARITY, SINGULARITY_CE, Dialect, Version, home_of, version_tuple
 from .errors import EngineError
+from .reference import shown
 
 __all__ = [
     "APPTAINER",
@@ -159,14 +160,19 @@ class Answer:
     @property
     def words(self) -> str:
         """What is worth telling of it: no progress, no colours, and the end rather than the beginning."""
-        lines = (_ANSI.sub("", line).rstrip() for line in self.errors.splitlines())
+        lines = (line.rstrip() for line in self._lines())
         return "\n".join(line for line in lines if line and not line.startswith("INFO:")).strip()[-_LAST_WORDS:]
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """Each line that the engine marked as a warning, without the mark."""
-        lines = (_ANSI.sub("", line) for line in self.errors.splitlines())
-        return tuple(line.partition(":")[2].strip() for line in lines if line.startswith("WARNING:"))
+        return tuple(line.partition(":")[2].strip() for line in self._lines() if line.startswith("WARNING:"))
+
+    def _lines(self) -> Iterator[str]:
+        """Each line as it can be shown: among them is what the scripts of a definition wrote."""
+        for line in self.errors.splitlines():
+            plain = _ANSI.sub("", line).replace("\t", " ")
+            yield shown(plain, len(plain))
 
 
 @dataclass(frozen=True)

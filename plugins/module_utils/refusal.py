@@ -53,9 +53,7 @@ class Refusal:
 
         :param secrets: what was sent with the request, so that a server that repeats it does not get it shown.
         """
-        theirs = said(response)
-        for secret in secrets:
-            theirs = theirs.replace(secret, "********")
+        theirs = said(response, secrets)
         challenge = parse_challenge(response.headers.get("WWW-Authenticate", ""))
         insufficient = challenge is not None and challenge.parameters.get("error") == "insufficient_scope"
         return cls(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from .address import host_of
@@ -79,8 +79,10 @@ def chunks(response: requests.Response, what: object) -> Iterator[bytes]:
     _need_all(response, received, what)
 
 
-def said(response: requests.Response) -> str:
+def said(response: requests.Response, secrets: Iterable[str] = ()) -> str:
     """A server's own words for a refusal, shortened; empty if it has none.
+
+    :param secrets: what must not show in them. They are hidden first: of one that is cut, nobody would know the rest.
 
     Registries write ``errors`` (distribution specification, "Error Codes"), token servers ``details`` (Docker's and
     distribution's) or ``error`` and ``error_description`` (RFC 6749, section 5.2).
@@ -99,6 +101,8 @@ def said(response: requests.Response) -> str:
         if is_broken(error):
             return ""
         raise
+    for secret in secrets:
+        words = words.replace(secret, "********")
     return shown(words)
 
 

@@ -165,15 +165,24 @@ def _sign_copy(means: Means, path: str) -> None:
     """
 
     def prepare(temporary: str) -> None:
-        mode = os.stat(temporary).st_mode & 0o7777
-        os.chmod(temporary, mode | 0o600)  # the file may be read-only, and is to be so again
+        # By its descriptor: in a directory of another user, the name may be that of any file when it is signed
+        descriptor = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            signature.sign(means.engine, temporary, means.key, means.tmpdir)
-        except SregistryError as error:
-            raise type(error)(str(error).replace(temporary, path)) from error
-        os.chmod(temporary, mode)
-        with open(temporary, "rb") as stream:
-            os.fsync(stream.fileno())
+            status = os.fstat(descriptor)
+            os.fchmod(descriptor, status.st_mode & 0o777 | 0o600)  # it may be read-only, and is to be so again
+            try:
+                signature.sign(means.engine, temporary, means.key, means.tmpdir)
+            except SregistryError as error:
+                raise type(error)(str(error).replace(temporary, path)) from error
+            os.fchmod(descriptor, status.st_mode & 0o777)
+            os.fsync(descriptor)
+            if not os.path.samestat(os.lstat(temporary), status):
+                raise StorageError(
+                    f"{path} was not signed: somebody put another file in the place of the copy of it; sign it where "
+                    "only this user may write"
+                )
+        finally:
+            os.close(descriptor)
 
     with replacing(path, prepare=prepare) as target, open(path, "rb") as source:
         clone(source, target)

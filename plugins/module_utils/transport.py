@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urljoin
 
@@ -53,6 +54,8 @@ class Connections:
         self._session = requests.Session()
         # Redirects are followed here; requests would read, and decompress, the body of one first.
         self._session.get_redirect_target = _no_redirect  # type: ignore[assignment]
+        # A cookie may stand for the login that it was given for, and would go to other ports, and without TLS.
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         adapter = requests.adapters.HTTPAdapter(pool_connections=4, pool_maxsize=max(1, transport.connections))
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)

@@ -329,6 +329,15 @@ def test_a_server_that_repeats_the_login_does_not_get_it_shown(faulty: FaultyReg
     assert "NO Basic ******** is ann:********" in message
 
 
+@pytest.mark.parametrize("before", range(285, 300))
+def test_of_a_repeated_login_no_part_is_shown_where_a_long_message_is_cut(
+    before: int, faulty: FaultyRegistry, connect: Connect
+) -> None:
+    told = faults.status(403, message=f"{'-' * before}s3cret and more")
+    faulty.when("", faults.together(faults.challenged("Basic realm=x", {BASIC}), told))
+    assert "s3" not in refused(connect(faulty.address, ("ann", "s3cret")), image(faulty), Denied)
+
+
 # The keychain is left alone
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils import engine
 from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Login
-from ansible_collections.hpc.sregistry.plugins.module_utils.engine import BuildOptions, Engine, RunOptions
+from ansible_collections.hpc.sregistry.plugins.module_utils.engine import Answer, BuildOptions, Engine, RunOptions
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import EngineError
 from ansible_collections.hpc.sregistry.tests.unit.engines import standin
 from ansible_collections.hpc.sregistry.tests.unit.engines.standin import StandIn
@@ -279,6 +279,13 @@ EVERYWHERE = BuildOptions(
     cachedir="/cache",
     tmpdir="/scratch",
 )
+
+
+def test_what_a_script_of_a_definition_writes_does_not_reach_the_terminal_as_it_is() -> None:
+    answer = Answer(1, "", "WARNING: \x1b]0;title\x07\x1b[2Ja\u202eb\x1b[31m\tred\nFATAL:   \x9b2J\n")
+    assert answer.warnings == ("\\x1b]0;title\\x07\\x1b[2Ja\\u202eb red",)
+    assert answer.words.isascii()
+    assert answer.words.replace("\n", "").isprintable()
 
 
 def test_every_version_builds(version: StandIn) -> None:

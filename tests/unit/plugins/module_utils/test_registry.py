@@ -577,6 +577,28 @@ def test_within_the_registry_the_login_follows_a_redirect(
     assert faulty.requests[-1].headers["authorization"] == BASIC
 
 
+def test_a_host_that_two_libraries_read_differently_gets_no_login(
+    stored: Stored, faulty: FaultyRegistry, connect: Connect
+) -> None:
+    with FaultyRegistry(stored.url) as elsewhere, FaultyRegistry() as thief:
+        away = faults.redirected(elsewhere.url)
+        faulty.when(BLOBS, faults.together(faults.challenged("Basic realm=x", {BASIC}), away))
+        elsewhere.when(BLOBS, faults.redirected(f"{thief.url}\\@{faulty.address}"))
+        with pytest.raises(RegistryError, match="which is no web address"):
+            read(connect(faulty.address, LOGIN), "team/big", stored.blob.digest)
+        assert not thief.requests
+
+
+def test_a_cookie_that_stands_for_a_login_goes_nowhere(
+    stored: Stored, faulty: FaultyRegistry, connect: Connect
+) -> None:
+    with FaultyRegistry(stored.url) as elsewhere:  # the same host for a cookie, which knows no ports
+        away = faults.status(307, {"Location": f"{elsewhere.url}/v2/team/tiny/manifests/1.0", "Set-Cookie": "sid=1"})
+        faulty.when(MANIFESTS, away)
+        connect(faulty.address).fetch(name(faulty))
+        assert ["cookie" in each.headers for each in elsewhere.requests] == [False]
+
+
 def test_a_login_is_not_sent_in_clear_when_a_registry_with_tls_redirects(
     tls: Path, stored: Stored, faulty: FaultyRegistry, connect: Connect
 ) -> None:

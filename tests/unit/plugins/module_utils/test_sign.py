@@ -176,6 +176,26 @@ def test_a_signature_that_does_not_come_to_an_end_leaves_the_file_as_it_was(run:
     assert [path.name for path in image.parent.iterdir() if path.name.startswith(".")] == []
 
 
+def test_a_link_in_the_place_of_the_copy_opens_no_other_file(
+    run: Any, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim = tmp_path / "shadow"
+    victim.write_text("root:x")
+    victim.chmod(0o600)
+    add = signature.sign
+
+    def planting(engine: Any, path: str, key: SigningKey, tmpdir: str) -> None:
+        add(engine, path, key, tmpdir)
+        if "scratch" not in path:
+            os.unlink(path)
+            os.symlink(victim, path)
+
+    monkeypatch.setattr(signature, "sign", planting)
+    before = image.read_bytes()
+    assert "somebody put another file in the place of the copy" in str(run(image).error)
+    assert (victim.stat().st_mode & 0o777, image.read_bytes()) == (0o600, before)
+
+
 def test_a_key_that_cannot_be_used_touches_no_file(run: Any, image: Path, engine: list[str]) -> None:
     with pytest.raises(EngineError):
         run(image, "broken")
