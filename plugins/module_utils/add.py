@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from . import storage
 from .change import Change, facet
+from .digest import sha256_of
 from .errors import InvalidImage, InvalidReference, StorageError
 from .files import need_writable
 from .format import SUFFIXES, Format, identify
@@ -93,7 +94,7 @@ def _add(inventory: Inventory, wanted: Wanted, item: Item, change: Change) -> No
             raise InvalidImage(f"there is no file {path} to add as {item.reference}") from error
         return
     target = path if wanted.method == IN_PLACE else _place(wanted.storage, item.reference, kind)
-    source = _Source(path, kind, platform_of(kind, wanted.platform, path), storage.checksum(path), target)
+    source = _Source(path, kind, platform_of(kind, wanted.platform, path), sha256_of(path), target)
     change.platform, change.path = str(source.platform), target
     with ExitStack() as held:
         if not wanted.check:
@@ -196,7 +197,7 @@ def _look_at_stranger(wanted: Wanted, source: _Source, change: Change) -> None:
     """A file at the place of the new one that the inventory does not know: the same one, or another one."""
     if not os.path.isfile(source.target) or os.path.islink(source.target):
         raise StorageError(f"{source.target} is there and is no regular file; remove it, or give another storage")
-    if storage.checksum(source.target) == source.sha256:
+    if sha256_of(source.target) == source.sha256:
         return
     if not wanted.force:
         raise StorageError(

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import time
@@ -20,6 +19,7 @@ from typing import IO
 from . import sandbox, sif, skeleton
 from .blobs import BlobCache
 from .content import Content
+from .digest import CHUNK, hash_of
 from .engine import Engine
 from .errors import PackerError
 from .files import make_directory, need_space, replacing, storage_error, temporary_directory
@@ -31,7 +31,6 @@ from .squashfs import Packer, Partition
 from .stream import Archive, CrowdedDirectory, write_foreseen
 from .tar import DIRECTORY, Entry, index, shown_path
 
-_CHUNK = 1024 * 1024
 # mksquashfs looks a name up in a list of its directory's files when it reads a tar archive: a crowded directory takes
 # longer from a stream than from a disk.
 _CROWD = 20_000
@@ -254,7 +253,7 @@ def _filled(stream: IO[bytes], place: Partition, packer: Packer, work: str) -> I
     with open(os.path.join(work, "squashfs"), "w+b") as aside:
         yield Partition(aside.fileno(), 0, work)
         stream.seek(place.offset)
-        shutil.copyfileobj(aside, stream, _CHUNK)
+        shutil.copyfileobj(aside, stream, CHUNK)
 
 
 def _identifier(image: ResolvedImage, means: Means) -> uuid.UUID:
@@ -268,9 +267,7 @@ def _settle(stream: IO[bytes]) -> tuple[int, str]:
     stream.flush()
     with ThreadPoolExecutor(1) as pool:
         synced = pool.submit(os.fsync, stream.fileno())
-        hasher = hashlib.sha256()
         stream.seek(0)
-        for chunk in iter(lambda: stream.read(_CHUNK), b""):
-            hasher.update(chunk)
+        hasher = hash_of(stream)
         synced.result()
     return stream.tell(), hasher.hexdigest()

@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import IO
 
 from .errors import NoSpace, StorageError
@@ -214,30 +214,45 @@ def link_in_place(source: str, path: str, accept: Callable[[IO[bytes]], bool], p
     :returns: whether that was possible: it was accepted, and is on the same file system.
     :raises StorageError: if the file cannot be put in its place.
     """
-    directory, name = os.path.split(path)
-    temporary = os.path.join(directory, f".{name[:50]}.{os.urandom(6).hex()}.tmp")
-    try:
-        os.link(source, temporary, follow_symlinks=False)
-    except OSError:
-        return False
-    try:
+    with ExitStack() as linked:
         try:
+            temporary = linked.enter_context(_linked(source, path))
             descriptor = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
-            return False  # whatever it is, it is no file of ours
-        with os.fdopen(descriptor, "rb") as stream:
-            if not accept(stream):
-                return False
-            _pass_on(path, stream.fileno(), 0o777)
-        prepare(temporary)
+            return False  # there is none, or whatever it is, it is no file of ours
+        try:
+            with os.fdopen(descriptor, "rb") as stream:
+                if not accept(stream):
+                    return False
+                _pass_on(path, stream.fileno(), 0o777)
+            prepare(temporary)
+            os.replace(temporary, path)
+            _sync_directory(os.path.dirname(path))
+        except OSError as error:
+            raise storage_error(error, path) from error
+    return True
+
+
+def give_name(source: str, path: str) -> None:
+    """Give a file another name, in the place of what is there, and nothing but that.
+
+    :raises OSError: if that is not possible, as across file systems.
+    """
+    with _linked(source, path) as temporary:
         os.replace(temporary, path)
-        _sync_directory(directory)
-    except OSError as error:
-        raise storage_error(error, path) from error
+
+
+@contextmanager
+def _linked(source: str, path: str) -> Iterator[str]:
+    """A hidden name of a file, beside the one that it may get, for the time of a block."""
+    directory, name = os.path.split(path)
+    temporary = os.path.join(directory, f".{name[:50]}.{os.urandom(6).hex()}.tmp")
+    os.link(source, temporary, follow_symlinks=False)
+    try:
+        yield temporary
     finally:
         with suppress(FileNotFoundError):  # it stays where both were names of one file already
             os.unlink(temporary)
-    return True
 
 
 def clone(source: IO[bytes], target: IO[bytes]) -> None:

@@ -12,9 +12,9 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 
+from .digest import sha256_of
 from .files import storage_error
 
-_CHUNK = 1024 * 1024
 _SIF_MAGIC, _SIF_MAGIC_OFFSET = b"SIF_MAGIC", 32
 _SQUASHFS_MAGIC = b"hsqs"
 _PRIVATE = ".singularity.d"
@@ -56,14 +56,7 @@ def digest_of_file(path: str) -> str:
 
     :raises StorageError: if it cannot be read.
     """
-    hasher = hashlib.sha256()
-    try:
-        with open(path, "rb") as stream:
-            for chunk in iter(lambda: stream.read(_CHUNK), b""):
-                hasher.update(chunk)
-    except OSError as error:
-        raise storage_error(error, path) from error
-    return f"sha256:{hasher.hexdigest()}"
+    return f"sha256:{sha256_of(path)}"
 
 
 def digest_of_tree(root: str) -> str:

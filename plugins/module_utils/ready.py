@@ -7,16 +7,16 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Union
 
-from . import artifact, sif, storage
+from . import artifact, sif
 from .artifact import Artifact
 from .blobs import Obtained, Source
+from .digest import hash_of, sha256_of
 from .errors import DigestMismatch, InvalidSif
 from .files import in_words, make_directory, need_space, replacing
 from .image import blob_source
@@ -28,8 +28,6 @@ from .session import Outcome, Session
 from .web import Download
 
 Ready = Union[Artifact, Download]
-
-_CHUNK = 1024 * 1024  # bytes
 
 
 @dataclass(frozen=True)
@@ -118,9 +116,7 @@ class Shipment:
                         "cache"
                     ) from error
         algorithm, _colon, encoded = fetched.digest.partition(":")
-        return Placed(
-            os.stat(path).st_size, encoded if algorithm == "sha256" else storage.checksum(path), fetched.digest
-        )
+        return Placed(os.stat(path).st_size, encoded if algorithm == "sha256" else sha256_of(path), fetched.digest)
 
     def _fetch(self) -> Fetched:
         image, cache = self._image, self._session.cache
@@ -144,13 +140,9 @@ def _source(registries: Registries, image: Ready) -> Source:
 
 def _copy(fetched: Fetched, path: str, check: Callable[[str], None]) -> None:
     need_space(os.path.dirname(path), fetched.blob.size, f"the copy of {fetched.blob.path}")
-    hasher = hashlib.new(fetched.digest.partition(":")[0])
-    with replacing(path, mode=0o777, prepare=check) as target:
-        with open(fetched.blob.path, "rb") as blob:
-            for chunk in iter(lambda: blob.read(_CHUNK), b""):
-                hasher.update(chunk)
-                target.write(chunk)
-        if hasher.hexdigest() != fetched.digest.partition(":")[2]:
+    algorithm, _colon, encoded = fetched.digest.partition(":")
+    with replacing(path, mode=0o777, prepare=check) as target, open(fetched.blob.path, "rb") as blob:
+        if hash_of(blob, algorithm, target).hexdigest() != encoded:
             raise _Damaged
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from . import sif, signature, storage
 from .blobs import BlobCache
+from .digest import sha256_of
 from .engine import Engine
 from .errors import InvalidSif, SregistryError, StorageError
 from .files import clone, need_space, need_writable, replacing, storage_error, temporary_directory
@@ -132,7 +133,7 @@ def _sign(inventory: Inventory, cache: BlobCache, means: Means, signer: str, res
     need_space(os.path.dirname(path), size, f"the copy of {path} that is signed")
     if not check:
         _sign_copy(means, path)
-        sha256, status = storage.checksum(path), os.stat(path)
+        sha256, status = sha256_of(path), os.stat(path)
         for owner in owners:
             with inventory.locked(owner.reference, owner.platform, _LOCK_TIMEOUT):
                 latest = inventory.get(owner.reference, owner.platform)

@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from . import legacy, storage
+from . import legacy
 from .add import ADDED, LOCAL, platform_of
 from .change import Change, facet
+from .digest import sha256_of
 from .errors import InvalidImage, InvalidReference
 from .format import identify
 from .inventory import LOCK_TIMEOUT, SREGISTRY, Document, File, Inventory, timestamp
@@ -209,7 +210,7 @@ def _to_file(find: _Find) -> File:
         path=find.path,
         size=status.st_size,
         mtime_ns=status.st_mtime_ns,
-        sha256=storage.checksum(find.path),
+        sha256=sha256_of(find.path),
         manifest_digest=None,
         inputs={"format": find.format},
         engine_version=None,

@@ -13,6 +13,7 @@ from typing import Any, cast
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils import sif, sign, signature, storage
 from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache
+from ansible_collections.hpc.sregistry.plugins.module_utils.digest import sha256_of
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import EngineError
 from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Document, File, Inventory
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
@@ -83,7 +84,7 @@ def recorded(inventory: Inventory, path: Path, **inputs: str) -> File:
         str(path),
         status.st_size,
         status.st_mtime_ns,
-        storage.checksum(str(path)),
+        sha256_of(str(path)),
         DIGEST,
         inputs,
         None,
