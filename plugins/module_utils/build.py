@@ -26,7 +26,7 @@ from .files import make_directory, need_space, replacing, storage_error, tempora
 from .image import ResolvedImage
 from .layers import Layer, Misjudged, Union
 from .manifest import Descriptor
-from .means import AUTO, SANDBOX, STREAM, Means, TreeMeans
+from .means import AUTO, STREAM, VIA_SANDBOX, Means, TreeMeans
 from .squashfs import Packer, Partition
 from .stream import Archive, CrowdedDirectory, write_foreseen
 from .tar import DIRECTORY, Entry, index, shown_path
@@ -160,8 +160,8 @@ class _Work:
     def pack(self) -> tuple[str, str, list[str]]:
         """Fill the partition; returns the builder that was used, why, and warnings."""
         builder = self.means.builder
-        if builder == SANDBOX:
-            return SANDBOX, "asked for", self._sandbox()
+        if builder == VIA_SANDBOX:
+            return VIA_SANDBOX, "asked for", self._sandbox()
         trouble = []
         try:
             with self.tree.clock("pack"):
@@ -178,7 +178,7 @@ class _Work:
                 raise
             reason = f"streaming failed: {error}"
             trouble.append(f"{self.tree.image.reference} was unpacked to be built, since {reason}")
-        return SANDBOX, reason, [*trouble, *self._sandbox()]
+        return VIA_SANDBOX, reason, [*trouble, *self._sandbox()]
 
     def _stream(self, limit: int | None) -> list[str]:
         """Write the tree as a tar archive into the packer; nothing is unpacked to disk. Returns warnings.

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from .document import Document, File
 from .errors import SregistryError
-from .inventory import Document, File
 
 ABSENT, PRESENT, FAILED = "absent", "present", "failed"
 

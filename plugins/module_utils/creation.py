@@ -19,6 +19,7 @@ from . import material, sif, storage
 from .credentials import Login
 from .definition import DOCKER, LOCAL_IMAGE, Base, Definition, of_uri, parse
 from .delivery import Delivery, threads_for
+from .document import Document, File
 from .engine import BuildOptions
 from .errors import (
     CertificateError,
@@ -32,8 +33,8 @@ from .errors import (
     StorageError,
 )
 from .files import beside, make_directory, need_writable, read_regular, replacing, swap_in, temporary_directory
+from .format import SANDBOX, SIF, is_image, is_sandbox
 from .image import ResolvedImage
-from .inventory import Document, File
 from .means import Choice
 from .platform import Platform
 from .pull import ALWAYS, REBUILT, REPAIRED, Wanted, forget_others, pull
@@ -42,7 +43,6 @@ from .reference import DEFAULT_TAG, Reference
 from .session import Outcome, Session
 
 BUILT = "built"
-SIF, SANDBOX = "sif", "sandbox"
 CLIENT = "local"  # sregistry's name for what comes from no registry
 _SCHEME, _HOST = "build", "localhost"  # of the name in the inventory that a file without one has from its path
 
@@ -282,7 +282,7 @@ def _recipe(order: Order) -> Recipe | None:
     if os.path.realpath(source) == os.path.realpath(order.path):
         raise StorageError(f"source and path are the same, {source}; give another path")
     directory = order.directory or os.path.dirname(source)
-    if os.path.isdir(source) or material.is_image(source):
+    if os.path.isdir(source) or is_image(source):
         _refuse_useless(order)
         return Recipe(of_uri(f"{LOCAL_IMAGE}:{source}"), None, source, directory)
     try:
@@ -614,7 +614,7 @@ def _refuse_loss(order: Order, known: bool, ours: bool) -> None:
     if os.path.isdir(path):
         if not os.listdir(path):
             return
-        if not (known or material.is_sandbox(path)):
+        if not (known or is_sandbox(path)):
             raise StorageError(
                 f"{path} is a directory that no engine has built, and it is not empty; remove it, or give another path"
             )
@@ -627,7 +627,7 @@ def _refuse_loss(order: Order, known: bool, ours: bool) -> None:
     elif not os.path.isfile(path):
         if not os.path.islink(path):
             raise StorageError(f"{path} is there and is no regular file; remove it, or give another path")
-    elif not known and not material.is_image(path):
+    elif not known and not is_image(path):
         raise StorageError(f"{path} is a file, and no image; remove it, or give another path")
     elif order.format == SANDBOX and not order.force:
         raise StorageError(

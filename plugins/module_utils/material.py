@@ -15,28 +15,6 @@ from collections.abc import Iterator, Sequence
 from .digest import sha256_of
 from .files import storage_error
 
-_SIF_MAGIC, _SIF_MAGIC_OFFSET = b"SIF_MAGIC", 32
-_SQUASHFS_MAGIC = b"hsqs"
-_PRIVATE = ".singularity.d"
-
-
-def is_image(path: str) -> bool:
-    """Whether a regular file is a SIF or a squashfs image.
-
-    :raises StorageError: if it cannot be read.
-    """
-    try:
-        with open(path, "rb") as stream:
-            begin = stream.read(_SIF_MAGIC_OFFSET + len(_SIF_MAGIC))
-    except OSError as error:
-        raise storage_error(error, path) from error
-    return begin[_SIF_MAGIC_OFFSET:] == _SIF_MAGIC or begin.startswith(_SQUASHFS_MAGIC)
-
-
-def is_sandbox(path: str) -> bool:
-    """Whether a directory is what an engine has built."""
-    return os.path.isdir(os.path.join(path, _PRIVATE))
-
 
 def digest_of_text(text: str) -> str:
     """The digest of a text in UTF-8."""

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 from . import ready, storage
 from .delivery import Delivery, threads_for
+from .document import Document, File
 from .errors import EngineError, PackerError, StorageError, Unsigned
 from .files import make_directory, need_writable
 from .image import ResolvedImage
-from .inventory import Document, File
 from .means import Choice
 from .ready import Shipment
 from .record import (

@@ -19,6 +19,7 @@ from .blobs import Obtained, Source
 from .digest import hash_of, sha256_of
 from .errors import DigestMismatch, InvalidSif
 from .files import in_words, make_directory, need_space, replacing
+from .format import SIF
 from .image import blob_source
 from .manifest import Descriptor, absent
 from .platform import Platform
@@ -59,7 +60,7 @@ def resolve(registries: Registries, reference: Reference, wanted: Platform) -> R
 
 def inputs(reference: Reference) -> dict[str, str]:
     """What is known of how such a file came to be."""
-    return {"format": "sif", "origin": "web" if reference.from_web else "oras"}
+    return {"format": SIF, "origin": "web" if reference.from_web else "oras"}
 
 
 class Shipment:

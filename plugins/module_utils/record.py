@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import Any, Union
 
 from . import ready
+from .document import CLIENT, CLIENT_ORAS, CLIENT_WEB, SREGISTRY, Document, timestamp
 from .image import ResolvedImage, resolve
-from .inventory import CLIENT, CLIENT_ORAS, CLIENT_WEB, LOCK_TIMEOUT, SREGISTRY, Document, timestamp
+from .inventory import LOCK_TIMEOUT
 from .ready import Ready
 from .reference import Reference
 from .session import Outcome, Session

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .blobs import BlobCache, Obtained, tally
+from .document import Document
 from .errors import SregistryError
-from .inventory import Document, Inventory
+from .inventory import Inventory
 from .platform import Platform
 from .reference import Reference
 from .registries import Registries

@@ -389,7 +389,8 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hpc.sregistry.plugins.module_utils.attributes import check_owner, prepare, set_attributes
-from ansible_collections.hpc.sregistry.plugins.module_utils.creation import SANDBOX, SIF, Order, create
+from ansible_collections.hpc.sregistry.plugins.module_utils.creation import Order, create
+from ansible_collections.hpc.sregistry.plugins.module_utils.format import SANDBOX, SIF
 from ansible_collections.hpc.sregistry.plugins.module_utils.making import be_nice, choice
 from ansible_collections.hpc.sregistry.plugins.module_utils.means import AUTO
 from ansible_collections.hpc.sregistry.plugins.module_utils.module import failing

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache
-from ansible_collections.hpc.sregistry.plugins.module_utils.creation import SANDBOX, SIF, Creation, Order, create
+from ansible_collections.hpc.sregistry.plugins.module_utils.creation import Creation, Order, create
 from ansible_collections.hpc.sregistry.plugins.module_utils.creation import reference_of as name_of
 from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Keychain, Login
 from ansible_collections.hpc.sregistry.plugins.module_utils.engine import APPTAINER, Engine
@@ -25,6 +25,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.errors import (
     SregistryError,
     StorageError,
 )
+from ansible_collections.hpc.sregistry.plugins.module_utils.format import SANDBOX, SIF
 from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Inventory
 from ansible_collections.hpc.sregistry.plugins.module_utils.means import AUTO, Choice
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform

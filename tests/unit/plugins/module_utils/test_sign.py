@@ -14,8 +14,9 @@ import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils import sif, sign, signature, storage
 from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache
 from ansible_collections.hpc.sregistry.plugins.module_utils.digest import sha256_of
+from ansible_collections.hpc.sregistry.plugins.module_utils.document import Document, File
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import EngineError
-from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Document, File, Inventory
+from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Inventory
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils.sign import Means, Signed
