@@ -95,10 +95,8 @@ class File:
         :param checksum: read all of a file.
         :raises StorageError: if it cannot be looked at.
         """
-        if self.inputs.get("format") == SANDBOX:
-            return storage.PRESENT if os.path.isdir(self.path) else storage.MISSING
         if os.path.isdir(self.path):
-            return storage.MODIFIED
+            return storage.PRESENT if self.inputs.get("format") == SANDBOX else storage.MODIFIED
         return storage.state(self.path, self.size, self.mtime_ns, self.sha256, checksum)
 
 
