@@ -10,7 +10,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hpc.sregistry
 LAB := $(or $(SREGISTRY_LAB_DIR),$(CACHE)/lab)
 TOOLS := tests/tools
 
-.PHONY: help demo test lint sanity unit integration bench lab lab-down clean
+.PHONY: help demo test lint sanity unit integration bench picture lab lab-down clean
 
 help: ## show this help
 	@echo 'make TARGET [VARIABLE=VALUE …]'
@@ -47,6 +47,9 @@ integration: ## playbooks against the hosts and registries of the lab
 
 bench: ## measure pulls beside apptainer's on a host of the lab, and write docs/benchmarks.md
 	@$(TOOLS)/bench.sh $(ARGS)
+
+picture: ## the picture in docs/report.md
+	@$(TOOLS)/picture.sh
 
 lab: ## start registries and managed hosts on this machine
 	@$(TOOLS)/lab.sh up

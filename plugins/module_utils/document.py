@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import storage
-from .format import SANDBOX
 from .platform import Platform
 from .reference import DOCKER, Reference
 
@@ -90,13 +89,11 @@ class File:
         return f"sha256:{self.sha256}" if self.sha256 else None
 
     def state(self, checksum: bool = False) -> str:
-        """Whether it is still what was recorded, as ``storage.state`` tells it. A sandbox is there to be changed.
+        """Whether it is still what was recorded, as ``storage.state`` tells it.
 
         :param checksum: read all of a file.
         :raises StorageError: if it cannot be looked at.
         """
-        if os.path.isdir(self.path):
-            return storage.PRESENT if self.inputs.get("format") == SANDBOX else storage.MODIFIED
         return storage.state(self.path, self.size, self.mtime_ns, self.sha256, checksum)
 
 
@@ -266,6 +263,12 @@ class Document:
             }
             for file in self.files
         ]
+
+
+def reference_of(row: dict[str, Any]) -> Reference:
+    """The reference of a row of the short form, also of one that is in no registry."""
+    repository = "/".join(filter(None, (row["collection"], row["name"])))
+    return Reference(row["registry"], repository, row["tag"] or None, _pinned(row), _scheme(row))
 
 
 def _pinned(data: dict[str, Any]) -> str | None:

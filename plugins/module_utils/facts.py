@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import sif, storage
+from .document import reference_of
 from .errors import InvalidSif
 from .inventory import Inventory
 from .platform import Platform
@@ -82,7 +83,7 @@ def _answer(
     if path:
         answer["state"] = storage.state(path, row["size"], row["mtime_ns"], row["version"], question.checksum)
     if question.manifests:
-        document = inventory.get(Reference.parse(row["uri"]), Platform.parse(row["platform"]))
+        document = inventory.get(reference_of(row), Platform.parse(row["platform"]))
         answer["metrics"] = document.metrics if document else {}
         answer["layers"] = list(document.layers) if document else []
         answer["url"] = document.to_json()["url"] if document else ""

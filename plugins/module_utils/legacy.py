@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -153,16 +153,6 @@ def _json(text: object) -> Any:
         return json.loads(str(text))
     except (ValueError, RecursionError):
         return text
-
-
-def find_files(directory: str) -> Iterator[str]:
-    """The image files below a directory, by their endings; no symlink is followed, and nothing hidden is looked at."""
-    for place, directories, files in os.walk(directory):
-        directories[:] = sorted(name for name in directories if not name.startswith("."))
-        for name in sorted(files):
-            path = os.path.join(place, name)
-            if not name.startswith(".") and _IMAGE.search(name) and not os.path.islink(path):
-                yield path
 
 
 def name_of(path: str, collections: Collection[str]) -> str | None:

@@ -82,7 +82,7 @@ def plan(session: Session, wanted: Wanted, reference: Reference, path: str, outc
     alike = not wanted.force and has_inputs(wanted, reference, file)
     fresh = state == storage.PRESENT and alike
     with outcome.clock("resolve"):
-        if document and file and fresh and _needs_nothing(session, wanted, document, file):
+        if document and file and fresh and _needs_nothing(session, wanted, reference, document, file):
             _require_verified(session, wanted, document, file)
             outcome.action = PRESENT
             return None
@@ -141,11 +141,11 @@ def _refuse_own_work(wanted: Wanted, reference: Reference, file: File | None) ->
         )
 
 
-def _needs_nothing(session: Session, wanted: Wanted, document: Document, file: File) -> bool:
+def _needs_nothing(session: Session, wanted: Wanted, reference: Reference, document: Document, file: File) -> bool:
     """Whether an unchanged file is also the right one. Only a name by tag has to be asked about."""
     if wanted.policy == NOT_PRESENT:
         return True
-    return file.manifest_digest == document.manifest_digest and is_current(session, document.reference, document)
+    return file.manifest_digest == document.manifest_digest and is_current(session, reference, document)
 
 
 def _require_verified(session: Session, wanted: Wanted, document: Document, file: File) -> None:
@@ -194,10 +194,11 @@ def _refuse_hopeless(session: Session, wanted: Wanted, reference: Reference, pat
     In check mode a missing program is only a warning: an earlier task of the play may be what installs it.
     """
     need_writable(os.path.dirname(path))
+    if reference.ready and not wanted.trust:
+        return
     need_writable(wanted.choice.tmpdir)
     try:
-        if wanted.trust or not reference.ready:
-            wanted.choice.engine()
+        wanted.choice.engine()
         if not reference.ready:
             wanted.choice.packer()
     except (EngineError, PackerError) as error:

@@ -152,11 +152,7 @@ def sweep(inventory: Inventory, store: str, removed: Sequence[Change], check: bo
     """
     known = {file.path for document in inventory.documents() for file in document.files}
     known |= {path for change in removed for path in change.before.get("files", {})}
-    swept = []
-    for place, directories, files in os.walk(store):
-        directories[:] = sorted(name for name in directories if not name.startswith("."))
-        paths = (os.path.join(place, name) for name in sorted(files) if not name.startswith("."))
-        swept += [path for path in paths if path.endswith(tuple(SUFFIXES.values())) and path not in known]
+    swept = [path for path in storage.image_files(store, tuple(SUFFIXES.values())) if path not in known]
     return swept if check else [path for path in swept if _sweep(inventory, path)]
 
 

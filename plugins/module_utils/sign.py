@@ -81,8 +81,10 @@ def sign(inventory: Inventory, cache: BlobCache, means: Means, paths: Sequence[s
     for path in paths:
         result = Signed(path)
         try:
-            with _held(inventory, path, check):
-                _sign(inventory, cache, means, signer, result, check)
+            # who names a link means the file, and the inventory may know it by either
+            known_as = path if inventory.owners(path) else os.path.realpath(path)
+            with _held(inventory, known_as, check):
+                _sign(inventory, cache, means, signer, result, known_as, check)
         except SregistryError as error:
             result.action, result.error = FAILED, error
         results.append(result)
@@ -114,7 +116,9 @@ def _held(inventory: Inventory, path: str, check: bool) -> AbstractContextManage
     return inventory.locked_path(path, BUILD_TIMEOUT)  # it may be built meanwhile
 
 
-def _sign(inventory: Inventory, cache: BlobCache, means: Means, signer: str, result: Signed, check: bool) -> None:
+def _sign(
+    inventory: Inventory, cache: BlobCache, means: Means, signer: str, result: Signed, known_as: str, check: bool
+) -> None:
     path = os.path.realpath(result.path)
     try:
         size = os.stat(path).st_size
@@ -126,9 +130,9 @@ def _sign(inventory: Inventory, cache: BlobCache, means: Means, signer: str, res
     if signer in before:
         result.action, result.signers = PRESENT, (tuple(sorted(before)),) * 2
         return
-    owners = inventory.owners(result.path)
+    owners = inventory.owners(known_as)
     for owner in owners:
-        _refuse_modified(owner.file(result.path))
+        _refuse_modified(owner.file(known_as))
     need_writable(os.path.dirname(path))
     need_space(os.path.dirname(path), size, f"the copy of {path} that is signed")
     if not check:
@@ -137,7 +141,7 @@ def _sign(inventory: Inventory, cache: BlobCache, means: Means, signer: str, res
         for owner in owners:
             with inventory.locked(owner.reference, owner.platform, BUILD_TIMEOUT):
                 latest = inventory.get(owner.reference, owner.platform)
-                file = latest.file(result.path) if latest else None
+                file = latest.file(known_as) if latest else None
                 if latest and file:
                     inventory.put(latest.with_changed(_signed(file, status, sha256)))
                     if file.digest:

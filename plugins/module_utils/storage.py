@@ -10,12 +10,13 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from .digest import hash_of, matches
 from .errors import StorageError
-from .files import link_in_place, make_directory, need_space, need_writable, replacing, storage_error
+from .files import beside, link_in_place, make_directory, need_space, need_writable, replacing, storage_error
+from .format import is_sandbox
 from .reference import Reference
 
 PRESENT, MISSING, MODIFIED = "present", "missing", "modified"
@@ -44,13 +45,16 @@ def place(storage: str, reference: Reference, dest: str | None = None, many: boo
 def state(path: str, size: int, mtime_ns: int, sha256: str, checksum: bool) -> str:
     """Whether a recorded file is there and unchanged, by size and mtime, or by its whole content.
 
-    :param size: in bytes, as recorded; so are ``mtime_ns`` (ns since the epoch) and ``sha256`` (hexadecimal).
+    :param size: in bytes, as recorded; so are ``mtime_ns`` (ns since the epoch) and ``sha256`` (hexadecimal; empty for
+        a directory, which is there to be changed).
     :param checksum: read all of it and compare its sha256; a changed mtime alone then does not matter.
     :returns: ``present``, ``missing`` or ``modified``.
     :raises StorageError: if it cannot be looked at.
     """
     try:
         status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode) or not sha256:
+            return PRESENT if stat.S_ISDIR(status.st_mode) and not sha256 else MODIFIED
         if status.st_size != size:
             return MODIFIED
         if not checksum:
@@ -93,10 +97,15 @@ def adopt(source: str, path: str, prepare: Callable[[str], None]) -> None:
 def move_aside(source: str, path: str) -> None:
     """Give a file a second name that nobody has, with owner, mode and times as they are; ``source`` stays.
 
+    A directory cannot have two names: it moves.
+
     :raises StorageError, NoSpace: if there is something at the path, or it cannot be written.
     """
     make_directory(os.path.dirname(path))
     try:
+        if os.path.isdir(source) and not os.path.islink(source):
+            _move_directory(source, path)
+            return
         os.link(source, path, follow_symlinks=False)
     except FileExistsError as error:
         if os.path.samefile(source, path):  # a run before this one was killed
@@ -109,14 +118,20 @@ def move_aside(source: str, path: str) -> None:
 
 
 def discard(path: str) -> None:
-    """Remove a file, or a link to one; that it is in use does not matter, and that it is gone neither.
+    """Remove an image: a file, a link to one, or a directory that an engine has built. That it is in use does not
+    matter, and that it is gone neither.
 
-    :raises StorageError: if it is a directory, or cannot be removed.
+    :raises StorageError: if it is another directory, or cannot be removed.
     """
+    need_removable(path)
     try:
-        if stat.S_ISDIR(os.lstat(path).st_mode):
-            raise StorageError(f"{path} is a directory and no image file; remove it with ansible.builtin.file")
-        os.unlink(path)
+        if os.path.isdir(path) and not os.path.islink(path):
+            with beside(path) as place:
+                os.rename(path, os.path.join(place, "gone"))
+            if os.path.lexists(place):
+                raise StorageError(f"not all of {place}, which was {path}, could be removed; remove it as root")
+        else:
+            os.unlink(path)
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
@@ -128,10 +143,33 @@ def need_removable(path: str) -> None:
 
     :raises StorageError: naming it.
     """
-    if os.path.isdir(path) and not os.path.islink(path):
-        raise StorageError(f"{path} is a directory and no image file; remove it with ansible.builtin.file")
+    if os.path.isdir(path) and not os.path.islink(path) and not is_sandbox(path):
+        raise StorageError(f"{path} is a directory and no image; remove it with ansible.builtin.file")
     if os.path.lexists(path):
         need_writable(os.path.dirname(path))
+
+
+def image_files(directory: str, suffixes: tuple[str, ...]) -> Iterator[str]:
+    """The files below a directory whose names end so; no symlink is followed, no image entered, nothing hidden seen."""
+    for place, directories, files in os.walk(directory):
+        directories[:] = sorted(
+            name for name in directories if not name.startswith(".") and not is_sandbox(os.path.join(place, name))
+        )
+        for name in sorted(files):
+            path = os.path.join(place, name)
+            if name.endswith(suffixes) and not name.startswith(".") and not os.path.islink(path):
+                yield path
+
+
+def _move_directory(source: str, path: str) -> None:
+    if os.path.lexists(path):
+        raise StorageError(f"{path} is there already; remove it, or choose another name or dest")
+    try:
+        os.rename(source, path)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        raise StorageError(f"{source} is a directory, and {path} is on another file system; build it there") from error
 
 
 def _pass_on(source: str, target: str) -> None:

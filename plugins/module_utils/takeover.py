@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
-from . import legacy
+from . import legacy, storage
 from .add import ADDED, platform_of
 from .change import Change, facet
 from .digest import sha256_of
 from .document import CLIENT_LOCAL, SREGISTRY, Document, File, timestamp
 from .errors import InvalidImage, InvalidReference
-from .format import identify
+from .format import SUFFIXES, identify
 from .inventory import Inventory
 from .legacy import Container
 from .platform import Platform
@@ -133,7 +133,7 @@ def _strangers(estate: Estate, mentioned: set[str]) -> Iterable[str]:
     """The files of the storage that neither the database nor the inventory mentions."""
     if not estate.directory:
         return []
-    return [path for path in legacy.find_files(estate.directory) if path not in mentioned]
+    return [path for path in storage.image_files(estate.directory, tuple(SUFFIXES.values())) if path not in mentioned]
 
 
 def _look(estate: Estate, path: str | None, created_at: str | None) -> tuple[_Find | None, Platform]:

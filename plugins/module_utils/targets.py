@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import os
+
 from ansible.module_utils.basic import AnsibleModule
 
 from .errors import InventoryError, StorageError
@@ -36,5 +38,5 @@ def targets_of(module: AnsibleModule, inventory: Inventory) -> list[str]:
     for path in module.params["path"] or ():
         if not path.startswith("/"):
             raise StorageError(f"{path!r} is no absolute path; write it with a leading '/'")
-        paths[path] = None
+        paths[os.path.normpath(path)] = None
     return list(paths)

@@ -107,7 +107,11 @@ def report(trust: Trust, path: str) -> dict[str, Any]:
         state = next((name for kind, name in _KINDS if isinstance(error, kind)), FAILED)
         return {**answer, "state": state, "error": str(error)}
     signers = [
-        {"fingerprint": signer.fingerprint or None, "name": signer.name, "objects": list(signer.objects)}
+        {
+            "fingerprint": signer.fingerprint or None,
+            "name": signer.name if signer.fingerprint else None,
+            "objects": list(signer.objects),
+        }
         for signer in found.signers
     ]
     return {**answer, "verified": True, "state": SIGNED, "signers": signers}

@@ -90,7 +90,8 @@ notes:
   - A file that is in use can be removed. Containers that run from it go on, and the space is free when they end.
   - A file that two images have stays as long as one of them does.
   - The inventory says which files go. As root, do not work with one that other users can write.
-  - Only files go. Directories that become empty stay, as another task may be about to build in them.
+  - Files go, and directories that an engine has built. Other directories that become empty stay, as another task may
+    be about to build in them.
 seealso:
   - module: hpc.sregistry.sregistry_facts
   - module: hpc.sregistry.sregistry_rename

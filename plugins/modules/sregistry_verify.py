@@ -130,7 +130,7 @@ images:
           type: str
           sample: 8883491F4268F173C6E5DC49EDECE4F3F38D871E
         name:
-          description: The name that the PGP key has.
+          description: The name that the PGP key has. Null for a PEM key or a certificate.
           type: str
           sample: Alice <alice@example.org>
         objects:

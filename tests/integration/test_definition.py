@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -94,10 +95,11 @@ def run(host: Host, sif: str, *arguments: str) -> str:
 
 
 @pytest.fixture
-def user(node1: Host) -> Host:
+def user(node1: Host) -> Iterator[Host]:
     """An ordinary user of the first host, with nothing built yet."""
     node1.shell("rm -rf ~hpc/def /tmp/boxes; mkdir -m 1777 /tmp/boxes")
-    return node1.as_user("hpc")
+    yield node1.as_user("hpc")
+    node1.shell("rm -rf ~hpc/def /tmp/boxes")
 
 
 @pytest.fixture

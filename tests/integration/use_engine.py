@@ -217,7 +217,7 @@ def sign() -> Outcomes:
         ("no image", "all.pgp", {"keyring": "keys"}),
     ):
         made[f"verify: {name}"] = outcome(verify, engine, image, **named)
-    made["import"] = [outcome(signature.import_key, engine, "all.pgp", "public") for _ in range(2)]
+    made["import"] = [outcome(signature.import_key, engine, "all.pgp", "public") for _time in range(2)]
     made["import of no key"] = outcome(signature.import_key, engine, "ours.pub", "public")
     return made
 

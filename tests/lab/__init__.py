@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from tests.lab.laboratory import Status, clean, delete, down, move, push, status, up
+from tests.lab.laboratory import Status, clean, delete, down, move, push, renew, status, up
 from tests.lab.registry import REGISTRIES, Registry, Request, log_offset, requests_of
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "log_offset",
     "move",
     "push",
+    "renew",
     "requests_of",
     "status",
     "up",

@@ -26,6 +26,8 @@ NEEDED = {
     "/usr/bin/unshare": "util-linux",
     "/usr/bin/curl": "curl",
     "/usr/sbin/ip": "iproute2",
+    "/usr/bin/chromium-headless-shell": "chromium-headless-shell",
+    "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf": "fonts-dejavu-core",
     "/usr/bin/skopeo": "skopeo",
     "/usr/bin/mksquashfs": "squashfs-tools",
     "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",

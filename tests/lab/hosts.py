@@ -71,6 +71,13 @@ def stop(host: Host) -> None:
     processes.stop(host.name, signal.SIGKILL)
 
 
+def renew(host: Host) -> None:
+    """Put a new host of the same name, address and key in the place of one that runs."""
+    stop(host)
+    process = _ensure_host(host, rootfs.host_tree(), keep=False)
+    processes.wait_until(lambda: _greets(host), process, host.name)
+
+
 def ssh_command(host: Host, user: str = "root") -> list[str]:
     """The start of a command line that runs something on the host."""
     return [

@@ -56,6 +56,14 @@ def push_images(repositories: list[str]) -> list[str]:
         return images.ensure(repositories)
 
 
+def renew(*names: str) -> None:
+    """Put new hosts in the place of those that have these names, for tests that change a host as a whole."""
+    with _locked():
+        for host in hosts.running():
+            if host.name in names:
+                hosts.renew(host)
+
+
 def down() -> list[str]:
     """Stop what ``up`` started; what was built stays. Returns the names of what ran."""
     with _locked():

@@ -47,7 +47,7 @@ class Description:
         options: dict[str, dict[str, bool]] = {}
         variables: set[str] = set()
         for line in re.sub(r"\n  ", " ", path.read_text()).splitlines():
-            what, _, words = line.partition(": ")
+            what, _colon, words = line.partition(": ")
             if line.startswith("#"):
                 continue
             if what.startswith("reads"):
@@ -132,7 +132,7 @@ def install(name: str, directory: Path) -> StandIn:
 
 def main(beside: Path, arguments: list[str]) -> int:
     """Answer as the version does: accept or refuse, and say what the test wants."""
-    name, _, version = (beside / "name").read_text().rpartition("-")
+    name, _dash, version = (beside / "name").read_text().rpartition("-")
     if arguments == ["--version"]:
         print(f"{name} version {version}")
         return 0

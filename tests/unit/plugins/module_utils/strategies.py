@@ -82,7 +82,7 @@ def web_references(draw: st.DrawFn) -> Reference:
 oras_references = references().map(
     lambda reference: Reference(reference.registry, reference.repository, reference.tag, reference.digest, "oras")
 )
-any_references = references() | oras_references | web_references()
+any_references = st.one_of(references(), oras_references, web_references())
 
 platforms = st.builds(
     Platform.of,

@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache
 from ansible_collections.hpc.sregistry.plugins.module_utils.create import create
@@ -35,6 +37,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.registries import Re
 from ansible_collections.hpc.sregistry.plugins.module_utils.session import Session
 from ansible_collections.hpc.sregistry.plugins.module_utils.transport import Transport
 
+SCHEMA = Path(__file__).parents[4] / "docs" / "inventory.schema.json"
 TEXT = "Bootstrap: scratch\n%post\n true\n"
 ENGINE = """#!/bin/sh
 # Stands in for an engine: it notes how it was called, and copies the definition to the target.
@@ -127,6 +130,8 @@ def test_a_build_is_done_once(session: Session, order: Order, program: Path, for
     assert (first.action, first.to_diff()) == ("built", foretold.to_diff())
     again = done(session, order)
     assert (again.action, again.changed, calls(program)) == ("present", False, 1)
+    assert again.before is not None
+    jsonschema.validate(again.before.to_json(), json.loads(SCHEMA.read_bytes()))
     assert list(Path(order.path).parent.iterdir()) == [Path(order.path)]
 
 

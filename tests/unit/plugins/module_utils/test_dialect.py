@@ -18,7 +18,7 @@ every_version = pytest.mark.parametrize("name", standin.NAMES)
 
 
 def describe(name: str) -> tuple[Dialect, standin.Description]:
-    kind, _, version = name.rpartition("-")
+    kind, _dash, version = name.rpartition("-")
     return Dialect(kind, version_tuple(version)), standin.Description.read(standin.VERSIONS / f"{name}.txt")
 
 

@@ -24,7 +24,7 @@ from typing import Any
 import jsonschema
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils import inventory as inventory_module
-from ansible_collections.hpc.sregistry.plugins.module_utils.document import Document, File
+from ansible_collections.hpc.sregistry.plugins.module_utils.document import Document, File, reference_of
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import InventoryError, NoSpace, StorageError
 from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Inventory
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
@@ -678,3 +678,17 @@ def test_the_schema_refuses_what_no_document_may_say(validator: Any, change: dic
     stored = document("ubuntu", image_file("/a.sif")).to_json()
     assert validator.is_valid(stored)
     assert not validator.is_valid({**stored, **change})
+
+
+@given(stored=strategies.documents)
+def test_a_row_tells_the_reference_of_its_document(stored: Document) -> None:
+    assert [reference_of(row) for row in stored.rows()] == [stored.reference] * max(1, len(stored.files))
+
+
+def test_a_row_of_what_is_in_no_registry_tells_its_reference(inventory: Inventory) -> None:
+    reference = Reference("localhost", "opt/app.sif", "latest", scheme="build")
+    inventory.put(document("ubuntu", image_file("/opt/app.sif"), reference=reference))
+    (row,) = inventory.rows()
+    stored = inventory.get(reference_of(row), AMD64)
+    assert stored is not None
+    assert stored.reference == reference

@@ -2,30 +2,41 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A finished file from the cache into its place: what it shares, what is refused, and what stays as it was."""
+"""Finished files: from the cache into their place, and by the whole way from a web server into the inventory."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils.artifact import Artifact
 from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache, Obtained
+from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Keychain
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import (
     DigestMismatch,
     InvalidSif,
     PlatformNotFound,
     Unsigned,
 )
+from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Inventory
 from ansible_collections.hpc.sregistry.plugins.module_utils.manifest import Descriptor
+from ansible_collections.hpc.sregistry.plugins.module_utils.means import Choice
+from ansible_collections.hpc.sregistry.plugins.module_utils.plan import Wanted
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
+from ansible_collections.hpc.sregistry.plugins.module_utils.pull import pull
 from ansible_collections.hpc.sregistry.plugins.module_utils.ready import Fetched, Placed, Shipment
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
+from ansible_collections.hpc.sregistry.plugins.module_utils.registries import Registries
 from ansible_collections.hpc.sregistry.plugins.module_utils.session import Outcome, Session
+from ansible_collections.hpc.sregistry.plugins.module_utils.transport import Transport
+from ansible_collections.hpc.sregistry.plugins.module_utils.verify import Trust
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.test_sif import written
+
+from tests.faults import FaultyRegistry, faults
 
 AMD64 = Platform("linux", "amd64")
 NAME = Reference.parse("oras://host/org/app:1")
@@ -56,13 +67,15 @@ class Case:
         image = Artifact(NAME, "sha256:0", "", "sha256:0", layer, {})
         session = Session(cast(Any, None), self.cache, cast(Any, None), AMD64, 1)
 
+        source = self
+
         class Again(Shipment):
             """Without a registry."""
 
-            def _fetch(shipment) -> Fetched:  # noqa: N805
-                self.fetches += 1
-                self.put(self._content if again is None else again)
-                return self.fetched
+            def _fetch(self) -> Fetched:
+                source.fetches += 1
+                source.put(source._content if again is None else again)
+                return source.fetched
 
         return Again(session, image, Outcome(NAME, AMD64))
 
@@ -157,3 +170,156 @@ def test_what_is_no_sif_of_the_platform_is_not_placed(
     assert why in str(error.value)
     assert str(tmp_path) not in str(error.value)
     assert case.store == []
+
+
+class Site:
+    """A host that pulls one name from a web server, by the whole use-case."""
+
+    def __init__(self, server: FaultyRegistry, directory: Path) -> None:
+        self.server = server
+        self.directory = directory
+        self.name = Reference.parse(f"{server.url}/team/app.sif?signature=secret")
+        self.verified: list[str] = []
+        self.trusted = True
+
+    def serve(self, content: bytes, etag: str | None) -> None:
+        """Put a file there; who asks without the query gets nothing."""
+        self.server.calm()
+        self.server.when(r"/team/app\.sif\?signature=secret$", faults.served(content, etag))
+
+    def trust(self, mark: str | None = "mark") -> Trust:
+        """One that counts what it verifies."""
+        site = self
+
+        class Counting(Trust):
+            """Without an engine."""
+
+            def verify(self, path: str, what: object) -> Any:
+                site.verified.append(str(what))
+                if not site.trusted:
+                    raise Unsigned(f"verification failed: {what}: no signatures found")
+
+        return Counting((), mark, lambda: cast(Any, None))
+
+    def pull(self, check: bool = False, name: Reference | None = None, **how: Any) -> Outcome:
+        """One run; the engine that verifies needs to be there, the packer not."""
+        registries = Registries(Keychain(), Transport(http=True, timeout=20.0, retries=0))
+        inventory = Inventory(str(self.directory / "inventory"))
+        session = Session(registries, BlobCache(str(self.directory / "cache")), inventory, AMD64, 2, check)
+        choice = Choice(
+            "auto", True, "entrypoint", str(self.directory), {}, cast(Any, str), cast(Any, str), self._packer
+        )
+        wanted = {"dest": None, "policy": "always", "checksum": False, "force": False, **how}
+        name = name or self.name
+        prepare = cast(Any, lambda _path: None)
+        asked = Wanted(storage=str(self.directory / "store"), choice=choice, prepare=prepare, **wanted)
+        outcome = pull(session, asked, [name])[name]
+        registries.close()
+        return outcome
+
+    @staticmethod
+    def _packer() -> Any:
+        raise AssertionError("nothing is packed")
+
+    @property
+    def requests(self) -> list[str]:
+        """The methods of all requests since the file was put there."""
+        return [request.method for request in self.server.requests]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with FaultyRegistry() as server:
+        there = Site(server, tmp_path)
+        there.serve(SIF, '"one"')
+        yield there
+
+
+def summary(outcome: Outcome) -> tuple[str, bool, str | None]:
+    return outcome.action, outcome.changed, str(outcome.error) if outcome.error else None
+
+
+def test_a_web_file_is_pulled_once_for_each_change(site: Site) -> None:
+    foreseen, first = site.pull(check=True), site.pull()
+    assert foreseen.to_diff() == first.to_diff()
+    assert summary(first) == ("pulled", True, None)
+    place = Path(str(first.path))
+    assert place.read_bytes() == SIF
+    site.server.calm()
+    site.serve(SIF, '"one"')
+    assert [summary(site.pull(check=check)) for check in (True, False)] == [("present", False, None)] * 2
+    assert site.requests == ["HEAD", "HEAD"]
+    assert summary(site.pull(policy="not_present")) == ("present", False, None)
+    assert site.requests == ["HEAD", "HEAD"]
+
+    other = written(squashfs=b"hsqs" + bytes(9000))
+    site.serve(other, '"two"')
+    assert site.pull(check=True).to_diff() == site.pull().to_diff()
+    assert place.read_bytes() == other
+    modified = place.stat().st_mtime_ns
+    site.serve(other, '"three"')
+    assert summary(site.pull()) == ("recorded", True, None)
+    assert place.stat().st_mtime_ns == modified
+    assert summary(site.pull()) == ("present", False, None)
+    place.unlink()
+    site.serve(other, '"three"')
+    assert summary(site.pull()) == ("repaired", True, None)
+    assert site.requests == ["HEAD"]
+
+
+def test_a_name_with_a_digest_asks_nothing_when_it_is_there(site: Site) -> None:
+    pinned = site.name.at(f"sha256:{hashlib.sha256(SIF).hexdigest()}")
+    assert summary(site.pull(name=pinned))[0] == "pulled"
+    site.server.calm()
+    assert summary(site.pull(name=pinned))[0] == "present"
+    assert site.requests == []
+    wrong = site.name.at(f"sha256:{'0' * 64}")
+    site.serve(SIF, '"one"')
+    refused = site.pull(name=wrong)
+    assert isinstance(refused.error, DigestMismatch)
+    assert not os.path.exists(str(refused.path))
+
+
+def test_a_server_that_tells_no_validator_is_warned_of(site: Site) -> None:
+    site.serve(SIF, None)
+    (warning,) = site.pull().warnings
+    assert warning.startswith("the web server tells neither ETag nor Last-Modified")
+    assert summary(site.pull())[0] == "present"
+
+
+def test_what_is_not_signed_replaces_nothing(site: Site) -> None:
+    place = Path(str(site.pull().path))
+    site.serve(written(squashfs=b"hsqs" + bytes(9000)), '"two"')
+    site.trusted = False
+    refused = site.pull(trust=site.trust())
+    assert summary(refused) == ("failed", False, f"verification failed: {site.name}: no signatures found")
+    assert place.read_bytes() == SIF
+    assert os.listdir(place.parent) == [place.name]
+    assert isinstance(site.pull(trust=site.trust()).error, Unsigned)
+    site.trusted = True
+    assert summary(site.pull(trust=site.trust()))[0] == "rebuilt"
+
+
+def test_a_file_that_is_there_is_verified_once_for_each_trust(site: Site) -> None:
+    place = str(site.pull().path)
+    assert summary(site.pull(check=True, trust=site.trust())) == ("present", False, None)
+    for mark in ("mark", "mark", "other", "other"):
+        assert summary(site.pull(trust=site.trust(mark))) == ("present", False, None)
+    assert site.verified == [place] * 3
+    site.pull(trust=site.trust(None))
+    site.pull(trust=site.trust(None))
+    assert site.verified == [place] * 5
+    site.trusted = False
+    assert isinstance(site.pull(trust=site.trust("third"), check=True).error, Unsigned)
+
+
+def test_what_was_verified_when_it_came_is_not_verified_again(site: Site) -> None:
+    site.pull(trust=site.trust())
+    site.pull(trust=site.trust())
+    assert site.verified == [str(site.name)]
+
+
+def test_what_is_built_here_is_refused_where_a_signature_is_asked_for(site: Site) -> None:
+    refused = site.pull(name=Reference.parse(f"{site.server.address}/team/app:1"), trust=site.trust())
+    assert "sign its file with sregistry_sign after the pull" in str(refused.error)
+    assert site.requests == []

@@ -175,8 +175,24 @@ def test_a_directory_is_never_removed(shelf: Shelf) -> None:
     path.unlink()
     path.mkdir()
     (change,) = shelf.remove("a:1", force=True)
-    assert "is a directory and no image file" in str(change.error)
+    assert "is a directory and no image" in str(change.error)
     assert path.is_dir()
+
+
+def test_a_sandbox_is_removed_and_never_looked_into(shelf: Shelf) -> None:
+    sandbox = shelf.store / "sandbox"
+    (sandbox / ".singularity.d").mkdir(parents=True)
+    inside = sandbox / "opt" / "inner.sif"
+    inside.parent.mkdir()
+    inside.write_text("part of the image")
+    assert sweep(shelf.inventory, str(shelf.store), [], False) == []
+    file = dataclasses.replace(
+        image_file(str(sandbox)), sha256="", inputs={"format": "sandbox"}, builder="engine", manifest_digest=None
+    )
+    shelf.inventory.put(document("box:1", file))
+    (change,) = shelf.remove("box:1")
+    assert (change.action, change.more["files"]) == ("removed", [str(sandbox)])
+    assert [path.name for path in shelf.store.iterdir()] == [".sregistry"]
 
 
 def test_a_file_that_another_image_has_too_stays(shelf: Shelf) -> None:

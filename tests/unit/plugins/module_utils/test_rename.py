@@ -195,6 +195,18 @@ def test_what_cannot_be(shelf: Shelf, given: dict[str, Any], error: type[Excepti
         shelf.rename(**given)
 
 
+def test_a_sandbox_moves_as_a_whole(shelf: Shelf) -> None:
+    sandbox = shelf.root / "box"
+    (sandbox / ".singularity.d").mkdir(parents=True)
+    one = shelf.image(OLD)
+    file = dataclasses.replace(one.files[0], path=str(sandbox), sha256="", inputs={"format": "sandbox"})
+    shelf.inventory.put(dataclasses.replace(one, files=(file,)))
+    (change,) = shelf.rename(dest=f"{shelf.root}/moved")
+    assert (change.action, change.path) == ("moved", f"{shelf.root}/moved")
+    assert shelf.states() == {OLD: [(f"{shelf.root}/moved", "present")]}
+    assert not sandbox.exists()
+
+
 def test_which_of_several_files_moves(shelf: Shelf) -> None:
     one = shelf.image(OLD)
     second = shelf.root / "second.sif"

@@ -158,11 +158,16 @@ def test_another_name_of_the_file_keeps_its_content_and_the_cache_keeps_the_sign
     assert cache.proven(f"sha256:{known(inventory).files[0].sha256}")
 
 
-def test_a_link_to_a_file_stays_one(run: Any, image: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("known_as", ["link.sif", "image.sif"])
+def test_a_link_to_a_file_stays_one_and_the_inventory_follows(
+    run: Any, inventory: Inventory, image: Path, tmp_path: Path, known_as: str
+) -> None:
     link = tmp_path / "link.sif"
     link.symlink_to(image)
+    recorded(inventory, tmp_path / known_as)
     assert run(link).changed
     assert link.is_symlink()
+    assert known(inventory).files[0].sha256 == sha256_of(str(image))
     assert sif.signers(str(image)) == {"mine"}
 
 

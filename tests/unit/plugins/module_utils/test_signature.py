@@ -210,7 +210,7 @@ def test_what_is_wrong_with_a_signature_is_told_apart(
     newest.answers("verify", output, f"INFO:    Verifying\nFATAL:   Failed to verify container: {said}\n", 255)
     with pytest.raises(EngineError) as error:
         signature.verify(engine_of(newest), "/image")
-    assert type(error.value) is kind
+    assert error.type is kind
     assert "/image" in str(error.value)
     assert ("no signatures found" in str(error.value)) == (kind is Unsigned)
 

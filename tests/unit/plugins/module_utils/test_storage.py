@@ -142,3 +142,19 @@ def test_a_file_that_cannot_be_looked_at_is_named(recorded: Path) -> None:
     with pytest.raises(StorageError) as error:
         state(recorded, checksum=True)
     assert str(error.value).startswith(f"cannot use {recorded}: Too many levels of symbolic links; ")
+
+
+@pytest.mark.parametrize(
+    ("sha256", "make", "expected"),
+    [
+        ("", lambda path: path.mkdir(), "present"),
+        ("", lambda path: path.touch(), "modified"),
+        ("", lambda path: None, "missing"),
+        ("0" * 64, lambda path: path.mkdir(), "modified"),
+    ],
+)
+def test_a_directory_has_no_checksum_and_is_there_to_be_changed(
+    tmp_path: Path, sha256: str, make: Callable[[Path], None], expected: str
+) -> None:
+    make(tmp_path / "box")
+    assert storage.state(str(tmp_path / "box"), 7, 7, sha256, checksum=False) == expected

@@ -73,7 +73,7 @@ def test_of_several_refusals_the_one_that_says_most_is_told(
     answers.update({str(number): error for number, error in enumerate(errors)})
     with pytest.raises(told) as error:
         trust(*answers).verify(image, "oras://host/app:1")
-    assert type(error.value) is told
+    assert error.type is told
     assert str(error.value).startswith("verification failed: oras://host/app:1: ")
     assert image not in str(error.value)
 

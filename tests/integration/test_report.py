@@ -1,0 +1,294 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The role ``report``: hosts in different states, and the page in a real browser."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.hpc.sregistry.plugins.plugin_utils.fleet import fleet
+
+from tests import lab
+from tests.lab import catalogue, oci, tree
+from tests.report import rendering, synthetic
+from tests.report.browser import Browser
+
+from .conftest import LAB, REGISTRY, Host
+
+MOVED, KEPT, LOST, NOTED = (f"lab/report-{name}" for name in ("moved", "kept", "lost", "noted"))
+SHOWN = """new Promise(done => {
+    const look = () => {
+        const [mark] = performance.getEntriesByName("shown");
+        if (mark) done(mark.startTime); else setTimeout(look, 5);
+    };
+    setTimeout(() => done(null), 20000);
+    look();
+})"""
+
+
+def push(name: str, version: int) -> None:
+    """Let a name point at a version of an image."""
+    own = oci.layer(tree.Tree().file("version", f"{name} {version}\n").tar())
+    lab.push(f"{name}:latest", catalogue.tiny_with(own, Cmd=["/bin/busybox", "cat", "/version"]))
+
+
+def report(hosts: list[Host], page: Path, check: bool = False, ask: bool = False, **variables: Any) -> dict[str, Any]:
+    """Run the role on hosts and on one that does not answer; the result is what Ansible counted on the first host."""
+    names = [host.name for host in hosts]
+    inventory = {"all": {"hosts": {"gone": {"ansible_host": "127.0.1.250", "ansible_port": 9}}}}
+    second = page.with_name("gone.yml")
+    second.write_text(json.dumps(inventory), encoding="utf-8")
+    asked = {
+        "hpc.sregistry.sregistry_record": {"name": [f"{REGISTRY}/{MOVED}", f"{REGISTRY}/{KEPT}"], "no_https": True},
+        "register": "asked",
+        "check_mode": True,
+        "run_once": True,
+        "delegate_to": "localhost",
+        "vars": {"ansible_python_interpreter": "{{ ansible_playbook_python }}"},
+    }
+    role: dict[str, Any] = {"name": "hpc.sregistry.report"}
+    digests = {"report_digests": "{{ asked.images | items2dict(key_name='uri', value_name='digest') }}"} if ask else {}
+    play = {
+        "hosts": ["gone", *names],
+        "gather_facts": False,
+        "tasks": [
+            *([asked] if ask else []),
+            {"ansible.builtin.import_role": role, "vars": {"report_path": str(page), **digests, **variables}},
+        ],
+    }
+    command = ["ansible-playbook", "-i", str(LAB / "inventory.yml"), "-i", str(second), *["--check"] * check]
+    done = subprocess.run(
+        [*command, "/dev/stdin"],
+        input=json.dumps([play]),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return {"changed": done.stdout.count("changed: ["), "output": done.stdout}
+
+
+@pytest.fixture(scope="module")
+def unlike(hosts: tuple[Host, Host]) -> Iterator[tuple[Host, Host]]:
+    """Two hosts: the first has an outdated image and a recorded one, the second has lost a file."""
+    first, second = hosts
+    clean = "rm -rf ~/.singularity ~/.apptainer"
+    for host in hosts:
+        host.shell(clean)
+    for name in (MOVED, KEPT, LOST, NOTED):
+        push(name, 1)
+    first.sregistry("pull", MOVED, KEPT, LOST)
+    first.sregistry("record", NOTED)
+    push(MOVED, 2)
+    lost = second.sregistry("pull", MOVED, KEPT, LOST)["images"][2]["path"]
+    second.shell(f"rm {lost}")
+    yield hosts
+    for host in hosts:
+        host.shell(clean)
+
+
+def states(document: dict[str, Any]) -> dict[str, list[str]]:
+    """The state of each image on each host, in the order of the hosts."""
+    return {
+        image["label"]: [document["letters"][host["states"][at]] for host in document["hosts"]]
+        for at, image in enumerate(document["images"])
+    }
+
+
+def test_hosts_in_different_states(unlike: tuple[Host, Host], tmp_path: Path) -> None:
+    page = tmp_path / "fleet.html"
+    twins = [page, page.with_suffix(".txt"), page.with_suffix(".json")]
+    variables: dict[str, Any] = {
+        "report_time": synthetic.NOW,
+        "report_images": [f"{REGISTRY}/{name}" for name in (MOVED, KEPT, LOST)],
+    }
+    report(list(unlike), page, check=True, **variables)
+    assert not any(twin.exists() for twin in twins), "check mode wrote something"
+    assert report(list(unlike), page, **variables)["changed"] == 3
+    document = json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
+    assert [host["name"] for host in document["hosts"]] == ["gone", *(host.name for host in unlike)]
+    assert document["hosts"][0]["status"] == "unreachable"
+    assert "127.0.1.250" in document["hosts"][0]["message"]
+    assert states(document) == {
+        "report-kept:latest": ["unknown", "current", "current"],
+        "report-lost:latest": ["unknown", "current", "missing"],
+        "report-moved:latest": ["unknown", "outdated", "current"],
+        "report-noted:latest": ["unknown", "recorded", "absent"],
+    }
+    assert [image["expected"] for image in document["images"]] == [True, True, True, False]
+    used = unlike[1].shell("find ~/.singularity -name '*.sif' -printf '%s\\n'").stdout.split()
+    assert document["hosts"][2]["space"] == sum(map(int, used)) > 0
+    text = page.with_suffix(".txt").read_text(encoding="utf-8")
+    assert f"{REGISTRY}/{LOST}:latest" in text
+    assert f"missing        1  {unlike[1].name}\n" in text
+    assert "gone  unreachable: " in text
+    with Browser() as browser:
+        browser.open(page)
+        assert browser.value(SHOWN) is not None
+        assert browser.value("document.querySelectorAll('td.s-missing').length") == 1
+        browser.click("td.s-outdated")
+        assert f"{REGISTRY}/{MOVED}:latest" in browser.value("document.querySelector('#detail').innerText")
+        assert browser.complaints == []
+    again = report(list(unlike), page, **variables)
+    assert again["changed"] == 0, again["output"]
+
+
+def test_the_registry_decides_if_it_was_asked(unlike: tuple[Host, Host], tmp_path: Path) -> None:
+    push(MOVED, 3)
+    report(list(unlike), tmp_path / "fleet.html", ask=True)
+    document = json.loads((tmp_path / "fleet.json").read_text(encoding="utf-8"))
+    assert states(document)["report-moved:latest"] == ["unknown", "outdated", "outdated"]
+    assert states(document)["report-kept:latest"] == ["unknown", "current", "current"]
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of 500 hosts with 100 images."""
+    document = fleet(synthetic.facts(500, 100), synthetic.NOW)
+    return rendering.render_compared(document, tmp_path_factory.mktemp("large"))
+
+
+def visible(browser: Browser) -> list[str]:
+    """The names in the first column of the matrix."""
+    return list(browser.value("[...document.querySelectorAll('.matrix tbody th .name span')].map(e => e.textContent)"))
+
+
+def test_a_large_fleet_is_shown_at_once_and_can_be_searched(large: Path) -> None:
+    document = json.loads(large.with_suffix(".json").read_text(encoding="utf-8"))
+    with Browser() as browser:
+        browser.open(large)
+        milliseconds = browser.value(SHOWN)
+        assert milliseconds is not None, browser.complaints
+        print(f"500 hosts x 100 images: {large.stat().st_size / 1e6:.1f} MB, shown after {milliseconds:.0f} ms")
+        assert large.stat().st_size < 10e6
+        assert milliseconds < 3000
+        # hosts that are alike are one row, the worst first
+        assert visible(browser)[:4] == ["node[077-078,311]", "node205", "node[040-044]", "node[120-139]"]
+        assert browser.value("document.querySelector('#shown').textContent") == "500 hosts in 8 rows, 100 images"
+        assert browser.value("document.querySelectorAll('.matrix thead .image').length") == 100
+        chips = browser.value(
+            "Object.fromEntries([...document.querySelectorAll('.chip')].map(e => [e.dataset.state, "
+            "Number(e.querySelector('b').textContent.replace(',', ''))]))"
+        )
+        assert chips == {state: count for state, count in document["counts"]["cells"].items() if count}
+        # and so are the images
+        counts = browser.value(
+            "[...document.querySelectorAll('.matrix thead .image span')].map(e => Number(e.textContent))"
+        )
+        assert counts == sorted(counts, reverse=True)
+        # a row is unfolded, and folded again
+        browser.click(".matrix tbody tr:nth-child(4) th")
+        assert visible(browser)[3:6] == ["node[120-139]", "node120", "node121"]
+        browser.click(".matrix tbody tr:nth-child(4) th")
+        assert visible(browser)[3:5] == ["node[120-139]", "node[300-309]"]
+        # filters
+        browser.type("#host-filter", "NODE12 node045")
+        assert visible(browser) == ["node[120-139]", "node045"]
+        browser.type("#image-filter", "gmsh")
+        assert browser.value("document.querySelectorAll('.matrix thead .image').length") == 2
+        browser.type("#host-filter", "")
+        browser.type("#image-filter", "")
+        browser.click(".chip[data-state=different]")
+        assert visible(browser) == ["node[300-309]"]
+        assert browser.value("document.querySelectorAll('.matrix td:not(.s-different)').length") == 0
+        browser.click(".chip[data-state=different]")
+        # details, by mouse and by keyboard
+        browser.click("td.s-modified")
+        shown = browser.value("document.querySelector('#detail').innerText")
+        (image,) = [image for image in document["images"] if image["counts"]["modified"]]
+        assert shown.startswith(f"✕\n{image['uri']}\n")
+        assert "node045" in shown
+        assert image["current"][0]["manifest_digest"] in shown
+        assert f"/local/images/{image['paths'][0]}" in shown
+        browser.press("Escape")
+        assert browser.value("document.querySelector('#detail').hidden")
+        browser.press("ArrowUp")
+        browser.press("Enter")
+        assert "node[300-309]" in browser.value("document.querySelector('#detail').innerText")
+        browser.press("Escape")
+        # one row for each host: only those that can be seen are there, and the last can be reached
+        browser.click("#grouped")
+        assert browser.value("document.querySelector('#shown').textContent") == "500 hosts, 100 images"
+        assert 40 < len(visible(browser)) < 100
+        browser.value(
+            "(e => { e.value = 'name'; e.dispatchEvent(new Event('input')); })(document.querySelector('#sort'))"
+        )
+        assert visible(browser)[:2] == ["node001", "node002"]
+        browser.value(
+            "new Promise(done => { const m = document.querySelector('#matrix'); m.scrollTop = m.scrollHeight;"
+            "setTimeout(done, 100); })"
+        )
+        assert visible(browser)[-1] == "node500"
+        # the table of images
+        sizes = "[...document.querySelectorAll('#images td:nth-last-child(3)')].map(e => Number(e.dataset.value))"
+        browser.click("#images thead th:nth-last-child(3) button")
+        assert browser.value(sizes) == sorted((image["size"] for image in document["images"]), reverse=True)
+        # on paper all rows are there
+        browser.value("dispatchEvent(new Event('beforeprint'))")
+        assert len(visible(browser)) == 500
+        browser.value("dispatchEvent(new Event('afterprint'))")
+        assert len(visible(browser)) < 100
+        assert browser.complaints == []
+        assert browser.requests == [large.as_uri()]
+
+
+def test_the_most_that_a_report_may_have_to_tell_stays_small() -> None:
+    document = fleet(synthetic.facts(500, 100, alike=False), synthetic.NOW)
+    size = len(json.dumps(document, separators=(",", ":")))
+    print(f"500 hosts x 100 images, each file another one: {size / 1e6:.1f} MB")
+    assert size < 9e6
+
+
+HOSTILE = (
+    "</script><script>alert(1)</script>",
+    '"><img src=x onerror=alert(2)>',
+    "<!--<script>",
+    "{{ 7 * 6 }}{% raw %}",
+    "'; alert(3); '",
+    "&lt;b&gt;",
+    "\u202eback\x1b[2J\n",
+)
+
+
+def test_hostile_names_are_text(tmp_path: Path) -> None:
+    facts: dict[str, Any] = {
+        f"host{name}": synthetic.result(
+            [synthetic.row(f"lab/{name}:1", image=f"/{name}"), synthetic.row(f"{name}/x:1")]
+        )
+        for name in HOSTILE
+    }
+    facts.update({f"silent{name}": {"unreachable": True, "msg": name} for name in HOSTILE})
+    page = rendering.render(facts, tmp_path, report_title=HOSTILE[0], report_time=synthetic.NOW)
+    document = json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
+    assert "host{{ 7 * 6 }}{% raw %}" in [host["name"] for host in document["hosts"]]
+    assert page.with_suffix(".txt").read_text(encoding="utf-8").replace("\n", "").isprintable()
+    with Browser() as browser:
+        browser.open(page)
+        assert browser.value(SHOWN) is not None, browser.complaints
+        for selector in (".matrix thead th.image", ".matrix tbody th", ".matrix td.s-current"):
+            browser.click(selector)
+        assert browser.value("document.title") == HOSTILE[0]
+        assert browser.value("document.querySelectorAll('img, script').length") == 3
+        shown = browser.value("document.querySelector('#images').innerText")
+        assert all(image["uri"] in shown for image in document["images"])
+        assert browser.complaints == []
+        assert browser.requests == [page.as_uri()]
+
+
+def test_without_scripts_there_are_tables(tmp_path: Path) -> None:
+    page = rendering.render(synthetic.facts(50, 5), tmp_path, report_time=synthetic.NOW)
+    with Browser(scripts=False) as browser:
+        browser.open(page)
+        browser.send("Emulation.setScriptExecutionDisabled", value=False)
+        assert not browser.value("document.querySelector('#fleet').checkVisibility()")
+        assert browser.value("document.querySelector('noscript').textContent").startswith("<p") is False
+        assert browser.value("[...document.querySelectorAll('#images tbody tr')].length") == 5
+        assert "node[040-044]" in browser.value("document.body.innerText")
