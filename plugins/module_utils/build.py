@@ -22,11 +22,12 @@ from .content import Content
 from .digest import CHUNK, hash_of
 from .engine import Engine
 from .errors import PackerError
-from .files import make_directory, need_space, replacing, storage_error, temporary_directory
+from .files import make_directory, need_space, replacing, storage_error
 from .image import ResolvedImage
 from .layers import Layer, Misjudged, Union
 from .manifest import Descriptor
 from .means import AUTO, STREAM, VIA_SANDBOX, Means, TreeMeans
+from .scratch import temporary_directory
 from .squashfs import Packer, Partition
 from .stream import Archive, CrowdedDirectory, write_foreseen
 from .tar import DIRECTORY, Entry, index, shown_path

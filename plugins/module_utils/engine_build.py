@@ -14,12 +14,13 @@ from .credentials import Login
 from .document import File
 from .engine import BuildOptions, Engine
 from .errors import PackerError, RegistryError
-from .files import make_directory, temporary_directory
+from .files import make_directory
 from .format import SANDBOX, SIF
 from .order import Order
 from .placement import put, room
 from .platform import Platform
 from .recipe import Recipe
+from .scratch import temporary_directory
 from .session import Session
 
 _ATTEMPTS = 3  # builds of one run, where a base is moved while they go on

@@ -18,7 +18,8 @@ from typing import Any
 
 from .document import SCHEMA_VERSION, Document
 from .errors import InvalidPlatform, InventoryError, StorageError
-from .files import locked, make_directory, read_regular, replacing, storage_error
+from .files import make_directory, read_regular, replacing, storage_error
+from .lock import locked
 from .platform import Platform
 from .reference import DOCKER, Reference
 

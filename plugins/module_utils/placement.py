@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from . import material, sif
 from .digest import hash_of
 from .errors import InvalidSif, StorageError
-from .files import beside, read_regular, replacing, swap_in
+from .files import read_regular, replacing, swap_in
 from .format import SANDBOX, SIF, is_image, is_sandbox
 from .order import Order
 from .recipe import MAX_DEFINITION
+from .scratch import beside
 
 
 def need_replaceable(order: Order, known: bool, ours: bool) -> None:

@@ -20,8 +20,9 @@ from .digest import sha256_of
 from .document import File
 from .engine import Engine
 from .errors import InvalidSif, SregistryError, StorageError
-from .files import clone, need_space, need_writable, replacing, storage_error, temporary_directory
+from .files import clone, need_space, need_writable, replacing, storage_error
 from .inventory import BUILD_TIMEOUT, Inventory
+from .scratch import temporary_directory
 from .signature import SigningKey
 from .verify import VERIFIED
 

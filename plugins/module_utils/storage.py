@@ -15,9 +15,10 @@ from contextlib import suppress
 
 from .digest import hash_of, matches
 from .errors import StorageError
-from .files import beside, link_in_place, make_directory, need_space, need_writable, replacing, storage_error
+from .files import link_in_place, make_directory, need_space, need_writable, replacing, storage_error
 from .format import is_sandbox
 from .reference import Reference
+from .scratch import beside
 
 PRESENT, MISSING, MODIFIED = "present", "missing", "modified"
 
