@@ -130,11 +130,11 @@ from ansible.plugins.lookup import LookupBase
 from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache
 from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Keychain, Login
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import CredentialsError, SregistryError
-from ansible_collections.hpc.sregistry.plugins.module_utils.files import temporary_directory
 from ansible_collections.hpc.sregistry.plugins.module_utils.image import resolve
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference, parse_registry
 from ansible_collections.hpc.sregistry.plugins.module_utils.registries import Registries
+from ansible_collections.hpc.sregistry.plugins.module_utils.scratch import temporary_directory
 from ansible_collections.hpc.sregistry.plugins.module_utils.transport import HAS_REQUESTS, Transport
 
 

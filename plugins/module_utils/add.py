@@ -9,22 +9,23 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from . import storage
 from .change import Change, facet
+from .digest import sha256_of
+from .document import Document, File, timestamp
 from .errors import InvalidImage, InvalidReference, StorageError
 from .files import need_writable
 from .format import SUFFIXES, Format, identify
-from .inventory import LOCK_TIMEOUT, Document, File, Inventory, timestamp
+from .inventory import Inventory, taken
 from .platform import Platform
 from .reference import Reference
 
 COPY, MOVE, IN_PLACE = "copy", "move", "in_place"
 METHODS = (COPY, MOVE, IN_PLACE)
 ADDED, REPLACED, REPAIRED = "added", "replaced", "repaired"
-LOCAL = "local"  # the client of images that come from no registry
 
 
 @dataclass(frozen=True)
@@ -93,12 +94,9 @@ def _add(inventory: Inventory, wanted: Wanted, item: Item, change: Change) -> No
             raise InvalidImage(f"there is no file {path} to add as {item.reference}") from error
         return
     target = path if wanted.method == IN_PLACE else _place(wanted.storage, item.reference, kind)
-    source = _Source(path, kind, platform_of(kind, wanted.platform, path), storage.checksum(path), target)
+    source = _Source(path, kind, platform_of(kind, wanted.platform, path), sha256_of(path), target)
     change.platform, change.path = str(source.platform), target
-    with ExitStack() as held:
-        if not wanted.check:
-            held.enter_context(inventory.locked_path(target, LOCK_TIMEOUT))
-            held.enter_context(inventory.locked(item.reference, source.platform, LOCK_TIMEOUT))
+    with nullcontext() if wanted.check else inventory.held([target], [(item.reference, source.platform)]):
         _carry_out(inventory, wanted, item.reference, source, change)
 
 
@@ -109,7 +107,7 @@ def _was_moved(inventory: Inventory, wanted: Wanted, item: Item, change: Change)
         if document.reference != item.reference or document.digest is not None:
             continue
         for file in document.files:
-            if file.path in places and _state(file, wanted.checksum) == storage.PRESENT:
+            if file.path in places and file.state(wanted.checksum) == storage.PRESENT:
                 change.platform, change.path = str(document.platform), file.path
                 change.document, change.file = document, file
                 change.before = change.after = facet(document)
@@ -130,18 +128,7 @@ def _carry_out(inventory: Inventory, wanted: Wanted, reference: Reference, sourc
         change.file, change.path = kept, kept.path
         return
     _decide(inventory, wanted, document, source, change)
-    file = File(
-        path=source.target,
-        size=os.stat(source.path).st_size,
-        mtime_ns=os.stat(source.path).st_mtime_ns,
-        sha256=source.sha256,
-        manifest_digest=None,
-        inputs={"format": source.format.name},
-        engine_version=None,
-        packer=None,
-        builder=None,
-        created_at=timestamp(),
-    )
+    file = dataclasses.replace(File.at(source.path, source.sha256, {"format": source.format.name}), path=source.target)
     if not wanted.check:
         _place_file(wanted, source)
         file = dataclasses.replace(file, mtime_ns=os.stat(source.target).st_mtime_ns)
@@ -160,7 +147,7 @@ def _kept(document: Document | None, wanted: Wanted, source: _Source) -> File | 
     same = [file for file in document.files if file.sha256 == source.sha256]
     if wanted.method == IN_PLACE:
         same = [file for file in same if file.path == source.target]
-    return next((file for file in same if _state(file, wanted.checksum) == storage.PRESENT), None)
+    return next((file for file in same if file.state(wanted.checksum) == storage.PRESENT), None)
 
 
 def _decide(inventory: Inventory, wanted: Wanted, document: Document | None, source: _Source, change: Change) -> None:
@@ -173,12 +160,12 @@ def _decide(inventory: Inventory, wanted: Wanted, document: Document | None, sou
             f"{change.uri} has another file, {lost[0].path} (sha256 {lost[0].sha256}), than {source.path} (sha256 "
             f"{source.sha256}); give this one another name, or replace that one with force: true"
         )
-    for owner in inventory.owners(source.target):
-        if document is None or (owner.reference, owner.platform) != (document.reference, document.platform):
-            raise StorageError(
-                f"{source.target} is the file of {owner.reference} for {owner.platform}; give {change.uri} for "
-                f"{source.platform} another name or storage, or add it with method: {IN_PLACE}"
-            )
+    for owner in inventory.owners(source.target, besides=document.key if document else None):
+        raise taken(
+            source.target,
+            owner,
+            f"give {change.uri} for {source.platform} another name or storage, or add it with method: {IN_PLACE}",
+        )
     for file in lost:
         what = "is replaced" if file.path == source.target else "stays on disk, and is not in the inventory any more"
         change.warnings.append(f"{file.path} (sha256 {file.sha256}) {what}")
@@ -196,7 +183,7 @@ def _look_at_stranger(wanted: Wanted, source: _Source, change: Change) -> None:
     """A file at the place of the new one that the inventory does not know: the same one, or another one."""
     if not os.path.isfile(source.target) or os.path.islink(source.target):
         raise StorageError(f"{source.target} is there and is no regular file; remove it, or give another storage")
-    if storage.checksum(source.target) == source.sha256:
+    if sha256_of(source.target) == source.sha256:
         return
     if not wanted.force:
         raise StorageError(
@@ -218,25 +205,10 @@ def _place_file(wanted: Wanted, source: _Source) -> None:
 
 def _to_document(document: Document | None, reference: Reference, platform: Platform, file: File) -> Document:
     """The document with its new file. Files of other content are not this name's any more."""
-    now = timestamp()
     if document:
         same = tuple(other for other in document.files if other.sha256 == file.sha256)
-        return dataclasses.replace(document, files=same, updated_at=now).with_file(file)
-    return Document(
-        reference=reference,
-        platform=platform,
-        digest=None,
-        manifest_digest=None,
-        media_type=None,
-        layers=(),
-        size=None,
-        metrics={},
-        created_at=now,
-        updated_at=now,
-        files=(file,),
-        client=LOCAL,
-        url="",
-    )
+        return dataclasses.replace(document, files=same, updated_at=timestamp()).with_file(file)
+    return Document.local(reference, platform, file)
 
 
 def platform_of(format: Format, wanted: Platform | None, path: str) -> Platform:
@@ -255,7 +227,3 @@ def platform_of(format: Format, wanted: Platform | None, path: str) -> Platform:
 def _place(store: str, reference: Reference, format: Format) -> str:
     """The path of an image in the store, with the ending that its format has."""
     return os.path.splitext(storage.place(store, reference))[0] + format.suffix
-
-
-def _state(file: File, checksum: bool) -> str:
-    return storage.state(file.path, file.size, file.mtime_ns, file.sha256, checksum)

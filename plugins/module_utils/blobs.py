@@ -23,15 +23,15 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO
 
+from .digest import hash_of, matches
 from .errors import DigestMismatch, RegistryError, StorageError, Unreachable
-from .files import link_in_place, make_directory, need_space, storage_error
+from .files import give_name, link_in_place, make_directory, need_space, storage_error
 from .manifest import Descriptor
 
 # Opens a blob at a byte offset; gives where the data really begins and its chunks.
 Source = Callable[[int], AbstractContextManager["tuple[int, Iterator[bytes]]"]]
 
 _LOCK = ".sregistry.lock"  # held shared by who uses blobs, and alone by who prunes them
-_READ = 1024 * 1024  # bytes
 _MAX_RESUMPTIONS = 100  # of one blob; a registry may break off after every few bytes
 _MAX_PLANTED = 10  # files in the way that are removed before the directory is given up
 # A blob of unknown size (schema 1) has no end until it ends: after so many bytes, so many must still be free.
@@ -163,15 +163,9 @@ class BlobCache:
     def keep(self, path: str, digest: str) -> None:
         """Remember a finished file by its digest, without a copy: as another name of it, where the file system can."""
         place = self.path(digest)
-        temporary = os.path.join(os.path.dirname(place), f".{os.urandom(6).hex()}.tmp")
         with suppress(OSError, StorageError):
             make_directory(os.path.dirname(place), 0o700)
-            os.link(path, temporary, follow_symlinks=False)
-            try:
-                os.replace(temporary, place)  # what was there may be damaged, or another file's
-            finally:
-                with suppress(FileNotFoundError):  # it stays where both were names of one file already
-                    os.unlink(temporary)
+            give_name(path, place)  # what was there may be damaged, or another file's
 
     def keeps(self, digest: str) -> bool:
         """Whether a file that was kept is there, and is nobody else's and in no other place."""
@@ -188,8 +182,7 @@ class BlobCache:
         """
 
         def accept(stream: IO[bytes]) -> bool:
-            given = _is_given(os.fstat(stream.fileno()), names=2)
-            return given and _hash(stream, digest).hexdigest() == digest.partition(":")[2]
+            return _is_given(os.fstat(stream.fileno()), names=2) and matches(stream, digest)
 
         return link_in_place(self.path(digest), path, accept, prepare)
 
@@ -280,7 +273,7 @@ class BlobCache:
         """Whether a blob is there and its content has its digest; reads all of it."""
         try:
             with _reading(self.path(digest)) as stream:
-                return _hash(stream, digest).hexdigest() == digest.partition(":")[2]
+                return matches(stream, digest)
         except OSError:
             return False
 
@@ -524,17 +517,9 @@ def _lock(stream: IO[bytes], path: str, wait: bool) -> None:
         pass
 
 
-def _hash(stream: IO[bytes], digest: str) -> hashlib._Hash:
-    """The hash of what is left of a stream, by the algorithm of a digest."""
-    hasher = hashlib.new(digest.partition(":")[0])
-    for chunk in iter(lambda: stream.read(_READ), b""):
-        hasher.update(chunk)
-    return hasher
-
-
 def _hash_of(stream: IO[bytes], digest: str) -> tuple[hashlib._Hash, int]:
     stream.seek(0)
-    return _hash(stream, digest), stream.tell()
+    return hash_of(stream, digest.partition(":")[0]), stream.tell()
 
 
 def _write(stream: IO[bytes], data: bytes) -> None:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import time
@@ -20,18 +19,19 @@ from typing import IO
 from . import sandbox, sif, skeleton
 from .blobs import BlobCache
 from .content import Content
+from .digest import CHUNK, hash_of
 from .engine import Engine
 from .errors import PackerError
-from .files import make_directory, need_space, replacing, storage_error, temporary_directory
+from .files import make_directory, need_space, replacing, storage_error
 from .image import ResolvedImage
 from .layers import Layer, Misjudged, Union
 from .manifest import Descriptor
-from .means import AUTO, SANDBOX, STREAM, Means, TreeMeans
+from .means import AUTO, STREAM, VIA_SANDBOX, Means, TreeMeans
+from .scratch import temporary_directory
 from .squashfs import Packer, Partition
 from .stream import Archive, CrowdedDirectory, write_foreseen
 from .tar import DIRECTORY, Entry, index, shown_path
 
-_CHUNK = 1024 * 1024
 # mksquashfs looks a name up in a list of its directory's files when it reads a tar archive: a crowded directory takes
 # longer from a stream than from a disk.
 _CROWD = 20_000
@@ -161,8 +161,8 @@ class _Work:
     def pack(self) -> tuple[str, str, list[str]]:
         """Fill the partition; returns the builder that was used, why, and warnings."""
         builder = self.means.builder
-        if builder == SANDBOX:
-            return SANDBOX, "asked for", self._sandbox()
+        if builder == VIA_SANDBOX:
+            return VIA_SANDBOX, "asked for", self._sandbox()
         trouble = []
         try:
             with self.tree.clock("pack"):
@@ -179,7 +179,7 @@ class _Work:
                 raise
             reason = f"streaming failed: {error}"
             trouble.append(f"{self.tree.image.reference} was unpacked to be built, since {reason}")
-        return SANDBOX, reason, [*trouble, *self._sandbox()]
+        return VIA_SANDBOX, reason, [*trouble, *self._sandbox()]
 
     def _stream(self, limit: int | None) -> list[str]:
         """Write the tree as a tar archive into the packer; nothing is unpacked to disk. Returns warnings.
@@ -254,7 +254,7 @@ def _filled(stream: IO[bytes], place: Partition, packer: Packer, work: str) -> I
     with open(os.path.join(work, "squashfs"), "w+b") as aside:
         yield Partition(aside.fileno(), 0, work)
         stream.seek(place.offset)
-        shutil.copyfileobj(aside, stream, _CHUNK)
+        shutil.copyfileobj(aside, stream, CHUNK)
 
 
 def _identifier(image: ResolvedImage, means: Means) -> uuid.UUID:
@@ -268,9 +268,7 @@ def _settle(stream: IO[bytes]) -> tuple[int, str]:
     stream.flush()
     with ThreadPoolExecutor(1) as pool:
         synced = pool.submit(os.fsync, stream.fileno())
-        hasher = hashlib.sha256()
         stream.seek(0)
-        for chunk in iter(lambda: stream.read(_CHUNK), b""):
-            hasher.update(chunk)
+        hasher = hash_of(stream)
         synced.result()
     return stream.tell(), hasher.hexdigest()

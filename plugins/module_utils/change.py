@@ -6,20 +6,18 @@
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from .attempt import Attempt
+from .document import Document, File
 from .errors import SregistryError
-from .inventory import Document, File
 
-ABSENT, PRESENT, FAILED = "absent", "present", "failed"
+ABSENT, PRESENT = "absent", "present"
 
 
 @dataclass
-class Change:
+class Change(Attempt):
     """What became of one image.
 
     ``name`` is the image as the user wrote it, ``before`` and ``after`` are what a difference shows, ``document`` is
@@ -43,21 +41,6 @@ class Change:
     error: SregistryError | None = None
     traceback: str | None = None
     attributes: dict[str, dict[str, Any]] = field(default_factory=lambda: {"before": {}, "after": {}})
-
-    @contextmanager
-    def catching(self) -> Iterator[None]:
-        """Keep an error with the image that it belongs to."""
-        try:
-            yield
-        except SregistryError as error:
-            self._fail(error)
-        except Exception as error:  # noqa: BLE001 (a fault of ours must not take the other images' results with it)
-            self.traceback = traceback.format_exc()
-            internal = f"internal error, {type(error).__name__}: {error}; please report it with the image's name"
-            self._fail(SregistryError(internal))
-
-    def _fail(self, error: SregistryError) -> None:
-        self.error, self.changed, self.action = error, False, FAILED
 
     def to_result(self) -> dict[str, Any]:
         """The image as a module returns it."""

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import sif, storage
+from .document import reference_of
 from .errors import InvalidSif
-from .inventory import Inventory, reference_of
+from .inventory import Inventory
 from .platform import Platform
 from .reference import Reference
 from .selection import Search

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Files that appear whole or not at all, and locks between processes and hosts."""
+"""Files that appear whole or not at all, and the room that they need."""
 
 from __future__ import annotations
 
@@ -11,21 +11,16 @@ import fcntl
 import os
 import shutil
 import stat
-import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import IO
 
 from .errors import NoSpace, StorageError
 
-_TEMPORARY = "sregistry-"
-_ABANDONED = 60.0  # seconds; younger directories may be about to be locked
 _FICLONE = 0x40049409  # ioctl_ficlone(2)
 _CHUNK = 1024 * 1024  # bytes
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 def make_directory(path: str, mode: int = 0o755) -> None:
@@ -52,104 +47,6 @@ def read_regular(path: str, limit: int) -> bytes:
         raise OSError(errno.EINVAL, "it is no regular file of a sane size", path)
     with os.fdopen(descriptor, "rb") as stream:
         return stream.read(limit)
-
-
-@contextmanager
-def temporary_directory(parent: str) -> Iterator[str]:
-    """A new directory for the time of a block, removed whatever happens.
-
-    It is locked meanwhile, so that what a killed run left behind is known as such, and removed by the next one.
-
-    :raises StorageError: if it cannot be made, or if root would work where others can move files about.
-    """
-    if os.geteuid() == 0:
-        _refuse_hostile(parent, "a tmpdir")
-    _sweep(parent, _TEMPORARY)
-    with _directory(parent, _TEMPORARY) as path:
-        yield path
-
-
-@contextmanager
-def beside(path: str) -> Iterator[str]:
-    """A new hidden directory on the file system of a file or directory that is to be, for the time of a block, removed
-    whatever happens; what a killed run left of it is removed by the next one.
-
-    :param path: absolute, in a directory that exists.
-    :raises StorageError: if it cannot be made, or if root would work where others can move files about.
-    """
-    parent, name = os.path.split(path)
-    if os.geteuid() == 0:
-        _refuse_hostile(parent, "a path")
-    prefix = f".{name[:50]}."
-    _sweep(parent, prefix, ".tmp")
-    with _directory(parent, prefix, ".tmp") as directory:
-        yield directory
-
-
-@contextmanager
-def _directory(parent: str, prefix: str, suffix: str = "") -> Iterator[str]:
-    try:
-        path = tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=parent)
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise storage_error(error, parent) from error
-    try:
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield path
-    finally:
-        _remove_tree(path)
-        os.close(descriptor)
-
-
-def _refuse_hostile(directory: str, option: str) -> None:
-    """Root must not build where another user could put a symlink in the place of what root just made."""
-    path = os.path.realpath(directory)
-    while True:
-        try:
-            status = os.stat(path)
-        except OSError as error:
-            raise storage_error(error, path) from error
-        writable = status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX
-        if status.st_uid != 0 or writable:
-            why = "every user may write there" if writable else f"it belongs to the user {status.st_uid}"
-            raise StorageError(
-                f"{directory} is not safe for temporary files of root: {path}: {why}; give {option} that belongs to "
-                "root, in directories that belong to root, or one with the sticky bit, as /tmp"
-            )
-        if path == "/":
-            return
-        path = os.path.dirname(path)
-
-
-def _sweep(parent: str, prefix: str, suffix: str = "") -> None:
-    """Remove what killed runs of this user left: directories of ours that nobody holds any more."""
-    with suppress(OSError), os.scandir(parent) as entries:
-        for entry in entries:
-            named = entry.name.startswith(prefix) and entry.name.endswith(suffix)
-            if not named or not entry.is_dir(follow_symlinks=False):
-                continue
-            status = entry.stat(follow_symlinks=False)
-            if status.st_uid != os.geteuid() or time.time() - status.st_mtime < _ABANDONED:
-                continue
-            descriptor = os.open(entry.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _remove_tree(entry.path)
-            finally:
-                os.close(descriptor)
-
-
-def _remove_tree(path: str) -> None:
-    with suppress(RecursionError):  # Python before 3.13 calls itself for each level
-        shutil.rmtree(path, ignore_errors=True)
-    if os.path.lexists(path):
-        subprocess.run(["rm", "-rf", "--", path], check=False, capture_output=True)
-    if os.path.lexists(path) and os.geteuid() != 0:
-        # it holds files of this user's subordinate identifiers, as builds with fakeroot make them
-        with suppress(OSError):
-            unshare = ["unshare", "--user", "--map-auto", "--map-root-user"]
-            subprocess.run([*unshare, "rm", "-rf", "--", path], check=False, capture_output=True)
 
 
 def swap_in(source: str, path: str, aside: str) -> None:
@@ -214,30 +111,45 @@ def link_in_place(source: str, path: str, accept: Callable[[IO[bytes]], bool], p
     :returns: whether that was possible: it was accepted, and is on the same file system.
     :raises StorageError: if the file cannot be put in its place.
     """
-    directory, name = os.path.split(path)
-    temporary = os.path.join(directory, f".{name[:50]}.{os.urandom(6).hex()}.tmp")
-    try:
-        os.link(source, temporary, follow_symlinks=False)
-    except OSError:
-        return False
-    try:
+    with ExitStack() as linked:
         try:
+            temporary = linked.enter_context(_linked(source, path))
             descriptor = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
-            return False  # whatever it is, it is no file of ours
-        with os.fdopen(descriptor, "rb") as stream:
-            if not accept(stream):
-                return False
-            _pass_on(path, stream.fileno(), 0o777)
-        prepare(temporary)
+            return False  # there is none, or whatever it is, it is no file of ours
+        try:
+            with os.fdopen(descriptor, "rb") as stream:
+                if not accept(stream):
+                    return False
+                _pass_on(path, stream.fileno(), 0o777)
+            prepare(temporary)
+            os.replace(temporary, path)
+            _sync_directory(os.path.dirname(path))
+        except OSError as error:
+            raise storage_error(error, path) from error
+    return True
+
+
+def give_name(source: str, path: str) -> None:
+    """Give a file another name, in the place of what is there, and nothing but that.
+
+    :raises OSError: if that is not possible, as across file systems.
+    """
+    with _linked(source, path) as temporary:
         os.replace(temporary, path)
-        _sync_directory(directory)
-    except OSError as error:
-        raise storage_error(error, path) from error
+
+
+@contextmanager
+def _linked(source: str, path: str) -> Iterator[str]:
+    """A hidden name of a file, beside the one that it may get, for the time of a block."""
+    directory, name = os.path.split(path)
+    temporary = os.path.join(directory, f".{name[:50]}.{os.urandom(6).hex()}.tmp")
+    os.link(source, temporary, follow_symlinks=False)
+    try:
+        yield temporary
     finally:
         with suppress(FileNotFoundError):  # it stays where both were names of one file already
             os.unlink(temporary)
-    return True
 
 
 def clone(source: IO[bytes], target: IO[bytes]) -> None:
@@ -262,44 +174,6 @@ def _pass_on(path: str, descriptor: int, mode: int) -> None:
     with suppress(PermissionError):  # an ordinary user cannot give a file away
         os.fchown(descriptor, status.st_uid, status.st_gid)
     os.fchmod(descriptor, status.st_mode & 0o777)
-
-
-@contextmanager
-def locked(path: str, timeout: float) -> Iterator[None]:
-    """Hold an exclusive lock, named by a file, against other processes and, on a shared file system, other hosts.
-
-    A file system without locks is not an error: writes are atomic anyway, and only work may be done twice.
-
-    :param timeout: seconds to wait for another holder.
-    :raises StorageError: if the file cannot be made, or the other holder does not finish in time.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666 & ~umask())
-    except OSError as error:
-        raise storage_error(error, path) from error
-    try:
-        _acquire(descriptor, path, timeout)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _acquire(descriptor: int, path: str, timeout: float) -> None:
-    deadline = time.monotonic() + timeout
-    pause = 0.01
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except OSError as error:
-            if error.errno in _NO_LOCKS:
-                return
-            if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EINTR):
-                raise storage_error(error, path) from error
-        if time.monotonic() > deadline:
-            raise StorageError(f"another run has held {path} for {timeout:.0f} s; wait for it to end, or stop it")
-        time.sleep(pause)
-        pause = min(0.5, pause * 1.5)
 
 
 def nearest(path: str) -> str:

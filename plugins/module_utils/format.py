@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The format of an image file, told by its content: SIF, or the bare file systems of Singularity 2.
+"""The formats of images, told by their content: SIF, the bare file systems of Singularity 2, and sandboxes.
 
-Those begin with an interpreter line, and their file system follows it; without the line, it begins the file. Source:
-``pkg/image`` of apptainer/apptainer, which decides what the engine runs.
+A file of Singularity 2 begins with an interpreter line, and its file system follows; without the line, that begins the
+file. Source: ``pkg/image`` of apptainer/apptainer, which decides what the engine runs.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from dataclasses import dataclass
 
 from . import sif
 from .errors import InvalidImage, InvalidSif
+from .files import storage_error
 
-SIF, SQUASHFS, EXT3 = "sif", "squashfs", "ext3"
-SUFFIXES = {SIF: ".sif", SQUASHFS: ".simg", EXT3: ".img"}
+SIF, SQUASHFS, EXT3, SANDBOX = "sif", "squashfs", "ext3", "sandbox"
+SUFFIXES = {SIF: ".sif", SQUASHFS: ".simg", EXT3: ".img"}  # a sandbox is no file
 
 _LAUNCH = b" run-singularity"
 _HEAD = 4096  # bytes that hold all that is looked at
+_SIF_MAGIC, _SIF_MAGIC_OFFSET = b"SIF_MAGIC\0", 32
 _SQUASHFS_MAGIC = b"hsqs"
 _SQUASHFS_USED = struct.Struct("<Q")  # bytes_used, at 40 of the superblock (squashfs 4.0)
 _EXT_SUPERBLOCK = 1024
@@ -62,7 +64,7 @@ def identify(path: str) -> Format:
         raise _irregular(path) from error
     except OSError as error:
         raise InvalidImage(f"cannot read {path}: {error.strerror}; let this user read it") from error
-    if head[32:42] == b"SIF_MAGIC\0":
+    if _is_sif(head):
         return _sif(path)
     launch = head.find(_LAUNCH)
     offset = launch + len(_LAUNCH) + 1 if launch > 0 else 0
@@ -77,6 +79,28 @@ def identify(path: str) -> Format:
         f"{path} is no image: it is neither a SIF nor one of Singularity 2 (squashfs or ext3); "
         "build an image of it first, with apptainer build or singularity build"
     )
+
+
+def is_image(path: str) -> bool:
+    """Whether a regular file begins as a SIF or a squashfs image does, whole or not.
+
+    :raises StorageError: if it cannot be read.
+    """
+    try:
+        with open(path, "rb") as stream:
+            head = stream.read(_HEAD)
+    except OSError as error:
+        raise storage_error(error, path) from error
+    return _is_sif(head) or head.startswith(_SQUASHFS_MAGIC)
+
+
+def is_sandbox(path: str) -> bool:
+    """Whether a directory is what an engine has built."""
+    return os.path.isdir(os.path.join(path, ".singularity.d"))
+
+
+def _is_sif(head: bytes) -> bool:
+    return head[_SIF_MAGIC_OFFSET:].startswith(_SIF_MAGIC)
 
 
 def _irregular(path: str) -> InvalidImage:

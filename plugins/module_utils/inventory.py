@@ -4,168 +4,31 @@
 
 """The inventory: a directory of JSON documents, one for each image of each platform.
 
-A document says what a name pointed at when it was last asked for, and which files on this host were built from it and
-when. ``docs/inventory.schema.json`` is its schema. Reading or writing one document does not depend on how many there
-are.
+Reading or writing one document does not depend on how many there are.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from .errors import InvalidPlatform, InventoryError
-from .files import locked, make_directory, read_regular, replacing, storage_error
+from .document import SCHEMA_VERSION, Document
+from .errors import InvalidPlatform, InventoryError, StorageError
+from .files import make_directory, read_regular, replacing, storage_error
+from .lock import locked
 from .platform import Platform
 from .reference import DOCKER, Reference
 
-SCHEMA_VERSION = 1
 LOCK_TIMEOUT = 600.0  # seconds; who holds a document only writes it
-SREGISTRY = "sregistry"  # the key of what sregistry's own database said, among the metrics
-CLIENT = "dockerhub"  # sregistry's name for its client of all Docker and OCI registries
-CLIENT_ORAS, CLIENT_WEB = "oras", "web"  # of finished files
+BUILD_TIMEOUT = 6 * 3600.0  # seconds that one run waits for another that makes the same file
 
 _SUFFIX = ".json"
 _MAX_FILE_NAME = 200
 _MAX_DOCUMENT = 64 * 1024 * 1024  # bytes; no manifest and config that are accepted come near it
-
-
-def timestamp() -> str:
-    """Now, in UTC, as RFC 3339 writes it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-@dataclass(frozen=True)
-class File:
-    """An image file on this host: how it was made, and by what it is recognised (size in bytes, mtime in ns).
-
-    ``manifest_digest`` is that of the image it was built from; None, like engine, packer and builder, where it was not
-    built from one here.
-    """
-
-    path: str
-    size: int
-    mtime_ns: int
-    sha256: str
-    manifest_digest: str | None
-    inputs: dict[str, str]
-    engine_version: str | None
-    packer: str | None
-    builder: str | None
-    created_at: str
-
-
-@dataclass(frozen=True)
-class Document:
-    """One image: what its name points at, and its files.
-
-    ``client`` says, in sregistry's words, where it comes from. Of an image that comes from no registry the digests,
-    ``media_type`` and ``size`` are None, and ``url`` is what is known of its origin, maybe nothing.
-    """
-
-    reference: Reference
-    platform: Platform
-    digest: str | None
-    manifest_digest: str | None
-    media_type: str | None
-    layers: tuple[dict[str, Any], ...]
-    size: int | None
-    metrics: dict[str, Any] = field(repr=False)
-    created_at: str
-    updated_at: str
-    files: tuple[File, ...] = ()
-    client: str = CLIENT
-    url: str | None = None
-
-    def file(self, path: str) -> File | None:
-        """The file at a path, if this image has one there."""
-        return next((file for file in self.files if file.path == path), None)
-
-    def with_file(self, file: File) -> Document:
-        """This document with a file added, or put in place of the one at the same path."""
-        others = tuple(other for other in self.files if other.path != file.path)
-        return dataclasses.replace(self, files=(*others, file))
-
-    def without_file(self, path: str) -> Document:
-        """This document without the file at a path."""
-        return dataclasses.replace(self, files=tuple(file for file in self.files if file.path != path))
-
-    @property
-    def told(self) -> dict[str, Any]:
-        """The documents of the registry or web server, without what was taken over from sregistry."""
-        return {name: document for name, document in self.metrics.items() if name != SREGISTRY}
-
-    def to_json(self) -> dict[str, Any]:
-        """The document as it is stored; its first keys are those that ``sregistry inspect`` shows."""
-        newest = self.files[-1] if self.files else None
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "client": self.client,
-            "collection": self.reference.collection,
-            "name": self.reference.name,
-            "tag": self.reference.tag or "",
-            "version": newest.sha256 if newest else "",
-            "uri": self.reference.uri,
-            "url": self.reference.url if self.url is None else self.url,
-            "image": newest.path if newest else None,
-            "created_at": self.created_at,
-            "updated_at": self.updated_at,
-            "registry": self.reference.registry,
-            "repository": self.reference.repository,
-            "digest": self.digest,
-            "manifest_digest": self.manifest_digest,
-            "media_type": self.media_type,
-            "platform": str(self.platform),
-            "size": self.size,
-            "layers": list(self.layers),
-            "files": [dataclasses.asdict(file) for file in self.files],
-            "metrics": self.metrics,
-        }
-
-    def rows(self) -> list[dict[str, Any]]:
-        """The short form for facts: one row a file, or one with ``image`` null where there is none."""
-        common = {
-            "uri": self.reference.uri,
-            "registry": self.reference.registry,
-            "collection": self.reference.collection,
-            "name": self.reference.name,
-            "tag": self.reference.tag or "",
-            "platform": str(self.platform),
-            "client": self.client,
-            "digest": self.digest,
-            "manifest_digest": self.manifest_digest,
-            "updated_at": self.updated_at,
-        }
-        if not self.files:
-            unbuilt = {
-                "image": None,
-                "version": "",
-                "size": None,
-                "mtime_ns": None,
-                "built_from": None,
-                "outdated": None,
-            }
-            return [{**common, **unbuilt, "created_at": self.created_at}]
-        return [
-            {
-                **common,
-                "image": file.path,
-                "version": file.sha256,
-                "size": file.size,
-                "mtime_ns": file.mtime_ns,
-                "created_at": file.created_at,
-                "built_from": file.manifest_digest,
-                "outdated": None if file.manifest_digest is None else file.manifest_digest != self.manifest_digest,
-            }
-            for file in self.files
-        ]
 
 
 class Inventory:
@@ -234,6 +97,23 @@ class Inventory:
             yield
 
     @contextmanager
+    def held(
+        self, paths: Iterable[str], images: Iterable[tuple[Reference, Platform]], timeout: float = LOCK_TIMEOUT
+    ) -> Iterator[None]:
+        """Hold files and images against other runs, for a block: paths before names, and each in one order for all
+        runs, so that no two wait for each other.
+
+        :param timeout: seconds for each.
+        :raises StorageError: if a lock cannot be had.
+        """
+        with ExitStack() as stack:
+            for path in sorted(set(paths)):
+                stack.enter_context(self.locked_path(path, timeout))
+            for reference, platform in sorted(set(images), key=lambda image: (image[0].uri, str(image[1]))):
+                stack.enter_context(self.locked(reference, platform, timeout))
+            yield
+
+    @contextmanager
     def _locked(self, name: str, timeout: float) -> Iterator[None]:
         locks = os.path.join(self.directory, "locks")
         make_directory(locks)
@@ -262,9 +142,20 @@ class Inventory:
         """How many documents there are."""
         return len(self._scan())
 
-    def owners(self, path: str) -> list[Document]:
-        """The images that have a file at a path, looked for in all documents."""
-        return [document for document in self.documents() if document.file(path)]
+    def owners(self, path: str, besides: tuple[Reference, Platform] | None = None) -> list[Document]:
+        """The images that have a file at a path, looked for in all documents.
+
+        :param besides: an image that does not count.
+        """
+        return [document for document in self.documents() if document.key != besides and document.file(path)]
+
+    def need_unchanged(self, document: Document) -> None:
+        """Refuse to go on from a document that was read before its image was held, if it is another one now.
+
+        :raises StorageError: if it is.
+        """
+        if self.get(*document.key) != document:
+            raise changed_meanwhile(document.reference)
 
     def _scan(self) -> list[os.DirEntry[str]]:
         try:
@@ -278,6 +169,16 @@ class Inventory:
 
     def _path(self, reference: Reference, platform: Platform) -> str:
         return os.path.join(self._documents, _file_name(reference, platform) + _SUFFIX)
+
+
+def taken(path: str, owner: Document, way_out: str) -> StorageError:
+    """The error of who would have the path that another image's file has."""
+    return StorageError(f"{path} is the file of {owner.reference} for {owner.platform}; {way_out}")
+
+
+def changed_meanwhile(reference: Reference) -> StorageError:
+    """The error of a run that had to wait for another one, and finds another image than it looked at."""
+    return StorageError(f"another run has changed {reference} meanwhile; run this again when it has ended")
 
 
 def _is_document(entry: os.DirEntry[str]) -> bool:
@@ -325,40 +226,9 @@ def _load(path: str) -> Document | None:
             "use the version of hpc.sregistry that wrote it, or remove it and pull or record the image again"
         )
     try:
-        reference = Reference(data["registry"], data["repository"], data["tag"] or None, _pinned(data), _scheme(data))
-        return Document(
-            reference=reference,
-            platform=Platform.parse(data["platform"]),
-            digest=data["digest"],
-            manifest_digest=data["manifest_digest"],
-            media_type=data["media_type"],
-            layers=tuple(data["layers"]),
-            size=data["size"],
-            metrics=data["metrics"],
-            created_at=data["created_at"],
-            updated_at=data["updated_at"],
-            client=data["client"],
-            url=None if data["url"] == reference.url else data["url"],
-            files=tuple(File(**{"builder": "sandbox", **file}) for file in data["files"]),  # once the only one
-        )
+        return Document.of_json(data)
     except (KeyError, TypeError, AttributeError, InvalidPlatform) as error:
         wrong = f"lacks {error}" if isinstance(error, KeyError) else f"misspells a part ({error})"
         raise InventoryError(
             f"the inventory document {path} {wrong}; restore it, or remove it and pull or record the image again"
         ) from error
-
-
-def reference_of(row: dict[str, Any]) -> Reference:
-    """The reference of a row of the short form, also of one that is in no registry."""
-    repository = "/".join(filter(None, (row["collection"], row["name"])))
-    return Reference(row["registry"], repository, row["tag"] or None, _pinned(row), _scheme(row))
-
-
-def _pinned(data: dict[str, Any]) -> str | None:
-    """The digest that is part of the name, if the name is by digest."""
-    return data["uri"].partition("@")[2] or None
-
-
-def _scheme(data: dict[str, Any]) -> str:
-    """The scheme that is part of the name, if it is not Docker's."""
-    return data["uri"].rpartition("://")[0] or DOCKER

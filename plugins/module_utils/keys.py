@@ -21,7 +21,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from . import engine
 from .errors import EngineError
-from .files import temporary_directory
+from .scratch import temporary_directory
 from .signature import Certificate, SigningKey, normal_fingerprint
 from .verify import Source, Trust
 

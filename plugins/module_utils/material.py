@@ -12,30 +12,8 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 
+from .digest import sha256_of
 from .files import storage_error
-
-_CHUNK = 1024 * 1024
-_SIF_MAGIC, _SIF_MAGIC_OFFSET = b"SIF_MAGIC", 32
-_SQUASHFS_MAGIC = b"hsqs"
-_PRIVATE = ".singularity.d"
-
-
-def is_image(path: str) -> bool:
-    """Whether a regular file is a SIF or a squashfs image.
-
-    :raises StorageError: if it cannot be read.
-    """
-    try:
-        with open(path, "rb") as stream:
-            begin = stream.read(_SIF_MAGIC_OFFSET + len(_SIF_MAGIC))
-    except OSError as error:
-        raise storage_error(error, path) from error
-    return begin[_SIF_MAGIC_OFFSET:] == _SIF_MAGIC or begin.startswith(_SQUASHFS_MAGIC)
-
-
-def is_sandbox(path: str) -> bool:
-    """Whether a directory is what an engine has built."""
-    return os.path.isdir(os.path.join(path, _PRIVATE))
 
 
 def digest_of_text(text: str) -> str:
@@ -56,14 +34,7 @@ def digest_of_file(path: str) -> str:
 
     :raises StorageError: if it cannot be read.
     """
-    hasher = hashlib.sha256()
-    try:
-        with open(path, "rb") as stream:
-            for chunk in iter(lambda: stream.read(_CHUNK), b""):
-                hasher.update(chunk)
-    except OSError as error:
-        raise storage_error(error, path) from error
-    return f"sha256:{hasher.hexdigest()}"
+    return f"sha256:{sha256_of(path)}"
 
 
 def digest_of_tree(root: str) -> str:

@@ -10,13 +10,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .format import SANDBOX, SIF
+
 if TYPE_CHECKING:
     from .engine import Engine
     from .squashfs import Packer
 
 AUTO = "auto"
-STREAM, SANDBOX = "stream", "sandbox"
-BUILDERS = (AUTO, STREAM, SANDBOX)
+STREAM, VIA_SANDBOX = "stream", "sandbox"
+BUILDERS = (AUTO, STREAM, VIA_SANDBOX)
 COMPRESSIONS = ("zstd", "gzip", "lz4", "xz")
 ENTRYPOINT, CMD = "entrypoint", "cmd"
 
@@ -75,7 +77,7 @@ class TreeMeans:
     def inputs(self) -> dict[str, str]:
         """What, besides the image, decides what comes out."""
         return {
-            "format": "sandbox",
+            "format": SANDBOX,
             "command": self.command,
             "reproducible": "yes" if self.reproducible else "no",
             "engine": self.engine.kind,
@@ -94,7 +96,7 @@ class Means(TreeMeans):
         """What, besides the image, decides what a SIF holds."""
         level = {} if self.packer.level is None else {"level": str(self.packer.level)}
         return {
-            "format": "sif",
+            "format": SIF,
             "command": self.command,
             "compression": self.packer.compression,
             **level,

@@ -17,8 +17,9 @@ from typing import Any, NoReturn
 from ansible.module_utils.basic import AnsibleModule
 
 from . import engine
+from .document import Document
 from .errors import SregistryError
-from .inventory import Document, Inventory
+from .inventory import Inventory
 from .platform import Platform
 
 _MANY_DOCUMENTS = 1000

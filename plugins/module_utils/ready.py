@@ -7,18 +7,19 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Union
 
-from . import artifact, sif, storage
+from . import artifact, sif
 from .artifact import Artifact
 from .blobs import Obtained, Source
+from .digest import hash_of, sha256_of
 from .errors import DigestMismatch, InvalidSif
 from .files import in_words, make_directory, need_space, replacing
+from .format import SIF
 from .image import blob_source
 from .manifest import Descriptor, absent
 from .platform import Platform
@@ -28,8 +29,6 @@ from .session import Outcome, Session
 from .web import Download
 
 Ready = Union[Artifact, Download]
-
-_CHUNK = 1024 * 1024  # bytes
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def resolve(registries: Registries, reference: Reference, wanted: Platform) -> R
 
 def inputs(reference: Reference) -> dict[str, str]:
     """What is known of how such a file came to be."""
-    return {"format": "sif", "origin": "web" if reference.from_web else "oras"}
+    return {"format": SIF, "origin": "web" if reference.from_web else "oras"}
 
 
 class Shipment:
@@ -118,9 +117,7 @@ class Shipment:
                         "cache"
                     ) from error
         algorithm, _colon, encoded = fetched.digest.partition(":")
-        return Placed(
-            os.stat(path).st_size, encoded if algorithm == "sha256" else storage.checksum(path), fetched.digest
-        )
+        return Placed(os.stat(path).st_size, encoded if algorithm == "sha256" else sha256_of(path), fetched.digest)
 
     def _fetch(self) -> Fetched:
         image, cache = self._image, self._session.cache
@@ -144,13 +141,9 @@ def _source(registries: Registries, image: Ready) -> Source:
 
 def _copy(fetched: Fetched, path: str, check: Callable[[str], None]) -> None:
     need_space(os.path.dirname(path), fetched.blob.size, f"the copy of {fetched.blob.path}")
-    hasher = hashlib.new(fetched.digest.partition(":")[0])
-    with replacing(path, mode=0o777, prepare=check) as target:
-        with open(fetched.blob.path, "rb") as blob:
-            for chunk in iter(lambda: blob.read(_CHUNK), b""):
-                hasher.update(chunk)
-                target.write(chunk)
-        if hasher.hexdigest() != fetched.digest.partition(":")[2]:
+    algorithm, _colon, encoded = fetched.digest.partition(":")
+    with replacing(path, mode=0o777, prepare=check) as target, open(fetched.blob.path, "rb") as blob:
+        if hash_of(blob, algorithm, target).hexdigest() != encoded:
             raise _Damaged
 
 

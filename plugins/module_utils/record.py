@@ -7,31 +7,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Union
 
-from . import ready
-from .image import ResolvedImage, resolve
-from .inventory import CLIENT, CLIENT_ORAS, CLIENT_WEB, LOCK_TIMEOUT, SREGISTRY, Document, timestamp
-from .ready import Ready
+from .document import Document
+from .inventory import LOCK_TIMEOUT
 from .reference import Reference
-from .session import Outcome, Session
-
-__all__ = [
-    "LOCK_TIMEOUT",
-    "PRESENT",
-    "RECORDED",
-    "Resolved",
-    "is_current",
-    "record",
-    "resolve_image",
-    "timestamp",
-    "to_document",
-    "to_merged",
-]
-
-Resolved = Union[ResolvedImage, Ready]
-
-PRESENT, RECORDED = "present", "recorded"
+from .resolution import is_current, resolve, to_document, to_merged
+from .session import PRESENT, RECORDED, Outcome, Session
 
 
 def record(session: Session, references: Sequence[Reference]) -> dict[Reference, Outcome]:
@@ -50,63 +31,11 @@ def _record(session: Session, reference: Reference, outcome: Outcome) -> None:
         if outcome.before and is_current(session, reference, outcome.before):
             outcome.action = PRESENT
             return
-        image = resolve_image(session, reference, outcome)
+        image = resolve(session, reference, outcome)
     document = to_document(image, session, outcome.before)
     if not session.check:
         document = _store(session, document)
     outcome.after, outcome.changed, outcome.action = document, True, RECORDED
-
-
-def is_current(session: Session, reference: Reference, document: Document) -> bool:
-    """Whether a name still points at what is recorded."""
-    if reference.digest:
-        return document.digest == reference.digest
-    if reference.from_web:
-        return session.registries.web.find(reference).documents == document.told
-    return session.registries.of(reference).find(reference).digest == document.digest
-
-
-def resolve_image(session: Session, reference: Reference, outcome: Outcome) -> Resolved:
-    """Find out what a name points at, with all documents that tell of it, and count what that took."""
-    if reference.ready:
-        return ready.resolve(session.registries, reference, session.platform)
-    image = resolve(session.registries.of(reference), session.cache, reference, session.platform)
-    outcome.obtained.extend(image.obtained)
-    return image
-
-
-def to_document(image: Resolved, session: Session, previous: Document | None) -> Document:
-    """The inventory document of an image; files and creation time are those of the one before.
-
-    So is the digest of what lies on a web server, while it lies there unchanged.
-    """
-    now = timestamp()
-    known = previous if previous and image.reference.from_web and previous.told == image.documents else None
-    return Document(
-        reference=image.reference,
-        platform=session.platform,
-        digest=known.digest if known else image.digest,
-        manifest_digest=known.manifest_digest if known else image.manifest_digest,
-        media_type=image.media_type,
-        layers=tuple(
-            {"digest": layer.digest, "size": layer.size, "media_type": layer.media_type} for layer in image.layers
-        ),
-        size=image.size,
-        metrics={**image.documents, **_history(previous)},
-        created_at=previous.created_at if previous else now,
-        updated_at=now,
-        files=previous.files if previous else (),
-        client=_client(image.reference),
-    )
-
-
-def _client(reference: Reference) -> str:
-    return CLIENT_WEB if reference.from_web else CLIENT_ORAS if reference.ready else CLIENT
-
-
-def _history(document: Document | None) -> dict[str, Any]:
-    """What was taken over from sregistry, which no registry says again."""
-    return {key: value for key, value in document.metrics.items() if key == SREGISTRY} if document else {}
 
 
 def _store(session: Session, document: Document) -> Document:
@@ -114,11 +43,4 @@ def _store(session: Session, document: Document) -> Document:
     with session.inventory.locked(document.reference, document.platform, LOCK_TIMEOUT):
         document = to_merged(document, session.inventory.get(document.reference, document.platform))
         session.inventory.put(document)
-    return document
-
-
-def to_merged(document: Document, latest: Document | None) -> Document:
-    """A document with the files that are recorded now."""
-    for file in latest.files if latest else ():
-        document = document.with_file(file)
     return document

@@ -9,16 +9,17 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from . import storage
 from .blobs import BlobCache, Pruned
 from .change import ABSENT, PRESENT, Change, facet
+from .document import Document, File
 from .errors import StorageError
 from .format import SUFFIXES
-from .inventory import LOCK_TIMEOUT, Document, File, Inventory
+from .inventory import LOCK_TIMEOUT, Inventory
 from .platform import Platform
 from .selection import Choice
 
@@ -93,16 +94,10 @@ def _remove(
     change: Change,
 ) -> None:
     """Remove one image: its files first, so that what a killed run leaves is known and removed by the next one."""
-    with ExitStack() as held:
+    paths = [file.path for file in document.files]
+    with nullcontext() if wanted.check else inventory.held(paths, [document.key]):
         if not wanted.check:
-            for path in sorted({file.path for file in document.files}):
-                held.enter_context(inventory.locked_path(path, LOCK_TIMEOUT))
-            held.enter_context(inventory.locked(document.reference, document.platform, LOCK_TIMEOUT))
-            latest = inventory.get(document.reference, document.platform)
-            if latest != document:
-                raise StorageError(
-                    f"another run has changed {document.reference} meanwhile; run this again when it has ended"
-                )
+            inventory.need_unchanged(document)
         change.before = facet(document)
         change.file = document.files[-1] if document.files else None
         change.path = change.file.path if change.file else None
@@ -112,8 +107,8 @@ def _remove(
         change.more["files"] = [file.path for file in doomed if os.path.lexists(file.path)]
         change.changed = bare != document
         change.action = _ACTIONS[wanted.state] if change.changed else PRESENT
-        used = {other.sha256 for one in staying for other in one.files}
-        change.dropped = {f"sha256:{file.sha256}" for file in doomed if file.sha256 and file.sha256 not in used}
+        used = {other.digest for one in staying for other in one.files}
+        change.dropped = {file.digest for file in doomed if file.digest and file.digest not in used}
         if wanted.check:
             return
         for file in doomed:
@@ -145,10 +140,7 @@ def _doomed(wanted: Wanted, document: Document, staying: Sequence[Document]) -> 
 
 def _is_modified(file: File) -> bool:
     """Whether a file has another content. One that was only touched has not."""
-    state = storage.state(file.path, file.size, file.mtime_ns, file.sha256, checksum=False)
-    if state != storage.MODIFIED:
-        return False
-    return storage.state(file.path, file.size, file.mtime_ns, file.sha256, checksum=True) == storage.MODIFIED
+    return file.state() == storage.MODIFIED and file.state(checksum=True) == storage.MODIFIED
 
 
 def sweep(inventory: Inventory, store: str, removed: Sequence[Change], check: bool) -> list[str]:
@@ -195,7 +187,7 @@ def _needs(document: Document) -> set[str]:
         return set()
     digests = {document.digest, document.manifest_digest, _config_digest(document.metrics)}
     digests |= {layer["digest"] for layer in document.layers}
-    digests |= {f"sha256:{file.sha256}" for file in document.files}
+    digests |= {file.digest for file in document.files}
     return {digest for digest in digests if digest}
 
 

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 from . import storage
 from .change import Change, facet
+from .document import Document, File, timestamp
 from .errors import InvalidReference, InventoryError, StorageError
 from .files import need_writable
 from .format import SUFFIXES
-from .inventory import LOCK_TIMEOUT, Document, File, Inventory, timestamp
+from .inventory import Inventory, changed_meanwhile, taken
 from .platform import Platform
 from .reference import Reference
 
@@ -83,10 +84,10 @@ def _of(wanted: Wanted) -> str:
 
 
 def _check_names(wanted: Wanted, old: Sequence[Document], new: Sequence[Document]) -> None:
-    taken = {document.platform for document in old} & {document.platform for document in new}
-    if taken:
+    both = {document.platform for document in old} & {document.platform for document in new}
+    if both:
         raise InventoryError(
-            f"{wanted.new} is there already for {', '.join(sorted(map(str, taken)))}; remove it first with "
+            f"{wanted.new} is there already for {', '.join(sorted(map(str, both)))}; remove it first with "
             f"sregistry_remove, or give {wanted.reference} another name"
         )
     if not old and not new:
@@ -95,9 +96,7 @@ def _check_names(wanted: Wanted, old: Sequence[Document], new: Sequence[Document
 
 def _rename(inventory: Inventory, wanted: Wanted, document: Document, change: Change) -> None:
     moves = _moves(wanted, document)
-    with ExitStack() as held:
-        if not wanted.check:
-            _hold(inventory, held, wanted, document, moves)
+    with nullcontext() if wanted.check else _held(inventory, wanted, document, moves):
         change.before = change.after = facet(document)
         change.file = next((move.file for move in moves), document.files[-1] if document.files else None)
         change.path = change.file.path if change.file else None
@@ -165,16 +164,16 @@ def _renamed(wanted: Wanted, file: File) -> str:
     return os.path.splitext(storage.place(wanted.storage, wanted.new))[0] + os.path.splitext(file.path)[1]
 
 
-def _hold(inventory: Inventory, held: ExitStack, wanted: Wanted, document: Document, moves: Sequence[_Move]) -> None:
-    """Lock all that is touched, paths before names as a pull does, and each in one order for all runs."""
-    for path in sorted({path for move in moves for path in (move.file.path, move.path)}):
-        held.enter_context(inventory.locked_path(path, LOCK_TIMEOUT))
-    for reference in sorted({document.reference, wanted.new}, key=lambda reference: reference.uri):
-        held.enter_context(inventory.locked(reference, document.platform, LOCK_TIMEOUT))
-    latest = inventory.get(document.reference, document.platform)
-    other = None if wanted.new == document.reference else inventory.get(wanted.new, document.platform)
-    if latest != document or other:
-        raise StorageError(f"another run has changed {document.reference} meanwhile; run this again when it has ended")
+@contextmanager
+def _held(inventory: Inventory, wanted: Wanted, document: Document, moves: Sequence[_Move]) -> Iterator[None]:
+    """Hold all that is touched: the old and the new paths, the old and the new name."""
+    paths = [path for move in moves for path in (move.file.path, move.path)]
+    new = (wanted.new, document.platform)
+    with inventory.held(paths, [document.key, new]):
+        inventory.need_unchanged(document)
+        if new != document.key and inventory.get(*new):
+            raise changed_meanwhile(document.reference)
+        yield
 
 
 def _need_free(inventory: Inventory, document: Document, move: _Move) -> None:
@@ -182,11 +181,8 @@ def _need_free(inventory: Inventory, document: Document, move: _Move) -> None:
 
     :raises StorageError: saying whose.
     """
-    for owner in inventory.owners(move.path):
-        if (owner.reference, owner.platform) != (document.reference, document.platform):
-            raise StorageError(
-                f"{move.path} is the file of {owner.reference} for {owner.platform}; choose another dest"
-            )
+    for owner in inventory.owners(move.path, besides=document.key):
+        raise taken(move.path, owner, "choose another dest")
     killed = move.there and os.path.exists(move.path) and os.path.samefile(move.file.path, move.path)
     if os.path.lexists(move.path) and not killed:  # a run that was killed has left both names
         raise StorageError(f"{move.path} is there already; remove it, or choose another name or dest")
@@ -226,9 +222,6 @@ def _carry_out(
 def _restamped(document: Document, move: _Move) -> Document:
     """A copy's time may be a little coarser; a file that was modified before does not become a sound one by it."""
     file = document.file(move.path)
-    sound = storage.state(move.file.path, move.file.size, move.file.mtime_ns, move.file.sha256, checksum=False)
-    if file is None or sound != storage.PRESENT:
+    if file is None or move.file.state() != storage.PRESENT:
         return document
-    mtime = os.stat(move.path).st_mtime_ns
-    files = (dataclasses.replace(other, mtime_ns=mtime) if other == file else other for other in document.files)
-    return dataclasses.replace(document, files=tuple(files))
+    return document.with_changed(dataclasses.replace(file, mtime_ns=os.stat(move.path).st_mtime_ns))

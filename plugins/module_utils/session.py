@@ -6,20 +6,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from .attempt import Attempt
 from .blobs import BlobCache, Obtained, tally
+from .document import Document, timestamp
 from .errors import SregistryError
-from .inventory import Document, Inventory
+from .inventory import Inventory
 from .platform import Platform
 from .reference import Reference
 from .registries import Registries
+
+PRESENT, RECORDED = "present", "recorded"
+"""Actions: nothing was to be done; only the inventory changed."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +55,17 @@ class Session:
             }
             return {reference: future.result() for reference, future in futures.items()}
 
+    def enter(self, outcome: Outcome, document: Document) -> None:
+        """Write the document that an image has in the end.
+
+        :raises StorageError, NoSpace, InventoryError: if it cannot be written.
+        """
+        outcome.after = dataclasses.replace(document, updated_at=timestamp())
+        self.inventory.put(outcome.after)
+
 
 @dataclass
-class Outcome:
+class Outcome(Attempt):
     """What became of one image.
 
     ``before`` and ``after`` are its documents, ``attributes`` the owner, group and mode of its file where they change,
@@ -76,6 +89,11 @@ class Outcome:
     builder: dict[str, str] | None = None
     attributes: dict[str, dict[str, Any]] = field(default_factory=lambda: {"before": {}, "after": {}})
 
+    @property
+    def key(self) -> tuple[Reference, Platform]:
+        """What the inventory knows it by."""
+        return self.reference, self.platform
+
     @contextmanager
     def clock(self, step: str) -> Iterator[None]:
         """Add the time that a block takes to a step's seconds."""
@@ -84,21 +102,6 @@ class Outcome:
             yield
         finally:
             self.seconds[step] = round(self.seconds.get(step, 0.0) + time.monotonic() - begin, 3)
-
-    @contextmanager
-    def catching(self) -> Iterator[None]:
-        """Keep an error of this library with the image that it belongs to."""
-        try:
-            yield
-        except SregistryError as error:
-            self._fail(error)
-        except Exception as error:  # noqa: BLE001 (a fault of ours must not take the other images' results with it)
-            self.traceback = traceback.format_exc()
-            internal = f"internal error, {type(error).__name__}: {error}; please report it with the image's name"
-            self._fail(SregistryError(internal))
-
-    def _fail(self, error: SregistryError) -> None:
-        self.error, self.changed, self.action = error, False, "failed"
 
     def to_result(self, name: str) -> dict[str, Any]:
         """The image as a module returns it.

@@ -16,17 +16,19 @@ from typing import Any
 
 from . import sif, signature, storage
 from .blobs import BlobCache
+from .digest import sha256_of
+from .document import File
 from .engine import Engine
 from .errors import InvalidSif, SregistryError, StorageError
-from .files import clone, need_space, need_writable, replacing, storage_error, temporary_directory
-from .inventory import Document, File, Inventory
+from .files import clone, need_space, need_writable, replacing, storage_error
+from .inventory import BUILD_TIMEOUT, Inventory
+from .scratch import temporary_directory
 from .signature import SigningKey
 from .verify import VERIFIED
 
 PRESENT, SIGNED, FAILED = "present", "signed", "failed"
 
-_LOCK_TIMEOUT = 4 * 3600.0  # seconds; another run may build the file meanwhile
-_CHUNK = 1024 * 1024  # bytes
+_SCRATCH = 1024 * 1024  # bytes of a file system that is none
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def _signer(means: Means) -> str:
         path = os.path.join(directory, "scratch.sif")
         try:
             with open(path, "w+b") as stream:
-                stream.truncate(sif.partition_offset([item]) + _CHUNK)
+                stream.truncate(sif.partition_offset([item]) + _SCRATCH)
                 sif.write(stream, "amd64", [item], uuid.uuid4(), 0)
         except OSError as error:
             raise storage_error(error, path) from error
@@ -112,7 +114,7 @@ def _held(inventory: Inventory, path: str, check: bool) -> AbstractContextManage
     """Hold a file against other runs; one that no inventory knows has none to be held against."""
     if check or not os.path.isdir(inventory.directory):
         return nullcontext()
-    return inventory.locked_path(path, _LOCK_TIMEOUT)
+    return inventory.locked_path(path, BUILD_TIMEOUT)  # it may be built meanwhile
 
 
 def _sign(
@@ -136,21 +138,22 @@ def _sign(
     need_space(os.path.dirname(path), size, f"the copy of {path} that is signed")
     if not check:
         _sign_copy(means, path)
-        sha256, status = storage.checksum(path), os.stat(path)
+        sha256, status = sha256_of(path), os.stat(path)
         for owner in owners:
-            with inventory.locked(owner.reference, owner.platform, _LOCK_TIMEOUT):
+            with inventory.locked(owner.reference, owner.platform, BUILD_TIMEOUT):
                 latest = inventory.get(owner.reference, owner.platform)
                 file = latest.file(known_as) if latest else None
                 if latest and file:
-                    inventory.put(_with_signed(latest, _signed(file, status, sha256)))
-                    cache.forget(f"sha256:{file.sha256}")
+                    inventory.put(latest.with_changed(_signed(file, status, sha256)))
+                    if file.digest:
+                        cache.forget(file.digest)
                     cache.keep(path, f"sha256:{sha256}")
     result.action, result.signers = SIGNED, (tuple(sorted(before)), tuple(sorted(before | {signer})))
 
 
 def _refuse_modified(file: File | None) -> None:
     """To sign a file is to vouch for it, and then the inventory calls it unchanged."""
-    if file and storage.state(file.path, file.size, file.mtime_ns, file.sha256, checksum=False) != storage.PRESENT:
+    if file and file.state() != storage.PRESENT:
         raise StorageError(
             f"{file.path} is not what the inventory says, so it is not signed: somebody changed it; pull or build it "
             "again first"
@@ -192,9 +195,3 @@ def _signed(file: File, status: os.stat_result, sha256: str) -> File:
     """The same file, signed. It has to be verified anew: another signer may not be trusted."""
     inputs = {key: value for key, value in file.inputs.items() if key != VERIFIED}
     return dataclasses.replace(file, size=status.st_size, mtime_ns=status.st_mtime_ns, sha256=sha256, inputs=inputs)
-
-
-def _with_signed(document: Document, signed: File) -> Document:
-    """A document with a file in the place of the one before: it is not a newer one."""
-    files = tuple(signed if file.path == signed.path else file for file in document.files)
-    return dataclasses.replace(document, files=files)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from .engine import Answer, Engine
 from .errors import BadSignature, EngineError, UnknownSigner, Unsigned
-from .files import temporary_directory
+from .scratch import temporary_directory
 
 _KEY_IN_LIST = re.compile(
     r"^(?P<index>\d+)\)\s+(?:User|U):\s*(?P<name>.*?)\s*$.*?^\s+(?:Fingerprint|F):\s*(?P<fingerprint>[0-9A-F]+)\s*$",

@@ -7,20 +7,21 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
+from .digest import hash_of, matches
 from .errors import StorageError
-from .files import beside, link_in_place, make_directory, need_space, need_writable, replacing, storage_error
+from .files import link_in_place, make_directory, need_space, need_writable, replacing, storage_error
+from .format import is_sandbox
 from .reference import Reference
+from .scratch import beside
 
 PRESENT, MISSING, MODIFIED = "present", "missing", "modified"
 
-_CHUNK = 1024 * 1024  # bytes
 _NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS, errno.EACCES)
 
 
@@ -59,20 +60,10 @@ def state(path: str, size: int, mtime_ns: int, sha256: str, checksum: bool) -> s
             return MODIFIED
         if not checksum:
             return PRESENT if status.st_mtime_ns == mtime_ns else MODIFIED
-        return PRESENT if _checksum(path) == sha256 else MODIFIED
+        with open(path, "rb") as stream:
+            return PRESENT if matches(stream, f"sha256:{sha256}") else MODIFIED
     except (FileNotFoundError, NotADirectoryError):
         return MISSING
-    except OSError as error:
-        raise storage_error(error, path) from error
-
-
-def checksum(path: str) -> str:
-    """The SHA-256 of a file, in hexadecimal.
-
-    :raises StorageError: if it cannot be read.
-    """
-    try:
-        return _checksum(path)
     except OSError as error:
         raise storage_error(error, path) from error
 
@@ -84,18 +75,14 @@ def copy(source: str, path: str, prepare: Callable[[str], None]) -> str:
     :returns: the SHA-256 of the copy, in hexadecimal.
     :raises StorageError, NoSpace: if that fails; what was there is then as before.
     """
-    hasher = hashlib.sha256()
     make_directory(os.path.dirname(path))
     try:
         with open(source, "rb") as stream:
             need_space(os.path.dirname(path), os.fstat(stream.fileno()).st_size, f"a copy of {source}")
             with replacing(path, mode=0o777, prepare=prepare) as target:
-                for chunk in iter(lambda: stream.read(_CHUNK), b""):
-                    target.write(chunk)
-                    hasher.update(chunk)
+                return hash_of(stream, copy=target).hexdigest()
     except OSError as error:
         raise storage_error(error, source) from error
-    return hasher.hexdigest()
 
 
 def adopt(source: str, path: str, prepare: Callable[[str], None]) -> None:
@@ -157,7 +144,7 @@ def need_removable(path: str) -> None:
 
     :raises StorageError: naming it.
     """
-    if os.path.isdir(path) and not os.path.islink(path) and not _is_sandbox(path):
+    if os.path.isdir(path) and not os.path.islink(path) and not is_sandbox(path):
         raise StorageError(f"{path} is a directory and no image; remove it with ansible.builtin.file")
     if os.path.lexists(path):
         need_writable(os.path.dirname(path))
@@ -167,17 +154,12 @@ def image_files(directory: str, suffixes: tuple[str, ...]) -> Iterator[str]:
     """The files below a directory whose names end so; no symlink is followed, no image entered, nothing hidden seen."""
     for place, directories, files in os.walk(directory):
         directories[:] = sorted(
-            name for name in directories if not name.startswith(".") and not _is_sandbox(os.path.join(place, name))
+            name for name in directories if not name.startswith(".") and not is_sandbox(os.path.join(place, name))
         )
         for name in sorted(files):
             path = os.path.join(place, name)
             if name.endswith(suffixes) and not name.startswith(".") and not os.path.islink(path):
                 yield path
-
-
-def _is_sandbox(path: str) -> bool:
-    """Whether a directory is what an engine has built."""
-    return os.path.isdir(os.path.join(path, ".singularity.d"))
 
 
 def _move_directory(source: str, path: str) -> None:
@@ -196,11 +178,3 @@ def _pass_on(source: str, target: str) -> None:
     with suppress(PermissionError):  # an ordinary user cannot give a file away
         os.chown(target, status.st_uid, status.st_gid)
     shutil.copystat(source, target)
-
-
-def _checksum(path: str) -> str:
-    hasher = hashlib.sha256()
-    with open(path, "rb") as stream:
-        for chunk in iter(lambda: stream.read(_CHUNK), b""):
-            hasher.update(chunk)
-    return hasher.hexdigest()

@@ -12,15 +12,17 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from . import legacy, storage
-from .add import ADDED, LOCAL, platform_of
+from .add import ADDED, platform_of
 from .change import Change, facet
+from .digest import sha256_of
+from .document import CLIENT_LOCAL, SREGISTRY, Document, File, timestamp
 from .errors import InvalidImage, InvalidReference
 from .format import SUFFIXES, identify
-from .inventory import LOCK_TIMEOUT, SREGISTRY, Document, File, Inventory, timestamp
+from .inventory import Inventory
 from .legacy import Container
 from .platform import Platform
 from .reference import Reference
@@ -152,9 +154,7 @@ def _look(estate: Estate, path: str | None, created_at: str | None) -> tuple[_Fi
 
 
 def _inherit(inventory: Inventory, estate: Estate, heir: _Heir, known: set[str], change: Change) -> None:
-    with ExitStack() as held:
-        if not estate.check:
-            held.enter_context(inventory.locked(heir.reference, heir.platform, LOCK_TIMEOUT))
+    with nullcontext() if estate.check else inventory.held([], [(heir.reference, heir.platform)]):
         document = inventory.get(heir.reference, heir.platform)
         change.before = facet(document)
         change.document = _merged(document, heir, known)
@@ -182,19 +182,13 @@ def _merged(document: Document | None, heir: _Heir, known: set[str]) -> Document
     if document is None:
         last = heir.containers[-1] if heir.containers else None
         times = [container.created_at for container in heir.containers] or [heir.finds[-1].created_at]
-        document = Document(
-            reference=heir.reference,
-            platform=heir.platform,
-            digest=None,
-            manifest_digest=None,
-            media_type=None,
-            layers=(),
-            size=None,
-            metrics={},
+        document = Document.local(
+            heir.reference,
+            heir.platform,
+            url=last.url if last else "",
+            client=last.client if last else CLIENT_LOCAL,
             created_at=min(times),
             updated_at=max(times),
-            client=last.client if last else LOCAL,
-            url=last.url if last else "",
         )
     if rows and document.metrics.get(SREGISTRY) != rows:
         document = dataclasses.replace(document, metrics={**document.metrics, SREGISTRY: rows})
@@ -204,16 +198,4 @@ def _merged(document: Document | None, heir: _Heir, known: set[str]) -> Document
 
 
 def _to_file(find: _Find) -> File:
-    status = os.stat(find.path)
-    return File(
-        path=find.path,
-        size=status.st_size,
-        mtime_ns=status.st_mtime_ns,
-        sha256=storage.checksum(find.path),
-        manifest_digest=None,
-        inputs={"format": find.format},
-        engine_version=None,
-        packer=None,
-        builder=None,
-        created_at=find.created_at,
-    )
+    return File.at(find.path, sha256_of(find.path), {"format": find.format}, created_at=find.created_at)

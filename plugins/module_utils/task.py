@@ -20,12 +20,13 @@ from ansible.module_utils.basic import AnsibleModule
 from .blobs import BlobCache
 from .credentials import Keychain, Login
 from .errors import CredentialsError, InvalidReference
-from .files import make_directory, temporary_directory
+from .files import make_directory
 from .mirror import Mirror, Mirrors
 from .module import blob_directory, facts_after, failure, inventory_of, platform_of
 from .platform import Platform
 from .reference import Reference, parse_registry
 from .registries import Registries
+from .scratch import temporary_directory
 from .session import Outcome, Session
 from .transport import HAS_REQUESTS, Transport
 

@@ -389,7 +389,8 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hpc.sregistry.plugins.module_utils.attributes import check_owner, prepare, set_attributes
-from ansible_collections.hpc.sregistry.plugins.module_utils.creation import SANDBOX, SIF, Order, create
+from ansible_collections.hpc.sregistry.plugins.module_utils.create import create
+from ansible_collections.hpc.sregistry.plugins.module_utils.format import SANDBOX, SIF
 from ansible_collections.hpc.sregistry.plugins.module_utils.making import be_nice, choice
 from ansible_collections.hpc.sregistry.plugins.module_utils.means import AUTO
 from ansible_collections.hpc.sregistry.plugins.module_utils.module import failing
@@ -400,9 +401,9 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.options import (
     registry_options,
     store_options,
 )
-from ansible_collections.hpc.sregistry.plugins.module_utils.record import PRESENT, RECORDED
+from ansible_collections.hpc.sregistry.plugins.module_utils.order import Order
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
-from ansible_collections.hpc.sregistry.plugins.module_utils.session import Session
+from ansible_collections.hpc.sregistry.plugins.module_utils.session import PRESENT, RECORDED, Session
 from ansible_collections.hpc.sregistry.plugins.module_utils.task import finish, need_requests, open_session
 
 SECTIONS = ("setup", "post", "files", "environment", "test", "labels", "none")

@@ -484,8 +484,9 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.options import (
     store_options,
     verify_options,
 )
-from ansible_collections.hpc.sregistry.plugins.module_utils.pull import ALWAYS, NOT_PRESENT, Wanted, pull
-from ansible_collections.hpc.sregistry.plugins.module_utils.record import PRESENT, RECORDED
+from ansible_collections.hpc.sregistry.plugins.module_utils.plan import ALWAYS, NOT_PRESENT, Wanted
+from ansible_collections.hpc.sregistry.plugins.module_utils.pull import pull
+from ansible_collections.hpc.sregistry.plugins.module_utils.session import PRESENT, RECORDED
 from ansible_collections.hpc.sregistry.plugins.module_utils.task import finish, open_session, references_of
 
 

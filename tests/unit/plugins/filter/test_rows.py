@@ -15,7 +15,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.hpc.sregistry.plugins.filter.image_path import image_path
 from ansible_collections.hpc.sregistry.plugins.filter.images_table import images_table
 from ansible_collections.hpc.sregistry.plugins.filter.inspect import inspect
-from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Document, File
+from ansible_collections.hpc.sregistry.plugins.module_utils.document import Document, File
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
 

@@ -10,7 +10,7 @@ import re
 import string
 from typing import Any
 
-from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Document, File
+from ansible_collections.hpc.sregistry.plugins.module_utils.document import Document, File
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
 from hypothesis import settings

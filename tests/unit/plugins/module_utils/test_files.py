@@ -1,17 +1,12 @@
 # Copyright: hpc.sregistry contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files that appear whole or not at all, and locks."""
+"""Files that appear whole or not at all, and the room that they need."""
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import subprocess
-import sys
-import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -140,84 +135,6 @@ def test_a_directory_is_made_with_its_parents_and_may_be_there(tmp_path: Path) -
         files.make_directory(str(tmp_path / "file" / "a"))
 
 
-# Locks
-
-
-def test_a_lock_is_held_by_one_at_a_time(tmp_path: Path) -> None:
-    inside, most = 0, 0
-    counting = threading.Lock()
-
-    def work() -> None:
-        nonlocal inside, most
-        with files.locked(str(tmp_path / "lock"), 60):
-            with counting:
-                inside += 1
-                most = max(most, inside)
-            time.sleep(0.02)
-            with counting:
-                inside -= 1
-
-    threads = [threading.Thread(target=work) for _number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert most == 1
-
-
-def test_a_lock_that_is_not_given_back_is_named(tmp_path: Path) -> None:
-    path = str(tmp_path / "lock")
-    with files.locked(path, 1):
-        begin = time.monotonic()
-        with pytest.raises(StorageError, match=f"another run has held {path}"), files.locked(path, 0.2):
-            pytest.fail("two hold it")
-        assert time.monotonic() - begin < 15
-    with files.locked(path, 0.2):
-        pass
-
-
-def test_a_killed_holder_gives_its_lock_back(tmp_path: Path) -> None:
-    path = tmp_path / "lock"
-    script = "import fcntl, sys, time; lock = open(sys.argv[1], 'w'); fcntl.flock(lock, fcntl.LOCK_EX)"
-    script += "; print(flush=True); time.sleep(600)"
-    holder = subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE)
-    assert holder.stdout is not None
-    holder.stdout.readline()
-    with pytest.raises(StorageError), files.locked(str(path), 0.1):
-        pass
-    holder.kill()
-    holder.communicate(timeout=60)
-    with files.locked(str(path), 10):
-        pass
-
-
-@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
-def test_a_file_system_without_locks_is_no_error(code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_descriptor: int, _operation: int) -> None:
-        raise OSError(code, os.strerror(code))
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    with files.locked(str(tmp_path / "lock"), 1):
-        assert (tmp_path / "lock").exists()
-
-
-def test_a_lock_that_fails_otherwise_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_descriptor: int, _operation: int) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    with (
-        pytest.raises(StorageError, match=f"cannot use {tmp_path}/lock: Input/output error"),
-        files.locked(str(tmp_path / "lock"), 1),
-    ):
-        pass
-    with (
-        pytest.raises(StorageError, match=f"cannot use {tmp_path}/no/lock"),
-        files.locked(str(tmp_path / "no" / "lock"), 1),
-    ):
-        pass
-
-
 # Looking ahead
 
 
@@ -285,69 +202,3 @@ def test_of_a_rename_that_fails_the_target_is_named() -> None:
 )
 def test_sizes_are_said_as_people_read_them(size: int, words: str) -> None:
     assert files.in_words(size) == words
-
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to another user")
-
-
-@needs_root
-@pytest.mark.parametrize(
-    ("owner", "mode", "why"),
-    [(1000, 0o755, "it belongs to the user 1000"), (0, 0o777, "every user may write there")],
-)
-def test_root_does_not_work_where_another_user_can_move_files_about(
-    owner: int, mode: int, why: str, tmp_path: Path
-) -> None:
-    hostile = tmp_path / "hostile"
-    inner = hostile / "of root"
-    inner.mkdir(parents=True)
-    hostile.chmod(mode)
-    os.chown(hostile, owner, 0)
-    for parent in (hostile, inner):
-        with pytest.raises(StorageError) as error, files.temporary_directory(str(parent)):
-            pass
-        message = (
-            f"{parent} is not safe for temporary files of root: {hostile}: {why}; give a tmpdir that belongs to root"
-        )
-        assert str(error.value).startswith(message)
-        assert sorted(os.listdir(parent)) == (["of root"] if parent == hostile else [])
-
-
-@needs_root
-def test_a_sticky_directory_is_safe(tmp_path: Path) -> None:
-    tmp_path.chmod(0o1777)
-    with files.temporary_directory(str(tmp_path)) as path:
-        assert os.path.isdir(path)
-    assert os.listdir(tmp_path) == []
-
-
-def test_what_killed_runs_left_is_removed_by_the_next_one(tmp_path: Path) -> None:
-    for name in ("sregistry-left", "sregistry-young", "other"):
-        (tmp_path / name / "deep").mkdir(parents=True)
-        if name != "sregistry-young":
-            os.utime(tmp_path / name, (0, 0))
-    with files.temporary_directory(str(tmp_path)) as held:
-        os.utime(held, (0, 0))
-        with files.temporary_directory(str(tmp_path)):
-            assert os.path.isdir(held), "a directory that a run holds was taken away"
-    assert sorted(os.listdir(tmp_path)) == ["other", "sregistry-young"]
-
-
-def test_a_very_deep_tree_is_removed_too(tmp_path: Path) -> None:
-    with files.temporary_directory(str(tmp_path)) as path:
-        start = os.getcwd()
-        os.chdir(path)
-        try:
-            for _level in range(1900):
-                os.mkdir("d")
-                os.chdir("d")
-        finally:
-            os.chdir(start)
-    assert os.listdir(tmp_path) == []
-
-
-def test_a_planted_symlink_is_no_lock(tmp_path: Path) -> None:
-    (tmp_path / "lock").symlink_to(tmp_path / "victim")
-    with pytest.raises(StorageError), files.locked(str(tmp_path / "lock"), 1.0):
-        pass
-    assert not (tmp_path / "victim").exists()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import InvalidImage
-from ansible_collections.hpc.sregistry.plugins.module_utils.format import Format, identify
+from ansible_collections.hpc.sregistry.plugins.module_utils.format import Format, identify, is_image, is_sandbox
 
 from tests.lab.shelf import (
     LAUNCH,
@@ -85,3 +85,23 @@ def test_a_real_squashfs_and_a_real_ext3_are_known(tmp_path: Path) -> None:
         assert identify(str(path)) == Format(name)
         path.write_bytes(LAUNCH + content)
         assert identify(str(path)) == Format(name)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"#!/usr/bin/env run-singularity\n\0SIF_MAGIC\0" + bytes(100), True),
+        (b"hsqs" + bytes(100), True),
+        (b"Bootstrap: docker\n", False),
+        (b"", False),
+    ],
+)
+def test_an_image_is_known_by_its_first_bytes(tmp_path: Path, content: bytes, expected: bool) -> None:
+    (tmp_path / "file").write_bytes(content)
+    assert is_image(str(tmp_path / "file")) == expected
+
+
+def test_a_sandbox_is_known_by_what_an_engine_puts_into_it(tmp_path: Path) -> None:
+    assert not is_sandbox(str(tmp_path))
+    (tmp_path / ".singularity.d").mkdir()
+    assert is_sandbox(str(tmp_path))

@@ -24,8 +24,9 @@ from typing import Any
 import jsonschema
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils import inventory as inventory_module
+from ansible_collections.hpc.sregistry.plugins.module_utils.document import Document, File, reference_of
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import InventoryError, NoSpace, StorageError
-from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Document, File, Inventory, reference_of
+from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Inventory
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils import strategies

@@ -101,26 +101,6 @@ def test_what_is_missing_is_named_but_not_what_only_a_shell_knows(tree: Path) ->
     assert material.digest_of_files(sources, str(tree)) == material.digest_of_files(sources, str(tree))
 
 
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        (b"#!/usr/bin/env run-singularity\n\0SIF_MAGIC\0" + bytes(100), True),
-        (b"hsqs" + bytes(100), True),
-        (b"Bootstrap: docker\n", False),
-        (b"", False),
-    ],
-)
-def test_an_image_is_known_by_its_first_bytes(tmp_path: Path, content: bytes, expected: bool) -> None:
-    (tmp_path / "file").write_bytes(content)
-    assert material.is_image(str(tmp_path / "file")) == expected
-
-
-def test_a_sandbox_is_known_by_what_an_engine_puts_into_it(tree: Path) -> None:
-    assert not material.is_sandbox(str(tree))
-    (tree / ".singularity.d").mkdir()
-    assert material.is_sandbox(str(tree))
-
-
 def test_special_files_are_not_opened(tree: Path) -> None:
     os.mkfifo(tree / "etc/pipe")
     assert stat.S_ISFIFO((tree / "etc/pipe").stat().st_mode)

@@ -25,8 +25,9 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.errors import (
 from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Inventory
 from ansible_collections.hpc.sregistry.plugins.module_utils.manifest import Descriptor
 from ansible_collections.hpc.sregistry.plugins.module_utils.means import Choice
+from ansible_collections.hpc.sregistry.plugins.module_utils.plan import Wanted
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
-from ansible_collections.hpc.sregistry.plugins.module_utils.pull import Wanted, pull
+from ansible_collections.hpc.sregistry.plugins.module_utils.pull import pull
 from ansible_collections.hpc.sregistry.plugins.module_utils.ready import Fetched, Placed, Shipment
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils.registries import Registries

@@ -17,8 +17,9 @@ import jsonschema
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils import storage
 from ansible_collections.hpc.sregistry.plugins.module_utils.change import Change
+from ansible_collections.hpc.sregistry.plugins.module_utils.document import Document
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import InvalidReference, InventoryError
-from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Document, Inventory
+from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Inventory
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils.rename import Wanted, rename

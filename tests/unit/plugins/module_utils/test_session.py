@@ -11,8 +11,8 @@ from typing import Any, cast
 
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import Obtained
+from ansible_collections.hpc.sregistry.plugins.module_utils.document import Document, File
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import NotFound
-from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Document, File
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils.session import Outcome, Session

@@ -13,8 +13,10 @@ from typing import Any, cast
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils import sif, sign, signature, storage
 from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache
+from ansible_collections.hpc.sregistry.plugins.module_utils.digest import sha256_of
+from ansible_collections.hpc.sregistry.plugins.module_utils.document import Document, File
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import EngineError
-from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Document, File, Inventory
+from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Inventory
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils.sign import Means, Signed
@@ -83,7 +85,7 @@ def recorded(inventory: Inventory, path: Path, **inputs: str) -> File:
         str(path),
         status.st_size,
         status.st_mtime_ns,
-        storage.checksum(str(path)),
+        sha256_of(str(path)),
         DIGEST,
         inputs,
         None,
@@ -165,7 +167,7 @@ def test_a_link_to_a_file_stays_one_and_the_inventory_follows(
     recorded(inventory, tmp_path / known_as)
     assert run(link).changed
     assert link.is_symlink()
-    assert known(inventory).files[0].sha256 == storage.checksum(str(image))
+    assert known(inventory).files[0].sha256 == sha256_of(str(image))
     assert sif.signers(str(image)) == {"mine"}
 
 

@@ -1,0 +1,40 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Work on one of several images, whose failure must not take the others' results with it."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .errors import SregistryError
+
+FAILED = "failed"
+"""The action of what failed."""
+
+
+class Attempt:
+    """Work that may fail; what was to be done is then not called done."""
+
+    changed: bool
+    action: str
+    error: SregistryError | None
+    traceback: str | None
+
+    @contextmanager
+    def catching(self) -> Iterator[None]:
+        """Keep an error with the image that it belongs to."""
+        try:
+            yield
+        except SregistryError as error:
+            self._fail(error)
+        except Exception as error:  # noqa: BLE001 (a fault of ours is one image's as well)
+            self.traceback = traceback.format_exc()
+            internal = f"internal error, {type(error).__name__}: {error}; please report it with the image's name"
+            self._fail(SregistryError(internal))
+
+    def _fail(self, error: SregistryError) -> None:
+        self.error, self.changed, self.action = error, False, FAILED

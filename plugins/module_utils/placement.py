@@ -1,0 +1,113 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What was built and its place: what may be replaced there, room to build in, and how the result gets its name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from . import material, sif
+from .digest import hash_of
+from .errors import InvalidSif, StorageError
+from .files import read_regular, replacing, swap_in
+from .format import SANDBOX, SIF, is_image, is_sandbox
+from .order import Order
+from .recipe import MAX_DEFINITION
+from .scratch import beside
+
+
+def need_replaceable(order: Order, known: bool, ours: bool) -> None:
+    """Refuse to replace what is no image; and a directory, with what was changed in it, unless that is asked for.
+
+    :param known: whether the inventory knows what is there.
+    :param ours: whether it is still what was built here.
+    :raises StorageError: saying what is there.
+    """
+    path = order.path
+    if os.path.islink(path) and (order.format == SANDBOX or os.path.isdir(path)):
+        raise StorageError(f"{path} is a symlink; give the path that it leads to, or remove it")
+    if os.path.isdir(path):
+        if not os.listdir(path):
+            return
+        if not (known or is_sandbox(path)):
+            raise StorageError(
+                f"{path} is a directory that no engine has built, and it is not empty; remove it, or give another path"
+            )
+        if not order.force:
+            why = "built from other inputs" if ours else "not built here, as far as the inventory knows"
+            raise StorageError(
+                f"{path} is a directory that was {why}, and what was changed in it would be lost; give force: true to "
+                "replace it, or another path"
+            )
+    elif not os.path.isfile(path):
+        if not os.path.islink(path):
+            raise StorageError(f"{path} is there and is no regular file; remove it, or give another path")
+    elif not known and not is_image(path):
+        raise StorageError(f"{path} is a file, and no image; remove it, or give another path")
+    elif order.format == SANDBOX and not order.force:
+        raise StorageError(
+            f"{path} is an image file where a directory shall be; give force: true to replace it, or another path"
+        )
+
+
+def definition_in(path: str) -> str | None:
+    """The definition that an image says it was built from; None if it tells none."""
+    try:
+        if os.path.isdir(path):
+            content: bytes | None = read_regular(os.path.join(path, ".singularity.d", "Singularity"), MAX_DEFINITION)
+        else:
+            content = sif.read_object(path, "", MAX_DEFINITION, sif.DEFINITION)
+    except (OSError, InvalidSif):
+        return None
+    return None if content is None else content.decode("utf-8", "replace")
+
+
+@contextmanager
+def room(order: Order, work: str, warnings: list[str]) -> Iterator[str]:
+    """A directory to build in, for a block: for a directory tree one from where it can be renamed to its path.
+
+    :param work: where a file is built.
+    :param warnings: are added to, if something stays behind.
+    :raises StorageError: if it cannot be made.
+    """
+    if order.format == SIF:
+        yield work
+        return
+    with beside(order.path) as place:
+        yield place
+    if os.path.lexists(place):
+        warnings.append(f"not all of {place} could be removed; remove it as root")
+
+
+def put(order: Order, built: str, replaces: bool) -> tuple[int, str]:
+    """Put what was built into its place; returns its size in bytes and its sha256, empty for a directory.
+
+    :param built: where it is, in its ``room``.
+    :param replaces: whether something was there before, and may be replaced.
+    :raises StorageError, NoSpace: if that fails; what was there is then as before.
+    """
+    path = order.path
+    if not replaces and os.path.lexists(path):
+        raise StorageError(f"{path} appeared while it was built; look what it is, and run this again")
+    if order.format == SANDBOX:
+        size = material.size_of_tree(built)
+        swap_in(built, path, f"{built}.before")
+        return size, ""
+    if not os.path.isdir(path):
+        return _copied(order, built, path)
+    with beside(path) as place:
+        new = os.path.join(place, "new")
+        told = _copied(order, built, new)
+        swap_in(new, path, os.path.join(place, "before"))
+        return told
+
+
+def _copied(order: Order, source: str, path: str) -> tuple[int, str]:
+    """Copy a finished file to where it appears whole; returns its size in bytes and its sha256."""
+    with open(source, "rb") as finished, replacing(path, mode=0o777, prepare=order.prepare) as stream:
+        sha256 = hash_of(finished, copy=stream).hexdigest()
+        return stream.tell(), sha256

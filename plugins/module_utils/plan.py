@@ -1,0 +1,215 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What has to be done for an image to be pulled: looked at, compared, and decided before anything is fetched."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from . import storage
+from .claim import other_owners
+from .document import Document, File
+from .errors import EngineError, PackerError, StorageError, Unsigned
+from .files import need_writable
+from .inventory import LOCK_TIMEOUT, taken
+from .means import Choice
+from .reference import Reference
+from .resolution import Resolved, is_current, resolve, to_document
+from .session import PRESENT, RECORDED, Outcome, Session
+from .verify import VERIFIED, Trust
+from .web import Download
+
+ALWAYS, NOT_PRESENT = "always", "not_present"
+PULLED, REBUILT, REPAIRED = "pulled", "rebuilt", "repaired"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How images shall be pulled. ``choice`` is how their files are built; ``prepare`` sets owner and mode of a
+    finished file before it gets its name; ``trust``, whose signature a file needs, if any.
+    """
+
+    storage: str
+    dest: str | None
+    policy: str
+    checksum: bool
+    force: bool
+    choice: Choice
+    prepare: Callable[[str], None]
+    trust: Trust | None = None
+
+    def finishing(self, reference: Reference) -> Callable[[str], None]:
+        """What a finished file of an image goes through before it gets its name."""
+
+        def finish(temporary: str) -> None:
+            if self.trust:
+                self.trust.verify(temporary, reference)
+            self.prepare(temporary)
+
+        return finish
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An image with something to do: its new document, whether its file has to be made, the file that was there
+    before, if a build now would give the same, and the file that is there and whole.
+    """
+
+    image: Resolved
+    document: Document
+    path: str
+    make: bool
+    lost: File | None
+    fresh: File | None
+
+
+def plan(session: Session, wanted: Wanted, reference: Reference, path: str, outcome: Outcome) -> Plan | None:
+    """Decide what to do for one image; None if nothing.
+
+    :raises SregistryError: if it could not end well.
+    """
+    _refuse_unsigned(wanted, reference)
+    document = outcome.before = session.inventory.get(reference, session.platform)
+    file = document.file(path) if document else None
+    outcome.path, outcome.path_before = path, path if file else None
+    _refuse_own_work(wanted, reference, file)
+    state = file.state(wanted.checksum) if file else storage.MISSING
+    alike = not wanted.force and has_inputs(wanted, reference, file)
+    fresh = state == storage.PRESENT and alike
+    with outcome.clock("resolve"):
+        if document and file and fresh and _needs_nothing(session, wanted, reference, document, file):
+            _require_verified(session, wanted, document, file)
+            outcome.action = PRESENT
+            return None
+        image = resolve(session, reference, outcome)
+    same = document is not None and file is not None and comes_from(document, file, image)
+    make = not fresh or not same
+    if document and file and not make:
+        _require_verified(session, wanted, document, file)
+        outcome.action = RECORDED  # the index moved, this platform's image in it did not
+    elif file is None:
+        outcome.action = PULLED
+        _look_at_place(session, wanted, path, outcome)
+    else:
+        outcome.action = REBUILT if state == storage.PRESENT else REPAIRED
+    if make:
+        _refuse_hopeless(session, wanted, reference, path, outcome)
+    _warn_of_doubt(image, outcome)
+    outcome.after, outcome.changed = to_document(image, session, document), True
+    return Plan(image, outcome.after, path, make, file if same and alike else None, file if fresh else None)
+
+
+def serves(wanted: Wanted, document: Document, file: File, image: Resolved) -> bool:
+    """Whether a file is there, and what a build of the image would give."""
+    return (
+        comes_from(document, file, image)
+        and has_inputs(wanted, image.reference, file)
+        and file.state(wanted.checksum) == storage.PRESENT
+    )
+
+
+def comes_from(document: Document, file: File, image: Resolved) -> bool:
+    """Whether a file was made from what an image is now."""
+    if isinstance(image, Download) and not image.digest:
+        return document.told == image.documents and file.manifest_digest == document.manifest_digest
+    return file.manifest_digest == image.manifest_digest
+
+
+def has_inputs(wanted: Wanted, reference: Reference, file: File | None) -> bool:
+    """Whether a file was made as it would be now."""
+    return file is not None and (reference.ready or wanted.choice.agrees(file.inputs))
+
+
+def _refuse_unsigned(wanted: Wanted, reference: Reference) -> None:
+    if wanted.trust and not reference.ready:
+        raise Unsigned(
+            f"{reference} is built here from layers, so nobody has signed it; sign its file with sregistry_sign after "
+            "the pull, name one that was signed and pushed to oras://, or pull it without verify"
+        )
+
+
+def _refuse_own_work(wanted: Wanted, reference: Reference, file: File | None) -> None:
+    if file and file.manifest_digest is None and not wanted.force:
+        raise StorageError(
+            f"{file.path} is the file of {reference} that was not pulled but added or built here; rename that one, "
+            "give another dest, or replace it with force: true"
+        )
+
+
+def _needs_nothing(session: Session, wanted: Wanted, reference: Reference, document: Document, file: File) -> bool:
+    """Whether an unchanged file is also the right one. Only a name by tag has to be asked about."""
+    if wanted.policy == NOT_PRESENT:
+        return True
+    return file.manifest_digest == document.manifest_digest and is_current(session, reference, document)
+
+
+def _require_verified(session: Session, wanted: Wanted, document: Document, file: File) -> None:
+    """Refuse a file that is there and unchanged, but not signed as it has to be. Once verified, it need not be again.
+
+    :raises EngineError, InvalidSif: as ``Trust.verify``.
+    """
+    trust = wanted.trust
+    if trust is None or (trust.mark and file.inputs.get(VERIFIED) == trust.mark):
+        return
+    trust.verify(file.path, file.path)
+    if session.check or not trust.mark:
+        return
+    with session.inventory.locked(document.reference, document.platform, LOCK_TIMEOUT):
+        latest = session.inventory.get(document.reference, document.platform)
+        if latest and latest.file(file.path) == file:
+            verified = dataclasses.replace(file, inputs={**file.inputs, VERIFIED: trust.mark})
+            session.inventory.put(latest.with_file(verified))
+
+
+def _look_at_place(session: Session, wanted: Wanted, path: str, outcome: Outcome) -> None:
+    """See what is at the path of a new file, and refuse what must not be replaced.
+
+    Who writes the path in ``dest`` means to replace it, as a new version under a fixed name. A path that follows from
+    the name alone is not taken from another image: with two such images each run would undo the other.
+    """
+    if not os.path.lexists(path):
+        return
+    if not os.path.isfile(path) and not os.path.islink(path):
+        raise StorageError(f"{path} is there and is no regular file; remove it, or give another dest")
+    outcome.path_before = path
+    for owner in other_owners(session, outcome, path):
+        if wanted.dest is None and not wanted.force:
+            raise taken(
+                path,
+                owner,
+                f"give {outcome.reference} for {outcome.platform} another dest or storage, or force: true to take it "
+                "over",
+            )
+        outcome.displaced = owner
+
+
+def _refuse_hopeless(session: Session, wanted: Wanted, reference: Reference, path: str, outcome: Outcome) -> None:
+    """Find out before anything is downloaded that nothing could be built, or verified.
+
+    In check mode a missing program is only a warning: an earlier task of the play may be what installs it.
+    """
+    need_writable(os.path.dirname(path))
+    if reference.ready and not wanted.trust:
+        return
+    need_writable(wanted.choice.tmpdir)
+    try:
+        wanted.choice.engine()
+        if not reference.ready:
+            wanted.choice.packer()
+    except (EngineError, PackerError) as error:
+        if not session.check:
+            raise
+        outcome.warnings.append(str(error))
+
+
+def _warn_of_doubt(image: Resolved, outcome: Outcome) -> None:
+    if isinstance(image, Download) and image.doubtful and not image.digest:
+        outcome.warnings.append(
+            "the web server tells neither ETag nor Last-Modified, so that only another size shows that the file "
+            "changed; give its digest after the name, or force: true"
+        )

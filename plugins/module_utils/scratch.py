@@ -1,0 +1,121 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Temporary directories, which go with the block that they are for, or with the next run if that was killed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from .errors import StorageError
+from .files import storage_error
+
+_TEMPORARY = "sregistry-"
+_ABANDONED = 60.0  # seconds; younger directories may be about to be locked
+
+
+@contextmanager
+def temporary_directory(parent: str) -> Iterator[str]:
+    """A new directory for the time of a block, removed whatever happens.
+
+    It is locked meanwhile, so that what a killed run left behind is known as such, and removed by the next one.
+
+    :raises StorageError: if it cannot be made, or if root would work where others can move files about.
+    """
+    if os.geteuid() == 0:
+        _refuse_hostile(parent, "a tmpdir")
+    _sweep(parent, _TEMPORARY)
+    with _directory(parent, _TEMPORARY) as path:
+        yield path
+
+
+@contextmanager
+def beside(path: str) -> Iterator[str]:
+    """A new hidden directory on the file system of a file or directory that is to be, for the time of a block, removed
+    whatever happens; what a killed run left of it is removed by the next one.
+
+    :param path: absolute, in a directory that exists.
+    :raises StorageError: if it cannot be made, or if root would work where others can move files about.
+    """
+    parent, name = os.path.split(path)
+    if os.geteuid() == 0:
+        _refuse_hostile(parent, "a path")
+    prefix = f".{name[:50]}."
+    _sweep(parent, prefix, ".tmp")
+    with _directory(parent, prefix, ".tmp") as directory:
+        yield directory
+
+
+@contextmanager
+def _directory(parent: str, prefix: str, suffix: str = "") -> Iterator[str]:
+    try:
+        path = tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=parent)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise storage_error(error, parent) from error
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield path
+    finally:
+        _remove_tree(path)
+        os.close(descriptor)
+
+
+def _refuse_hostile(directory: str, option: str) -> None:
+    """Root must not build where another user could put a symlink in the place of what root just made."""
+    path = os.path.realpath(directory)
+    while True:
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            raise storage_error(error, path) from error
+        writable = status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX
+        if status.st_uid != 0 or writable:
+            why = "every user may write there" if writable else f"it belongs to the user {status.st_uid}"
+            raise StorageError(
+                f"{directory} is not safe for temporary files of root: {path}: {why}; give {option} that belongs to "
+                "root, in directories that belong to root, or one with the sticky bit, as /tmp"
+            )
+        if path == "/":
+            return
+        path = os.path.dirname(path)
+
+
+def _sweep(parent: str, prefix: str, suffix: str = "") -> None:
+    """Remove what killed runs of this user left: directories of ours that nobody holds any more."""
+    with suppress(OSError), os.scandir(parent) as entries:
+        for entry in entries:
+            named = entry.name.startswith(prefix) and entry.name.endswith(suffix)
+            if not named or not entry.is_dir(follow_symlinks=False):
+                continue
+            status = entry.stat(follow_symlinks=False)
+            if status.st_uid != os.geteuid() or time.time() - status.st_mtime < _ABANDONED:
+                continue
+            descriptor = os.open(entry.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove_tree(entry.path)
+            finally:
+                os.close(descriptor)
+
+
+def _remove_tree(path: str) -> None:
+    with suppress(RecursionError):  # Python before 3.13 calls itself for each level
+        shutil.rmtree(path, ignore_errors=True)
+    if os.path.lexists(path):
+        subprocess.run(["rm", "-rf", "--", path], check=False, capture_output=True)
+    if os.path.lexists(path) and os.geteuid() != 0:
+        # it holds files of this user's subordinate identifiers, as builds with fakeroot make them
+        with suppress(OSError):
+            unshare = ["unshare", "--user", "--map-auto", "--map-root-user"]
+            subprocess.run([*unshare, "rm", "-rf", "--", path], check=False, capture_output=True)

@@ -1,0 +1,137 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How the file of an image comes to be: built from its layers, or fetched as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+from . import ready
+from .delivery import Delivery
+from .document import File
+from .image import ResolvedImage
+from .means import Choice
+from .ready import Ready, Shipment
+from .resolution import Resolved
+from .session import RECORDED, Outcome, Session
+from .verify import VERIFIED, Trust
+
+
+class Supply(Protocol):
+    """What makes the file of one image, and counts in an outcome what that took."""
+
+    def begin(self, pool: ThreadPoolExecutor) -> None:
+        """Begin to fetch what is needed.
+
+        :raises NoSpace: if it does not fit into the cache.
+        """
+
+    def make(self, path: str) -> File:
+        """Put the file in its place, in the place of what is there.
+
+        :raises SregistryError: if that fails; what was there is then as before.
+        """
+
+
+def supply_of(
+    session: Session,
+    image: Resolved,
+    outcome: Outcome,
+    choice: Choice,
+    trust: Trust | None,
+    prepare: Callable[[str], None],
+    there: File | None,
+) -> Supply:
+    """The way that suits an image.
+
+    :param choice: how a file is built.
+    :param trust: whose signature a file needs, if any; ``prepare`` has to see to that.
+    :param prepare: what a finished file goes through before it gets its name.
+    :param there: the file that is there, whole, and made in the same way.
+    """
+    if isinstance(image, ResolvedImage):
+        return _Building(session, image, outcome, choice, prepare)
+    return _Fetching(session, image, outcome, trust, prepare, there)
+
+
+class _Building:
+    """A file that is built while its layers arrive."""
+
+    def __init__(
+        self, session: Session, image: ResolvedImage, outcome: Outcome, choice: Choice, prepare: Callable[[str], None]
+    ) -> None:
+        self._session = session
+        self._image = image
+        self._outcome = outcome
+        self._choice = choice
+        self._prepare = prepare
+        self._delivery = Delivery(session, image, outcome)
+
+    def begin(self, pool: ThreadPoolExecutor) -> None:
+        self._delivery.begin(pool)
+
+    def make(self, path: str) -> File:
+        # Ansible compiles a module's code each time it runs: most runs build nothing, and need not know how.
+        from .build import build
+
+        image, cache, outcome = self._image, self._session.cache, self._outcome
+        means = self._choice.means(self._session.threads)
+        built = self._delivery.serve(
+            lambda arrival: build(image, cache, means, path, arrival, outcome.clock, self._prepare)
+        )
+        outcome.warnings.extend(built.warnings)
+        outcome.builder = {"name": built.builder, "reason": built.reason}
+        cache.keep(built.path, f"sha256:{built.sha256}")  # who deletes it by mistake gets it back at once
+        return File.at(
+            built.path,
+            built.sha256,
+            means.inputs,
+            manifest_digest=image.manifest_digest,
+            engine_version=means.engine.version,
+            packer=f"mksquashfs {means.packer.version}",
+            builder=built.builder,
+        )
+
+
+class _Fetching:
+    """A file that is fetched as it is. What comes again as it came before leaves the one that is there in its place."""
+
+    def __init__(
+        self,
+        session: Session,
+        image: Ready,
+        outcome: Outcome,
+        trust: Trust | None,
+        prepare: Callable[[str], None],
+        there: File | None,
+    ) -> None:
+        self._image = image
+        self._outcome = outcome
+        self._trust = trust
+        self._prepare = prepare
+        self._there = there
+        self._shipment = Shipment(session, image, outcome)
+
+    def begin(self, pool: ThreadPoolExecutor) -> None:
+        self._shipment.begin(pool)
+
+    def make(self, path: str) -> File:
+        fetched = self._shipment.arrive()
+        if self._there and self._there.manifest_digest == fetched.digest:
+            if self._trust:
+                self._trust.verify(path, path)
+            self._outcome.action = RECORDED
+            return self._there
+        with self._outcome.clock("place"):
+            placed = self._shipment.place(fetched, path, self._prepare)
+        mark = {VERIFIED: self._trust.mark} if self._trust and self._trust.mark else {}
+        return File.at(
+            path,
+            placed.sha256,
+            {**ready.inputs(self._image.reference), **mark},
+            manifest_digest=self._image.manifest_digest or placed.digest,
+        )

@@ -1,0 +1,72 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Temporary directories: made only where it is safe, and gone in the end."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from ansible_collections.hpc.sregistry.plugins.module_utils import scratch
+from ansible_collections.hpc.sregistry.plugins.module_utils.errors import StorageError
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to another user")
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("owner", "mode", "why"),
+    [(1000, 0o755, "it belongs to the user 1000"), (0, 0o777, "every user may write there")],
+)
+def test_root_does_not_work_where_another_user_can_move_files_about(
+    owner: int, mode: int, why: str, tmp_path: Path
+) -> None:
+    hostile = tmp_path / "hostile"
+    inner = hostile / "of root"
+    inner.mkdir(parents=True)
+    hostile.chmod(mode)
+    os.chown(hostile, owner, 0)
+    for parent in (hostile, inner):
+        with pytest.raises(StorageError) as error, scratch.temporary_directory(str(parent)):
+            pass
+        message = (
+            f"{parent} is not safe for temporary files of root: {hostile}: {why}; give a tmpdir that belongs to root"
+        )
+        assert str(error.value).startswith(message)
+        assert sorted(os.listdir(parent)) == (["of root"] if parent == hostile else [])
+
+
+@needs_root
+def test_a_sticky_directory_is_safe(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    with scratch.temporary_directory(str(tmp_path)) as path:
+        assert os.path.isdir(path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_killed_runs_left_is_removed_by_the_next_one(tmp_path: Path) -> None:
+    for name in ("sregistry-left", "sregistry-young", "other"):
+        (tmp_path / name / "deep").mkdir(parents=True)
+        if name != "sregistry-young":
+            os.utime(tmp_path / name, (0, 0))
+    with scratch.temporary_directory(str(tmp_path)) as held:
+        os.utime(held, (0, 0))
+        with scratch.temporary_directory(str(tmp_path)):
+            assert os.path.isdir(held), "a directory that a run holds was taken away"
+    assert sorted(os.listdir(tmp_path)) == ["other", "sregistry-young"]
+
+
+def test_a_very_deep_tree_is_removed_too(tmp_path: Path) -> None:
+    with scratch.temporary_directory(str(tmp_path)) as path:
+        start = os.getcwd()
+        os.chdir(path)
+        try:
+            for _level in range(1900):
+                os.mkdir("d")
+                os.chdir("d")
+        finally:
+            os.chdir(start)
+    assert os.listdir(tmp_path) == []
