@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from .inventory import LOCK_TIMEOUT, taken
 from .means import Choice
 from .reference import Reference
 from .resolution import Resolved, is_current, resolve, to_document
+from .scratch import intruders
 from .session import PRESENT, RECORDED, Outcome, Session
 from .verify import VERIFIED, Trust
 from .web import Download
@@ -154,7 +156,7 @@ def _require_verified(session: Session, wanted: Wanted, document: Document, file
     :raises EngineError, InvalidSif: as ``Trust.verify``.
     """
     trust = wanted.trust
-    if trust is None or (trust.mark and file.inputs.get(VERIFIED) == trust.mark):
+    if trust is None or (trust.mark and file.inputs.get(VERIFIED) == trust.mark and _is_guarded(file.path)):
         return
     trust.verify(file.path, file.path)
     if session.check or not trust.mark:
@@ -164,6 +166,13 @@ def _require_verified(session: Session, wanted: Wanted, document: Document, file
         if latest and latest.file(file.path) == file:
             verified = dataclasses.replace(file, inputs={**file.inputs, VERIFIED: trust.mark})
             session.inventory.put(latest.with_file(verified))
+
+
+def _is_guarded(path: str) -> bool:
+    """Whether nobody but root and this user can have changed a file, and made its size and time look as before."""
+    status = os.stat(path)
+    writable = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return status.st_uid in (0, os.geteuid()) and not writable and not intruders(os.path.dirname(path))
 
 
 def _look_at_place(session: Session, wanted: Wanted, path: str, outcome: Outcome) -> None:
@@ -194,6 +203,12 @@ def _refuse_hopeless(session: Session, wanted: Wanted, reference: Reference, pat
     In check mode a missing program is only a warning: an earlier task of the play may be what installs it.
     """
     need_writable(os.path.dirname(path))
+    why = intruders(os.path.dirname(path)) if wanted.trust else ""
+    if why:
+        raise StorageError(
+            f"{path} cannot be verified where another user can put another file in its place meanwhile: {why}; give a "
+            "dest or storage that belongs to this user or root, in directories that do"
+        )
     if reference.ready and not wanted.trust:
         return
     need_writable(wanted.choice.tmpdir)

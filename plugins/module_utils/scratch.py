@@ -71,24 +71,38 @@ def _directory(parent: str, prefix: str, suffix: str = "") -> Iterator[str]:
         os.close(descriptor)
 
 
-def _refuse_hostile(directory: str, option: str) -> None:
-    """Root must not build where another user could put a symlink in the place of what root just made."""
+def intruders(directory: str) -> str:
+    """Who else could put a file of his own in the place of one of this user's in a directory; empty if nobody but root.
+
+    :param directory: it need not exist yet; its parents count too.
+    :raises StorageError: if it cannot be looked at.
+    """
     path = os.path.realpath(directory)
     while True:
         try:
             status = os.stat(path)
+        except FileNotFoundError:
+            path = os.path.dirname(path)
+            continue
         except OSError as error:
             raise storage_error(error, path) from error
-        writable = status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX
-        if status.st_uid != 0 or writable:
-            why = "every user may write there" if writable else f"it belongs to the user {status.st_uid}"
-            raise StorageError(
-                f"{directory} is not safe for temporary files of root: {path}: {why}; give {option} that belongs to "
-                "root, in directories that belong to root, or one with the sticky bit, as /tmp"
-            )
+        if status.st_uid not in (0, os.geteuid()):
+            return f"{path}: it belongs to the user {status.st_uid}"
+        if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
+            return f"{path}: every user may write there"
         if path == "/":
-            return
+            return ""
         path = os.path.dirname(path)
+
+
+def _refuse_hostile(directory: str, option: str) -> None:
+    """Root must not build where another user could put a symlink in the place of what root just made."""
+    why = intruders(directory)
+    if why:
+        raise StorageError(
+            f"{directory} is not safe for temporary files of root: {why}; give {option} that belongs to root, in "
+            "directories that belong to root, or one with the sticky bit, as /tmp"
+        )
 
 
 def _sweep(parent: str, prefix: str, suffix: str = "") -> None:

@@ -319,6 +319,33 @@ def test_what_was_verified_when_it_came_is_not_verified_again(site: Site) -> Non
     assert site.verified == [str(site.name)]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+@pytest.mark.parametrize(("owner", "mode"), [(4711, 0o755), (0, 0o775), (0, 0o757)])
+def test_a_file_that_somebody_else_could_change_is_verified_each_time(site: Site, owner: int, mode: int) -> None:
+    place = Path(str(site.pull(trust=site.trust()).path))
+    place.chmod(mode)
+    os.chown(place, owner, 0)
+    for _time in range(2):
+        assert summary(site.pull(trust=site.trust())) == ("present", False, None)
+    assert site.verified == [str(site.name), str(place), str(place)]
+    site.trusted = False
+    assert isinstance(site.pull(trust=site.trust()).error, Unsigned)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to another user")
+def test_nothing_is_verified_where_another_user_can_swap_files(site: Site) -> None:
+    store = site.directory / "store"
+    store.mkdir()
+    os.chown(store, 4711, 0)
+    refused = site.pull(trust=site.trust())
+    assert f"cannot be verified where another user can put another file in its place meanwhile: {store}" in str(
+        refused.error
+    )
+    assert site.requests == ["HEAD"]
+    assert list(store.iterdir()) == []
+    assert summary(site.pull()) == ("pulled", True, None)
+
+
 def test_what_is_built_here_is_refused_where_a_signature_is_asked_for(site: Site) -> None:
     refused = site.pull(name=Reference.parse(f"{site.server.address}/team/app:1"), trust=site.trust())
     assert "sign its file with sregistry_sign after the pull" in str(refused.error)

@@ -70,3 +70,11 @@ def test_a_very_deep_tree_is_removed_too(tmp_path: Path) -> None:
         finally:
             os.chdir(start)
     assert os.listdir(tmp_path) == []
+
+
+def test_who_could_swap_files_is_told_for_a_directory_that_is_not_there_yet(tmp_path: Path) -> None:
+    assert scratch.intruders(str(tmp_path / "a" / "b")) == ""
+    tmp_path.chmod(0o777)
+    assert scratch.intruders(str(tmp_path / "a" / "b")) == f"{tmp_path}: every user may write there"
+    tmp_path.chmod(0o1777)
+    assert scratch.intruders(str(tmp_path / "a" / "b")) == ""
