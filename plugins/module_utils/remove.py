@@ -16,9 +16,10 @@ from typing import Any
 from . import storage
 from .blobs import BlobCache, Pruned
 from .change import ABSENT, PRESENT, Change, facet
-from .errors import StorageError
+from .errors import InventoryError, StorageError
 from .format import SUFFIXES
 from .inventory import LOCK_TIMEOUT, Document, File, Inventory
+from .material import is_sandbox
 from .platform import Platform
 from .selection import Choice
 
@@ -155,23 +156,44 @@ def sweep(inventory: Inventory, store: str, removed: Sequence[Change], check: bo
     """Remove the image files below a store, told by their endings, that no image of the inventory has.
 
     :param removed: images that go with the same run; what becomes of their files is decided.
+    A path may be spelled otherwise than in the inventory, as through a linked directory. What lies in a sandbox is the
+    work of somebody.
+
     :returns: their paths.
-    :raises InventoryError, StorageError: if the inventory cannot be read, or a file not be removed.
+    :raises InventoryError: if there is no inventory, so that every file would go, or it cannot be read.
+    :raises StorageError: if a file cannot be removed.
     """
-    known = {file.path for document in inventory.documents() for file in document.files}
-    known |= {path for change in removed for path in change.before.get("files", {})}
+    known = {_place(file.path) for document in inventory.documents() for file in document.files}
+    known |= {_place(path) for change in removed for path in change.before.get("files", {})}
     swept = []
-    for place, directories, files in os.walk(store):
-        directories[:] = sorted(name for name in directories if not name.startswith("."))
+    for place, directories, files in os.walk(os.path.normpath(store)):
+        inner = (name for name in directories if not name.startswith("."))
+        directories[:] = sorted(name for name in inner if not is_sandbox(os.path.join(place, name)))
         paths = (os.path.join(place, name) for name in sorted(files) if not name.startswith("."))
-        swept += [path for path in paths if path.endswith(tuple(SUFFIXES.values())) and path not in known]
+        swept += [path for path in paths if path.endswith(tuple(SUFFIXES.values())) and _place(path) not in known]
+    if swept and not inventory.begun:
+        raise InventoryError(
+            f"there is no inventory in {inventory.directory}, so that every image below {store} would go; correct "
+            "database or storage, or remove the files with ansible.builtin.file"
+        )
     return swept if check else [path for path in swept if _sweep(inventory, path)]
+
+
+def _place(path: str) -> tuple[object, str]:
+    """What two spellings of a path have in common: the directory itself, and the name in it."""
+    directory, name = os.path.split(path)
+    try:
+        status = os.stat(directory)
+    except OSError:
+        return directory, name
+    return (status.st_dev, status.st_ino), name
 
 
 def _sweep(inventory: Inventory, path: str) -> bool:
     """Remove a file, unless a run that builds it has entered it meanwhile; such a run holds its lock."""
     with inventory.locked_path(path, LOCK_TIMEOUT):
-        if inventory.owners(path):
+        known = (file.path for document in inventory.documents() for file in document.files)
+        if _place(path) in map(_place, known):
             return False
         storage.discard(path)
         return True
