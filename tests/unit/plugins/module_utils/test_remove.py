@@ -310,3 +310,19 @@ def test_what_lies_in_a_sandbox_is_not_swept(shelf: Shelf) -> None:
     (shelf.store / "dev/box/.singularity.d").mkdir(parents=True)
     (shelf.store / "dev/box/disk.img").write_text("work")
     assert sweep(shelf.inventory, str(shelf.store), [], False) == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "registry", "uri"),
+    [
+        ("docker.io/library/ubuntu:*", "docker.io", "library/ubuntu:24.04"),
+        ("docker://docker.io/ubuntu:*", "docker.io", "library/ubuntu:24.04"),
+        ("index.docker.io/org/*", "docker.io", "org/app:1"),
+        ("docker.io/ubuntu:*", "quay.io", "library/ubuntu:24.04"),
+        ("QUAY.io/org/*", "docker.io", "quay.io/org/app:1"),
+        ("[::1]:5000/org/*", "docker.io", "[::1]:5000/org/app:1"),
+    ],
+)
+def test_the_host_of_a_pattern_is_read_as_that_of_a_name(pattern: str, registry: str, uri: str) -> None:
+    assert Choice.parse(pattern, registry).includes(uri)
+    assert not Choice.parse(pattern, registry).includes("other.io/org/app:1")
