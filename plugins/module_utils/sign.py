@@ -125,28 +125,33 @@ def _sign(inventory: Inventory, cache: BlobCache, means: Means, signer: str, res
     if signer in before:
         result.action, result.signers = PRESENT, (tuple(sorted(before)),) * 2
         return
-    owners = inventory.owners(result.path)
-    for owner in owners:
-        _refuse_modified(owner.file(result.path))
+    known = [
+        (document, file)
+        for document in inventory.documents()
+        for file in document.files
+        if os.path.realpath(file.path) == path
+    ]
+    for _document, file in known:
+        _refuse_modified(file)
     need_writable(os.path.dirname(path))
     need_space(os.path.dirname(path), size, f"the copy of {path} that is signed")
     if not check:
         _sign_copy(means, path)
         sha256, status = storage.checksum(path), os.stat(path)
-        for owner in owners:
+        for owner, before_signing in known:
             with inventory.locked(owner.reference, owner.platform, _LOCK_TIMEOUT):
                 latest = inventory.get(owner.reference, owner.platform)
-                file = latest.file(result.path) if latest else None
-                if latest and file:
-                    inventory.put(_with_signed(latest, _signed(file, status, sha256)))
-                    cache.forget(f"sha256:{file.sha256}")
+                found = latest.file(before_signing.path) if latest else None
+                if latest and found:
+                    inventory.put(_with_signed(latest, _signed(found, status, sha256)))
+                    cache.forget(f"sha256:{found.sha256}")
                     cache.keep(path, f"sha256:{sha256}")
     result.action, result.signers = SIGNED, (tuple(sorted(before)), tuple(sorted(before | {signer})))
 
 
-def _refuse_modified(file: File | None) -> None:
+def _refuse_modified(file: File) -> None:
     """To sign a file is to vouch for it, and then the inventory calls it unchanged."""
-    if file and storage.state(file.path, file.size, file.mtime_ns, file.sha256, checksum=False) != storage.PRESENT:
+    if storage.state(file.path, file.size, file.mtime_ns, file.sha256, checksum=False) != storage.PRESENT:
         raise StorageError(
             f"{file.path} is not what the inventory says, so it is not signed: somebody changed it; pull or build it "
             "again first"
