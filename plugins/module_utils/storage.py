@@ -45,13 +45,16 @@ def place(storage: str, reference: Reference, dest: str | None = None, many: boo
 def state(path: str, size: int, mtime_ns: int, sha256: str, checksum: bool) -> str:
     """Whether a recorded file is there and unchanged, by size and mtime, or by its whole content.
 
-    :param size: in bytes, as recorded; so are ``mtime_ns`` (ns since the epoch) and ``sha256`` (hexadecimal).
-    :param checksum: read all of it and compare its sha256; a changed mtime alone then does not matter.
+    :param size: in bytes, as recorded; so are ``mtime_ns`` (ns since the epoch) and ``sha256`` (hexadecimal, empty for
+        a directory, which is there to be changed).
+    :param checksum: read all of a file and compare its sha256; a changed mtime alone then does not matter.
     :returns: ``present``, ``missing`` or ``modified``.
     :raises StorageError: if it cannot be looked at.
     """
     try:
         status = os.stat(path)
+        if not sha256:
+            return PRESENT if stat.S_ISDIR(status.st_mode) else MODIFIED
         if status.st_size != size:
             return MODIFIED
         if not checksum:

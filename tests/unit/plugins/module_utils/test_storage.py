@@ -142,3 +142,15 @@ def test_a_file_that_cannot_be_looked_at_is_named(recorded: Path) -> None:
     with pytest.raises(StorageError) as error:
         state(recorded, checksum=True)
     assert str(error.value).startswith(f"cannot use {recorded}: Too many levels of symbolic links; ")
+
+
+def test_a_directory_is_there_to_be_changed(tmp_path: Path) -> None:
+    sandbox = tmp_path / "box"
+    for checksum in (False, True):
+        assert storage.state(str(sandbox), 5, MTIME, "", checksum) == storage.MISSING
+    sandbox.mkdir()
+    for checksum in (False, True):
+        assert storage.state(str(sandbox), 5, MTIME, "", checksum) == storage.PRESENT
+    sandbox.rmdir()
+    sandbox.write_text("file")
+    assert storage.state(str(sandbox), 4, MTIME, "", False) == storage.MODIFIED
