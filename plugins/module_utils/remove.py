@@ -132,7 +132,8 @@ def _doomed(wanted: Wanted, document: Document, staying: Sequence[Document]) -> 
 
     :raises StorageError: if one cannot be removed, or is not what was built or added here.
     """
-    files = [file for file in document.files if not any(other.file(file.path) for other in staying)]
+    needed = {_place(file.path) for other in staying for file in other.files}
+    files = [file for file in document.files if _place(file.path) not in needed]
     for file in files:
         storage.need_removable(file.path)
         if not wanted.force and _is_modified(file):

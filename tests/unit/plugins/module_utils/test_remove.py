@@ -326,3 +326,12 @@ def test_what_lies_in_a_sandbox_is_not_swept(shelf: Shelf) -> None:
 def test_the_host_of_a_pattern_is_read_as_that_of_a_name(pattern: str, registry: str, uri: str) -> None:
     assert Choice.parse(pattern, registry).includes(uri)
     assert not Choice.parse(pattern, registry).includes("other.io/org/app:1")
+
+
+def test_a_file_that_another_image_has_through_a_link_stays(shelf: Shelf, tmp_path: Path) -> None:
+    one = shelf.image("a:1")
+    (tmp_path / "link").symlink_to(shelf.store)
+    path = str(tmp_path / "link" / Path(one.files[0].path).name)
+    shelf.inventory.put(document("b:1", dataclasses.replace(one.files[0], path=path)))
+    shelf.remove("b:1")
+    assert shelf.left() == (["library/a:1"], ["a-1.sif"])
