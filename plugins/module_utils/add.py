@@ -94,6 +94,8 @@ def _add(inventory: Inventory, wanted: Wanted, item: Item, change: Change) -> No
             raise InvalidImage(f"there is no file {path} to add as {item.reference}") from error
         return
     target = path if wanted.method == IN_PLACE else _place(wanted.storage, item.reference, kind)
+    if storage.is_one_name(path, target):  # to move it onto itself would be to remove it
+        path = target
     source = _Source(path, kind, platform_of(kind, wanted.platform, path), sha256_of(path), target)
     change.platform, change.path = str(source.platform), target
     with nullcontext() if wanted.check else inventory.held([target], [(item.reference, source.platform)]):

@@ -38,6 +38,11 @@ class Inventory:
         self.directory = directory
         self._documents = os.path.join(directory, "images")
 
+    @property
+    def begun(self) -> bool:
+        """Whether anything was ever recorded here."""
+        return os.path.isdir(self._documents)
+
     def get(self, reference: Reference, platform: Platform) -> Document | None:
         """The document of an image of one platform; None if it was never recorded.
 

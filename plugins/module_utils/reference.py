@@ -148,7 +148,7 @@ class Reference:
         It stays where the first component of the repository would be read as a host.
         """
         first, slash, _rest = self.repository.partition("/")
-        if self.registry == DOCKER_HUB and not (slash and _is_host(first)):
+        if self.registry == DOCKER_HUB and not (slash and is_host(first)):
             return self.repository
         return f"{self.registry}/{self.repository}"
 
@@ -297,14 +297,14 @@ def _holds_login(text: str) -> bool:
     )
 
 
-def _is_host(first: str) -> bool:
+def is_host(first: str) -> bool:
     """Whether the first of several components is a registry, by Docker's rule."""
     return first == "localhost" or "." in first or ":" in first or first.startswith("[")
 
 
 def _split_registry(text: str, default: str, refuse: Callable[[str], InvalidReference]) -> tuple[str, str]:
     first, slash, rest = text.partition("/")
-    if not slash or not _is_host(first):
+    if not slash or not is_host(first):
         return default, text
     registry = _normal_host(first)
     if registry is None:

@@ -17,7 +17,7 @@ from . import storage
 from .blobs import BlobCache, Pruned
 from .change import ABSENT, PRESENT, Change, facet
 from .document import Document, File
-from .errors import StorageError
+from .errors import InventoryError, StorageError
 from .format import SUFFIXES
 from .inventory import LOCK_TIMEOUT, Inventory
 from .platform import Platform
@@ -126,7 +126,8 @@ def _doomed(wanted: Wanted, document: Document, staying: Sequence[Document]) -> 
 
     :raises StorageError: if one cannot be removed, or is not what was built or added here.
     """
-    files = [file for file in document.files if not any(other.file(file.path) for other in staying)]
+    needed = {_place(file.path) for other in staying for file in other.files}
+    files = [file for file in document.files if _place(file.path) not in needed]
     for file in files:
         storage.need_removable(file.path)
         if not wanted.force and _is_modified(file):
@@ -147,19 +148,40 @@ def sweep(inventory: Inventory, store: str, removed: Sequence[Change], check: bo
     """Remove the image files below a store, told by their endings, that no image of the inventory has.
 
     :param removed: images that go with the same run; what becomes of their files is decided.
+    A path may be spelled otherwise than in the inventory, as through a linked directory. What lies in a sandbox is the
+    work of somebody.
+
     :returns: their paths.
-    :raises InventoryError, StorageError: if the inventory cannot be read, or a file not be removed.
+    :raises InventoryError: if there is no inventory, so that every file would go, or it cannot be read.
+    :raises StorageError: if a file cannot be removed.
     """
-    known = {file.path for document in inventory.documents() for file in document.files}
-    known |= {path for change in removed for path in change.before.get("files", {})}
-    swept = [path for path in storage.image_files(store, tuple(SUFFIXES.values())) if path not in known]
+    known = {_place(file.path) for document in inventory.documents() for file in document.files}
+    known |= {_place(path) for change in removed for path in change.before.get("files", {})}
+    found = storage.image_files(os.path.normpath(store), tuple(SUFFIXES.values()))
+    swept = [path for path in found if _place(path) not in known]
+    if swept and not inventory.begun:
+        raise InventoryError(
+            f"there is no inventory in {inventory.directory}, so that every image below {store} would go; correct "
+            "database or storage, or remove the files with ansible.builtin.file"
+        )
     return swept if check else [path for path in swept if _sweep(inventory, path)]
+
+
+def _place(path: str) -> tuple[object, str]:
+    """What two spellings of a path have in common: the directory itself, and the name in it."""
+    directory, name = os.path.split(path)
+    try:
+        status = os.stat(directory)
+    except OSError:
+        return directory, name
+    return (status.st_dev, status.st_ino), name
 
 
 def _sweep(inventory: Inventory, path: str) -> bool:
     """Remove a file, unless a run that builds it has entered it meanwhile; such a run holds its lock."""
     with inventory.locked_path(path, LOCK_TIMEOUT):
-        if inventory.owners(path):
+        known = (file.path for document in inventory.documents() for file in document.files)
+        if _place(path) in map(_place, known):
             return False
         storage.discard(path)
         return True

@@ -183,6 +183,8 @@ def _need_free(inventory: Inventory, document: Document, move: _Move) -> None:
     """
     for owner in inventory.owners(move.path, besides=document.key):
         raise taken(move.path, owner, "choose another dest")
+    if storage.is_one_name(move.file.path, move.path):
+        return  # the same place by another spelling: only the inventory changes
     killed = move.there and os.path.exists(move.path) and os.path.samefile(move.file.path, move.path)
     if os.path.lexists(move.path) and not killed:  # a run that was killed has left both names
         raise StorageError(f"{move.path} is there already; remove it, or choose another name or dest")
@@ -205,7 +207,7 @@ def _carry_out(
     inventory: Inventory, wanted: Wanted, document: Document, after: Document, moves: Sequence[_Move]
 ) -> Document:
     """Give files their new names first and take the old ones last: whenever this is killed, no file is lost."""
-    there = [move for move in moves if move.there]
+    there = [move for move in moves if move.there and not storage.is_one_name(move.file.path, move.path)]
     for move in there:
         storage.move_aside(move.file.path, move.path)
         wanted.prepare(move.path)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from .reference import DOCKER_HUB, Reference
+from .reference import DOCKER_HUB, Reference, is_host, parse_registry
 
 _WILD = re.compile(r"[*?]")  # no name holds one of these; '[' stands in addresses, and is meant as it is
 _DOCKER = re.compile(r"\Adocker://", re.IGNORECASE)
@@ -36,13 +36,18 @@ class Choice:
         """
         if not _WILD.search(text):
             return cls(text, Reference.parse(text, registry))
-        pattern = _DOCKER.sub("", text.strip()).replace("[", "[[]")
+        pattern = _DOCKER.sub("", text.strip())
+        first, _slash, rest = pattern.partition("/")
         patterns = [pattern]
+        if rest and not _WILD.search(first) and is_host(first):  # in a name it is one, and Docker Hub is left out
+            registry = parse_registry(first)
+            patterns.append(f"{registry}/{rest}")
+            pattern = rest
         if registry != DOCKER_HUB:
             patterns.append(f"{registry}/{pattern}")
-        elif "/" not in pattern:
-            patterns.append(f"library/{pattern}")
-        return cls(text, None, tuple(patterns))
+        else:
+            patterns.append(pattern if "/" in pattern else f"library/{pattern}")
+        return cls(text, None, tuple(dict.fromkeys(pattern.replace("[", "[[]") for pattern in patterns)))
 
     def includes(self, uri: str) -> bool:
         """Whether it means the image of a canonical name."""

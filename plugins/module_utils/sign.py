@@ -85,7 +85,7 @@ def sign(inventory: Inventory, cache: BlobCache, means: Means, paths: Sequence[s
             # who names a link means the file, and the inventory may know it by either
             known_as = path if inventory.owners(path) else os.path.realpath(path)
             with _held(inventory, known_as, check):
-                _sign(inventory, cache, means, signer, result, known_as, check)
+                _sign(inventory, cache, means, signer, result, check)
         except SregistryError as error:
             result.action, result.error = FAILED, error
         results.append(result)
@@ -117,9 +117,7 @@ def _held(inventory: Inventory, path: str, check: bool) -> AbstractContextManage
     return inventory.locked_path(path, BUILD_TIMEOUT)  # it may be built meanwhile
 
 
-def _sign(
-    inventory: Inventory, cache: BlobCache, means: Means, signer: str, result: Signed, known_as: str, check: bool
-) -> None:
+def _sign(inventory: Inventory, cache: BlobCache, means: Means, signer: str, result: Signed, check: bool) -> None:
     path = os.path.realpath(result.path)
     try:
         size = os.stat(path).st_size
@@ -131,29 +129,34 @@ def _sign(
     if signer in before:
         result.action, result.signers = PRESENT, (tuple(sorted(before)),) * 2
         return
-    owners = inventory.owners(known_as)
-    for owner in owners:
-        _refuse_modified(owner.file(known_as))
+    known = [
+        (owner, file)
+        for owner in inventory.documents()
+        for file in owner.files
+        if os.path.realpath(file.path) == path  # it may be named through a link
+    ]
+    for _owner, file in known:
+        _refuse_modified(file)
     need_writable(os.path.dirname(path))
     need_space(os.path.dirname(path), size, f"the copy of {path} that is signed")
     if not check:
         _sign_copy(means, path)
         sha256, status = sha256_of(path), os.stat(path)
-        for owner in owners:
+        for owner, before_signing in known:
             with inventory.locked(owner.reference, owner.platform, BUILD_TIMEOUT):
                 latest = inventory.get(owner.reference, owner.platform)
-                file = latest.file(known_as) if latest else None
-                if latest and file:
-                    inventory.put(latest.with_changed(_signed(file, status, sha256)))
-                    if file.digest:
-                        cache.forget(file.digest)
+                found = latest.file(before_signing.path) if latest else None
+                if latest and found:
+                    inventory.put(latest.with_changed(_signed(found, status, sha256)))
+                    if found.digest:
+                        cache.forget(found.digest)
                     cache.keep(path, f"sha256:{sha256}")
     result.action, result.signers = SIGNED, (tuple(sorted(before)), tuple(sorted(before | {signer})))
 
 
-def _refuse_modified(file: File | None) -> None:
+def _refuse_modified(file: File) -> None:
     """To sign a file is to vouch for it, and then the inventory calls it unchanged."""
-    if file and file.state() != storage.PRESENT:
+    if file.state() != storage.PRESENT:
         raise StorageError(
             f"{file.path} is not what the inventory says, so it is not signed: somebody changed it; pull or build it "
             "again first"

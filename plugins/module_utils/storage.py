@@ -118,6 +118,23 @@ def move_aside(source: str, path: str) -> None:
         copy(source, path, lambda temporary: _pass_on(source, temporary))
 
 
+def is_one_name(path: str, other: str) -> bool:
+    """Whether two spellings lead to one name of one file, as through a symlink to its directory, or a bind mount.
+
+    Two hard links are two names: one can go and the other stays.
+    """
+    try:
+        status = os.lstat(path)
+        if not os.path.samestat(status, os.lstat(other)):
+            return False
+        if status.st_nlink == 1:
+            return True
+        same_name = os.path.basename(path) == os.path.basename(other)
+        return same_name and os.path.samefile(os.path.dirname(path), os.path.dirname(other))
+    except OSError:
+        return False
+
+
 def discard(path: str) -> None:
     """Remove an image: a file, a link to one, or a directory that an engine has built. That it is in use does not
     matter, and that it is gone neither.

@@ -141,6 +141,8 @@ def _look(estate: Estate, path: str | None, created_at: str | None) -> tuple[_Fi
 
     :raises InvalidImage: if what is there is no image.
     """
+    if path and "\0" in path:
+        raise InvalidImage(f"{path!r} is no path; add the file with images")
     if path and os.path.isabs(path):
         path = os.path.normpath(path)
         try:

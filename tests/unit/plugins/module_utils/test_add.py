@@ -252,3 +252,21 @@ def test_owner_and_mode_are_set_before_the_file_has_its_name(shelf: Shelf, meshe
     wanted = shelf.wanted(prepare=lambda path: names.append((os.path.dirname(path), target.exists())))
     add(shelf.inventory, wanted, [Item(NAME, Reference.parse(NAME), str(mesher))])
     assert names == [(str(target.parent), False)]
+
+
+def test_a_file_that_is_moved_onto_itself_through_a_link_stays(shelf: Shelf, mesher: Path) -> None:
+    place = Path(str(shelf.add(mesher).path))
+    link = shelf.root / "link"
+    link.symlink_to(shelf.store)
+    content = place.read_bytes()
+    change = shelf.add(link / place.relative_to(shelf.store), method="move")
+    assert (change.action, place.read_bytes()) == ("present", content)
+
+
+def test_another_name_of_the_file_in_the_store_is_moved_over_it(shelf: Shelf, mesher: Path) -> None:
+    place = Path(str(shelf.add(mesher).path))
+    twin = shelf.root / "twin.sif"
+    os.link(place, twin)
+    content = place.read_bytes()
+    shelf.add(twin, method="move")
+    assert (twin.exists(), place.read_bytes()) == (False, content)

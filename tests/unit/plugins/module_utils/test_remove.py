@@ -15,7 +15,7 @@ import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache
 from ansible_collections.hpc.sregistry.plugins.module_utils.change import Change
 from ansible_collections.hpc.sregistry.plugins.module_utils.document import Document, File
-from ansible_collections.hpc.sregistry.plugins.module_utils.errors import StorageError
+from ansible_collections.hpc.sregistry.plugins.module_utils.errors import InventoryError, StorageError
 from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Inventory
 from ansible_collections.hpc.sregistry.plugins.module_utils.manifest import Descriptor
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
@@ -303,3 +303,52 @@ def test_a_default_registry_belongs_to_names_and_patterns_alike() -> None:
         choice = Choice.parse(text, "localhost:5000")
         assert choice.includes("localhost:5000/app:1")
         assert not choice.includes("library/app:1")
+
+
+@pytest.mark.parametrize("spelling", ["{root}//store", "{root}/link", "{root}/store/../store/", "{root}/link/"])
+def test_a_store_that_is_spelled_otherwise_is_not_swept_empty(shelf: Shelf, tmp_path: Path, spelling: str) -> None:
+    shelf.image("a:1")
+    (tmp_path / "link").symlink_to(shelf.store)
+    for check in (True, False):
+        assert sweep(shelf.inventory, spelling.format(root=tmp_path), [], check) == []
+    assert shelf.left() == (["library/a:1"], ["a-1.sif"])
+
+
+def test_nothing_is_swept_where_there_is_no_inventory(shelf: Shelf, tmp_path: Path) -> None:
+    shelf.image("a:1")
+    for check in (True, False):
+        with pytest.raises(InventoryError, match="there is no inventory in"):
+            sweep(Inventory(str(tmp_path / "typo")), str(shelf.store), [], check)
+    assert shelf.left() == (["library/a:1"], ["a-1.sif"])
+
+
+def test_what_lies_in_a_sandbox_is_not_swept(shelf: Shelf) -> None:
+    shelf.image("a:1")
+    (shelf.store / "dev/box/.singularity.d").mkdir(parents=True)
+    (shelf.store / "dev/box/disk.img").write_text("work")
+    assert sweep(shelf.inventory, str(shelf.store), [], False) == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "registry", "uri"),
+    [
+        ("docker.io/library/ubuntu:*", "docker.io", "library/ubuntu:24.04"),
+        ("docker://docker.io/ubuntu:*", "docker.io", "library/ubuntu:24.04"),
+        ("index.docker.io/org/*", "docker.io", "org/app:1"),
+        ("docker.io/ubuntu:*", "quay.io", "library/ubuntu:24.04"),
+        ("QUAY.io/org/*", "docker.io", "quay.io/org/app:1"),
+        ("[::1]:5000/org/*", "docker.io", "[::1]:5000/org/app:1"),
+    ],
+)
+def test_the_host_of_a_pattern_is_read_as_that_of_a_name(pattern: str, registry: str, uri: str) -> None:
+    assert Choice.parse(pattern, registry).includes(uri)
+    assert not Choice.parse(pattern, registry).includes("other.io/org/app:1")
+
+
+def test_a_file_that_another_image_has_through_a_link_stays(shelf: Shelf, tmp_path: Path) -> None:
+    one = shelf.image("a:1")
+    (tmp_path / "link").symlink_to(shelf.store)
+    path = str(tmp_path / "link" / Path(one.files[0].path).name)
+    shelf.inventory.put(document("b:1", dataclasses.replace(one.files[0], path=path)))
+    shelf.remove("b:1")
+    assert shelf.left() == (["library/a:1"], ["a-1.sif"])

@@ -254,3 +254,13 @@ def test_a_run_that_is_killed_loses_no_file(shelf: Shelf, monkeypatch: pytest.Mo
         assert shelf.rename(new=NEW)[0].changed
         assert shelf.states() == {NEW: [(f"{shelf.store}/tools/solver-2.4.sif", "present")]}
         assert len(shelf.tree()) == 1
+
+
+def test_a_place_that_is_the_same_through_a_link_loses_no_file(shelf: Shelf) -> None:
+    place = Path(shelf.image(OLD).files[0].path)
+    os.link(place, shelf.root / "kept")  # as the cache has it
+    (shelf.root / "link").symlink_to(place.parent)
+    (change,) = shelf.rename(dest=str(shelf.root / "link" / place.name))
+    assert (change.error, change.action, place.read_text()) == (None, "moved", OLD)
+    (again,) = shelf.rename(dest=str(shelf.root / "link" / place.name))
+    assert again.action == "present"

@@ -212,3 +212,15 @@ def test_what_cannot_be_signed_is_named(run: Any, tmp_path: Path, content: bytes
     result = run(path)
     assert (result.action, result.changed) == ("failed", False)
     assert why.format(path) in result.to_result()["error"]
+
+
+def test_the_inventory_follows_a_file_that_is_signed_through_a_link(
+    run: Any, inventory: Inventory, image: Path, tmp_path: Path
+) -> None:
+    recorded(inventory, image)
+    link = tmp_path / "link.sif"
+    link.symlink_to(image)
+    run(link)
+    assert known(inventory).files[0].sha256 == sha256_of(str(image))
+    image.write_bytes(image.read_bytes() + b"changed")
+    assert "is not what the inventory says" in str(run(link, key="other").error)

@@ -304,3 +304,10 @@ def test_a_python_without_sqlite_is_a_clear_error(house: House, monkeypatch: pyt
     monkeypatch.setattr(legacy, "HAS_SQLITE", False)
     with pytest.raises(InvalidDatabase, match="no module sqlite3; install it"):
         read_containers(str(house.database))
+
+
+def test_a_path_that_is_none_is_listed(house: House) -> None:
+    database(house.database, [{"name": "odd", "image": "/home/a\0b.simg"}])
+    changes, (left,) = house.take()
+    assert (changes, left.what) == ([], "/home/a\0b.simg")
+    assert "is no path" in left.reason
