@@ -36,5 +36,11 @@ class Attempt:
             internal = f"internal error, {type(error).__name__}: {error}; please report it with the image's name"
             self._fail(SregistryError(internal))
 
+    @property
+    def failure(self) -> dict[str, str]:
+        """What a result says of an error: nothing where there is none."""
+        told = {"error": str(self.error)} if self.error else {}
+        return {**told, "traceback": self.traceback} if self.traceback else told
+
     def _fail(self, error: SregistryError) -> None:
         self.error, self.changed, self.action = error, False, FAILED

@@ -55,11 +55,7 @@ class Change(Attempt):
             "sha256": self.file.sha256 if self.file else None,
             **self.more,
         }
-        if self.error:
-            result["error"] = str(self.error)
-        if self.traceback:
-            result["traceback"] = self.traceback
-        return result
+        return {**result, **self.failure}
 
     def to_diff(self) -> dict[str, Any]:
         """The image before and after, in the form that Ansible shows with ``--diff``."""

@@ -130,11 +130,7 @@ class Outcome(Attempt):
         }
         if self.builder:
             result["builder"] = self.builder
-        if self.error:
-            result["error"] = str(self.error)
-        if self.traceback:
-            result["traceback"] = self.traceback
-        return result
+        return {**result, **self.failure}
 
     def to_diff(self) -> dict[str, Any]:
         """The image before and after, in the form that Ansible shows with ``--diff``."""
