@@ -78,7 +78,7 @@ class Creation(Outcome):
         self.action = BUILT if file is None else REBUILT if state == storage.PRESENT else REPAIRED
         if os.path.lexists(order.path):
             self.path_before = order.path
-            need_replaceable(order, file is not None, file is not None and state == storage.PRESENT)
+            need_replaceable(order, file, file is not None and state == storage.PRESENT)
         need_writable(os.path.dirname(order.path))
         need_writable(order.choice.tmpdir)
         try:

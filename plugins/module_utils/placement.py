@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from . import material, sif
 from .digest import hash_of
+from .document import File
 from .errors import InvalidSif, StorageError
 from .files import read_regular, replacing, swap_in
 from .format import SANDBOX, SIF, is_image, is_sandbox
@@ -20,10 +21,10 @@ from .recipe import MAX_DEFINITION
 from .scratch import beside
 
 
-def need_replaceable(order: Order, known: bool, ours: bool) -> None:
+def need_replaceable(order: Order, file: File | None, ours: bool) -> None:
     """Refuse to replace what is no image; and a directory, with what was changed in it, unless that is asked for.
 
-    :param known: whether the inventory knows what is there.
+    :param file: what the inventory knows to be there.
     :param ours: whether it is still what was built here.
     :raises StorageError: saying what is there.
     """
@@ -33,7 +34,7 @@ def need_replaceable(order: Order, known: bool, ours: bool) -> None:
     if os.path.isdir(path):
         if not os.listdir(path):
             return
-        if not (known or is_sandbox(path)):
+        if not (file or is_sandbox(path)):
             raise StorageError(
                 f"{path} is a directory that no engine has built, and it is not empty; remove it, or give another path"
             )
@@ -46,8 +47,13 @@ def need_replaceable(order: Order, known: bool, ours: bool) -> None:
     elif not os.path.isfile(path):
         if not os.path.islink(path):
             raise StorageError(f"{path} is there and is no regular file; remove it, or give another path")
-    elif not known and not is_image(path):
+    elif not file and not is_image(path):
         raise StorageError(f"{path} is a file, and no image; remove it, or give another path")
+    elif file and file.manifest_digest is None and file.builder is None and not order.force:
+        raise StorageError(
+            f"{path} is an image that was added to the inventory, which nobody could build again; give force: true to "
+            "replace it, or another path"
+        )
     elif order.format == SANDBOX and not order.force:
         raise StorageError(
             f"{path} is an image file where a directory shall be; give force: true to replace it, or another path"

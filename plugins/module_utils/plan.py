@@ -17,6 +17,7 @@ from .claim import other_owners
 from .document import Document, File
 from .errors import EngineError, PackerError, StorageError, Unsigned
 from .files import need_writable
+from .format import is_image
 from .inventory import LOCK_TIMEOUT, taken
 from .means import Choice
 from .reference import Reference
@@ -165,7 +166,7 @@ def _require_verified(session: Session, wanted: Wanted, document: Document, file
         latest = session.inventory.get(document.reference, document.platform)
         if latest and latest.file(file.path) == file:
             verified = dataclasses.replace(file, inputs={**file.inputs, VERIFIED: trust.mark})
-            session.inventory.put(latest.with_file(verified))
+            session.inventory.put(latest.with_changed(verified))
 
 
 def _is_guarded(path: str) -> bool:
@@ -179,14 +180,23 @@ def _look_at_place(session: Session, wanted: Wanted, path: str, outcome: Outcome
     """See what is at the path of a new file, and refuse what must not be replaced.
 
     Who writes the path in ``dest`` means to replace it, as a new version under a fixed name. A path that follows from
-    the name alone is not taken from another image: with two such images each run would undo the other.
+    the name alone is not taken from another image: with two such images each run would undo the other. What nobody
+    could fetch again, a file that was added or built here or is no image at all, is only replaced by force.
     """
     if not os.path.lexists(path):
         return
     if not os.path.isfile(path) and not os.path.islink(path):
         raise StorageError(f"{path} is there and is no regular file; remove it, or give another dest")
     outcome.path_before = path
-    for owner in other_owners(session, outcome, path):
+    owners = other_owners(session, outcome, path)
+    if not owners and not wanted.force and os.path.isfile(path) and os.path.getsize(path) and not is_image(path):
+        raise StorageError(
+            f"{path} is a file, and no image; remove it, give another dest, or force: true to replace it"
+        )
+    for owner in owners:
+        file = owner.file(path)
+        if file and file.manifest_digest is None and not wanted.force and file.state() != storage.MISSING:
+            raise taken(path, owner, "it was added or built here; give another dest, or force: true to replace it")
         if wanted.dest is None and not wanted.force:
             raise taken(
                 path,

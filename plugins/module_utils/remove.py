@@ -54,6 +54,7 @@ def remove(inventory: Inventory, cache: BlobCache, wanted: Wanted) -> list[Chang
     changes: list[Change] = []
     chosen: list[tuple[str, Document]] = []
     if wanted.names is None:
+        _need_meaning(wanted, documents)
         kept = [document for document in documents if any(_meant(document, choice, None) for choice in wanted.keep)]
         gone = [document for document in documents if document not in kept and _is_of(document, wanted.platform)]
         chosen = [(document.reference.uri, document) for document in gone]
@@ -75,6 +76,24 @@ def remove(inventory: Inventory, cache: BlobCache, wanted: Wanted) -> list[Chang
             gone_paths.update(change.more["files"])
         changes.append(change)
     return changes
+
+
+def meaningless(documents: Sequence[Document], choices: Sequence[Choice]) -> list[str]:
+    """Those names and patterns that mean no image of the inventory, as they were written."""
+    return [choice.text for choice in choices if not any(_meant(each, choice, None) for each in documents)]
+
+
+def _need_meaning(wanted: Wanted, documents: Sequence[Document]) -> None:
+    """Refuse to remove all but what is not there: most likely it is misspelt.
+
+    :raises StorageError: naming it.
+    """
+    strange = meaningless(documents, wanted.keep)
+    if documents and len(strange) == len(wanted.keep) and not wanted.force:
+        raise StorageError(
+            f"keep holds {', '.join(strange)}, and the inventory has none of that, so every image would go; correct "
+            "it, or give force: true"
+        )
 
 
 def _is_of(document: Document, platform: Platform | None) -> bool:

@@ -119,7 +119,8 @@ options:
     default: true
   force:
     description:
-      - Build again, even if nothing has changed, and replace a sandbox with all that was changed in it.
+      - Build again, even if nothing has changed, and replace a sandbox with all that was changed in it, or
+        an image file that was added.
     type: bool
     default: false
   checksum:

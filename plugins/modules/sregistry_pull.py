@@ -53,7 +53,8 @@ options:
       - It is taken for a directory if it ends with a slash, if it is one, or if O(name) holds several images.
         The files are then called C(<name>-<tag>.sif), and two images that would get the same name are refused.
       - Missing directories are created.
-      - A file that is there is replaced. If it belonged to another image in the inventory, such as the version before,
+      - An image file that is there is replaced, but one that was added or built here, and a file that is no image, only
+        with O(force=true). If it belonged to another image in the inventory, such as the version before,
         it does not any more. Two tasks that give two images the same O(dest) therefore undo each other's work.
       - Without O(dest), a path that belongs to another image, or to another platform of this one, is refused unless
         O(force=true).
@@ -78,7 +79,8 @@ options:
     description:
       - Build the file again, even if it is there and up to date. Layers that are in the cache are not fetched again.
         A finished file is put in its place again.
-      - Take over a path below O(storage) that belongs to another image.
+      - Take over a path below O(storage) that belongs to another image, and a path whose file was added, was built
+        here, or is no image.
     type: bool
     default: false
   engine:

@@ -41,7 +41,8 @@ options:
   keep:
     description:
       - Remove every image that none of these names and patterns means.
-      - An empty list is refused. To remove every image, give V(*) as O(name).
+      - An empty list is refused, and one that means no image of the inventory is without O(force=true). A single entry
+        that means none is a warning. To remove every image, give V(*) as O(name).
     type: list
     elements: str
   sweep:
@@ -67,6 +68,7 @@ options:
     description:
       - Remove also a file whose content is not that any more which was built or added. Somebody put it there, and
         without this option the task fails.
+      - Remove every image though O(keep) means none.
     type: bool
     default: false
   cache:
@@ -237,6 +239,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.remove import (
     FORGOTTEN,
     STATES,
     Wanted,
+    meaningless,
     prune,
     remove,
     sweep,
@@ -278,7 +281,11 @@ def main() -> None:
         )
     with failing(module):
         inventory, cache = inventory_of(module), BlobCache(blob_directory(module))
-        changes = remove(inventory, cache, _wanted(module))
+        wanted = _wanted(module)
+        if wanted.keep:
+            for text in meaningless(list(inventory.documents()), wanted.keep):
+                module.warn(f"keep holds {text!r}, which is no image of the inventory")
+        changes = remove(inventory, cache, wanted)
         more: dict[str, Any] = {"diff": []}
         try:
             _clean(module, inventory, cache, changes, more)

@@ -18,6 +18,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCac
 from ansible_collections.hpc.sregistry.plugins.module_utils.create import create
 from ansible_collections.hpc.sregistry.plugins.module_utils.creation import Creation
 from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Keychain, Login
+from ansible_collections.hpc.sregistry.plugins.module_utils.document import Document, File
 from ansible_collections.hpc.sregistry.plugins.module_utils.engine import APPTAINER, Engine
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import (
     EngineError,
@@ -256,6 +257,20 @@ def test_only_images_are_replaced_and_directories_only_by_force(
     elif make is text_file:
         assert Path(order.path).read_text() == "precious"
     assert len(list(Path(order.path).parent.iterdir())) == 1
+
+
+def test_an_image_that_was_added_is_replaced_by_force_alone(session: Session, order: Order) -> None:
+    path = Path(order.path)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"\0" * 32 + b"SIF_MAGIC\0 of the vendor")
+    status = path.stat()
+    added = File(str(path), status.st_size, status.st_mtime_ns, "0" * 64, None, {}, None, None, None, "")
+    session.inventory.put(Document.local(Reference.parse("vendor/solver:1"), session.platform, url="").with_file(added))
+    for check in (True, False):
+        assert "was added to the inventory" in str(create(replace(session, check=check), order).error)
+    assert path.read_bytes().endswith(b"of the vendor")
+    assert done(session, replace(order, force=True)).changed
+    assert not path.read_bytes().endswith(b"of the vendor")
 
 
 def test_work_in_a_sandbox_stays_until_other_inputs_come_with_force(session: Session, order: Order) -> None:

@@ -16,6 +16,7 @@ import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils.artifact import Artifact
 from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache, Obtained
 from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Keychain
+from ansible_collections.hpc.sregistry.plugins.module_utils.document import Document, File
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import (
     DigestMismatch,
     InvalidSif,
@@ -317,6 +318,23 @@ def test_what_was_verified_when_it_came_is_not_verified_again(site: Site) -> Non
     site.pull(trust=site.trust())
     site.pull(trust=site.trust())
     assert site.verified == [str(site.name)]
+
+
+@pytest.mark.parametrize("content", [b"precious", SIF], ids=["text", "added"])
+def test_what_nobody_can_fetch_again_is_replaced_by_force_alone(site: Site, content: bytes) -> None:
+    dest = site.directory / "dest"
+    dest.write_bytes(content)
+    if content == SIF:
+        status = dest.stat()
+        added = File(str(dest), status.st_size, status.st_mtime_ns, "0" * 64, None, {}, None, None, None, "")
+        owner = Document.local(Reference.parse("vendor/solver:1"), AMD64, url="").with_file(added)
+        Inventory(str(site.directory / "inventory")).put(owner)
+    for check in (True, False):
+        refused = site.pull(check=check, dest=str(dest))
+        assert "force: true to replace it" in str(refused.error)
+    assert dest.read_bytes() == content
+    assert summary(site.pull(dest=str(dest), force=True)) == ("pulled", True, None)
+    assert dest.read_bytes() == SIF
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")

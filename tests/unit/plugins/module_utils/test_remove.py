@@ -141,6 +141,16 @@ def test_all_but_what_is_kept(shelf: Shelf) -> None:
     assert shelf.remove(keep=("a:1", "quay.io/org/*", "never-there")) == []
 
 
+def test_to_keep_only_what_is_not_there_needs_force(shelf: Shelf) -> None:
+    for name in ("a:1", "b:1"):
+        shelf.image(name)
+    with pytest.raises(StorageError, match="keep holds a:l, c:1, and the inventory has none of that"):
+        shelf.remove(keep=("a:l", "c:1"))
+    assert shelf.left() == (["library/a:1", "library/b:1"], ["a-1.sif", "b-1.sif"])
+    assert len(shelf.remove(keep=("a:l", "c:1"), force=True)) == 2
+    assert shelf.remove(keep=("a:l",)) == []
+
+
 def test_one_platform_of_an_image(shelf: Shelf) -> None:
     shelf.image("a:1")
     shelf.image("a:1", path="arm.sif", platform=ARM64)
