@@ -200,7 +200,7 @@ def agree(before: Mapping[str, str], now: Mapping[str, str]) -> bool:
 def login_for(session: Session, order: Order, recipe: Recipe) -> Login | None:
     """The login for the engine, which shows the one that it has to all registries.
 
-    :raises CredentialsError: if it would be shown to one that it is not for.
+    :raises CredentialsError: if it would be shown to one that it is not for, or is none that an engine takes.
     :raises CertificateError: if certificates need not be valid: no engine leaves them unverified.
     """
     registries = {reference.registry: reference for reference in recipe.remotes}
@@ -216,4 +216,10 @@ def login_for(session: Session, order: Order, recipe: Recipe) -> Login | None:
             "engine would show one login to all of them; pull the private image in a task before, and start from its "
             "file with Bootstrap: localimage"
         )
-    return next(iter(logins.values()), None)
+    login = next(iter(logins.values()), None)
+    if login and not login.username:
+        raise CredentialsError(
+            f"the login for {next(iter(logins))} is a token, and the engine takes user name and password only; give "
+            "these, or pull the image in a task before, and start from its file with Bootstrap: localimage"
+        )
+    return login

@@ -347,3 +347,11 @@ def test_a_sandbox_that_was_edited_is_packed_again(session: Session, order: Orde
     digests.append(done(replace(session, check=True), order).inputs["from"])
     assert len(set(digests)) == 2
     assert all(digest.startswith(f"localimage:{source}@sha256:") for digest in digests)
+
+
+def test_a_login_that_no_engine_takes_is_refused(session: Session, order: Order) -> None:
+    keychain = Keychain(Login(identity_token="refresh"))
+    tokens = replace(session, registries=Registries(keychain, Transport()), check=True)
+    outcome = create(tokens, replace(order, definition="Bootstrap: docker\nFrom: 127.0.0.1:1/team/app\n"))
+    assert "the login for 127.0.0.1:1 is a token" in str(outcome.error)
+    assert "refresh" not in str(outcome.error)
