@@ -3,7 +3,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# Brings the lab up and runs the integration tests against it with pytest, two files at a time, each on two hosts of its
+# Brings the lab up and runs the integration tests against it with pytest, three files at a time, each on two hosts of its
 # own. Arguments go to pytest.
 
 set -euo pipefail
@@ -13,6 +13,6 @@ source "$ROOT/tests/tools/tree.sh"
 
 tree="$(link_tree)"
 export PYTHONPATH="$tree" ANSIBLE_COLLECTIONS_PATH="$tree"
-"$ROOT/tests/tools/lab.sh" up --hosts 4
+"$ROOT/tests/tools/lab.sh" up --hosts 6
 cd "$ROOT"
-exec python -m pytest --numprocesses 2 --dist loadfile tests/integration "$@"
+exec python -m pytest --numprocesses 3 --dist loadfile tests/integration "$@"
