@@ -124,3 +124,16 @@ def test_a_variable_that_cannot_be_honoured_is_a_clear_error(
 ) -> None:
     message = node1.module(MODULE, env=env, name="ubuntu")["msg"]
     assert [word for word in words if word not in message] == []
+
+
+def test_a_mirror_serves_what_its_registry_cannot(node1: Host) -> None:
+    mirrors = {"registry.invalid": ["http://127.0.0.1:1", f"http://{REGISTRY}"]}
+    name = "docker://registry.invalid/lab/tiny:2.0"
+    how: dict[str, Any] = {"no_https": False, "mirrors": mirrors, "retries": 0}
+    result = node1.sregistry("pull", name, **how)
+    assert result["images"][0]["uri"] == "registry.invalid/lab/tiny:2.0"
+    assert output(node1, result["images"][0]["path"]) == "hello from tiny 2.0"
+    assert any("the mirror http://127.0.0.1:1 was of no use: no answer" in text for text in result["warnings"])
+    assert not node1.sregistry("pull", name, **how)["changed"]
+    wrong = node1.sregistry("pull", name, no_https=False, mirrors={"registry.invalid": 5})
+    assert "the mirrors of registry.invalid are no address" in wrong["msg"]
