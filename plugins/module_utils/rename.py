@@ -17,7 +17,7 @@ from .change import Change, facet
 from .document import Document, File, timestamp
 from .errors import InvalidReference, InventoryError, StorageError
 from .files import need_writable
-from .format import SUFFIXES
+from .format import SUFFIXES, is_sandbox
 from .inventory import Inventory, changed_meanwhile, taken
 from .platform import Platform
 from .reference import Reference
@@ -145,11 +145,15 @@ def _moves(wanted: Wanted, document: Document) -> list[_Move]:
 
 
 def _target(wanted: Wanted, file: File) -> str:
-    """Where a file goes: into a directory under the name that it has, or to a path of its own."""
+    """Where a file goes: into a directory under the name that it has, or to a path of its own. A sandbox is a file
+    here: it may be where it shall be, and nothing is put into another one.
+    """
     dest = wanted.dest or ""
     if not os.path.isabs(dest):
         raise StorageError(f"{dest!r} is no absolute path; write dest with a leading '/'")
-    if dest.endswith("/") or os.path.isdir(dest):
+    if os.path.normpath(dest) == file.path:
+        return file.path
+    if dest.endswith("/") or (os.path.isdir(dest) and not is_sandbox(dest)):
         dest = os.path.join(dest, os.path.basename(file.path))
     return os.path.normpath(dest)
 
@@ -191,6 +195,7 @@ def _need_free(inventory: Inventory, document: Document, move: _Move) -> None:
     if move.there:
         need_writable(os.path.dirname(move.path))
         need_writable(os.path.dirname(move.file.path))
+        storage.need_movable(move.file.path, move.path)
 
 
 def _after(wanted: Wanted, document: Document, moves: Sequence[_Move]) -> Document:

@@ -195,16 +195,39 @@ def test_what_cannot_be(shelf: Shelf, given: dict[str, Any], error: type[Excepti
         shelf.rename(**given)
 
 
-def test_a_sandbox_moves_as_a_whole(shelf: Shelf) -> None:
-    sandbox = shelf.root / "box"
-    (sandbox / ".singularity.d").mkdir(parents=True)
+@pytest.fixture
+def sandbox(shelf: Shelf) -> Path:
+    """An image with a sandbox in the place of its file."""
+    place = shelf.root / "box"
+    (place / ".singularity.d").mkdir(parents=True)
     one = shelf.image(OLD)
-    file = dataclasses.replace(one.files[0], path=str(sandbox), sha256="", inputs={"format": "sandbox"})
+    file = dataclasses.replace(one.files[0], path=str(place), sha256="", inputs={"format": "sandbox"})
     shelf.inventory.put(dataclasses.replace(one, files=(file,)))
+    return place
+
+
+def test_a_sandbox_moves_as_a_whole(shelf: Shelf, sandbox: Path) -> None:
     (change,) = shelf.rename(dest=f"{shelf.root}/moved")
     assert (change.action, change.path) == ("moved", f"{shelf.root}/moved")
     assert shelf.states() == {OLD: [(f"{shelf.root}/moved", "present")]}
     assert not sandbox.exists()
+    for spelling in ("moved", "moved/"):
+        (again,) = shelf.rename(dest=f"{shelf.root}/{spelling}")
+        assert (again.error, again.action, again.path) == (None, "present", f"{shelf.root}/moved")
+
+
+def test_a_sandbox_that_cannot_move_stays(shelf: Shelf, sandbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (shelf.root / "other" / ".singularity.d").mkdir(parents=True)
+    (change,) = shelf.rename(dest=f"{shelf.root}/other")
+    assert f"{shelf.root}/other is there already" in str(change.error)
+    (change,) = shelf.rename(dest=f"{sandbox}/opt/app")
+    assert "cannot be moved into itself" in str(change.error)
+    away = Path("/dev/shm")  # noqa: S108 (a file system of its own on every Linux)
+    assert away.stat().st_dev != sandbox.stat().st_dev
+    (change,) = shelf.rename(dest=str(away / "nowhere" / "box"))
+    assert f"{sandbox} is a directory, and {away}/nowhere/box is on another file system" in str(change.error)
+    assert not (away / "nowhere").exists()
+    assert shelf.states() == {OLD: [(str(sandbox), "present")]}
 
 
 def test_which_of_several_files_moves(shelf: Shelf) -> None:
