@@ -26,10 +26,15 @@ CLIENT_ORAS, CLIENT_WEB = "oras", "web"  # of finished files
 CLIENT_LOCAL = "local"  # of images that come from no registry
 
 # What each part may be in JSON: whoever may write the inventory may have written anything.
-_TEXT, _TEXT_OR_NULL = frozenset({str}), frozenset({str, type(None)})
-_NUMBER, _NUMBER_OR_NULL = frozenset({int}), frozenset({int, type(None)})
-_OBJECT, _ARRAY = frozenset({dict}), frozenset({list})
-_PARTS: tuple[tuple[str, frozenset[type]], ...] = (
+_Kinds = frozenset[type]
+_NULL: type = type(None)
+_TEXT: _Kinds = frozenset({str})
+_TEXT_OR_NULL: _Kinds = frozenset({str, _NULL})
+_NUMBER: _Kinds = frozenset({int})
+_NUMBER_OR_NULL: _Kinds = frozenset({int, _NULL})
+_OBJECT: _Kinds = frozenset({dict})
+_ARRAY: _Kinds = frozenset({list})
+_PARTS: tuple[tuple[str, _Kinds], ...] = (
     *((name, _TEXT) for name in ("registry", "repository", "tag", "uri", "url", "client", "platform")),
     *((name, _TEXT) for name in ("created_at", "updated_at")),
     *((name, _TEXT_OR_NULL) for name in ("digest", "manifest_digest", "media_type")),
@@ -38,7 +43,7 @@ _PARTS: tuple[tuple[str, frozenset[type]], ...] = (
     ("files", _ARRAY),
     ("metrics", _OBJECT),
 )
-_FILE_PARTS: tuple[tuple[str, frozenset[type]], ...] = (
+_FILE_PARTS: tuple[tuple[str, _Kinds], ...] = (
     *((name, _TEXT) for name in ("path", "sha256", "created_at")),
     *((name, _TEXT_OR_NULL) for name in ("manifest_digest", "engine_version", "packer", "builder")),
     ("size", _NUMBER),
@@ -292,13 +297,13 @@ class Document:
         ]
 
 
-def _check(data: dict[str, Any], parts: tuple[tuple[str, frozenset[type]], ...]) -> None:
+def _check(data: dict[str, Any], parts: tuple[tuple[str, _Kinds], ...]) -> None:
     for name, kinds in parts:
         if data[name].__class__ not in kinds:
             raise _misfit(name, data[name])
 
 
-def _need(name: str, value: object, kinds: frozenset[type]) -> None:
+def _need(name: str, value: object, kinds: _Kinds) -> None:
     if value.__class__ not in kinds:
         raise _misfit(name, value)
 

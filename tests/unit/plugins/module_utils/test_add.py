@@ -308,7 +308,7 @@ def test_names_that_would_take_a_file_from_each_other_are_refused_before_anythin
     shelf: Shelf, mesher: Path, names: tuple[str, str], method: str, same: bool, words: str, check: bool
 ) -> None:
     second = mesher if same else write(shelf.root / "incoming" / "second.sif", sif_bytes("two"))
-    items = [Item(name, Reference.parse(name), str(path)) for name, path in zip(names, (mesher, second))]
+    items = [Item(name, Reference.parse(name), str(path)) for name, path in zip(names, (mesher, second), strict=True)]
     before = shelf.tree()
     with pytest.raises(InvalidReference) as caught:
         add(shelf.inventory, shelf.wanted(method=method, check=check), items)
@@ -321,7 +321,7 @@ def test_names_that_take_nothing_from_each_other_are_added(
     shelf: Shelf, mesher: Path, method: str, names: tuple[str, str]
 ) -> None:
     second = mesher if method == "copy" else write(shelf.root / "incoming" / "second.sif", sif_bytes("two"))
-    items = [Item(name, Reference.parse(name), str(path)) for name, path in zip(names, (mesher, second))]
+    items = [Item(name, Reference.parse(name), str(path)) for name, path in zip(names, (mesher, second), strict=True)]
     for check in (True, False):
         changes = add(shelf.inventory, shelf.wanted(method=method, check=check), items)
         assert [change.action for change in changes] == ["added", "added"]

@@ -305,7 +305,17 @@ def test_a_document_that_lacks_a_part_is_named_with_it(inventory: Inventory, key
         ({"platform": "amd64"}, "invalid platform 'amd64'"),
         *(
             ({name: wrong}, f"{name} cannot be {wrong!r}")
-            for name in ("registry", "repository", "tag", "uri", "url", "client", "platform", "created_at", "updated_at")
+            for name in (
+                "registry",
+                "repository",
+                "tag",
+                "uri",
+                "url",
+                "client",
+                "platform",
+                "created_at",
+                "updated_at",
+            )
             for wrong in (None, 7, ["x"], {"x": "y"})
         ),
         *(({name: wrong}, f"{name} cannot be ") for name in ("digest", "media_type") for wrong in (7, ["x"], {"x": 1})),
