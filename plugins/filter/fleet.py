@@ -121,7 +121,7 @@ def compare(
         raise AnsibleFilterError("fleet wants a dictionary of hosts and their results of sregistry_facts")
     try:
         host = parse_registry(registry)
-        expected = None if images is None else [Reference.parse(name, host).uri for name in images]
+        expected = None if images is None else [Reference.parse_known(name, host).uri for name in images]
         known = {Reference.parse(name, host).uri: check_digest(digest) for name, digest in (digests or {}).items()}
         return fleet(facts, now, expected, known)
     except (InvalidReference, ValueError) as error:

@@ -13,10 +13,10 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 from . import storage
-from .change import Change, facet
+from .change import PRESENT, Change, facet
 from .digest import sha256_of
 from .document import Document, File, timestamp
-from .errors import InvalidImage, InvalidReference, StorageError
+from .errors import InvalidImage, InvalidReference, SregistryError, StorageError
 from .files import need_writable
 from .format import SUFFIXES, Format, identify
 from .inventory import Inventory, taken
@@ -66,7 +66,7 @@ class _Source:
 def add(inventory: Inventory, wanted: Wanted, items: Sequence[Item]) -> list[Change]:
     """Make sure that each name has its file.
 
-    :raises InvalidReference: if one name is to have two files.
+    :raises InvalidReference: if one name is to have two files, or one file, or place in the store, two names.
     """
     paths: dict[Reference, str] = {}
     for item in items:
@@ -74,13 +74,51 @@ def add(inventory: Inventory, wanted: Wanted, items: Sequence[Item]) -> list[Cha
             raise InvalidReference(f"{item.name} is a name by digest, which only a registry can give; give it a tag")
         if paths.setdefault(item.reference, item.path) != item.path:
             raise InvalidReference(f"{item.reference} is to have two files, {paths[item.reference]} and {item.path}")
-    changes = []
+    _refuse_shared(wanted, items)
+    changes: list[Change] = []
+    done: dict[Reference, Change] = {}
     for item in items:
-        change = Change(item.name, item.reference.uri)
-        with change.catching():
-            _add(inventory, wanted, item, change)
+        twin = done.get(item.reference)
+        change = _again(twin, item.name) if twin else Change(item.name, item.reference.uri)
+        if twin is None:
+            with change.catching():
+                _add(inventory, wanted, item, change)
+            done[item.reference] = change
         changes.append(change)
     return changes
+
+
+def _refuse_shared(wanted: Wanted, items: Sequence[Item]) -> None:
+    """Refuse names that would take a file from each other, which is known only when the first has it."""
+    sources: dict[str, Reference] = {}
+    places: dict[str, Reference] = {}
+    for item in items:
+        path = os.path.realpath(item.path)
+        other = sources.setdefault(path, item.reference)
+        if wanted.method != COPY and other != item.reference:
+            raise InvalidReference(
+                f"{item.path} is to be the file of both {other} and {item.reference}, which method: {wanted.method} "
+                f"cannot do; add it with method: {COPY}, or under one name"
+            )
+        if wanted.method == IN_PLACE:
+            continue
+        try:
+            place = _place(wanted.storage, item.reference, identify(path))
+        except (OSError, SregistryError):
+            continue  # it fails, or is there already, when its turn comes
+        other = places.setdefault(place, item.reference)
+        if other != item.reference:
+            raise InvalidReference(
+                f"the file of both {other} and {item.reference} would be {place}; give one of them another name, or "
+                f"another storage, or add it with method: {IN_PLACE}"
+            )
+
+
+def _again(twin: Change, name: str) -> Change:
+    """What becomes of an image that is named once more: nothing, since it is done."""
+    if twin.error:
+        return dataclasses.replace(twin, name=name)
+    return dataclasses.replace(twin, name=name, changed=False, action=PRESENT, before=twin.after, warnings=[])
 
 
 def _add(inventory: Inventory, wanted: Wanted, item: Item, change: Change) -> None:
@@ -134,6 +172,8 @@ def _carry_out(inventory: Inventory, wanted: Wanted, reference: Reference, sourc
     if not wanted.check:
         _place_file(wanted, source)
         file = dataclasses.replace(file, mtime_ns=os.stat(source.target).st_mtime_ns)
+    if document and wanted.method == MOVE and source.path != source.target:
+        document = document.without_file(source.path)
     change.document = _to_document(document, reference, source.platform, file)
     change.file, change.after, change.changed = file, facet(change.document), True
     if not wanted.check:
@@ -176,9 +216,29 @@ def _decide(inventory: Inventory, wanted: Wanted, document: Document | None, sou
     need_writable(os.path.dirname(source.target))
     if wanted.method == MOVE:
         need_writable(os.path.dirname(source.path))
+        _look_at_bereft(inventory, wanted, document, source, change)
     known = document.file(source.target) if document else None
     if known is None and os.path.lexists(source.target):
         _look_at_stranger(wanted, source, change)
+
+
+def _look_at_bereft(
+    inventory: Inventory, wanted: Wanted, document: Document | None, source: _Source, change: Change
+) -> None:
+    """The images that have the file which is to be moved: they would have none any more."""
+    for owner in inventory.documents():
+        if document and owner.key == document.key:
+            continue
+        if not any(file.path == source.path or storage.is_one_name(file.path, source.path) for file in owner.files):
+            continue
+        if not wanted.force:
+            raise taken(
+                source.path,
+                owner,
+                "give that image another name or path with sregistry_rename, leave it its file with method: "
+                f"{COPY}, or take it away with force: true",
+            )
+        change.warnings.append(f"{source.path} is moved away from {owner.reference} for {owner.platform}")
 
 
 def _look_at_stranger(wanted: Wanted, source: _Source, change: Change) -> None:

@@ -57,6 +57,8 @@ _WITH_FROM = frozenset(
 )
 _STAGE = re.compile(r"^bootstrap:", re.MULTILINE | re.IGNORECASE)
 _VARIABLE = re.compile(r"{{\s*(\w+)\s*}}", re.ASCII)
+_ARGUMENT_NAME = re.compile(r"\w+\Z", re.ASCII)
+_MAX_ARGUMENT = 60_000  # characters of a value; the engines read lines of 64 KiB
 _COMMENT = re.compile(r"\s*#[^!]\s*.*")
 _WORDS = re.compile(r"""[^\s"']+|"[^"]*"|'[^']*'""")
 
@@ -124,6 +126,9 @@ def parse(text: str, arguments: Mapping[str, str], what: str) -> Definition:
     :param what: names the definition in errors.
     :raises InvalidDefinition: if an engine would refuse it, or an argument has no value or no use.
     """
+    fault = fault_of(arguments)
+    if fault:
+        raise InvalidDefinition(fault)
     rendered = []
     used: set[str] = set()
     for part in _parts(text.replace("\r\n", "\n")):
@@ -141,6 +146,35 @@ def parse(text: str, arguments: Mapping[str, str], what: str) -> Definition:
         raise InvalidDefinition(f"{what} is empty; begin it with 'Bootstrap: docker' and 'From: IMAGE'")
     _check_stages(stages, what)
     return Definition("".join(part for part, stage in parsed if stage), stages)
+
+
+def values_of(given: Mapping[str, object]) -> dict[str, str]:
+    """Build arguments as texts, from what YAML makes of them.
+
+    :raises InvalidDefinition: naming one that has no value, which would be the text ``None``, or several.
+    """
+    for name, value in given.items():
+        if value is None or isinstance(value, (list, dict)):
+            raise InvalidDefinition(
+                f"the build argument {name} {'has no value' if value is None else 'is no single value'}; give it a "
+                "text, or leave it out, so that the definition's own value counts"
+            )
+    return {name: str(value) for name, value in given.items()}
+
+
+def fault_of(arguments: Mapping[str, str]) -> str | None:
+    """Why build arguments cannot be passed on to an engine, which reads them as lines ``NAME=VALUE``; None if they can.
+    No value is in it.
+    """
+    for name, value in arguments.items():
+        if not _ARGUMENT_NAME.match(name):
+            return f"{name!r} is no name of a build argument: it has letters, digits and _ only"
+        if not value or value != value.strip() or len(value.splitlines()) != 1 or len(value) > _MAX_ARGUMENT:
+            return (
+                f"the value of the build argument {name} cannot be passed on: it must be one line, not empty, "
+                "without spaces around it"
+            )
+    return None
 
 
 def of_uri(uri: str) -> Definition:

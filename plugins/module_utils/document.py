@@ -25,6 +25,32 @@ CLIENT = "dockerhub"  # sregistry's name for its client of all Docker and OCI re
 CLIENT_ORAS, CLIENT_WEB = "oras", "web"  # of finished files
 CLIENT_LOCAL = "local"  # of images that come from no registry
 
+# What each part may be in JSON: whoever may write the inventory may have written anything.
+_Kinds = frozenset[type]
+_NULL: type = type(None)
+_TEXT: _Kinds = frozenset({str})
+_TEXT_OR_NULL: _Kinds = frozenset({str, _NULL})
+_NUMBER: _Kinds = frozenset({int})
+_NUMBER_OR_NULL: _Kinds = frozenset({int, _NULL})
+_OBJECT: _Kinds = frozenset({dict})
+_ARRAY: _Kinds = frozenset({list})
+_PARTS: tuple[tuple[str, _Kinds], ...] = (
+    *((name, _TEXT) for name in ("registry", "repository", "tag", "uri", "url", "client", "platform")),
+    *((name, _TEXT) for name in ("created_at", "updated_at")),
+    *((name, _TEXT_OR_NULL) for name in ("digest", "manifest_digest", "media_type")),
+    ("size", _NUMBER_OR_NULL),
+    ("layers", _ARRAY),
+    ("files", _ARRAY),
+    ("metrics", _OBJECT),
+)
+_FILE_PARTS: tuple[tuple[str, _Kinds], ...] = (
+    *((name, _TEXT) for name in ("path", "sha256", "created_at")),
+    *((name, _TEXT_OR_NULL) for name in ("manifest_digest", "engine_version", "packer", "builder")),
+    ("size", _NUMBER),
+    ("mtime_ns", _NUMBER),
+    ("inputs", _OBJECT),
+)
+
 
 def timestamp() -> str:
     """Now, in UTC, as RFC 3339 writes it."""
@@ -182,6 +208,12 @@ class Document:
 
         :raises KeyError, TypeError, AttributeError, InvalidPlatform: if it is none.
         """
+        _check(data, _PARTS)
+        for layer in data["layers"]:
+            _need("layers", layer, _OBJECT)
+            _need("digest", layer["digest"], _TEXT)
+        for name, part in data["metrics"].items():
+            _need(name, part, _ARRAY if name == SREGISTRY else _OBJECT)
         reference = Reference(data["registry"], data["repository"], data["tag"] or None, _pinned(data), _scheme(data))
         return cls(
             reference=reference,
@@ -196,7 +228,7 @@ class Document:
             updated_at=data["updated_at"],
             client=data["client"],
             url=None if data["url"] == reference.url else data["url"],
-            files=tuple(File(**{"builder": "sandbox", **file}) for file in data["files"]),  # once the only one
+            files=tuple(_file_of(file) for file in data["files"]),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -263,6 +295,39 @@ class Document:
             }
             for file in self.files
         ]
+
+
+def _check(data: dict[str, Any], parts: tuple[tuple[str, _Kinds], ...]) -> None:
+    for name, kinds in parts:
+        if data[name].__class__ not in kinds:
+            raise _misfit(name, data[name])
+
+
+def _need(name: str, value: object, kinds: _Kinds) -> None:
+    if value.__class__ not in kinds:
+        raise _misfit(name, value)
+
+
+def _misfit(name: str, value: object) -> TypeError:
+    return TypeError(f"{name} cannot be {value!r:.80}")
+
+
+def _file_of(data: dict[str, Any]) -> File:
+    """A file that was stored. What names no builder is of a time when there was one.
+
+    :raises TypeError: if it is none.
+    """
+    file = File(**{"builder": "sandbox", **data})
+    _check(vars(file), _FILE_PARTS)
+    for value in file.inputs.values():
+        _need("inputs", value, _TEXT)
+    try:
+        path = os.fsencode(file.path)
+    except UnicodeEncodeError as error:  # half a surrogate pair
+        raise _misfit("path", file.path) from error
+    if not path.startswith(b"/") or b"\0" in path:
+        raise _misfit("path", file.path)
+    return file
 
 
 def reference_of(row: dict[str, Any]) -> Reference:

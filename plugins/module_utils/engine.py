@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .credentials import Login
+from .definition import fault_of
 from .dialect import APPTAINER, FOREIGN, SINGULARITY, SINGULARITY_CE, Dialect, Version, home_of, version_tuple
 from .errors import EngineError
 from .reference import shown
@@ -42,7 +43,6 @@ _TIMEOUT = 600  # seconds, where the engine only reads an image, or writes metad
 _BUILD_TIMEOUT = 6 * 3600.0  # seconds; what a definition compiles may take its time
 _LAST_WORDS = 1500  # characters
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
-_ARGUMENT_NAME = re.compile(r"\w+\Z", re.ASCII)
 _INSPECTED = ("--labels", "--deffile", "--runscript", "--test", "--environment", "--helpfile")
 
 _ADVICE = (
@@ -347,14 +347,9 @@ class Engine:
             yield None
             return
         self.dialect.option("build", "--build-arg-file")
-        for name, value in options.arguments.items():
-            if not _ARGUMENT_NAME.match(name):
-                raise EngineError(f"{name!r} is no name of a build argument: it has letters, digits and _ only")
-            if not value or value != value.strip() or len(value.splitlines()) != 1 or len(value) > 60_000:
-                raise EngineError(
-                    f"the value of the build argument {name} cannot be passed on: it must be one line, not empty, "
-                    "without spaces around it"
-                )
+        fault = fault_of(options.arguments)
+        if fault:
+            raise EngineError(fault)
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", prefix="sregistry-", dir=options.tmpdir) as stream:
             stream.writelines(f"{name}={value}\n" for name, value in options.arguments.items())
             stream.flush()

@@ -18,7 +18,7 @@ from typing import Any
 
 from .document import SCHEMA_VERSION, Document
 from .errors import InvalidPlatform, InventoryError, StorageError
-from .files import make_directory, read_regular, replacing, storage_error
+from .files import make_directory, need_writable, read_regular, replacing, storage_error
 from .lock import locked
 from .platform import Platform
 from .reference import DOCKER, Reference
@@ -37,6 +37,7 @@ class Inventory:
     def __init__(self, directory: str) -> None:
         self.directory = directory
         self._documents = os.path.join(directory, "images")
+        self._locks = os.path.join(directory, "locks")
 
     @property
     def begun(self) -> bool:
@@ -120,9 +121,8 @@ class Inventory:
 
     @contextmanager
     def _locked(self, name: str, timeout: float) -> Iterator[None]:
-        locks = os.path.join(self.directory, "locks")
-        make_directory(locks)
-        with locked(os.path.join(locks, name + ".lock"), timeout):
+        make_directory(self._locks)
+        with locked(os.path.join(self._locks, name + ".lock"), timeout):
             yield
 
     def documents(self) -> Iterator[Document]:
@@ -153,6 +153,14 @@ class Inventory:
         :param besides: an image that does not count.
         """
         return [document for document in self.documents() if document.key != besides and document.file(path)]
+
+    def need_writable(self) -> None:
+        """Refuse early where no document could be changed, nor a lock be had for it.
+
+        :raises StorageError: naming the directory.
+        """
+        need_writable(self._documents)
+        need_writable(self._locks)
 
     def need_unchanged(self, document: Document) -> None:
         """Refuse to go on from a document that was read before its image was held, if it is another one now.

@@ -14,9 +14,7 @@ from dataclasses import dataclass, field
 
 from .definition import DOCKER
 from .means import Choice
-from .reference import DEFAULT_TAG, Reference
-
-_SCHEME, _HOST = "build", "localhost"  # of the name in the inventory that a file without one has from its path
+from .reference import BUILD, DEFAULT_TAG, LOCALHOST, Reference
 
 
 @dataclass(frozen=True)
@@ -70,4 +68,4 @@ def reference_of(path: str) -> Reference:
     quoted = urllib.parse.quote(os.fsencode(path.lstrip("/")), safe="/")
     if len(quoted) > 1000:  # a name that everybody can still read
         quoted = hashlib.sha256(os.fsencode(path)).hexdigest()
-    return Reference(_HOST, quoted, DEFAULT_TAG, scheme=_SCHEME)
+    return Reference(LOCALHOST, quoted, DEFAULT_TAG, scheme=BUILD)

@@ -27,6 +27,8 @@ ORAS = "oras"
 """A finished SIF file in a registry, as an artifact."""
 WEB = frozenset({"https", "http"})
 """A finished SIF file on a web server."""
+BUILD, LOCALHOST = "build", "localhost"
+"""Scheme and registry of the name that the inventory gives to what was built on this host without one."""
 
 _DOCKER_HUB_ALIASES = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"})
 _DIGEST_HEX_LENGTH = {"sha256": 64, "sha512": 128}
@@ -44,6 +46,7 @@ _HOST = re.compile(
 _COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _HEX = re.compile(r"[0-9a-f]+")
+_BUILT = re.compile(rf"{BUILD}://{LOCALHOST}/([A-Za-z0-9/._~%-]+):{DEFAULT_TAG}")
 _LOGIN = re.compile(r"\A.*@", re.DOTALL)
 _PIN = re.compile(r"@(?:sha256|sha512):[^@/]*\Z")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -92,6 +95,11 @@ class Reference:
             return _parse_web(cls, scheme, rest)
         if _holds_login(rest):  # the name is not shown: a password may be in it
             raise _with_login()
+        if scheme == BUILD:
+            raise refuse(
+                "so the inventory calls a file that was built on this host without a name; no registry has it, and no "
+                "other image can be called so; give a name such as docker://REGISTRY/REPOSITORY:TAG"
+            )
         if scheme not in (DOCKER, ORAS):
             raise refuse(
                 f"the scheme {scheme!r} is not served here; use docker:// or oras://REGISTRY/REPOSITORY[:TAG|@DIGEST], "
@@ -115,6 +123,18 @@ class Reference:
         if digest:
             return cls(registry, repository, digest=digest, scheme=scheme)
         return cls(registry, repository, tag=tag or DEFAULT_TAG, scheme=scheme)
+
+    @classmethod
+    def parse_known(cls, text: str, default_registry: str = DOCKER_HUB) -> Reference:
+        """Read the name of an image of the inventory: also the one that a build without a name has there.
+
+        :param text: as for ``parse``, or ``build://localhost/PATH:latest`` as the facts show it.
+        :raises InvalidReference: as ``parse``.
+        """
+        built = _BUILT.fullmatch(text.strip())
+        if built:
+            return cls(LOCALHOST, built.group(1), DEFAULT_TAG, scheme=BUILD)
+        return cls.parse(text, default_registry)
 
     @property
     def name(self) -> str:

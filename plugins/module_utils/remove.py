@@ -114,6 +114,7 @@ def _remove(
 ) -> None:
     """Remove one image: its files first, so that what a killed run leaves is known and removed by the next one."""
     paths = [file.path for file in document.files]
+    inventory.need_writable()
     with nullcontext() if wanted.check else inventory.held(paths, [document.key]):
         if not wanted.check:
             inventory.need_unchanged(document)

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from . import storage
 from .change import Change, facet
 from .document import Document, File, timestamp
-from .errors import InvalidReference, InventoryError, StorageError
+from .errors import InvalidReference, InventoryError, SregistryError, StorageError
 from .files import need_writable
-from .format import SUFFIXES
+from .format import SUFFIXES, is_sandbox
 from .inventory import Inventory, changed_meanwhile, taken
 from .platform import Platform
 from .reference import Reference
@@ -62,6 +62,8 @@ def rename(inventory: Inventory, wanted: Wanted) -> list[Change]:
     known = [document for document in inventory.documents() if wanted.platform in (None, document.platform)]
     old = [document for document in known if document.reference == wanted.reference]
     new = [document for document in known if document.reference == wanted.new]
+    begun = _begun(wanted, old, new)
+    new = [document for document in new if document not in begun.values()]
     if wanted.new != wanted.reference:
         _check_names(wanted, old, new)
     elif not old:
@@ -74,9 +76,54 @@ def rename(inventory: Inventory, wanted: Wanted) -> list[Change]:
     for document in documents:
         change = Change(document.reference.uri, wanted.new.uri, str(document.platform), document=document)
         with change.catching():
-            _rename(inventory, wanted, document, change)
+            if document.platform in begun:
+                _finish(inventory, wanted, document, begun[document.platform], change)
+            else:
+                _rename(inventory, wanted, document, change)
         changes.append(change)
     return changes
+
+
+def _begun(wanted: Wanted, old: Sequence[Document], new: Sequence[Document]) -> dict[Platform, Document]:
+    """The new documents of a run that was killed before it took the old ones away: they say what it would write."""
+    written = {document.platform: document for document in new}
+    if wanted.new == wanted.reference:
+        return {}
+    begun = {}
+    for document in old:
+        other = written.get(document.platform)
+        if other is None:
+            continue
+        try:
+            moves = _moves(wanted, document)
+            after = _after(wanted, document, moves)
+            states = {file.state() for file in [*other.files, *(move.file for move in moves if move.there)]}
+        except SregistryError:
+            continue
+        if dataclasses.replace(after, updated_at=other.updated_at) == other and states <= {storage.PRESENT}:
+            begun[document.platform] = other
+    return begun
+
+
+def _finish(inventory: Inventory, wanted: Wanted, document: Document, after: Document, change: Change) -> None:
+    """Take the old name away, and the old names of files, as the run would have that wrote the new document."""
+    moves = [move for move in _moves(wanted, document) if move.path != move.file.path]
+    gone = [move for move in moves if move.there and not storage.is_one_name(move.file.path, move.path)]
+    paths = [path for move in moves for path in (move.file.path, move.path)]
+    with nullcontext() if wanted.check else inventory.held(paths, [document.key, after.key]):
+        change.before, change.after = facet(document), facet(after)
+        change.file = after.files[-1] if after.files else None
+        change.path = change.file.path if change.file else None
+        change.action, change.changed, change.document = RENAMED, True, after
+        for move in gone:
+            need_writable(os.path.dirname(move.file.path))
+        if wanted.check:
+            return
+        for known in (document, after):
+            inventory.need_unchanged(known)
+        inventory.remove(document.reference, document.platform)
+        for move in gone:
+            storage.discard(move.file.path)
 
 
 def _of(wanted: Wanted) -> str:
@@ -145,11 +192,15 @@ def _moves(wanted: Wanted, document: Document) -> list[_Move]:
 
 
 def _target(wanted: Wanted, file: File) -> str:
-    """Where a file goes: into a directory under the name that it has, or to a path of its own."""
+    """Where a file goes: into a directory under the name that it has, or to a path of its own. A sandbox is a file
+    here: it may be where it shall be, and nothing is put into another one.
+    """
     dest = wanted.dest or ""
     if not os.path.isabs(dest):
         raise StorageError(f"{dest!r} is no absolute path; write dest with a leading '/'")
-    if dest.endswith("/") or os.path.isdir(dest):
+    if os.path.normpath(dest) == file.path:
+        return file.path
+    if dest.endswith("/") or (os.path.isdir(dest) and not is_sandbox(dest)):
         dest = os.path.join(dest, os.path.basename(file.path))
     return os.path.normpath(dest)
 
@@ -191,6 +242,7 @@ def _need_free(inventory: Inventory, document: Document, move: _Move) -> None:
     if move.there:
         need_writable(os.path.dirname(move.path))
         need_writable(os.path.dirname(move.file.path))
+        storage.need_movable(move.file.path, move.path)
 
 
 def _after(wanted: Wanted, document: Document, moves: Sequence[_Move]) -> Document:

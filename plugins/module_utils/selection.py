@@ -35,8 +35,10 @@ class Choice:
         :raises InvalidReference: if it has no wildcard and is no name.
         """
         if not _WILD.search(text):
-            return cls(text, Reference.parse(text, registry))
+            return cls(text, Reference.parse_known(text, registry))
         pattern = _DOCKER.sub("", text.strip())
+        if "://" in pattern:  # such names are never shortened
+            return cls(text, None, (pattern.replace("[", "[[]"),))
         first, _slash, rest = pattern.partition("/")
         patterns = [pattern]
         if rest and not _WILD.search(first) and is_host(first):  # in a name it is one, and Docker Hub is left out

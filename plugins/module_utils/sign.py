@@ -24,7 +24,7 @@ from .files import clone, need_space, need_writable, replacing, storage_error
 from .inventory import BUILD_TIMEOUT, Inventory
 from .scratch import temporary_directory
 from .signature import SigningKey
-from .verify import VERIFIED
+from .verify import VERIFIED, need_file
 
 PRESENT, SIGNED, FAILED = "present", "signed", "failed"
 
@@ -119,6 +119,7 @@ def _held(inventory: Inventory, path: str, check: bool) -> AbstractContextManage
 
 def _sign(inventory: Inventory, cache: BlobCache, means: Means, signer: str, result: Signed, check: bool) -> None:
     path = os.path.realpath(result.path)
+    need_file(path)
     try:
         size = os.stat(path).st_size
         before = sif.signers(path)

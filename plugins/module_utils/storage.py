@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from .digest import hash_of, matches
 from .errors import StorageError
-from .files import link_in_place, make_directory, need_space, need_writable, replacing, storage_error
+from .files import link_in_place, make_directory, nearest, need_space, need_writable, replacing, storage_error
 from .format import is_sandbox
 from .reference import Reference
 from .scratch import beside
@@ -118,6 +118,20 @@ def move_aside(source: str, path: str) -> None:
         copy(source, path, lambda temporary: _pass_on(source, temporary))
 
 
+def need_movable(source: str, path: str) -> None:
+    """Refuse early what ``move_aside`` could not move: a directory into itself, or to another file system.
+
+    :raises StorageError: naming both.
+    """
+    if not os.path.isdir(source) or os.path.islink(source):
+        return
+    place = nearest(os.path.dirname(path))
+    if os.path.join(os.path.realpath(place), "").startswith(os.path.join(os.path.realpath(source), "")):
+        raise StorageError(f"{source} is a directory, and cannot be moved into itself, to {path}; choose another dest")
+    if os.lstat(source).st_dev != os.stat(place).st_dev:
+        raise _elsewhere(source, path)
+
+
 def is_one_name(path: str, other: str) -> bool:
     """Whether two spellings lead to one name of one file, as through a symlink to its directory, or a bind mount.
 
@@ -187,7 +201,11 @@ def _move_directory(source: str, path: str) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        raise StorageError(f"{source} is a directory, and {path} is on another file system; build it there") from error
+        raise _elsewhere(source, path) from error
+
+
+def _elsewhere(source: str, path: str) -> StorageError:
+    return StorageError(f"{source} is a directory, and {path} is on another file system; build it there")
 
 
 def _pass_on(source: str, target: str) -> None:

@@ -84,6 +84,9 @@ def take_over(inventory: Inventory, estate: Estate) -> tuple[list[Change], list[
     containers = legacy.read_containers(estate.database) if estate.database else []
     known = {file.path for document in inventory.documents() for file in document.files}
     heirs, left = _heirs(estate, containers, known)
+    if estate.directory and not os.path.isdir(estate.directory):
+        reason = "there is no such directory, so no files were looked for; correct directory, or give it empty"
+        left.append(Left(estate.directory, reason))
     changes = []
     for heir in heirs:
         change = Change(heir.reference.uri, heir.reference.uri, str(heir.platform))

@@ -27,7 +27,7 @@ def targets_of(module: AnsibleModule, inventory: Inventory) -> list[str]:
     platform = platform_of(module) or Platform.host()
     paths: dict[str, None] = {}
     for name in module.params["name"] or ():
-        reference = Reference.parse(name, registry)
+        reference = Reference.parse_known(name, registry)
         document = inventory.get(reference, platform)
         if document is None or not document.files:
             raise InventoryError(

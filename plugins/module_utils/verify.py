@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from . import sif
 from .errors import BadSignature, EngineError, InvalidSif, SregistryError, StorageError, UnknownSigner, Unsigned
 from .files import storage_error
+from .format import is_sandbox
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -72,6 +73,7 @@ class Trust:
         from . import signature  # most runs verify nothing
 
         try:
+            need_file(path)
             sif.read_header(path)
         except InvalidSif as error:
             raise InvalidSif(f"verification failed: {_named(error, path, what)}") from error
@@ -94,6 +96,18 @@ class Trust:
         # with several sources, what is wrong with the file says more than that some key is not the one
         told = min(errors, key=lambda error: (isinstance(error, UnknownSigner), not isinstance(error, Unsigned)))
         raise type(told)(f"verification failed: {_named(told, path, what)}") from told
+
+
+def need_file(path: str) -> None:
+    """Refuse a directory, which no signature can be in.
+
+    :raises InvalidSif: if it is one.
+    """
+    if os.path.isdir(path):
+        raise InvalidSif(
+            f"{path} is a {'sandbox' if is_sandbox(path) else 'directory'}; only SIF files can be signed, so build "
+            "one of it first"
+        )
 
 
 def report(trust: Trust, path: str) -> dict[str, Any]:

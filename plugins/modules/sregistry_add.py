@@ -107,6 +107,8 @@ options:
       - Replace the file that the name has, if it has another one, and a file in the store that the inventory does not
         know. A warning names what was replaced.
       - It does not replace the files of other names, and no images from registries.
+      - With O(method=move), take also a file that another name of the inventory has. A warning names that one, which
+        has no file any more.
     type: bool
     default: false
   checksum:

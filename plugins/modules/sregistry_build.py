@@ -391,6 +391,7 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hpc.sregistry.plugins.module_utils.attributes import check_owner, prepare, set_attributes
 from ansible_collections.hpc.sregistry.plugins.module_utils.create import create
+from ansible_collections.hpc.sregistry.plugins.module_utils.definition import values_of
 from ansible_collections.hpc.sregistry.plugins.module_utils.format import SANDBOX, SIF
 from ansible_collections.hpc.sregistry.plugins.module_utils.making import be_nice, choice
 from ansible_collections.hpc.sregistry.plugins.module_utils.means import AUTO
@@ -463,7 +464,7 @@ def order_of(module: AnsibleModule, session: Session) -> Order:
         source=params["source"],
         definition=params["definition"],
         directory=params["chdir"],
-        arguments={name: str(value) for name, value in params["build_args"].items()},
+        arguments=values_of(params["build_args"]),
         fakeroot=params["fakeroot"],
         sections=tuple(params["sections"]),
         tests=params["run_tests"],

@@ -481,7 +481,7 @@ def main() -> None:
     )
     with failing(module):
         names, registry = module.params["name"], parse_registry(module.params["registry"])
-        references = [Reference.parse(name, registry) for name in names] if names is not None else None
+        references = [Reference.parse_known(name, registry) for name in names] if names is not None else None
         inventory, platform = inventory_of(module), platform_of(module)
         found = _find_engine(module)
         question = Question(

@@ -181,7 +181,7 @@ def main() -> None:
         check_owner(module)
         params = module.params
         registry = parse_registry(params["registry"])
-        reference = Reference.parse(params["name"], registry)
+        reference = Reference.parse_known(params["name"], registry)
         wanted = Wanted(
             reference=reference,
             platform=Platform.parse(params["platform"]) if params["platform"] else None,

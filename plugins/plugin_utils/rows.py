@@ -58,7 +58,7 @@ def uri_of(name: object, registry: str = DOCKER_HUB) -> str:
     :raises AnsibleFilterError: if it is none.
     """
     try:
-        return Reference.parse(str(name), parse_registry(registry)).uri
+        return Reference.parse_known(str(name), parse_registry(registry)).uri
     except SregistryError as error:
         raise AnsibleFilterError(str(error)) from error
 

@@ -270,3 +270,69 @@ def test_another_name_of_the_file_in_the_store_is_moved_over_it(shelf: Shelf, me
     content = place.read_bytes()
     shelf.add(twin, method="move")
     assert (twin.exists(), place.read_bytes()) == (False, content)
+
+
+@pytest.mark.parametrize("through", ["", "link"])
+def test_the_file_of_another_image_is_moved_away_only_by_force(shelf: Shelf, mesher: Path, through: str) -> None:
+    place = Path(shelf.add(mesher).path or "")
+    if through:
+        (shelf.root / "link").symlink_to(shelf.store)
+        place = shelf.root / "link" / place.relative_to(shelf.store)
+    change = shelf.add(place, "other:1", method="move")
+    assert f"{place} is the file of {NAME} for linux/amd64; give that image another name" in str(change.error)
+    assert place.exists()
+    assert shelf.add(place, "third:1").error is None  # a copy takes nothing away
+
+    forced = shelf.add(place, "other:1", method="move", force=True)
+    assert forced.warnings == [f"{place} is moved away from {NAME} for linux/amd64"]
+    assert (forced.changed, place.exists()) == (True, False)
+
+
+def test_a_file_that_was_added_in_place_is_moved_into_the_store(shelf: Shelf, mesher: Path) -> None:
+    shelf.add(mesher, method="in_place")
+    change = shelf.add(mesher, method="move")
+    assert (change.error, mesher.exists(), shelf.rows()) == (None, False, [(NAME, change.path)])
+
+
+@pytest.mark.parametrize(
+    ("names", "method", "same", "words"),
+    [
+        (("a:1", "b:1"), "move", True, "is to be the file of both library/a:1 and library/b:1, which method: move"),
+        (("a:1", "b:1"), "in_place", True, "is to be the file of both library/a:1 and library/b:1, which method: in"),
+        (("q/a-c:1", "q/a:c-1"), "copy", False, "the file of both q/a-c:1 and q/a:c-1 would be {store}/q/a-c-1.sif"),
+        (("q/a-c:1", "q/a:c-1"), "move", False, "the file of both q/a-c:1 and q/a:c-1 would be {store}/q/a-c-1.sif"),
+    ],
+)
+@pytest.mark.parametrize("check", [True, False])
+def test_names_that_would_take_a_file_from_each_other_are_refused_before_anything_is_done(
+    shelf: Shelf, mesher: Path, names: tuple[str, str], method: str, same: bool, words: str, check: bool
+) -> None:
+    second = mesher if same else write(shelf.root / "incoming" / "second.sif", sif_bytes("two"))
+    items = [Item(name, Reference.parse(name), str(path)) for name, path in zip(names, (mesher, second), strict=True)]
+    before = shelf.tree()
+    with pytest.raises(InvalidReference) as caught:
+        add(shelf.inventory, shelf.wanted(method=method, check=check), items)
+    assert words.format(store=shelf.store) in str(caught.value)
+    assert (shelf.tree(), shelf.rows()) == (before, [])
+
+
+@pytest.mark.parametrize(("method", "names"), [("copy", ("a:1", "b:1")), ("in_place", ("q/a-c:1", "q/a:c-1"))])
+def test_names_that_take_nothing_from_each_other_are_added(
+    shelf: Shelf, mesher: Path, method: str, names: tuple[str, str]
+) -> None:
+    second = mesher if method == "copy" else write(shelf.root / "incoming" / "second.sif", sif_bytes("two"))
+    items = [Item(name, Reference.parse(name), str(path)) for name, path in zip(names, (mesher, second), strict=True)]
+    for check in (True, False):
+        changes = add(shelf.inventory, shelf.wanted(method=method, check=check), items)
+        assert [change.action for change in changes] == ["added", "added"]
+
+
+@pytest.mark.parametrize("method", ["copy", "move", "in_place"])
+def test_an_image_that_is_named_twice_is_added_once(shelf: Shelf, mesher: Path, method: str) -> None:
+    items = [Item(name, Reference.parse(name), str(mesher)) for name in ("a:1", "docker://a:1")]
+    for check in (True, False):
+        changes = add(shelf.inventory, shelf.wanted(method=method, check=check), items)
+        assert [(change.name, change.action, change.changed) for change in changes] == [
+            ("a:1", "added", True),
+            ("docker://a:1", "present", False),
+        ]

@@ -317,6 +317,24 @@ def test_what_cannot_end_well_is_refused_before_the_engine_runs(
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("A", "", "the value of the build argument A cannot be passed on"),
+        ("A", "a\nb", "the value of the build argument A cannot be passed on"),
+        ("A-B", "1", "'A-B' is no name of a build argument"),
+    ],
+)
+@pytest.mark.parametrize("check", [True, False])
+def test_a_build_argument_that_cannot_be_passed_on_is_refused_in_check_mode_as_well(
+    session: Session, order: Order, program: Path, name: str, value: str, words: str, check: bool
+) -> None:
+    order = replace(order, definition=f"{TEXT} {{{{ {name} }}}}\n", arguments={name: value})
+    outcome = create(replace(session, check=check), order)
+    assert words in str(outcome.error)
+    assert calls(program) == 0
+
+
+@pytest.mark.parametrize(
     ("change", "error"),
     [
         ({"path": "relative.sif"}, StorageError),

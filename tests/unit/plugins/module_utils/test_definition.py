@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.hpc.sregistry.plugins.module_utils.definition import Base, of_uri, parse
+from ansible_collections.hpc.sregistry.plugins.module_utils.definition import Base, of_uri, parse, values_of
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import InvalidDefinition
 
 HEADER = "Bootstrap: docker\nFrom: alpine\n"
@@ -141,3 +141,13 @@ def test_a_uri_stands_for_a_definition(uri: str, base: Base) -> None:
     assert of_uri(uri).bases == (base,)
     with pytest.raises(InvalidDefinition, match="names nothing"):
         of_uri(uri.partition(":")[0] + ":")
+
+
+def test_values_of_build_arguments_are_texts() -> None:
+    assert values_of({"A": "x", "B": 1.5, "C": 0}) == {"A": "x", "B": "1.5", "C": "0"}
+
+
+@pytest.mark.parametrize(("value", "words"), [(None, "has no value"), (["a"], "no single"), ({"a": 1}, "no single")])
+def test_a_build_argument_without_one_value_is_refused_by_name(value: object, words: str) -> None:
+    with pytest.raises(InvalidDefinition, match=f"the build argument VERSION .*{words}"):
+        values_of({"VERSION": value})

@@ -303,9 +303,45 @@ def test_a_document_that_lacks_a_part_is_named_with_it(inventory: Inventory, key
     ("change", "why"),
     [
         ({"platform": "amd64"}, "invalid platform 'amd64'"),
-        ({"platform": 7}, "'int' object has no attribute 'strip'"),
-        ({"uri": None}, "'NoneType' object has no attribute 'partition'"),
-        ({"layers": None}, "'NoneType' object is not iterable"),
+        *(
+            ({name: wrong}, f"{name} cannot be {wrong!r}")
+            for name in (
+                "registry",
+                "repository",
+                "tag",
+                "uri",
+                "url",
+                "client",
+                "platform",
+                "created_at",
+                "updated_at",
+            )
+            for wrong in (None, 7, ["x"], {"x": "y"})
+        ),
+        *(({name: wrong}, f"{name} cannot be ") for name in ("digest", "media_type") for wrong in (7, ["x"], {"x": 1})),
+        *(({"size": wrong}, "size cannot be ") for wrong in ("7", 7.5, True, [7])),
+        ({"layers": None}, "layers cannot be None"),
+        ({"layers": "x"}, "layers cannot be 'x'"),
+        ({"layers": ["x"]}, "layers cannot be 'x'"),
+        ({"layers": [{"digest": 7}]}, "digest cannot be 7"),
+        ({"files": {"a": "b"}}, "files cannot be {'a': 'b'}"),
+        ({"metrics": []}, "metrics cannot be []"),
+        ({"metrics": {"manifest": []}}, "manifest cannot be []"),
+        ({"metrics": {"sregistry": {}}}, "sregistry cannot be {}"),
+        *(
+            ({"files": [{**dataclasses.asdict(image_file("/a.sif")), name: wrong}]}, f"{name} cannot be ")
+            for name, values in {
+                "path": (None, 7, ["/a"], {"/a": 1}, "/a\0b", "/\ud800", "relative", ""),
+                "size": (None, "7", 7.5),
+                "mtime_ns": (None, "7", 7.5),
+                "sha256": (None, 7),
+                "inputs": (None, [], {"format": 7}),
+                "builder": (7,),
+                "manifest_digest": (7,),
+                "created_at": (None, 7),
+            }.items()
+            for wrong in values
+        ),
         ({"files": [{"path": "/a.sif"}]}, "missing 8 required positional arguments"),
         ({"files": [{**dataclasses.asdict(image_file("/a.sif")), "colour": 1}]}, "'colour'"),
         ({"files": ["/a.sif"]}, "is not a mapping"),

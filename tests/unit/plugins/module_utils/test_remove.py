@@ -362,3 +362,18 @@ def test_a_file_that_another_image_has_through_a_link_stays(shelf: Shelf, tmp_pa
     shelf.inventory.put(document("b:1", dataclasses.replace(one.files[0], path=path)))
     shelf.remove("b:1")
     assert shelf.left() == (["library/a:1"], ["a-1.sif"])
+
+
+@pytest.mark.parametrize("state", ["absent", "forgotten", "recorded"])
+@pytest.mark.parametrize("part", ["images", "locks"])
+def test_an_inventory_that_cannot_be_written_is_the_same_error_in_check_mode(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, state: str, part: str
+) -> None:
+    shelf.image("a:1")
+    before, real = shelf.left(), os.access
+    closed = os.path.join(shelf.inventory.directory, part)
+    os.makedirs(closed, exist_ok=True)
+    monkeypatch.setattr(os, "access", lambda path, mode: path != closed and real(path, mode))  # root may write there
+    (change,) = shelf.remove("a:1", state=state)
+    assert closed in str(change.error)
+    assert shelf.left() == before

@@ -195,16 +195,39 @@ def test_what_cannot_be(shelf: Shelf, given: dict[str, Any], error: type[Excepti
         shelf.rename(**given)
 
 
-def test_a_sandbox_moves_as_a_whole(shelf: Shelf) -> None:
-    sandbox = shelf.root / "box"
-    (sandbox / ".singularity.d").mkdir(parents=True)
+@pytest.fixture
+def sandbox(shelf: Shelf) -> Path:
+    """An image with a sandbox in the place of its file."""
+    place = shelf.root / "box"
+    (place / ".singularity.d").mkdir(parents=True)
     one = shelf.image(OLD)
-    file = dataclasses.replace(one.files[0], path=str(sandbox), sha256="", inputs={"format": "sandbox"})
+    file = dataclasses.replace(one.files[0], path=str(place), sha256="", inputs={"format": "sandbox"})
     shelf.inventory.put(dataclasses.replace(one, files=(file,)))
+    return place
+
+
+def test_a_sandbox_moves_as_a_whole(shelf: Shelf, sandbox: Path) -> None:
     (change,) = shelf.rename(dest=f"{shelf.root}/moved")
     assert (change.action, change.path) == ("moved", f"{shelf.root}/moved")
     assert shelf.states() == {OLD: [(f"{shelf.root}/moved", "present")]}
     assert not sandbox.exists()
+    for spelling in ("moved", "moved/"):
+        (again,) = shelf.rename(dest=f"{shelf.root}/{spelling}")
+        assert (again.error, again.action, again.path) == (None, "present", f"{shelf.root}/moved")
+
+
+def test_a_sandbox_that_cannot_move_stays(shelf: Shelf, sandbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (shelf.root / "other" / ".singularity.d").mkdir(parents=True)
+    (change,) = shelf.rename(dest=f"{shelf.root}/other")
+    assert f"{shelf.root}/other is there already" in str(change.error)
+    (change,) = shelf.rename(dest=f"{sandbox}/opt/app")
+    assert "cannot be moved into itself" in str(change.error)
+    away = Path("/dev/shm")  # a file system of its own on every Linux
+    assert away.stat().st_dev != sandbox.stat().st_dev
+    (change,) = shelf.rename(dest=str(away / "nowhere" / "box"))
+    assert f"{sandbox} is a directory, and {away}/nowhere/box is on another file system" in str(change.error)
+    assert not (away / "nowhere").exists()
+    assert shelf.states() == {OLD: [(str(sandbox), "present")]}
 
 
 def test_which_of_several_files_moves(shelf: Shelf) -> None:
@@ -235,8 +258,9 @@ def test_a_modified_file_is_still_one_after_it_moved(shelf: Shelf) -> None:
     assert shelf.states() == {NEW: [(f"{shelf.store}/tools/solver-2.4.sif", "modified")]}
 
 
-@pytest.mark.parametrize("stage", ["put", "remove"])
-def test_a_run_that_is_killed_loses_no_file(shelf: Shelf, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
+def kill_at(stage: str, shelf: Shelf) -> None:
+    """Rename an image, and die where the inventory is about to do something."""
+
     class Killed(BaseException):
         pass
 
@@ -244,16 +268,41 @@ def test_a_run_that_is_killed_loses_no_file(shelf: Shelf, monkeypatch: pytest.Mo
         raise Killed
 
     shelf.image(OLD)
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shelf.inventory, stage, kill)
         with pytest.raises(Killed):
             shelf.rename(new=NEW)
+
+
+@pytest.mark.parametrize("stage", ["put", "remove"])
+def test_a_run_that_is_killed_loses_no_file_and_the_next_one_ends_it(shelf: Shelf, stage: str) -> None:
+    kill_at(stage, shelf)
     states = shelf.states()
     assert all(state == "present" for files in states.values() for _path, state in files)
-    if stage == "put":
-        assert shelf.rename(new=NEW)[0].changed
-        assert shelf.states() == {NEW: [(f"{shelf.store}/tools/solver-2.4.sif", "present")]}
-        assert len(shelf.tree()) == 1
+    (change,) = shelf.rename(new=NEW)
+    place = f"{shelf.store}/tools/solver-2.4.sif"
+    assert (change.error, change.changed, change.action, change.path) == (None, True, "renamed", place)
+    assert shelf.states() == {NEW: [(place, "present")]}
+    assert len(shelf.tree()) == 1
+    assert not shelf.rename(new=NEW)[0].changed
+
+
+@pytest.mark.parametrize("change", ["other time", "other file", "new file modified", "old file modified"])
+def test_what_no_killed_run_has_left_is_another_image(shelf: Shelf, change: str) -> None:
+    kill_at("remove", shelf)
+    (new,) = (one for one in shelf.inventory.documents() if one.reference.uri == NEW)
+    place = Path(new.files[0].path if change.startswith("new") else f"{shelf.store}/{OLD.replace(':', '-')}.sif")
+    if change == "other time":
+        shelf.inventory.put(dataclasses.replace(new, created_at="2020-01-01T00:00:00Z"))
+    elif change == "other file":
+        shelf.inventory.put(new.with_changed(dataclasses.replace(new.files[0], sha256="0" * 64)))
+    else:
+        place.unlink()
+        place.write_text("something else")
+    before = shelf.tree()
+    with pytest.raises(InventoryError, match="is there already for linux/amd64; remove it first"):
+        shelf.rename(new=NEW)
+    assert shelf.tree() == before
 
 
 def test_a_place_that_is_the_same_through_a_link_loses_no_file(shelf: Shelf) -> None:

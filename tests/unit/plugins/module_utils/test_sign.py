@@ -214,6 +214,12 @@ def test_what_cannot_be_signed_is_named(run: Any, tmp_path: Path, content: bytes
     assert why.format(path) in result.to_result()["error"]
 
 
+def test_a_sandbox_cannot_be_signed(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "box" / ".singularity.d").mkdir(parents=True)
+    result = run(tmp_path / "box")
+    assert f"{tmp_path}/box is a sandbox; only SIF files can be signed" in result.to_result()["error"]
+
+
 def test_the_inventory_follows_a_file_that_is_signed_through_a_link(
     run: Any, inventory: Inventory, image: Path, tmp_path: Path
 ) -> None:

@@ -311,3 +311,13 @@ def test_a_path_that_is_none_is_listed(house: House) -> None:
     changes, (left,) = house.take()
     assert (changes, left.what) == ([], "/home/a\0b.simg")
     assert "is no path" in left.reason
+
+
+def test_a_storage_that_is_not_there_is_listed(house: House) -> None:
+    database(house.database, [])
+    house.shub.rmdir()
+    changes, (left,) = house.take()
+    assert (changes, left.what) == ([], str(house.shub))
+    assert "there is no such directory" in left.reason
+    house.estate = dataclasses.replace(house.estate, directory=None)
+    assert house.take() == ([], [])

@@ -116,3 +116,11 @@ def test_a_report_of_what_is_not_there_or_no_sif(tmp_path: Path, answers: dict[s
     with (tmp_path / "cut").open("wb") as stream:
         stream.write(written()[:-1])
     assert report(trust("alice"), str(tmp_path / "cut"))["state"] == "no_sif"
+
+
+def test_a_sandbox_is_there_and_is_no_sif(tmp_path: Path, answers: dict[str, Exception]) -> None:
+    (tmp_path / "box" / ".singularity.d").mkdir(parents=True)
+    told = report(trust("alice"), str(tmp_path / "box"))
+    assert told["state"] == "no_sif"
+    assert told["error"].startswith(f"verification failed: {tmp_path}/box is a sandbox; only SIF files can be signed")
+    assert f"{tmp_path} is a directory; only SIF" in report(trust("alice"), str(tmp_path))["error"]
