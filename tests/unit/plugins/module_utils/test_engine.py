@@ -464,7 +464,7 @@ def test_no_secret_is_in_an_error_or_warning(newest: StandIn) -> None:
         ("reading manifest: unauthorized: authentication required", "give a login"),
         ("write /tmp/x: no space left on device", "another tmpdir"),
         (
-            "unpackSIF failed\nset_attributes: failed to change uid and gids on /etc/shadow, because Operation not permitted",
+            "unpackSIF failed\nset_attributes: failed to change uid and gids on /etc, because Operation not permitted",
             "unpack as an ordinary user, or build the sandbox from docker://",
         ),
     ],
