@@ -144,15 +144,21 @@ class LookupModule(LookupBase):  # type: ignore[misc]  # Ansible is untyped here
     def run(self, terms: list[Any], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:
         """The digest of each name.
 
-        :raises AnsibleLookupError: with the words of the library.
+        :raises AnsibleLookupError: naming an option that there is not, or with the words of the library.
         """
         self.set_options(var_options=variables, direct=kwargs)
+        # Ansible lets them pass, and gives with_… loops a wantlist
+        unknown = sorted(set(kwargs) - set(self._options) - {"wantlist"})
+        if unknown:
+            known = ", ".join(sorted(name for name in self._options if not name.startswith("_")))
+            raise AnsibleLookupError(f"hpc.sregistry.digest has no option {', '.join(unknown)}; it has {known}")
         if not HAS_REQUESTS:
             raise AnsibleLookupError("the Python library requests is missing on the controller; install it")
         try:
             return self._digests([str(term) for term in terms])
         except SregistryError as error:
-            raise AnsibleLookupError(f"hpc.sregistry.digest: {error}") from error
+            # Ansible would show a cause once more, in the words of the Python libraries
+            raise AnsibleLookupError(f"hpc.sregistry.digest, on the controller: {error}") from None
 
     def _digests(self, names: list[str]) -> list[str]:
         registry = parse_registry(self.get_option("registry"))

@@ -43,6 +43,12 @@ _TIMEOUT = 600  # seconds, where the engine only reads an image, or writes metad
 _BUILD_TIMEOUT = 6 * 3600.0  # seconds; what a definition compiles may take its time
 _LAST_WORDS = 1500  # characters
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_PROGRESS = re.compile(  # bars and counts of mksquashfs and unsquashfs
+    r"\[[=|/\\ -]*\]\s+\d+/\d+\s+\d+%"
+    r"|created \d+ (?:files?|director(?:y|ies)|symlinks?|devices?|fifos?|sockets?|hardlinks?)"
+    r"|Parallel (?:un|mk)squashfs: Using \d+ processors?"
+    r"|\d+ inodes \(\d+ blocks\) to write"
+)
 _INSPECTED = ("--labels", "--deffile", "--runscript", "--test", "--environment", "--helpfile")
 
 _ADVICE = (
@@ -55,6 +61,10 @@ _ADVICE = (
             r"must be the root user|required? to build this source as a non-root user|root or some kind of fake"
         ),
         "build as root, or with fakeroot",
+    ),
+    (
+        re.compile(r"^(?:set_attributes|create_inode|write_xattr): .*Operation not permitted", re.M),  # unsquashfs
+        "root is confined on this host: unpack as an ordinary user, or build the sandbox from docker://",
     ),
     (re.compile(r"Requesting capability set"), "root lacks capabilities on this host: build with fakeroot"),
     (
@@ -161,7 +171,8 @@ class Answer:
     def words(self) -> str:
         """What is worth telling of it: no progress, no colours, and the end rather than the beginning."""
         lines = (line.rstrip() for line in self._lines())
-        return "\n".join(line for line in lines if line and not line.startswith("INFO:")).strip()[-_LAST_WORDS:]
+        told = (line for line in lines if line and not line.startswith("INFO:") and not _PROGRESS.fullmatch(line))
+        return "\n".join(told).strip()[-_LAST_WORDS:]
 
     @property
     def warnings(self) -> tuple[str, ...]:

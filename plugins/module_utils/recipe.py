@@ -135,7 +135,8 @@ def recipe_of(order: Order) -> Recipe | None:
     if not os.path.isabs(source):
         raise InvalidDefinition(
             f"the source {source!r} is neither a URI that begins with {', '.join(f'{name}:' for name in _AGENTS)}, "
-            "nor an absolute path; correct it, or give a definition's text with definition"
+            "nor an absolute path; write docker:// before the name of an image in a registry, or give a definition's "
+            "text with definition"
         )
     if not os.path.exists(source):
         return None

@@ -48,7 +48,8 @@ options:
   source:
     description:
       - What to build from.
-      - V(docker://[REGISTRY/]REPOSITORY[:TAG][@DIGEST]) is an image in a registry. A SIF file of it is the one that
+      - V(docker://[REGISTRY/]REPOSITORY[:TAG][@DIGEST]) is an image in a registry. V(docker://) must be there; a
+        name alone, such as V(lab/tiny:1.0), is refused. A SIF file of it is the one that
         M(hpc.sregistry.sregistry_pull) gives, built in the same way, and in the inventory under the same name.
       - An absolute path is a definition file, a SIF file, or a sandbox, on the managed host.
       - V(oci:PATH), V(oci-archive:PATH), V(docker-archive:PATH), V(oras://…), V(library://…) and the like are given to
@@ -197,8 +198,9 @@ notes:
   - The engine gets one login for all registries that a definition starts from, in its environment. Where they are
     several, and one needs a login, pull that image before, and start from its file, with the agent C(localimage).
   - The engine verifies the certificate of a registry, even with O(validate_certs=false). Give O(ca_path).
-  - The scripts of a definition run as whoever builds, C(%setup) and C(%pre) even outside of the container. Build only
-    what you trust.
+  - The scripts of a definition run as whoever builds, C(%setup) and C(%pre) even outside of the container, with the
+    environment of the engine. The login to the registry is in it while the build runs. Build only definitions that you
+    trust, with the login too.
 seealso:
   - module: hpc.sregistry.sregistry_pull
   - module: hpc.sregistry.sregistry_facts

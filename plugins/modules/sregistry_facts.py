@@ -228,7 +228,7 @@ EXAMPLES = r"""
 - name: Get || pull, step two, what is not there, without a request for the others
   hpc.sregistry.sregistry_pull:
     name: "{{ got.unknown + got.missing }}"
-  when: got.unknown + got.missing
+  when: (got.unknown + got.missing) | length > 0
 
 - name: Look for images, as "sregistry images ubuntu" does
   hpc.sregistry.sregistry_facts:

@@ -52,7 +52,9 @@ EXAMPLES = r"""
   hpc.sregistry.sregistry_record:
     name: "{{ known }}"
   vars:
-    known: "{{ ansible_facts.sregistry.images | selectattr('image') | map(attribute='uri') | unique }}"
+    known: >-
+      {{ ansible_facts.sregistry.images | selectattr('image') | selectattr('manifest_digest')
+         | map(attribute='uri') | unique }}
   when: known | length > 0
 
 - name: Show them

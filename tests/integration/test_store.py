@@ -195,5 +195,10 @@ def test_the_controller_looks_up_digests() -> None:
     assert found[2] == oci.digest_of(image.manifest())
     assert template(f"lookup('hpc.sregistry.digest', '{tiny}')", env={"SREGISTRY_DOCKERHUB_NOHTTPS": "true"}) == digest
     private = f"'localhost:5001/{name}', ca_path='{LAB}/tls/ca.pem'"
-    with pytest.raises(ValueError, match=r"hpc\.sregistry\.digest: .*there is no password for the login"):
+    with pytest.raises(ValueError, match=r"hpc\.sregistry\.digest has no option no_http; it has .*no_https"):
+        template(f"lookup('hpc.sregistry.digest', '{tiny}', no_http=true)")
+    with pytest.raises(ValueError, match=r"on the controller: TLS failure .* with ca_path") as refused:
+        template(f"lookup('hpc.sregistry.digest', 'localhost:5001/{name}')")
+    assert "Max retries" not in str(refused.value)
+    with pytest.raises(ValueError, match=r"hpc\.sregistry\.digest, on the controller: there is no password for the"):
         template(f"lookup('hpc.sregistry.digest', {private}, username='lab')")

@@ -463,6 +463,10 @@ def test_no_secret_is_in_an_error_or_warning(newest: StandIn) -> None:
         ("tls: failed to verify certificate: x509: certificate signed by unknown authority", "with ca_path"),
         ("reading manifest: unauthorized: authentication required", "give a login"),
         ("write /tmp/x: no space left on device", "another tmpdir"),
+        (
+            "unpackSIF failed\nset_attributes: failed to change uid and gids on /etc, because Operation not permitted",
+            "unpack as an ordinary user, or build the sandbox from docker://",
+        ),
     ],
 )
 def test_an_error_says_the_way_out_where_it_is_known(newest: StandIn, said: str, advice: str) -> None:
@@ -471,6 +475,27 @@ def test_an_error_says_the_way_out_where_it_is_known(newest: StandIn, said: str,
         engine_of(newest).build("/target", "/definition")
     assert f"failed with status 255: FATAL:   {said}; " in str(error.value)
     assert advice in str(error.value)
+
+
+def test_progress_is_not_told() -> None:
+    why = "set_attributes: failed to change uid and gids on /image/[===]/1, because Operation not permitted"
+    answer = Answer(
+        255,
+        "",
+        "ERROR:   unpackSIF failed: Parallel it is\n"
+        "Parallel unsquashfs: Using 2 processors\n5686 inodes (5655 blocks) to write\n\n"
+        f"\r[======|           ]  1335/11341  11%\r[====/ ]  1944/11341  17%\n{why}\n"
+        "\r[===\\ ]  2975/11341  26%\r[===-  ]  6228/11341  54%\r[======] 11341/11341 100%\n\n"
+        "created 5174 files\ncreated 820 directories\ncreated 1 directory\ncreated 0 devices\ncreated 2 hardlinks\n"
+        "created 3 users\n[ok] 1/2\n: exit status 2\n",
+    )
+    assert answer.words.splitlines() == [
+        "ERROR:   unpackSIF failed: Parallel it is",
+        why,
+        "created 3 users",
+        "[ok] 1/2",
+        ": exit status 2",
+    ]
 
 
 def test_the_end_of_a_long_story_is_told(newest: StandIn) -> None:
