@@ -28,6 +28,8 @@ options:
       keyring:
         description:
           - A directory of PGP keyrings on the managed host, such as C(~/.apptainer/keys), instead of the user's own.
+          - The engine looks into the global keyring of the host too. Give O(verify[].fingerprints) where that shall not
+            count.
         type: path
       fingerprints:
         description:
