@@ -20,16 +20,4 @@ options:
       - Absolute paths of SIF files on the managed host, whether the inventory knows them or not.
     type: list
     elements: path
-  registry:
-    description:
-      - The registry of names that name none, as V(HOST[:PORT]).
-      - If the option is not given, E(SREGISTRY_DOCKERHUB_BASE) of the managed host is used, then the default.
-    type: str
-    default: docker.io
-  client:
-    description:
-      - The client of sregistry that a task is meant for, as with M(hpc.sregistry.sregistry_pull).
-    type: str
-    choices: [dockerhub, docker]
-    default: dockerhub
 """

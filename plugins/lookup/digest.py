@@ -184,17 +184,14 @@ class LookupModule(LookupBase):  # type: ignore[misc]  # Ansible is untyped here
 
         :raises CredentialsError: if it is none, or there are several registries.
         """
-        username, password = self.get_option("username"), self.get_option("password")
-        if bool(username) != bool(password):
-            missing = "password" if username else "username"
-            raise CredentialsError(f"there is no {missing} for the login; give both username and password, or neither")
+        login = Login.given(self.get_option("username"), self.get_option("password"))
         hosts = sorted({reference.registry for reference in references})
-        if username and len(hosts) > 1:
+        if login and len(hosts) > 1:
             raise CredentialsError(
                 f"one login for {len(hosts)} registries ({', '.join(hosts)}): it would be shown to all of them; "
                 "look up names of one registry at a time, or use an authfile"
             )
-        return Login(username, password) if username else None
+        return login
 
     def _transport(self) -> Transport:
         ca_path = self.get_option("ca_path")

@@ -32,6 +32,17 @@ class Login:
     identity_token: str = field(default="", repr=False)
     registry_token: str = field(default="", repr=False)
 
+    @classmethod
+    def given(cls, username: str | None, password: str | None) -> Login | None:
+        """The login of two options; None if neither is given.
+
+        :raises CredentialsError: if only one of them is.
+        """
+        if bool(username) != bool(password):
+            missing = "password" if username else "username"
+            raise CredentialsError(f"there is no {missing} for the login; give both username and password, or neither")
+        return cls(username, password) if username and password else None
+
     @property
     def basic(self) -> str | None:
         """The ``Authorization`` of user name and password (RFC 7617); None without a user name."""

@@ -92,7 +92,7 @@ def open_session(module: AnsibleModule) -> Iterator[Session]:
         module.fail_json(msg=f"threads is {params['threads']}; give 1 to {_MAX_THREADS}")
     if not 0 < params["timeout"] <= _MAX_TIMEOUT:
         module.fail_json(msg=f"timeout is {params['timeout']}; give a number of seconds up to {_MAX_TIMEOUT}")
-    keychain = Keychain(_login(module), params["authfile"])
+    keychain = Keychain(Login.given(params["username"], params["password"]), params["authfile"])
     transport = Transport(
         http=params["no_https"],
         verify=(params["ca_path"] or True) if params["validate_certs"] else False,
@@ -136,14 +136,6 @@ def _mirrors(given: dict[str, Any] | None) -> Mirrors:
             raise InvalidReference(f"the mirrors of {host} are no address and no list of addresses")
         mirrors[parse_registry(str(host))] = [Mirror.parse(address) for address in listed]
     return mirrors
-
-
-def _login(module: AnsibleModule) -> Login | None:
-    username, password = module.params["username"], module.params["password"]
-    if bool(username) != bool(password):
-        missing = "password" if username else "username"
-        raise CredentialsError(f"there is no {missing} for the login; give both username and password, or neither")
-    return Login(username, password) if username else None
 
 
 def finish(

@@ -24,6 +24,8 @@ extends_documentation_fragment:
   - hpc.sregistry.gather
   - hpc.sregistry.attributes
   - hpc.sregistry.store
+  - hpc.sregistry.engine
+  - hpc.sregistry.packer
   - ansible.builtin.files
 attributes:
   check_mode:
@@ -135,12 +137,6 @@ options:
       - Seconds that the engine may take.
     type: float
     default: 21600.0
-  engine:
-    description:
-      - Path or name of the C(apptainer) or C(singularity) executable.
-      - The default is the first of C(apptainer) and C(singularity) in E(PATH) and in C(/usr/local/bin), C(/usr/bin),
-        C(/opt/apptainer/bin) and C(/opt/singularity/bin).
-    type: path
   use_cmd:
     description:
       - Let the container run the image's C(CMD) instead of its C(ENTRYPOINT), for an image in a registry as O(source).
@@ -171,19 +167,6 @@ options:
         M(hpc.sregistry.sregistry_pull). What an engine builds from a definition has times and identifiers of its own.
     type: bool
     default: true
-  packer_processors:
-    description:
-      - How many processors C(mksquashfs) may use, for nodes that run jobs meanwhile. Normally all.
-    type: int
-  packer_memory:
-    description:
-      - How much memory C(mksquashfs) may use for its queues, such as V(512M), at least 64 MiB, normally 256 MiB.
-    type: bytes
-  niceness:
-    description:
-      - How much the whole build steps back behind other processes, from 0 to 19, as C(nice) understands it.
-    type: int
-    default: 0
   mode:
     description:
       - Permissions of a SIF file, as M(ansible.builtin.file) understands them. A sandbox has those of the image.

@@ -20,6 +20,7 @@ description:
     else by now.
 extends_documentation_fragment:
   - hpc.sregistry.attributes
+  - hpc.sregistry.client
   - hpc.sregistry.store
 attributes:
   check_mode:
@@ -30,18 +31,6 @@ attributes:
     details:
       - It changes nothing.
 options:
-  registry:
-    description:
-      - The registry of names that name none, as V(HOST[:PORT]).
-      - If the option is not given, E(SREGISTRY_DOCKERHUB_BASE) of the managed host is used, then the default.
-    type: str
-    default: docker.io
-  client:
-    description:
-      - The client of sregistry that a task is meant for, as with M(hpc.sregistry.sregistry_pull).
-    type: str
-    choices: [dockerhub, docker]
-    default: dockerhub
   name:
     description:
       - Return RV(images) of these names only, and for each of them, in their order, one of RV(paths).

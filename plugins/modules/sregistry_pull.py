@@ -27,6 +27,8 @@ extends_documentation_fragment:
   - hpc.sregistry.gather
   - hpc.sregistry.attributes
   - hpc.sregistry.store
+  - hpc.sregistry.engine
+  - hpc.sregistry.packer
   - hpc.sregistry.verify
   - ansible.builtin.files
 attributes:
@@ -83,12 +85,6 @@ options:
         here, or is no image.
     type: bool
     default: false
-  engine:
-    description:
-      - Path or name of the C(apptainer) or C(singularity) executable.
-      - The default is the first of C(apptainer) and C(singularity) in E(PATH) and in C(/usr/local/bin), C(/usr/bin),
-        C(/opt/apptainer/bin) and C(/opt/singularity/bin).
-    type: path
   use_cmd:
     description:
       - Let the container run the image's C(CMD) instead of its C(ENTRYPOINT), which is then left out. An image without
@@ -135,19 +131,6 @@ options:
       - V(false) gives each file its own identifier, and the time of the build.
     type: bool
     default: true
-  packer_processors:
-    description:
-      - How many processors C(mksquashfs) may use, for nodes that run jobs meanwhile. Normally all.
-    type: int
-  packer_memory:
-    description:
-      - How much memory C(mksquashfs) may use for its queues, such as V(512M), at least 64 MiB, normally 256 MiB.
-    type: bytes
-  niceness:
-    description:
-      - How much the whole build steps back behind other processes, from 0 to 19, as C(nice) understands it.
-    type: int
-    default: 0
   mode:
     description:
       - Permissions of the file, as M(ansible.builtin.file) understands them, for example V("0755") or V(u=rwx,go=rx).

@@ -20,6 +20,7 @@ description:
 extends_documentation_fragment:
   - hpc.sregistry.attributes
   - hpc.sregistry.targets
+  - hpc.sregistry.client
   - hpc.sregistry.platform
   - hpc.sregistry.store
   - hpc.sregistry.gather
