@@ -109,14 +109,16 @@ class MirroredRegistry(Registry):
         return self._first(reference, lambda registry, there: registry.fetch(there), super().fetch)
 
     @contextmanager
-    def blob(self, repository: str, digest: str, offset: int = 0) -> Iterator[tuple[int, Iterator[bytes]]]:
+    def blob(
+        self, repository: str, digest: str, offset: int = 0, end: int | None = None
+    ) -> Iterator[tuple[int, Iterator[bytes]]]:
         """As :meth:`Registry.blob`. What a mirror sends from the beginning on is proven before its end is given out."""
         for mirror, registry in self._usable(repository):
             begun = False
             try:
-                with registry.blob(mirror.prefix + repository, digest, offset) as (begin, data):
+                with registry.blob(mirror.prefix + repository, digest, offset, end) as (begin, data):
                     begun = True
-                    yield begin, self._proven(mirror, digest, data) if begin == 0 else data
+                    yield begin, self._proven(mirror, digest, data) if begin == 0 and end is None else data
                     return
             except RegistryError as error:
                 if begun:
@@ -125,7 +127,7 @@ class MirroredRegistry(Registry):
         with self._trouble_lock:
             anew = digest in self._tainted
         try:
-            with super().blob(repository, digest, 0 if anew else offset) as whole:
+            with super().blob(repository, digest, 0 if anew else offset, end) as whole:
                 yield whole
         except RegistryError as error:
             raise self._told(error, repository) from error
