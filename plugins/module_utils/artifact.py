@@ -47,16 +47,17 @@ class Artifact:
         return self.layer.size
 
 
-def resolve(registry: Registry, reference: Reference, wanted: Platform) -> Artifact:
+def resolve(registry: Registry, reference: Reference, wanted: Platform, digest: str | None = None) -> Artifact:
     """Follow a name, through an index if there is one, to the manifest of a SIF.
 
     A manifest says no platform: only the file itself tells for which architecture it is.
 
+    :param digest: what the name points at, where that is known and not to be asked.
     :raises PlatformNotFound: if an index has none for this platform, listing what it has.
     :raises InvalidManifest: if a document is malformed, or is not that of a SIF.
     :raises RegistryError: as the registry raises it.
     """
-    top = body = registry.fetch(reference)
+    top = body = registry.fetch(reference.at(digest) if digest else reference)
     documents = {}
     manifest = parse_any(body.content, body.media_type, reference)
     if isinstance(manifest, Index):
