@@ -21,7 +21,8 @@ from .blobs import BlobCache
 from .credentials import Keychain, Login
 from .errors import CredentialsError, InvalidReference
 from .files import make_directory
-from .mirror import Mirror, Mirrors
+from .location import Location
+from .mirror import Mirrors
 from .module import blob_directory, facts_after, failure, inventory_of, platform_of
 from .pins import Pins
 from .platform import Platform
@@ -136,7 +137,7 @@ def _mirrors(given: dict[str, Any] | None) -> Mirrors:
         listed = [addresses] if isinstance(addresses, str) else addresses
         if not isinstance(listed, list) or not all(isinstance(address, str) for address in listed):
             raise InvalidReference(f"the mirrors of {host} are no address and no list of addresses")
-        mirrors[parse_registry(str(host))] = [Mirror.parse(address) for address in listed]
+        mirrors[parse_registry(str(host))] = [Location.parse(address, "mirror") for address in listed]
     return mirrors
 
 
