@@ -19,8 +19,8 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.errors import (
     Unreachable,
 )
 from ansible_collections.hpc.sregistry.plugins.module_utils.image import blob_source
-from ansible_collections.hpc.sregistry.plugins.module_utils.manifest import Descriptor
 from ansible_collections.hpc.sregistry.plugins.module_utils.location import Location
+from ansible_collections.hpc.sregistry.plugins.module_utils.manifest import Descriptor
 from ansible_collections.hpc.sregistry.plugins.module_utils.mirror import MirroredRegistry
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils.registries import Registries
