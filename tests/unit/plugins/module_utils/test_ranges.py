@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils import ranges
-from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache
+from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache, Source
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import Unreachable
 from ansible_collections.hpc.sregistry.plugins.module_utils.manifest import Descriptor
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.conftest import Connect, Stored
@@ -37,7 +37,7 @@ class Case:
         self._registry = connect(faulty.address, retries=0)
         self.cache = BlobCache(str(directory))
 
-    def source(self, connections: int = 4) -> ranges.Source:
+    def source(self, connections: int = 4) -> Source:
         """Where it comes from."""
         return ranges.blob_in_ranges(
             self._registry, "team/big", self.descriptor.digest, self.descriptor.size, connections
