@@ -11,21 +11,24 @@ import os
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from . import storage
 from .claim import other_owners
-from .document import Document, File
+from .document import VERIFIED, Document, File
 from .errors import EngineError, PackerError, StorageError, Unsigned
 from .files import need_writable
 from .format import is_image
 from .inventory import LOCK_TIMEOUT, taken
 from .means import Choice
 from .reference import Reference
-from .resolution import Resolved, is_current, resolve, to_document
+from .resolution import is_current, resolve, to_document
 from .scratch import intruders
 from .session import PRESENT, RECORDED, Outcome, Session
-from .verify import VERIFIED, Trust
-from .web import Download
+
+if TYPE_CHECKING:
+    from .resolution import Resolved
+    from .verify import Trust
 
 ALWAYS, NOT_PRESENT = "always", "not_present"
 PULLED, REBUILT, REPAIRED = "pulled", "rebuilt", "repaired"
@@ -118,7 +121,7 @@ def serves(wanted: Wanted, document: Document, file: File, image: Resolved) -> b
 
 def comes_from(document: Document, file: File, image: Resolved) -> bool:
     """Whether a file was made from what an image is now."""
-    if isinstance(image, Download) and not image.digest:
+    if image.reference.from_web and not image.digest:
         return document.told == image.documents and file.manifest_digest == document.manifest_digest
     return file.manifest_digest == image.manifest_digest
 
@@ -233,6 +236,8 @@ def _refuse_hopeless(session: Session, wanted: Wanted, reference: Reference, pat
 
 
 def _warn_of_doubt(image: Resolved, outcome: Outcome) -> None:
+    from .web import Download  # only an image that has to be done
+
     if isinstance(image, Download) and image.doubtful and not image.digest:
         outcome.warnings.append(
             "the web server tells neither ETag nor Last-Modified, so that only another size shows that the file "

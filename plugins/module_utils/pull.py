@@ -9,10 +9,10 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from . import storage
 from .claim import claimed
-from .delivery import threads_for
 from .document import Document, File
 from .errors import StorageError
 from .files import make_directory
@@ -20,7 +20,9 @@ from .plan import Plan, Wanted, plan, serves
 from .reference import Reference
 from .resolution import to_merged
 from .session import PRESENT, Outcome, Session
-from .supply import Supply, supply_of
+
+if TYPE_CHECKING:
+    from .supply import Supply
 
 
 def pull(session: Session, wanted: Wanted, references: Sequence[Reference]) -> dict[Reference, Outcome]:
@@ -40,8 +42,10 @@ def pull(session: Session, wanted: Wanted, references: Sequence[Reference]) -> d
             plans[reference] = found
 
     outcomes = session.each(references, look)
-    if session.check:
+    if session.check or not plans:
         return outcomes
+    from .delivery import threads_for  # most runs change nothing, and need not know how
+
     work = [
         (plans[reference], outcome, _supply(session, wanted, plans[reference], outcome))
         for reference, outcome in outcomes.items()
@@ -73,6 +77,8 @@ def _places(wanted: Wanted, references: Sequence[Reference]) -> dict[Reference, 
 
 
 def _supply(session: Session, wanted: Wanted, planned: Plan, outcome: Outcome) -> Supply:
+    from .supply import supply_of
+
     finish = wanted.finishing(outcome.reference)
     return supply_of(session, planned.image, outcome, wanted.choice, wanted.trust, finish, planned.fresh)
 

@@ -7,13 +7,16 @@
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
 
 from .credentials import Keychain, Login
-from .mirror import MirroredRegistry, Mirrors
 from .reference import Reference
 from .registry import Registry
 from .transport import Transport
-from .web import Web
+
+if TYPE_CHECKING:
+    from .mirror import Mirrors
+    from .web import Web
 
 
 class Registries:
@@ -30,6 +33,8 @@ class Registries:
     @property
     def web(self) -> Web:
         """The session to all web servers that are no registries."""
+        from .web import Web
+
         with self._lock:
             if self._web is None:
                 self._web = Web(self._keychain, self._transport)
@@ -58,6 +63,8 @@ class Registries:
     def _open(self, host: str) -> Registry:
         mirrors = self._mirrors.get(host)
         if mirrors:
+            from .mirror import MirroredRegistry
+
             return MirroredRegistry(host, self._keychain, self._transport, mirrors)
         return Registry(host, self._keychain, self._transport)
 

@@ -6,16 +6,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 
-from . import image, ready
 from .document import CLIENT, CLIENT_ORAS, CLIENT_WEB, SREGISTRY, Document, timestamp
-from .image import ResolvedImage
-from .ready import Ready
 from .reference import Reference
 from .session import Outcome, Session
 
-Resolved = Union[ResolvedImage, Ready]
+if TYPE_CHECKING:
+    from .image import ResolvedImage
+    from .ready import Ready
+
+Resolved = Union["ResolvedImage", "Ready"]
 
 
 def is_current(session: Session, reference: Reference, document: Document) -> bool:
@@ -29,6 +30,8 @@ def is_current(session: Session, reference: Reference, document: Document) -> bo
 
 def resolve(session: Session, reference: Reference, outcome: Outcome) -> Resolved:
     """Find out what a name points at, with all documents that tell of it, and count what that took."""
+    from . import image, ready  # a name that points where it did is not resolved again
+
     if reference.ready:
         return ready.resolve(session.registries, reference, session.platform)
     found = image.resolve(session.registries.of(reference), session.cache, reference, session.platform)

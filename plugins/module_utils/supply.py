@@ -12,13 +12,13 @@ from typing import Protocol
 
 from . import ready
 from .delivery import Delivery
-from .document import File
+from .document import VERIFIED, File
 from .image import ResolvedImage
 from .means import Choice
 from .ready import Ready, Shipment
 from .resolution import Resolved
 from .session import RECORDED, Outcome, Session
-from .verify import VERIFIED, Trust
+from .verify import Trust
 
 
 class Supply(Protocol):

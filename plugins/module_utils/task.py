@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -21,7 +21,6 @@ from .blobs import BlobCache
 from .credentials import Keychain, Login
 from .errors import CredentialsError, InvalidReference
 from .files import make_directory
-from .mirror import Mirror, Mirrors
 from .module import blob_directory, facts_after, failure, inventory_of, platform_of
 from .platform import Platform
 from .reference import Reference, parse_registry
@@ -29,6 +28,9 @@ from .registries import Registries
 from .scratch import temporary_directory
 from .session import Outcome, Session
 from .transport import HAS_REQUESTS, Transport
+
+if TYPE_CHECKING:
+    from .mirror import Mirrors
 
 _MAX_THREADS = 256
 _MAX_TIMEOUT = 86400
@@ -129,8 +131,12 @@ def _cache(module: AnsibleModule) -> Iterator[BlobCache]:
 
 def _mirrors(given: dict[str, Any] | None) -> Mirrors:
     """The mirrors of each registry, from one address or a list of them."""
+    if not given:
+        return {}
+    from .mirror import Mirror
+
     mirrors = {}
-    for host, addresses in (given or {}).items():
+    for host, addresses in given.items():
         listed = [addresses] if isinstance(addresses, str) else addresses
         if not isinstance(listed, list) or not all(isinstance(address, str) for address in listed):
             raise InvalidReference(f"the mirrors of {host} are no address and no list of addresses")

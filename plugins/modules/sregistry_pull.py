@@ -457,7 +457,6 @@ from contextlib import ExitStack
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hpc.sregistry.plugins.module_utils.attributes import check_owner, prepare, set_attributes
-from ansible_collections.hpc.sregistry.plugins.module_utils.keys import trust_of
 from ansible_collections.hpc.sregistry.plugins.module_utils.making import be_nice, choice
 from ansible_collections.hpc.sregistry.plugins.module_utils.module import failing
 from ansible_collections.hpc.sregistry.plugins.module_utils.options import (
@@ -499,6 +498,11 @@ def main() -> None:
         be_nice(module)
         references = references_of(module)
         with ExitStack() as stack:
+            trust = None
+            if module.params["verify"] is not None:
+                from ansible_collections.hpc.sregistry.plugins.module_utils.keys import trust_of  # most verify nothing
+
+                trust = stack.enter_context(trust_of(module))
             wanted = Wanted(
                 storage=module.params["storage"],
                 dest=module.params["dest"],
@@ -507,7 +511,7 @@ def main() -> None:
                 force=module.params["force"],
                 choice=choice(module),
                 prepare=lambda path: prepare(module, path),
-                trust=stack.enter_context(trust_of(module)) if module.params["verify"] is not None else None,
+                trust=trust,
             )
             session = stack.enter_context(open_session(module))
             outcomes = pull(session, wanted, [reference for _name, reference in references])

@@ -17,7 +17,7 @@ from random import Random
 
 import pytest
 import requests
-from ansible_collections.hpc.sregistry.plugins.module_utils import engine, squashfs
+from ansible_collections.hpc.sregistry.plugins.module_utils import executable, squashfs
 from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Keychain, Login
 from ansible_collections.hpc.sregistry.plugins.module_utils.registry import Registry, Transport
 
@@ -199,7 +199,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory = tmp_path / "bin"
     directory.mkdir()
     monkeypatch.setenv("PATH", str(directory))
-    monkeypatch.setattr(engine, "_DIRECTORIES", ())
+    monkeypatch.setattr(executable, "_DIRECTORIES", ())
     monkeypatch.setattr(squashfs, "_SYSTEM_DIRECTORIES", ())
     return directory
 

@@ -19,7 +19,8 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.create import create
 from ansible_collections.hpc.sregistry.plugins.module_utils.creation import Creation
 from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Keychain, Login
 from ansible_collections.hpc.sregistry.plugins.module_utils.document import Document, File
-from ansible_collections.hpc.sregistry.plugins.module_utils.engine import APPTAINER, Engine
+from ansible_collections.hpc.sregistry.plugins.module_utils.engine import Engine
+from ansible_collections.hpc.sregistry.plugins.module_utils.executable import APPTAINER
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import (
     EngineError,
     InvalidDefinition,
