@@ -35,6 +35,7 @@ def choice(module: AnsibleModule) -> Choice:
         engine=functools.lru_cache(maxsize=None)(lambda: _engine(module)),
         engine_kind=functools.lru_cache(maxsize=None)(lambda: kind_of(parameters["engine"])),
         packer=functools.lru_cache(maxsize=None)(lambda: _packer(module)),
+        mountable=functools.lru_cache(maxsize=None)(lambda: _mountable(module)),
     )
 
 
@@ -63,6 +64,12 @@ def _packer(module: AnsibleModule) -> Packer:
         parameters["packer_processors"],
         memory // 2**20 if memory else None,
     )
+
+
+def _mountable(module: AnsibleModule) -> list[tuple[str, int | None]]:
+    from . import squashfs
+
+    return squashfs.mountable(module.params["compression"], module.params["compression_level"])
 
 
 def _inputs(module: AnsibleModule) -> dict[str, str]:

@@ -20,7 +20,6 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.creation import Crea
 from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Keychain, Login
 from ansible_collections.hpc.sregistry.plugins.module_utils.document import Document, File
 from ansible_collections.hpc.sregistry.plugins.module_utils.engine import Engine
-from ansible_collections.hpc.sregistry.plugins.module_utils.executable import APPTAINER
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import (
     EngineError,
     InvalidDefinition,
@@ -29,6 +28,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.errors import (
     SregistryError,
     StorageError,
 )
+from ansible_collections.hpc.sregistry.plugins.module_utils.executable import APPTAINER
 from ansible_collections.hpc.sregistry.plugins.module_utils.format import SANDBOX, SIF
 from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Inventory
 from ansible_collections.hpc.sregistry.plugins.module_utils.means import AUTO, Choice
@@ -77,6 +77,7 @@ def order(tmp_path: Path, program: Path) -> Order:
         engine=lambda: Engine(str(program), APPTAINER, "1.4.5"),
         engine_kind=lambda: APPTAINER,
         packer=no_packer,
+        mountable=list,
     )
     return Order(
         path=str(tmp_path / "out/image"),
