@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from .credentials import Keychain, Login
 from .reference import Reference
-from .registry import Registry
-from .transport import Transport
 
 if TYPE_CHECKING:
     from .mirror import Mirrors
+    from .reach import Transport
+    from .registry import Registry
     from .web import Web
 
 
@@ -66,6 +66,8 @@ class Registries:
             from .mirror import MirroredRegistry
 
             return MirroredRegistry(host, self._keychain, self._transport, mirrors)
+        from .registry import Registry
+
         return Registry(host, self._keychain, self._transport)
 
     def close(self) -> None:

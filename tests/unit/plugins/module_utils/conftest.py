@@ -19,7 +19,8 @@ import pytest
 import requests
 from ansible_collections.hpc.sregistry.plugins.module_utils import executable, squashfs
 from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Keychain, Login
-from ansible_collections.hpc.sregistry.plugins.module_utils.registry import Registry, Transport
+from ansible_collections.hpc.sregistry.plugins.module_utils.reach import Transport
+from ansible_collections.hpc.sregistry.plugins.module_utils.registry import Registry
 
 from tests.faults import FaultyRegistry
 from tests.lab import certificates, oci, paths, tree

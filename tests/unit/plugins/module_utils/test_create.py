@@ -34,10 +34,10 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Inv
 from ansible_collections.hpc.sregistry.plugins.module_utils.means import AUTO, Choice
 from ansible_collections.hpc.sregistry.plugins.module_utils.order import Order
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
+from ansible_collections.hpc.sregistry.plugins.module_utils.reach import Transport
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils.registries import Registries
 from ansible_collections.hpc.sregistry.plugins.module_utils.session import Session
-from ansible_collections.hpc.sregistry.plugins.module_utils.transport import Transport
 
 SCHEMA = Path(__file__).parents[4] / "docs" / "inventory.schema.json"
 TEXT = "Bootstrap: scratch\n%post\n true\n"
