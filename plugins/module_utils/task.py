@@ -35,6 +35,12 @@ from .session import Outcome, Session
 if TYPE_CHECKING:
     from .mirror import Mirrors
 
+if TYPE_CHECKING:
+    from .sif_cache import SifCache
+
+BUILD, FAIL = "build", "fail"
+"""What to do about a file that the cache of finished files does not have."""
+
 _MAX_THREADS = 256
 _MAX_TIMEOUT = 86400
 _SHORTEST_SECRET = 8  # characters; to hide a shorter one would hide half of the result
@@ -131,6 +137,23 @@ def _cache(module: AnsibleModule) -> Iterator[BlobCache]:
             yield BlobCache(directory)
         return
     yield BlobCache(blob_directory(module), shared=True)
+
+
+def sif_cache_of(module: AnsibleModule, session: Session, references: Sequence[Reference]) -> SifCache | None:
+    """The cache of finished files that a task names.
+
+    :raises InvalidReference: if it is none.
+    """
+    given, fills, miss = (module.params[name] for name in ("sif_cache", "sif_cache_push", "sif_cache_miss"))
+    if not given:
+        if fills or miss == FAIL:
+            module.fail_json(msg="sif_cache_push and sif_cache_miss need sif_cache, the registry that they are about")
+        return None
+    from .sif_cache import SifCache  # Ansible compiles a module's code each time it runs
+
+    location = Location.parse(given, "sif_cache")
+    registry = session.registries.at(location, {reference.registry for reference in references})
+    return SifCache(location, registry, session.threads, fills, required=miss == FAIL)
 
 
 def _mirrors(given: dict[str, Any] | None) -> Mirrors:
