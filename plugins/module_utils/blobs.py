@@ -21,12 +21,14 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from .digest import hash_of, matches
 from .errors import DigestMismatch, RegistryError, StorageError, Unreachable
 from .files import give_name, link_in_place, make_directory, need_space, storage_error
-from .manifest import Descriptor
+
+if TYPE_CHECKING:
+    from .manifest import Descriptor
 
 # Opens a blob at a byte offset; gives where the data really begins and its chunks.
 Source = Callable[[int], AbstractContextManager["tuple[int, Iterator[bytes]]"]]
@@ -148,6 +150,8 @@ class BlobCache:
         :param size: bytes, if that is known.
         :raises RegistryError, StorageError, NoSpace: as ``obtain``.
         """
+        from .manifest import Descriptor
+
         unknown = Descriptor("sha256:", size)
         directory = os.path.dirname(self.path(unknown.digest))
         partial = os.path.join(directory, f".{hashlib.sha256(key.encode()).hexdigest()}.partial")

@@ -16,9 +16,9 @@ from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
-from . import engine
 from .document import Document
 from .errors import SregistryError
+from .executable import home_of, kind_of
 from .inventory import Inventory
 from .platform import Platform
 
@@ -49,8 +49,7 @@ def blob_directory(module: AnsibleModule) -> str:
     """The engine's own cache of blobs."""
     root = module.params["cachedir"]
     if not root:
-        kind = engine.kind_of(module.params.get("engine"))
-        root = os.path.expanduser(f"~/{engine.home_of(kind)}")
+        root = os.path.expanduser(f"~/{home_of(kind_of(module.params.get('engine')))}")
     return os.path.join(root, "cache", "blob")
 
 

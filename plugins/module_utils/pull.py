@@ -10,10 +10,10 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from concurrent.futures import Future
+from typing import TYPE_CHECKING
 
-from . import cached, storage
+from . import storage
 from .claim import claimed
-from .delivery import threads_for
 from .document import Document, File
 from .errors import StorageError
 from .files import make_directory
@@ -21,7 +21,9 @@ from .plan import Plan, Wanted, is_kept, plan, serves
 from .reference import Reference
 from .resolution import to_merged
 from .session import PRESENT, Outcome, Session
-from .supply import FromCache, Supply, supply_of
+
+if TYPE_CHECKING:
+    from .supply import Supply
 
 
 def pull(session: Session, wanted: Wanted, references: Sequence[Reference]) -> dict[Reference, Outcome]:
@@ -43,8 +45,10 @@ def pull(session: Session, wanted: Wanted, references: Sequence[Reference]) -> d
             _fill_cache(session, wanted, found, outcome)
 
     outcomes = session.each(references, look)
-    if session.check:
+    if session.check or not plans:
         return outcomes
+    from .delivery import threads_for  # most runs change nothing, and need not know how
+
     work = [
         (plans[reference], outcome, _supply(session, wanted, plans[reference], outcome))
         for reference, outcome in outcomes.items()
@@ -80,6 +84,8 @@ def _places(wanted: Wanted, references: Sequence[Reference]) -> dict[Reference, 
 
 
 def _supply(session: Session, wanted: Wanted, planned: Plan, outcome: Outcome) -> Supply:
+    from .supply import FromCache, supply_of
+
     finish = wanted.finishing(outcome.reference)
     make = supply_of(session, planned.image, outcome, wanted.choice, wanted.trust, finish, planned.fresh)
     if wanted.sif_cache and planned.entry:
@@ -106,6 +112,8 @@ def _fill_cache(session: Session, wanted: Wanted, planned: Plan | None, outcome:
     cache = wanted.sif_cache
     if not cache or not cache.fills or outcome.reference.ready or outcome.error:
         return
+    from . import cached
+
     if session.check and planned and planned.make:
         outcome.sif_cache = outcome.sif_cache if planned.entry else cached.PUSHED
         return

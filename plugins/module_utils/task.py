@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import tempfile
@@ -22,15 +23,17 @@ from .credentials import Keychain, Login
 from .errors import CredentialsError, InvalidReference
 from .files import make_directory
 from .location import Location
-from .mirror import Mirrors
 from .module import blob_directory, facts_after, failure, inventory_of, platform_of
 from .pins import Pins
 from .platform import Platform
+from .reach import Transport
 from .reference import Reference, parse_registry
 from .registries import Registries
 from .scratch import temporary_directory
 from .session import Outcome, Session
-from .transport import HAS_REQUESTS, Transport
+
+if TYPE_CHECKING:
+    from .mirror import Mirrors
 
 if TYPE_CHECKING:
     from .sif_cache import SifCache
@@ -63,7 +66,7 @@ def references_of(module: AnsibleModule) -> list[tuple[str, Reference]]:
 
 def need_requests(module: AnsibleModule) -> None:
     """Refuse where the library is missing that speaks to registries."""
-    if not HAS_REQUESTS:
+    if importlib.util.find_spec("requests") is None:  # which is imported when a registry is asked
         module.fail_json(
             msg=f"the Python library requests is missing for {sys.executable} on this host; "
             "install the package python3-requests"

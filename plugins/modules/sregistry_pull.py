@@ -514,7 +514,6 @@ from contextlib import ExitStack
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hpc.sregistry.plugins.module_utils.attributes import check_owner, prepare, set_attributes
-from ansible_collections.hpc.sregistry.plugins.module_utils.keys import trust_of
 from ansible_collections.hpc.sregistry.plugins.module_utils.making import be_nice, choice
 from ansible_collections.hpc.sregistry.plugins.module_utils.module import failing
 from ansible_collections.hpc.sregistry.plugins.module_utils.options import (
@@ -569,6 +568,11 @@ def main() -> None:
         references = references_of(module)
         with ExitStack() as stack:
             session = stack.enter_context(open_session(module))
+            trust = None
+            if module.params["verify"] is not None:
+                from ansible_collections.hpc.sregistry.plugins.module_utils.keys import trust_of  # most verify nothing
+
+                trust = stack.enter_context(trust_of(module))
             wanted = Wanted(
                 storage=module.params["storage"],
                 dest=module.params["dest"],
@@ -577,7 +581,7 @@ def main() -> None:
                 force=module.params["force"],
                 choice=choice(module),
                 prepare=lambda path: prepare(module, path),
-                trust=stack.enter_context(trust_of(module)) if module.params["verify"] is not None else None,
+                trust=trust,
                 sif_cache=sif_cache_of(module, session, [reference for _name, reference in references]),
             )
             outcomes = pull(session, wanted, [reference for _name, reference in references])
