@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from . import storage
+from .blobs import BlobCache
 from .claim import other_owners
 from .document import Document, File
 from .errors import EngineError, PackerError, StorageError, Unsigned
@@ -69,6 +70,10 @@ class Plan:
     make: bool
     lost: File | None
     fresh: File | None
+
+    def comes_back(self, cache: BlobCache) -> bool:
+        """Whether the file that was lost is kept in the cache, so that nothing has to be fetched or built."""
+        return self.lost is not None and self.lost.digest is not None and cache.keeps(self.lost.digest)
 
 
 def plan(session: Session, wanted: Wanted, reference: Reference, path: str, outcome: Outcome) -> Plan | None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from . import storage
 from .claim import claimed
 from .delivery import threads_for
 from .document import Document, File
-from .errors import StorageError
+from .errors import SregistryError, StorageError
 from .files import make_directory
 from .plan import Plan, Wanted, plan, serves
 from .reference import Reference
@@ -40,16 +40,17 @@ def pull(session: Session, wanted: Wanted, references: Sequence[Reference]) -> d
             plans[reference] = found
 
     outcomes = session.each(references, look)
+    _refuse_what_does_not_fit(session, plans, outcomes)
     if session.check:
         return outcomes
     work = [
         (plans[reference], outcome, _supply(session, wanted, plans[reference], outcome))
         for reference, outcome in outcomes.items()
-        if reference in plans
+        if reference in plans and not outcome.error
     ]
     with threads_for(session) as pool:
         for planned, outcome, supply in work:
-            if planned.make and not _is_kept(session, planned.lost):
+            if planned.make and not planned.comes_back(session.cache):
                 with outcome.catching():
                     supply.begin(pool)
         for planned, outcome, supply in work:
@@ -70,6 +71,22 @@ def _places(wanted: Wanted, references: Sequence[Reference]) -> dict[Reference, 
                 f"{other} and {reference} would share the file {path}; pull one of them with another dest"
             )
     return paths
+
+
+def _refuse_what_does_not_fit(
+    session: Session, plans: Mapping[Reference, Plan], outcomes: Mapping[Reference, Outcome]
+) -> None:
+    """Fail all images whose files have to be made, if there is no room for all of them: nothing is begun then."""
+    making = [reference for reference in outcomes if reference in plans and plans[reference].make]
+    if not making:
+        return
+    from .room import need_room  # most runs make nothing, and need no code for it
+
+    try:
+        need_room(session.real_cache or session.cache, [plans[reference] for reference in making])
+    except SregistryError as error:
+        for reference in making:
+            outcomes[reference].fail(error)
 
 
 def _supply(session: Session, wanted: Wanted, planned: Plan, outcome: Outcome) -> Supply:
@@ -103,10 +120,6 @@ def _was_done_meanwhile(wanted: Wanted, planned: Plan, latest: Document, outcome
     if wanted.trust:
         wanted.trust.verify(file.path, file.path)
     return True
-
-
-def _is_kept(session: Session, lost: File | None) -> bool:
-    return lost is not None and lost.digest is not None and session.cache.keeps(lost.digest)
 
 
 def _restored(session: Session, wanted: Wanted, planned: Plan, outcome: Outcome) -> File | None:

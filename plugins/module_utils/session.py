@@ -31,7 +31,7 @@ PRESENT, RECORDED = "present", "recorded"
 @dataclass(frozen=True)
 class Session:
     """The means of one run. With ``check``, nothing outside a temporary cache may be written. What ``pins`` hold, no
-    registry is asked about.
+    registry is asked about. ``real_cache`` is what a run without ``check`` would use, to be looked into.
     """
 
     registries: Registries
@@ -41,6 +41,7 @@ class Session:
     threads: int
     check: bool = False
     pins: Pins = field(default_factory=Pins)
+    real_cache: BlobCache | None = None
 
     def each(
         self, references: Sequence[Reference], work: Callable[[Reference, Outcome], None]
