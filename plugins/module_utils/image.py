@@ -94,6 +94,28 @@ def manifests(
     return top.digest, found
 
 
+def revive(
+    reference: Reference, digest: str, manifest_digest: str, documents: dict[str, Any], platform: Platform
+) -> ResolvedImage:
+    """An image as it was resolved before, from its documents alone.
+
+    :param documents: as ``ResolvedImage`` has them.
+    :param platform: of the image, where its config does not tell.
+    :raises InvalidManifest: if they are not those of an image.
+    """
+    texts = {name: json.dumps(documents.get(name)).encode() for name in ("index", "manifest", "config")}
+    manifest = parse_manifest(texts["manifest"], "", reference)
+    if isinstance(manifest, Index):
+        raise InvalidManifest(f"malformed manifest of {reference}: it is an index")
+    config = manifest.config if isinstance(manifest, Schema1) else parse_config(texts["config"], reference)
+    if not config.platform.architecture:
+        config = replace(config, platform=platform)
+    top = documents.get("index") or documents["manifest"]
+    kind = top.get("mediaType") if isinstance(top, dict) else None
+    known = {name: documents[name] for name in texts if name in documents}
+    return ResolvedImage(reference, digest, str(kind or ""), manifest_digest, config, manifest.layers, known)
+
+
 def blob_source(registry: Registry, repository: str, digest: str) -> Source:
     """What ``BlobCache.obtain`` needs to fetch one blob of one repository."""
 

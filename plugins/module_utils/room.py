@@ -22,9 +22,10 @@ from .errors import NoSpace
 from .files import free_space, in_words, nearest
 from .image import ResolvedImage
 from .manifest import Descriptor
-from .plan import Plan
+from .plan import Plan, is_kept
 from .reference import Reference
 from .resolution import Resolved
+from .session import Session
 
 _UNCOMPRESSED = ".tar"  # how the media type of a layer ends that is not compressed
 _SHRINKS = 3  # times, when such a layer is; a low estimate of the file, which refuses nothing that fits
@@ -53,19 +54,19 @@ class _Disk:
         self.held -= size
 
 
-def need_room(cache: BlobCache, plans: Sequence[Plan]) -> None:
+def need_room(session: Session, plans: Sequence[Plan]) -> None:
     """Refuse work that does not fit.
 
-    :param cache: what is fetched goes there; it is only looked into.
     :param plans: in the order in which their files are made, one after the other, while all is fetched at once.
     :raises NoSpace: naming the directories, what is needed and what is there.
     :raises StorageError: if a file system cannot be looked at.
     """
     disks: dict[int, _Disk] = {}
-    made = [plan for plan in plans if plan.make and not plan.comes_back(cache)]
+    cache = session.stock
+    made = [plan for plan in plans if plan.make and not is_kept(session, plan.lost)]
     seen: set[str] = set()
     for plan in made:
-        for name, size in _missing(cache, plan.image):
+        for name, size in _missing(cache, _coming(plan)):
             if name not in seen:
                 seen.add(name)
                 disk = _disk(disks, cache.directory)
@@ -87,6 +88,11 @@ def _disk(disks: dict[int, _Disk], directory: str) -> _Disk:
     return disks.setdefault(os.stat(nearest(directory)).st_dev, _Disk())
 
 
+def _coming(plan: Plan) -> Resolved:
+    """What is fetched: the image itself, or the file that somebody else has built of it."""
+    return plan.entry.artifact if plan.entry else plan.image
+
+
 def _missing(cache: BlobCache, image: Resolved) -> list[tuple[str, int]]:
     """What has to be fetched, each with a name of its own and its bytes that are not there."""
     if isinstance(image, ResolvedImage):
@@ -96,7 +102,7 @@ def _missing(cache: BlobCache, image: Resolved) -> list[tuple[str, int]]:
 
 def _size_of_file(cache: BlobCache, plan: Plan) -> int:
     """Bytes that the file of an image takes in its place; a finished one may be another name of the cached one."""
-    image = plan.image
+    image = _coming(plan)
     if isinstance(image, ResolvedImage):
         layers = {layer.digest: layer for layer in image.layers}
         return sum(map(_packed, layers.values()))

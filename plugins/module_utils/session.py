@@ -31,7 +31,7 @@ PRESENT, RECORDED = "present", "recorded"
 @dataclass(frozen=True)
 class Session:
     """The means of one run. With ``check``, nothing outside a temporary cache may be written. What ``pins`` hold, no
-    registry is asked about. ``real_cache`` is what a run without ``check`` would use, to be looked into.
+    registry is asked about. ``real_cache`` is the one that is used without ``check``.
     """
 
     registries: Registries
@@ -42,6 +42,11 @@ class Session:
     check: bool = False
     pins: Pins = field(default_factory=Pins)
     real_cache: BlobCache | None = None
+
+    @property
+    def stock(self) -> BlobCache:
+        """The cache of a run without ``check``, to be looked into."""
+        return self.real_cache or self.cache
 
     def each(
         self, references: Sequence[Reference], work: Callable[[Reference, Outcome], None]
@@ -74,7 +79,8 @@ class Outcome(Attempt):
     """What became of one image.
 
     ``before`` and ``after`` are its documents, ``attributes`` the owner, group and mode of its file where they change,
-    ``seconds`` the time of each step, ``builder`` the name of the builder that was used and the reason for it.
+    ``seconds`` the time of each step, ``builder`` the name of the builder that was used and the reason for it,
+    ``sif_cache`` what the cache of finished files had, or got.
     """
 
     reference: Reference
@@ -92,6 +98,7 @@ class Outcome(Attempt):
     traceback: str | None = None
     displaced: Document | None = None
     builder: dict[str, str] | None = None
+    sif_cache: str | None = None
     attributes: dict[str, dict[str, Any]] = field(default_factory=lambda: {"before": {}, "after": {}})
 
     @property
@@ -135,6 +142,8 @@ class Outcome(Attempt):
         }
         if self.builder:
             result["builder"] = self.builder
+        if self.sif_cache:
+            result["sif_cache"] = self.sif_cache
         return {**result, **self.failure}
 
     def to_diff(self) -> dict[str, Any]:

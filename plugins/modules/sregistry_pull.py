@@ -86,6 +86,37 @@ options:
         here, or is no image.
     type: bool
     default: false
+  sif_cache:
+    description:
+      - Where finished SIF files are looked for before one is built, as V([http://]HOST[:PORT][/PREFIX]) of a registry.
+        A node then fetches what another one has built, which takes a fraction of the work.
+      - It works as a compiler's cache does. The digest of the platform's manifest, the name, O(use_cmd),
+        O(compression), O(compression_level), O(reproducible) and the kind of the engine decide what a file there is
+        called, so that a moved tag or another option never finds a wrong one, and nothing has to be renewed.
+      - What is found is verified by its digest, continued where a transfer broke off, and fetched in several ranges
+        at once if it is large. Neither packer nor engine is needed for it.
+      - If the registry fails, or has no such file, the image is built as always, unless O(sif_cache_miss=fail).
+      - The login for it comes from O(authfile). O(username) and O(password) are only sent there if it is the registry
+        of the images.
+      - Who may write there decides what the nodes run. Let only those push who build.
+      - Finished files (V(oras://), V(https://)) are not looked for.
+    type: str
+  sif_cache_push:
+    description:
+      - Push what was built to O(sif_cache), and also a file that is there and up to date but missing in the cache. With
+        O(force=true) what is in the cache is replaced.
+      - If that fails the task fails for the image, whose file is in place nevertheless. The next run tries again.
+    type: bool
+    default: false
+  sif_cache_miss:
+    description:
+      - What to do if O(sif_cache) has no file of an image, or does not answer.
+      - V(build) builds it here.
+      - V(fail) fails for this image. In a fleet where one node builds for all, the others then never ask the image's
+        own registry all at once.
+    type: str
+    choices: [build, fail]
+    default: build
   use_cmd:
     description:
       - Let the container run the image's C(CMD) instead of its C(ENTRYPOINT), which is then left out. An image without
@@ -143,10 +174,10 @@ requirements:
 notes:
   - Files appear whole or not at all. A file that is replaced can be in use meanwhile; running containers keep the old
     one.
-  - Before anything is fetched, the room is compared that all images of the task need together, on each file system. What
-    is missing in the cache counts as it is, and a file that is built as much as its compressed layers, from which it
-    differs by a few per cent. If it does not fit, all images fail that would get a file, in check mode too. What a
-    builder unpacks below O(tmpdir) is only known later, and looked for then.
+  - Before anything is fetched, the room that all images of the task need together is compared with what is free, on
+    each file system. What is missing in the cache counts as it is, and a file that is built as much as its compressed
+    layers, from which it mostly differs by a few per cent. If it does not fit, all images fail that would get a file,
+    in check mode too. What a builder unpacks below O(tmpdir) is only known later, and looked for then.
   - With O(verify), a file is verified before it gets its name, so that what is not accepted replaces nothing. A file
     that is there already is verified where it lies, once for the same keys. Images that are built from layers carry no
     signature and are refused with O(verify).
@@ -224,6 +255,13 @@ EXAMPLES = r"""
       - ghcr.io/example/mesher:1.0
     authfile: /root/.docker/config.json
 
+- name: What one node has built, the others fetch
+  hpc.sregistry.sregistry_pull:
+    name: docker://rockylinux:9
+    sif_cache: registry.example.org/sif
+    sif_cache_push: "{{ inventory_hostname == groups['compute'][0] }}"
+    authfile: /root/.docker/config.json
+
 - name: A finished SIF file from a registry, signed by one of us
   hpc.sregistry.sregistry_pull:
     name: oras://ghcr.io/example/solver:2.4
@@ -286,6 +324,7 @@ images:
           new one. A finished file was fetched anew.
         - V(repaired) means that the file was missing or modified. A deleted file comes back from the cache if that is
           on the same file system and holds it.
+        - V(pushed) means that the file was there, and only O(sif_cache) lacked it.
         - V(failed) means that RV(images[].error) tells what went wrong.
       type: str
       sample: pulled
@@ -331,6 +370,7 @@ images:
           and C(unpack) before that.
         - A file from the cache has only C(restore). A finished file has C(fetch) and C(place).
         - C(fetch) is the part of C(pack) or C(index) that waited for layers to arrive.
+        - C(push) is the way into O(sif_cache).
       type: dict
       sample: {resolve: 0.4, metadata: 0.2, fetch: 1.1, pack: 2.1, assemble: 0.1, total: 2.9}
     builder:
@@ -346,6 +386,14 @@ images:
           description: Why this one.
           type: str
           sample: mksquashfs reads tar archives
+    sif_cache:
+      description:
+        - V(hit) means that the file was fetched from O(sif_cache), V(miss) that it was built, V(pushed) that it was put
+          there, V(present) that it is there already.
+        - In check mode it is what the real run would find or do.
+      returned: with O(sif_cache), when it was asked
+      type: str
+      sample: hit
     error:
       description: Why it failed.
       returned: when RV(images[].action=failed)
@@ -486,7 +534,14 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.options import (
 from ansible_collections.hpc.sregistry.plugins.module_utils.plan import ALWAYS, NOT_PRESENT, Wanted
 from ansible_collections.hpc.sregistry.plugins.module_utils.pull import pull
 from ansible_collections.hpc.sregistry.plugins.module_utils.session import PRESENT, RECORDED
-from ansible_collections.hpc.sregistry.plugins.module_utils.task import finish, open_session, references_of
+from ansible_collections.hpc.sregistry.plugins.module_utils.task import (
+    BUILD,
+    FAIL,
+    finish,
+    open_session,
+    references_of,
+    sif_cache_of,
+)
 
 
 def main() -> None:
@@ -505,6 +560,9 @@ def main() -> None:
             "pull": {"type": "str", "choices": [ALWAYS, NOT_PRESENT], "default": ALWAYS},
             "checksum": {"type": "bool", "default": False},
             "force": {"type": "bool", "default": False},
+            "sif_cache": {"type": "str"},
+            "sif_cache_push": {"type": "bool", "default": False},
+            "sif_cache_miss": {"type": "str", "choices": [BUILD, FAIL], "default": BUILD},
         },
         add_file_common_args=True,
         supports_check_mode=True,
@@ -514,6 +572,7 @@ def main() -> None:
         be_nice(module)
         references = references_of(module)
         with ExitStack() as stack:
+            session = stack.enter_context(open_session(module))
             wanted = Wanted(
                 storage=module.params["storage"],
                 dest=module.params["dest"],
@@ -523,8 +582,8 @@ def main() -> None:
                 choice=choice(module),
                 prepare=lambda path: prepare(module, path),
                 trust=stack.enter_context(trust_of(module)) if module.params["verify"] is not None else None,
+                sif_cache=sif_cache_of(module, session, [reference for _name, reference in references]),
             )
-            session = stack.enter_context(open_session(module))
             outcomes = pull(session, wanted, [reference for _name, reference in references])
             for outcome in outcomes.values():
                 if outcome.action in (PRESENT, RECORDED):  # a new file got them before it got its name

@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ def small(node1: Host) -> Iterator[Host]:
 
 
 def test_what_does_not_fit_together_is_not_begun(small: Host) -> None:
-    here = {"storage": f"{DISK}/store", "cachedir": f"{DISK}/cache"}
+    here: dict[str, Any] = {"storage": f"{DISK}/store", "cachedir": f"{DISK}/cache"}
     one, two = push(4), push(6)
     first = small.sregistry("pull", one, **here)
     assert first["changed"]

@@ -23,11 +23,14 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.manifest import Desc
 from ansible_collections.hpc.sregistry.plugins.module_utils.plan import Plan
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
+from ansible_collections.hpc.sregistry.plugins.module_utils.session import Session
+from ansible_collections.hpc.sregistry.plugins.module_utils.sif_cache import Entry
 from ansible_collections.hpc.sregistry.plugins.module_utils.web import Download
 
 AMD64 = Platform("linux", "amd64")
 GZIP, TAR = "application/vnd.oci.image.layer.v1.tar+gzip", "application/vnd.oci.image.layer.v1.tar"
 SIF = "application/vnd.sylabs.sif.layer.v1.sif"
+NONE = cast(Any, None)  # the means that a test does not use
 KIB = 1024
 
 
@@ -77,11 +80,16 @@ class Site:
                 low = middle + 1
         return low
 
+    def look(self, *plans: Plan) -> None:
+        """Look for room, in check mode: what is there lies in the cache of a real run."""
+        temporary = BlobCache(str(self.store / "nothing"))
+        room.need_room(Session(NONE, temporary, NONE, AMD64, 1, True, real_cache=self.cache), plans)
+
     def refusal(self, free: int, *plans: Plan) -> str | None:
         """What is said with so much room on each file system."""
         self._patch.setattr(room, "free_space", lambda _directory: free)
         try:
-            room.need_room(self.cache, plans)
+            self.look(*plans)
         except NoSpace as error:
             return str(error)
         return None
@@ -170,6 +178,12 @@ def test_a_finished_file_is_there_once_on_one_file_system_and_twice_on_two(site:
     assert site.needs(site.plan("one", sif, scheme="oras")) == 1000
 
 
+def test_what_somebody_else_has_built_is_fetched_instead_of_the_layers(site: Site) -> None:
+    plan = site.plan("one", layer("a", 5000))
+    artifact = site.plan("cached", layer("sif", 1000, SIF), scheme="oras").image
+    assert site.needs(replace(plan, entry=Entry(cast(Artifact, artifact), NONE, None))) == 1000
+
+
 def test_a_file_of_a_web_server_counts_as_far_as_its_size_is_told(site: Site) -> None:
     plan = site.plan("one", layer("a", 1))
     for size, needed in ((1000, 1000), (None, 0)):
@@ -183,8 +197,8 @@ def test_the_error_names_directories_sizes_and_the_largest_image(site: Site, apa
     cache, store = site.cache.directory, site.store
     rest = "Nothing was fetched; free some, choose other directories, or pull fewer images"
     assert site.refusal(7 * KIB, one, two) == (
-        f"no space left in {cache} and {store}: needs 16.0 KiB, has 7.0 KiB; of 2 images the largest is host/two:1 with "
-        f"10.0 KiB. {rest}"
+        f"no space left in {cache} and {store}: needs 16.0 KiB, has 7.0 KiB; of 2 images the largest is host/two:1 "
+        f"with 10.0 KiB. {rest}"
     )
     assert site.refusal(KIB, one) == f"no space left in {cache} and {store}: needs 6.0 KiB, has 1.0 KiB. {rest}"
     assert apart.refusal(KIB, apart.plan("one", layer("a", 3 * KIB))) == (
@@ -194,7 +208,7 @@ def test_the_error_names_directories_sizes_and_the_largest_image(site: Site, apa
 
 
 def test_a_real_file_system_is_asked_for_what_is_free(small_disk: Path, tmp_path: Path) -> None:
-    site = Site(tmp_path / "cache", small_disk, cast(Any, None))
-    room.need_room(site.cache, [site.plan("one", layer("a", 900 * KIB))])
+    site = Site(tmp_path / "cache", small_disk, NONE)
+    site.look(site.plan("one", layer("a", 900 * KIB)))
     with pytest.raises(NoSpace, match=rf"no space left in {small_disk}: needs 1.1 MiB, has 1.0 MiB. Nothing was"):
-        room.need_room(site.cache, [site.plan("one", layer("a", 1100 * KIB))])
+        site.look(site.plan("one", layer("a", 1100 * KIB)))
