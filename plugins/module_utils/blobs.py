@@ -92,6 +92,16 @@ class BlobCache:
             return size == descriptor.size
         return self.proven(descriptor.digest)
 
+    def missing(self, descriptor: Descriptor) -> int:
+        """Bytes of a blob that would have to be fetched; 0 where nobody tells its size."""
+        if descriptor.size is None or self.holds(descriptor):
+            return 0
+        return _rest(_partial_of(self.path(descriptor.digest)), descriptor.size)
+
+    def undiscovered(self, key: str, size: int | None) -> int:
+        """Bytes that ``discover`` would have to fetch; 0 where nobody tells the size."""
+        return _rest(self._unnamed(key), size) if size is not None else 0
+
     def read(self, descriptor: Descriptor, limit: int, source: Source, what: object) -> tuple[bytes, Obtained]:
         """The content of a small blob, such as a config, its digest proven even if it was cached.
 
@@ -153,9 +163,8 @@ class BlobCache:
         from .manifest import Descriptor
 
         unknown = Descriptor("sha256:", size)
-        directory = os.path.dirname(self.path(unknown.digest))
-        partial = os.path.join(directory, f".{hashlib.sha256(key.encode()).hexdigest()}.partial")
-        make_directory(directory, 0o700)
+        partial = self._unnamed(key)
+        make_directory(os.path.dirname(partial), 0o700)
         with self._partial(partial) as stream, _finishing(partial):
             hasher, position = _hash_of(stream, unknown.digest)
             if size is not None:
@@ -232,6 +241,10 @@ class BlobCache:
                         self._remove(path)
             return pruned
 
+    def _unnamed(self, key: str) -> str:
+        """Where a blob grows whose digest is not known yet."""
+        return _partial_of(self.path(f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"))
+
     def _use(self) -> None:
         """Keep others from pruning the cache for as long as this object lives, as far as the file system has locks."""
         with self._lock:
@@ -296,7 +309,7 @@ class BlobCache:
         make_directory(os.path.dirname(path), 0o700)
         # Hidden and beside the blob: Apptainer's own clean-up removes it with the rest, and the rename stays in one
         # directory.
-        partial = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.partial")
+        partial = _partial_of(path)
         with self._partial(partial) as stream:
             if self.holds(descriptor):  # another process finished it while this one waited
                 with suppress(OSError):
@@ -437,6 +450,18 @@ def _size(path: str) -> int | None:
     except OSError:
         return None
     return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def _partial_of(path: str) -> str:
+    """Where a blob grows that will lie at a path."""
+    directory, name = os.path.split(path)
+    return os.path.join(directory, f".{name}.partial")
+
+
+def _rest(partial: str, size: int) -> int:
+    """Bytes of a blob that are not in the file that a killed run left of it."""
+    begun = _size(partial) or 0
+    return size - begun if begun <= size else size
 
 
 def _names(directory: str) -> list[str]:

@@ -39,7 +39,7 @@ class Delivery:
         """
         cache = self._session.cache
         layers = {layer.digest: layer for layer in reversed(self.image.layers)}
-        missing = sum(layer.size or 0 for layer in layers.values() if not cache.holds(layer))
+        missing = sum(cache.missing(layer) for layer in layers.values())
         need_space(cache.directory, missing, f"fetching {self.image.reference}")
         self._begun.update((digest, pool.submit(self._obtain, layer)) for digest, layer in layers.items())
 

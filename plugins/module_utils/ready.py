@@ -15,7 +15,7 @@ from typing import Union
 
 from . import artifact, sif
 from .artifact import Artifact
-from .blobs import Obtained, Source
+from .blobs import BlobCache, Obtained, Source
 from .digest import hash_of, sha256_of
 from .errors import DigestMismatch, InvalidSif
 from .files import in_words, make_directory, need_space, replacing
@@ -62,6 +62,20 @@ def resolve(registries: Registries, reference: Reference, wanted: Platform, dige
 def inputs(reference: Reference) -> dict[str, str]:
     """What is known of how such a file came to be."""
     return {"format": SIF, "origin": "web" if reference.from_web else "oras"}
+
+
+def missing(cache: BlobCache, image: Ready) -> tuple[str, int]:
+    """By which name the cache knows a file, or will not know it, and how many bytes have to be fetched."""
+    if isinstance(image, Artifact):
+        return image.layer.digest, cache.missing(image.layer)
+    if image.digest:
+        return image.digest, cache.missing(Descriptor(image.digest, image.size))
+    return _version(image), cache.undiscovered(_version(image), image.size)
+
+
+def _version(image: Download) -> str:
+    """What tells this very version of a file, whose digest nobody tells."""
+    return f"{image.reference} {image.validators}"
 
 
 class Shipment:
@@ -131,7 +145,7 @@ class Shipment:
             return Fetched(image.layer.digest, cache.obtain(image.layer, source, what))
         if image.digest:
             return Fetched(image.digest, cache.obtain(Descriptor(image.digest, image.size), source, what))
-        return Fetched(*cache.discover(f"{image.reference} {image.validators}", image.size, source, what))
+        return Fetched(*cache.discover(_version(image), image.size, source, what))
 
 
 class _Damaged(Exception):

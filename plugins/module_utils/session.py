@@ -31,7 +31,7 @@ PRESENT, RECORDED = "present", "recorded"
 @dataclass(frozen=True)
 class Session:
     """The means of one run. With ``check``, nothing outside a temporary cache may be written. What ``pins`` hold, no
-    registry is asked about.
+    registry is asked about. ``real_cache`` is the one that is used without ``check``.
     """
 
     registries: Registries
@@ -41,6 +41,12 @@ class Session:
     threads: int
     check: bool = False
     pins: Pins = field(default_factory=Pins)
+    real_cache: BlobCache | None = None
+
+    @property
+    def stock(self) -> BlobCache:
+        """The cache of a run without ``check``, to be looked into."""
+        return self.real_cache or self.cache
 
     def each(
         self, references: Sequence[Reference], work: Callable[[Reference, Outcome], None]

@@ -174,6 +174,10 @@ requirements:
 notes:
   - Files appear whole or not at all. A file that is replaced can be in use meanwhile; running containers keep the old
     one.
+  - Before anything is fetched, the room that all images of the task need together is compared with what is free, on
+    each file system. What is missing in the cache counts as it is, and a file that is built as much as its compressed
+    layers, from which it mostly differs by a few per cent. If it does not fit, all images fail that would get a file,
+    in check mode too. What a builder unpacks below O(tmpdir) is only known later, and looked for then.
   - With O(verify), a file is verified before it gets its name, so that what is not accepted replaces nothing. A file
     that is there already is verified where it lies, once for the same keys. Images that are built from layers carry no
     signature and are refused with O(verify).
