@@ -18,7 +18,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 from urllib.parse import quote, urljoin
 
 from .address import host_of, origin
@@ -201,7 +201,7 @@ class Registry:
         headers: Mapping[str, str],
         what: str,
         also: Collection[int] = (),
-        body: bytes | None = None,
+        body: bytes | IO[bytes] | None = None,
         once: bool = False,
     ) -> Iterator[requests.Response]:
         """One request with authentication, redirects and retries; yields a response of status 2xx or in ``also``.
