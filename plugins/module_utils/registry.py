@@ -115,10 +115,13 @@ class Registry:
         with self._manifest("GET", reference) as response:
             return self._body(response, reference)
 
-    def look(self, reference: Reference) -> Body | None:
-        """As ``fetch``, where it is no error that there is none: nobody is asked why."""
+    def look(self, reference: Reference, writes: bool = False) -> Body | None:
+        """As ``fetch``, where it is no error that there is none: nobody is asked why.
+
+        :param writes: whether something is to be written there next, which takes another token.
+        """
         path, headers = self._path(reference), {"Accept": ", ".join(MANIFEST_TYPES)}
-        scope = Scope(reference.repository)
+        scope = Scope(reference.repository, writes)
         with self.request("GET", path, scope, headers, str(reference), also=(404,)) as response:
             return None if response.status_code == 404 else self._body(response, reference)
 
