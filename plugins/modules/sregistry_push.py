@@ -79,13 +79,13 @@ options:
     type: bool
     default: false
 notes:
-  - A large file is sent in pieces. When a connection breaks, the registry is asked how far it came, and only the rest is
-    sent again. A name is given to the file when all of it is there, and means what it meant until then.
-  - If the file was pulled from another repository of the same registry, with C(oras://), the registry is asked to take it
-    from there, and nothing is sent.
-  - What is pushed goes to the registry itself. O(mirrors) are not asked, and O(cachedir), O(disable_cache), O(tmpdir) and
-    O(threads) mean nothing here. They are there so that C(module_defaults) can be the same for all modules that talk
-    to registries.
+  - A large file is sent in pieces. When a connection breaks, the registry is asked how far it came, and only the rest
+    is sent again. A name is given to the file when all of it is there, and means what it meant until then.
+  - If the file was pulled from another repository of the same registry, with C(oras://), the registry is asked to take
+    it from there, and nothing is sent.
+  - What is pushed goes to the registry itself. O(mirrors) are not asked, and O(cachedir), O(disable_cache), O(tmpdir)
+    and O(threads) mean nothing here. They are there so that C(module_defaults) can be the same for all modules that
+    talk to registries.
 seealso:
   - module: hpc.sregistry.sregistry_pull
   - module: hpc.sregistry.sregistry_sign
