@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import urlsplit
 
-_HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "host"})
+_HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length"})
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ class FaultyRegistry:
         connection = http.client.HTTPConnection(self._upstream, timeout=60)
         try:
             headers = {key: value for key, value in request.headers.items() if key not in _HOP_BY_HOP}
-            connection.request(request.method, request.path, headers=headers)
+            connection.request(request.method, request.path, body=request.body or None, headers=headers)
             response = connection.getresponse()
             kept = {key: value for key, value in response.getheaders() if key.lower() not in _HOP_BY_HOP}
             if request.method == "HEAD":
@@ -247,7 +247,9 @@ class _Exchange(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
 
     do_HEAD = do_GET  # noqa: N815
+    do_PATCH = do_GET  # noqa: N815
     do_POST = do_GET  # noqa: N815
+    do_PUT = do_GET  # noqa: N815
 
     def _send(self, answer: Answer) -> None:
         head = self.command == "HEAD"
