@@ -47,6 +47,7 @@ def pull(session: Session, wanted: Wanted, references: Sequence[Reference]) -> d
         for reference, outcome in outcomes.items()
         if reference in plans
     ]
+    session.progress.images, session.progress.done = len(outcomes), len(outcomes) - len(work)
     with threads_for(session) as pool:
         for planned, outcome, supply in work:
             if planned.make and not _is_kept(session, planned.lost):
@@ -56,6 +57,7 @@ def pull(session: Session, wanted: Wanted, references: Sequence[Reference]) -> d
             if not outcome.error:
                 with outcome.clock("total"), outcome.catching():
                     _carry_out(session, wanted, planned, supply, outcome)
+            session.progress.done += 1
     return outcomes
 
 

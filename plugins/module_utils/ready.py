@@ -74,6 +74,8 @@ class Shipment:
 
     def begin(self, pool: ThreadPoolExecutor) -> None:
         """Begin to fetch it."""
+        size = self._image.layer.size if isinstance(self._image, Artifact) else self._image.size
+        self._session.progress.expect(self._image.reference.uri, size)
         self._begun = pool.submit(self._fetch)
 
     def arrive(self) -> Fetched:
@@ -121,12 +123,13 @@ class Shipment:
 
     def _fetch(self) -> Fetched:
         image, cache = self._image, self._session.cache
-        source, what = _source(self._session.registries, image), f"the file of {image.reference}"
-        if isinstance(image, Artifact):
-            return Fetched(image.layer.digest, cache.obtain(image.layer, source, what))
-        if image.digest:
-            return Fetched(image.digest, cache.obtain(Descriptor(image.digest, image.size), source, what))
-        return Fetched(*cache.discover(f"{image.reference} {image.validators}", image.size, source, what))
+        what = f"the file of {image.reference}"
+        with self._session.progress.fetching(image.reference.uri, _source(self._session.registries, image)) as source:
+            if isinstance(image, Artifact):
+                return Fetched(image.layer.digest, cache.obtain(image.layer, source, what))
+            if image.digest:
+                return Fetched(image.digest, cache.obtain(Descriptor(image.digest, image.size), source, what))
+            return Fetched(*cache.discover(f"{image.reference} {image.validators}", image.size, source, what))
 
 
 class _Damaged(Exception):

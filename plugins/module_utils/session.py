@@ -20,6 +20,7 @@ from .document import Document, timestamp
 from .errors import SregistryError
 from .inventory import Inventory
 from .platform import Platform
+from .progress import Progress
 from .reference import Reference
 from .registries import Registries
 
@@ -37,6 +38,7 @@ class Session:
     platform: Platform
     threads: int
     check: bool = False
+    progress: Progress = field(default_factory=Progress)
 
     def each(
         self, references: Sequence[Reference], work: Callable[[Reference, Outcome], None]
@@ -44,7 +46,7 @@ class Session:
         """Do something with each image, in parallel, the same image once; an error ends only its own image's work."""
 
         def guarded(reference: Reference) -> Outcome:
-            outcome = Outcome(reference, self.platform)
+            outcome = Outcome(reference, self.platform, progress=self.progress)
             with outcome.clock("total"), outcome.catching():
                 work(reference, outcome)
             return outcome
@@ -88,6 +90,7 @@ class Outcome(Attempt):
     displaced: Document | None = None
     builder: dict[str, str] | None = None
     attributes: dict[str, dict[str, Any]] = field(default_factory=lambda: {"before": {}, "after": {}})
+    progress: Progress = field(default_factory=Progress)
 
     @property
     def key(self) -> tuple[Reference, Platform]:
@@ -99,7 +102,8 @@ class Outcome(Attempt):
         """Add the time that a block takes to a step's seconds."""
         begin = time.monotonic()
         try:
-            yield
+            with self.progress.step(self.reference.uri, step):
+                yield
         finally:
             self.seconds[step] = round(self.seconds.get(step, 0.0) + time.monotonic() - begin, 3)
 

@@ -131,6 +131,20 @@ options:
       - V(false) gives each file its own identifier, and the time of the build.
     type: bool
     default: true
+  progress:
+    description:
+      - Whether the task tells how far it is, while it runs. A host has a line every few seconds with the image, the
+        step, the MiB that were fetched or read, the layers, the rate, and the time that is left. More than four hosts
+        have one line together. Nothing is told of the first three seconds.
+      - V(auto) tells it where the output of Ansible is a terminal, and not made by a callback for programs, such as
+        P(ansible.posix.json#callback).
+      - V(always) tells it in any case. With such a callback it goes to the standard error.
+      - It is shown on the controller, by an action plugin. Nothing is shown in check mode, with C(async), with
+        C(no_log), or over a connection that cannot be used twice at a time, and the result is always the same.
+      - If the option is not given, the variable C(sregistry_progress) of the host is used, then E(SREGISTRY_PROGRESS)
+        of the controller, then V(auto).
+    type: str
+    choices: [auto, always, never]
   mode:
     description:
       - Permissions of the file, as M(ansible.builtin.file) understands them, for example V("0755") or V(u=rwx,go=rx).
@@ -453,6 +467,7 @@ ansible_facts:
               sample: false
 """
 
+import os
 from contextlib import ExitStack
 
 from ansible.module_utils.basic import AnsibleModule
@@ -470,6 +485,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.options import (
     verify_options,
 )
 from ansible_collections.hpc.sregistry.plugins.module_utils.plan import ALWAYS, NOT_PRESENT, Wanted
+from ansible_collections.hpc.sregistry.plugins.module_utils.progress import FILE_VARIABLE, told
 from ansible_collections.hpc.sregistry.plugins.module_utils.pull import pull
 from ansible_collections.hpc.sregistry.plugins.module_utils.session import PRESENT, RECORDED
 from ansible_collections.hpc.sregistry.plugins.module_utils.task import finish, open_session, references_of
@@ -490,6 +506,7 @@ def main() -> None:
             "pull": {"type": "str", "choices": [ALWAYS, NOT_PRESENT], "default": ALWAYS},
             "checksum": {"type": "bool", "default": False},
             "force": {"type": "bool", "default": False},
+            "progress": {"type": "str", "choices": ["auto", "always", "never"]},  # what the action plugin shows
         },
         add_file_common_args=True,
         supports_check_mode=True,
@@ -510,6 +527,7 @@ def main() -> None:
                 trust=stack.enter_context(trust_of(module)) if module.params["verify"] is not None else None,
             )
             session = stack.enter_context(open_session(module))
+            stack.enter_context(told(session.progress, os.environ.get(FILE_VARIABLE)))
             outcomes = pull(session, wanted, [reference for _name, reference in references])
             for outcome in outcomes.values():
                 if outcome.action in (PRESENT, RECORDED):  # a new file got them before it got its name
