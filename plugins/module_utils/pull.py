@@ -56,6 +56,7 @@ def pull(session: Session, wanted: Wanted, references: Sequence[Reference]) -> d
         if reference in plans and not outcome.error
     ]
     filling: list[Future[None]] = []
+    session.progress.images, session.progress.done = len(outcomes), len(outcomes) - len(work)
     with threads_for(session) as pool:
         for planned, outcome, supply in work:
             if planned.make and not is_kept(session, planned.lost):
@@ -66,6 +67,7 @@ def pull(session: Session, wanted: Wanted, references: Sequence[Reference]) -> d
                 with outcome.clock("total"), outcome.catching():
                     _carry_out(session, wanted, planned, supply, outcome)
                 filling.append(pool.submit(_fill_cache, session, wanted, planned, outcome))
+            session.progress.done += 1
         for filled in filling:
             filled.result()
     return outcomes

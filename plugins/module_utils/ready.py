@@ -93,6 +93,8 @@ class Shipment:
 
     def begin(self, pool: ThreadPoolExecutor) -> None:
         """Begin to fetch it."""
+        size = self._image.layer.size if isinstance(self._image, Artifact) else self._image.size
+        self._session.progress.expect(self._image.reference.uri, size)
         self._begun = pool.submit(self._fetch)
 
     def arrive(self) -> Fetched:
@@ -140,12 +142,13 @@ class Shipment:
 
     def _fetch(self) -> Fetched:
         image, cache = self._image, self._session.cache
-        source, what = self._source, f"the file of {image.reference}"
-        if isinstance(image, Artifact):
-            return Fetched(image.layer.digest, cache.obtain(image.layer, source, what))
-        if image.digest:
-            return Fetched(image.digest, cache.obtain(Descriptor(image.digest, image.size), source, what))
-        return Fetched(*cache.discover(_version(image), image.size, source, what))
+        what = f"the file of {image.reference}"
+        with self._session.progress.fetching(image.reference.uri, self._source) as source:
+            if isinstance(image, Artifact):
+                return Fetched(image.layer.digest, cache.obtain(image.layer, source, what))
+            if image.digest:
+                return Fetched(image.digest, cache.obtain(Descriptor(image.digest, image.size), source, what))
+            return Fetched(*cache.discover(_version(image), image.size, source, what))
 
 
 class _Damaged(Exception):

@@ -21,6 +21,7 @@ from .errors import SregistryError
 from .inventory import Inventory
 from .pins import Pins
 from .platform import Platform
+from .progress import Progress
 from .reference import Reference
 from .registries import Registries
 
@@ -42,6 +43,7 @@ class Session:
     check: bool = False
     pins: Pins = field(default_factory=Pins)
     real_cache: BlobCache | None = None
+    progress: Progress = field(default_factory=Progress)
 
     @property
     def stock(self) -> BlobCache:
@@ -54,7 +56,7 @@ class Session:
         """Do something with each image, in parallel, the same image once; an error ends only its own image's work."""
 
         def guarded(reference: Reference) -> Outcome:
-            outcome = Outcome(reference, self.platform)
+            outcome = Outcome(reference, self.platform, progress=self.progress)
             with outcome.clock("total"), outcome.catching():
                 work(reference, outcome)
             return outcome
@@ -100,6 +102,7 @@ class Outcome(Attempt):
     builder: dict[str, str] | None = None
     sif_cache: str | None = None
     attributes: dict[str, dict[str, Any]] = field(default_factory=lambda: {"before": {}, "after": {}})
+    progress: Progress = field(default_factory=Progress)
 
     @property
     def key(self) -> tuple[Reference, Platform]:
@@ -111,7 +114,8 @@ class Outcome(Attempt):
         """Add the time that a block takes to a step's seconds."""
         begin = time.monotonic()
         try:
-            yield
+            with self.progress.step(self.reference.uri, step):
+                yield
         finally:
             self.seconds[step] = round(self.seconds.get(step, 0.0) + time.monotonic() - begin, 3)
 

@@ -10,7 +10,6 @@ import uuid
 from typing import Any
 
 from tests import lab as laboratory
-from tests.faults import FaultyRegistry, faults
 
 from .conftest import REGISTRY, Host
 

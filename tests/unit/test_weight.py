@@ -28,7 +28,6 @@ from typing import Any
 
 import pytest
 from ansible.executor.module_common import ModuleDepFinder
-
 from ansible_collections.hpc.sregistry.plugins.module_utils.document import Document, File
 from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Inventory
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
