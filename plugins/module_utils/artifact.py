@@ -65,16 +65,17 @@ class Artifact:
         return {key: value for key, value in pairs if isinstance(value, str)}
 
 
-def resolve(registry: Registry, reference: Reference, wanted: Platform) -> Artifact:
+def resolve(registry: Registry, reference: Reference, wanted: Platform, digest: str | None = None) -> Artifact:
     """Follow a name, through an index if there is one, to the manifest of a SIF.
 
     A manifest says no platform: only the file itself tells for which architecture it is.
 
+    :param digest: what the name points at, where that is known and not to be asked.
     :raises PlatformNotFound: if an index has none for this platform, listing what it has.
     :raises InvalidManifest: if a document is malformed, or is not that of a SIF.
     :raises RegistryError: as the registry raises it.
     """
-    return of(registry, reference, registry.fetch(reference), wanted)
+    return of(registry, reference, registry.fetch(reference.at(digest) if digest else reference), wanted)
 
 
 def of(registry: Registry, reference: Reference, top: Body, wanted: Platform) -> Artifact:

@@ -49,14 +49,17 @@ class ResolvedImage:
         return sum(known) if len(known) == len(sizes) else None
 
 
-def resolve(registry: Registry, cache: BlobCache, reference: Reference, wanted: Platform) -> ResolvedImage:
+def resolve(
+    registry: Registry, cache: BlobCache, reference: Reference, wanted: Platform, digest: str | None = None
+) -> ResolvedImage:
     """Follow a name through its indexes to the manifest and config of one platform.
 
+    :param digest: what the name points at, where that is known and not to be asked.
     :raises PlatformNotFound: listing what exists.
     :raises InvalidManifest: if a document is malformed or indexes nest too deep.
     :raises RegistryError, StorageError: as registry and cache raise them.
     """
-    top = registry.fetch(reference)
+    top = registry.fetch(reference.at(digest) if digest else reference)
     search = _Search(registry, cache, reference, wanted, top)
     image = search.below(top, claimed=None, depth=1)
     if image is None:

@@ -145,8 +145,11 @@ def _refuse_own_work(wanted: Wanted, reference: Reference, file: File | None) ->
 
 
 def _needs_nothing(session: Session, wanted: Wanted, reference: Reference, document: Document, file: File) -> bool:
-    """Whether an unchanged file is also the right one. Only a name by tag has to be asked about."""
-    if wanted.policy == NOT_PRESENT:
+    """Whether an unchanged file is also the right one. Only a name by tag has to be asked about.
+
+    ``NOT_PRESENT`` spares that request. Nobody is asked about a name that is pinned, so that its pin always counts.
+    """
+    if wanted.policy == NOT_PRESENT and not session.pins.of(reference, session.platform):
         return True
     return file.manifest_digest == document.manifest_digest and is_current(session, reference, document)
 

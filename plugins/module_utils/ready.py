@@ -48,14 +48,15 @@ class Placed:
     digest: str
 
 
-def resolve(registries: Registries, reference: Reference, wanted: Platform) -> Ready:
+def resolve(registries: Registries, reference: Reference, wanted: Platform, digest: str | None = None) -> Ready:
     """What a name of a finished file points at.
 
+    :param digest: what a name in a registry points at, where that is known and not to be asked.
     :raises RegistryError, InvalidManifest, PlatformNotFound: as registry and web server raise them.
     """
     if reference.from_web:
         return registries.web.find(reference)
-    return artifact.resolve(registries.of(reference), reference, wanted)
+    return artifact.resolve(registries.of(reference), reference, wanted, digest)
 
 
 def inputs(reference: Reference) -> dict[str, str]:

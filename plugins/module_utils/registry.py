@@ -70,7 +70,9 @@ class Body:
 
 
 class Registry:
-    """All requests to one registry host."""
+    """All requests to one registry host. ``divisible``: a blob may be fetched by several requests at once."""
+
+    divisible = True
 
     def __init__(self, host: str, keychain: Keychain, transport: Transport) -> None:
         """
@@ -111,9 +113,19 @@ class Registry:
         :raises RegistryError: one of its kinds.
         """
         with self._manifest("GET", reference) as response:
-            body = content(response, MAX_MANIFEST, reference)
-            kind = media_type(response)
-            promised = reference.digest or response.headers.get("Docker-Content-Digest")
+            return self._body(response, reference)
+
+    def look(self, reference: Reference) -> Body | None:
+        """As ``fetch``, where it is no error that there is none: nobody is asked why."""
+        path, headers = self._path(reference), {"Accept": ", ".join(MANIFEST_TYPES)}
+        scope = Scope(reference.repository)
+        with self.request("GET", path, scope, headers, str(reference), also=(404,)) as response:
+            return None if response.status_code == 404 else self._body(response, reference)
+
+    def _body(self, response: requests.Response, reference: Reference) -> Body:
+        body = content(response, MAX_MANIFEST, reference)
+        kind = media_type(response)
+        promised = reference.digest or response.headers.get("Docker-Content-Digest")
         payload = _signed_payload(body)
         actual = _digest_of(payload, promised)
         if promised and actual != promised:
@@ -162,13 +174,16 @@ class Registry:
 
     @contextmanager
     def _manifest(self, method: str, reference: Reference) -> Iterator[requests.Response]:
-        path = f"{reference.repository}/manifests/{quote(reference.selector, safe=':')}"
         headers = {"Accept": ", ".join(MANIFEST_TYPES)}
         try:
-            with self.request(method, path, Scope(reference.repository), headers, str(reference)) as response:
+            with self.request(method, self._path(reference), Scope(reference.repository), headers, str(reference)) as response:
                 yield response
         except NotFound as error:
             raise self._explain_absence(reference, error) from error
+
+    @staticmethod
+    def _path(reference: Reference) -> str:
+        return f"{reference.repository}/manifests/{quote(reference.selector, safe=':')}"
 
     def _explain_absence(self, reference: Reference, error: NotFound) -> NotFound:
         """Tell an unknown repository from an unknown tag, which a HEAD (and many a GET) does not."""

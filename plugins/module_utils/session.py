@@ -19,6 +19,7 @@ from .blobs import BlobCache, Obtained, tally
 from .document import Document, timestamp
 from .errors import SregistryError
 from .inventory import Inventory
+from .pins import Pins
 from .platform import Platform
 from .reference import Reference
 from .registries import Registries
@@ -29,7 +30,9 @@ PRESENT, RECORDED = "present", "recorded"
 
 @dataclass(frozen=True)
 class Session:
-    """The means of one run. With ``check``, nothing outside a temporary cache may be written."""
+    """The means of one run. With ``check``, nothing outside a temporary cache may be written. What ``pins`` hold, no
+    registry is asked about.
+    """
 
     registries: Registries
     cache: BlobCache
@@ -37,6 +40,7 @@ class Session:
     platform: Platform
     threads: int
     check: bool = False
+    pins: Pins = field(default_factory=Pins)
 
     def each(
         self, references: Sequence[Reference], work: Callable[[Reference, Outcome], None]

@@ -21,8 +21,10 @@ from .blobs import BlobCache
 from .credentials import Keychain, Login
 from .errors import CredentialsError, InvalidReference
 from .files import make_directory
-from .mirror import Mirror, Mirrors
+from .location import Location
+from .mirror import Mirrors
 from .module import blob_directory, facts_after, failure, inventory_of, platform_of
+from .pins import Pins
 from .platform import Platform
 from .reference import Reference, parse_registry
 from .registries import Registries
@@ -85,7 +87,7 @@ def _refuse_twins(references: Sequence[Reference]) -> None:
 def open_session(module: AnsibleModule) -> Iterator[Session]:
     """The means of a run, for a block.
 
-    :raises CredentialsError, InvalidPlatform: if the options make no sense.
+    :raises CredentialsError, InvalidPlatform, InvalidReference: if the options make no sense.
     """
     params = module.params
     if not 1 <= params["threads"] <= _MAX_THREADS:
@@ -104,9 +106,10 @@ def open_session(module: AnsibleModule) -> Iterator[Session]:
         module.fail_json(msg=f"ca_path {transport.verify} does not exist on this host")
     registries = Registries(keychain, transport, _mirrors(params["mirrors"]))
     platform = platform_of(module) or Platform.host()
+    pins = Pins.parse(params.get("digests") or {}, parse_registry(params["registry"]))
     try:
         with _cache(module) as cache:
-            yield Session(registries, cache, inventory_of(module), platform, params["threads"], module.check_mode)
+            yield Session(registries, cache, inventory_of(module), platform, params["threads"], module.check_mode, pins)
     finally:
         registries.close()
 
@@ -134,7 +137,7 @@ def _mirrors(given: dict[str, Any] | None) -> Mirrors:
         listed = [addresses] if isinstance(addresses, str) else addresses
         if not isinstance(listed, list) or not all(isinstance(address, str) for address in listed):
             raise InvalidReference(f"the mirrors of {host} are no address and no list of addresses")
-        mirrors[parse_registry(str(host))] = [Mirror.parse(address) for address in listed]
+        mirrors[parse_registry(str(host))] = [Location.parse(address, "mirror") for address in listed]
     return mirrors
 
 

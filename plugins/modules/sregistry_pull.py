@@ -22,6 +22,7 @@ description:
   - It answers to C(sregistry pull) and C(singularity pull).
 extends_documentation_fragment:
   - hpc.sregistry.names
+  - hpc.sregistry.digests
   - hpc.sregistry.platform
   - hpc.sregistry.registry
   - hpc.sregistry.gather
@@ -66,7 +67,7 @@ options:
       - When to ask the registry about an image whose file is there and unchanged.
       - V(always) asks, with one C(HEAD) request for each name, whether the name still points at the same digest.
         Docker Hub does not count C(HEAD) requests against its pull rate limit. A name by digest needs no request, also
-        with V(https://).
+        with V(https://), and so does one in O(digests).
       - V(not_present) does not ask.
     type: str
     choices: [always, not_present]
@@ -196,6 +197,14 @@ EXAMPLES = r"""
   hpc.sregistry.sregistry_pull:
     name: docker.io/rockylinux:9
     pull: not_present
+
+- name: What was locked, wherever the tags have moved
+  hpc.sregistry.sregistry_pull:
+    name: "{{ lock.images | list }}"
+    digests: "{{ lock.images }}"
+    storage: /var/lib/sregistry
+  vars:
+    lock: "{{ lookup('ansible.builtin.file', 'images.lock.yml') | from_yaml }}"
 
 - name: From a private registry with its own certificate authority
   hpc.sregistry.sregistry_pull:
@@ -462,6 +471,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.making import be_nic
 from ansible_collections.hpc.sregistry.plugins.module_utils.module import failing
 from ansible_collections.hpc.sregistry.plugins.module_utils.options import (
     build_options,
+    digests_options,
     gather_options,
     name_options,
     platform_options,
@@ -480,6 +490,7 @@ def main() -> None:
     module = AnsibleModule(
         {
             **name_options(),
+            **digests_options(),
             **platform_options(),
             **registry_options(),
             **store_options(),

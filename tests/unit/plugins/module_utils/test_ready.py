@@ -65,7 +65,7 @@ class Case:
     def shipment(self, again: bytes | None = None) -> Shipment:
         """One that fetches the right content, or other content, again."""
         layer = Descriptor(self.digest, len(self._content), "application/vnd.sylabs.sif.layer.v1.sif")
-        image = Artifact(NAME, "sha256:0", "", "sha256:0", layer, {})
+        image = Artifact(NAME, "sha256:0", "", "sha256:0", Descriptor("sha256:1", 2), layer, {})
         session = Session(cast(Any, None), self.cache, cast(Any, None), AMD64, 1)
 
         source = self
@@ -208,7 +208,7 @@ class Site:
         inventory = Inventory(str(self.directory / "inventory"))
         session = Session(registries, BlobCache(str(self.directory / "cache")), inventory, AMD64, 2, check)
         choice = Choice(
-            "auto", True, "entrypoint", str(self.directory), {}, cast(Any, str), cast(Any, str), self._packer
+            "auto", True, "entrypoint", str(self.directory), {}, cast(Any, str), cast(Any, str), self._packer, list
         )
         wanted = {"dest": None, "policy": "always", "checksum": False, "force": False, **how}
         name = name or self.name
