@@ -35,6 +35,7 @@ _SAID = "Task failed: "
 """What Ansible puts before the reason."""
 _MAX_CAUSE = 2000
 _MAX_NAMED = 5
+_MAX_REASONS = 5
 _MAX_TRIED = 3
 
 _VARYING = re.compile(r"\d+(?:\.\d+)?|/tmp/\S+|\bsregistry-[A-Za-z0-9_]+", re.ASCII)
@@ -305,7 +306,7 @@ def summary(
         "differs": [stand.host for stand in stands if stand.differences],
         "unseen": [name for name in names if any(name in stand.cells and stand.cells[name].unseen for stand in stands)],
     }
-    document["verdict"] = _verdict(order, stands)
+    document["verdict"] = _verdict(order, names, document["causes"], stands)
     document["lines"] = list(_lines(document))
     return document
 
@@ -475,14 +476,14 @@ def _removed(stands: Sequence[Stand]) -> list[dict[str, Any]]:
     return [{"what": what, "count": len(hosts[what]), "hosts": fold(hosts[what])} for what in sorted(hosts)]
 
 
-def _verdict(order: Order, stands: Sequence[Stand]) -> str:
+def _verdict(order: Order, names: Sequence[str], causes: Sequence[Mapping[str, Any]], stands: Sequence[Stand]) -> str:
     """Why it is a failure, in a few words; empty if it is none."""
-    reasons = [reason for stand in stands for reason in stand.reasons]
+    reasons = [_named(row["images"], len(names)) + row["text"] for row in causes]
     differences = [words for stand in stands for words in stand.differences] if order.check and order.locked else []
-    parts = [f"{name}: {text}" if name else text for text, name in reasons]
     if differences:
-        parts.append(f"not what the lock says: {_first(list(dict.fromkeys(differences)))}")
-    return "; ".join(dict.fromkeys(parts))[:_MAX_CAUSE]
+        reasons.append(f"not as the lock says: {_first(list(dict.fromkeys(differences)))}")
+    more = f"; and {len(reasons) - _MAX_REASONS} more reasons" if len(reasons) > _MAX_REASONS else ""
+    return "; ".join(reasons[:_MAX_REASONS]) + more
 
 
 def _lines(document: Mapping[str, Any]) -> Iterable[str]:
