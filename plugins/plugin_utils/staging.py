@@ -44,7 +44,10 @@ _VARYING = re.compile(r"\d+(?:\.\d+)?|/tmp/\S+|\bsregistry-[A-Za-z0-9_]+", re.AS
 
 @dataclass(frozen=True)
 class Image:
-    """What a host says of one image, of which it was given the name (sizes in bytes)."""
+    """What a host says of one image, of which it was given the name (sizes in bytes).
+
+    ``missed`` means that the cache of finished files did not have it.
+    """
 
     name: str
     uri: str
@@ -58,6 +61,7 @@ class Image:
     sha256: str | None
     fetched: int
     error: str | None
+    missed: bool
 
     @classmethod
     def of(cls, name: str, value: Any) -> Image:
@@ -82,6 +86,7 @@ class Image:
             sha256=_text(value.get("sha256")),
             fetched=(_count(fetched.get("bytes")) or 0) if isinstance(fetched, Mapping) else 0,
             error=_line(value.get("error"), "it gave no reason") if failed else None,
+            missed=value.get("sif_cache") == "miss",
         )
 
 
@@ -164,20 +169,22 @@ def course(
 def _group(leader: str | None, tried: Mapping[str, Work], names: Sequence[str]) -> dict[str, Any]:
     """What the other hosts of a group learn from its leader, None if no host could or may lead.
 
-    ``names`` are the images that they shall try, ``failed`` tells by name why not the others, ``digests`` what names
-    point at, ``images`` what the leader has in its place. It becomes a variable, so nothing in it may be a template.
+    ``names`` are the images that they shall try, ``failed`` tells by name why not the others, in the words of the
+    ``speaker``, which need not be a leader. ``digests`` is what names point at, ``images`` what the leader has in its
+    place. It becomes a variable, so nothing in it may be a template.
     """
     work = tried[leader] if leader is not None else Work()
     speaker = leader or next((host for host, one in tried.items() if one.images), None)
     if speaker is not None:
         spoken = tried[speaker].images.values()
-        failed = {one.name: _inert(f"{speaker} failed: {one.error}") for one in spoken if one.error}
+        failed = {one.name: _inert(one.error) for one in spoken if one.error}
     else:
-        words = "; ".join(f"{host} failed: {one.lost}" for host, one in tried.items())
-        failed = dict.fromkeys(names, _inert(words)) if words else {}
+        speaker = fold(tried)
+        failed = dict.fromkeys(names, _inert("; ".join(str(one.lost) for one in tried.values()))) if tried else {}
     there = [image for image in work.images.values() if not image.error]
     return {
         "leader": leader,
+        "speaker": speaker,
         "names": [name for name in names if name not in failed],
         "failed": failed,
         "digests": {image.name: _pin(image) for image in there if _can_be_pinned(image)},
@@ -206,12 +213,15 @@ def _pin(image: Image) -> dict[str, Any]:
 class Cell:
     """One image on one host; ``cause`` is set if it failed, and empty if the host as a whole did.
 
+    ``speaker`` is the host that has failed, if it is another one.
+
     ``unseen`` means that another host has put a file there which this one does not see.
     """
 
     state: str
     action: str = ""
     cause: str = ""
+    speaker: str = ""
     image: Image | None = None
     unseen: bool = False
 
@@ -248,10 +258,10 @@ class Stand:
         return [*words, *(f"{what} (removed)" for what in self.removed)]
 
     @property
-    def reasons(self) -> list[tuple[str, str]]:
-        """Why it failed: the text of each reason, and the image, empty for a reason of the host itself."""
-        whole = [(text, "") for text in (self.lost, self.trouble) if text]
-        return whole + [(cell.cause, name) for name, cell in self.cells.items() if cell.cause]
+    def reasons(self) -> list[tuple[str, str, str]]:
+        """Why it failed: the reason, who gave it, and the image, empty for a reason of the host itself."""
+        whole = [(text, "", "") for text in (self.lost, self.trouble) if text]
+        return whole + [(cell.cause, cell.speaker, name) for name, cell in self.cells.items() if cell.cause]
 
 
 @dataclass(frozen=True)
@@ -318,30 +328,49 @@ def _stand(
     if order.strategy == SHARED and not pulled:
         cells, lost = _look(order.check, names, group, seen)
     else:
-        cells, lost = _cells(order.strategy, names, group, pulled)
+        foreseen = order.check and order.strategy == BUILD_ONCE and host != group.get("leader")
+        cells, lost = _cells(order.strategy, names, group, pulled, foreseen)
     gone, trouble = _gone(removed)
     return Stand(host, cells, lost, gone, trouble)
 
 
 def _cells(
-    strategy: str, names: Sequence[str], group: Mapping[str, Any], pulled: Mapping[str, Any]
+    strategy: str, names: Sequence[str], group: Mapping[str, Any], pulled: Mapping[str, Any], foreseen: bool
 ) -> tuple[dict[str, Cell], str | None]:
-    """What a host says that was to have the images by itself."""
-    given, failed = names, {}
+    """What a host says that was to have the images by itself.
+
+    :param foreseen: whether what the cache of finished files misses will be there in the real run.
+    """
+    given = names
+    failed: Mapping[str, Cell] = {}
     if strategy == BUILD_ONCE and group.get("failed"):
         # Who followed was given the names that did not fail, and nothing at all if all did.
-        images = pulled.get("images")
-        if pulled.get("skipped") or (isinstance(images, Sequence) and len(images) == len(group["names"])):
-            given, failed = group["names"], group["failed"]
+        told = pulled.get("images")
+        if pulled.get("skipped") or (isinstance(told, Sequence) and len(told) == len(group["names"])):
+            given, failed = group["names"], _of_another(group)
     work = Work.of(pulled, given)
     if work.lost is not None:
         return {name: Cell(FAILED) for name in names}, work.lost
-    return {name: _cell(work.images.get(name), failed.get(name)) for name in names}, None
+    images = {name: _as_foreseen(image) if foreseen else image for name, image in work.images.items()}
+    return {name: failed.get(name) or _cell(images.get(name)) for name in names}, None
 
 
-def _cell(image: Image | None, why_not: str | None) -> Cell:
+def _as_foreseen(image: Image) -> Image:
+    """What would be, once the leader has built and pushed."""
+    return replace(image, action="pulled", changed=True, error=None) if image.error and image.missed else image
+
+
+def _of_another(group: Mapping[str, Any]) -> dict[str, Cell]:
+    """The images that failed on the host that went first."""
+    return {
+        name: Cell(FAILED, cause=cause, speaker=str(group["speaker"]))
+        for name, cause in group.get("failed", {}).items()
+    }
+
+
+def _cell(image: Image | None) -> Cell:
     if image is None:
-        return Cell(FAILED, cause=why_not or "nothing was done for it")
+        return Cell(FAILED, cause="nothing was done for it")
     if image.error:
         return Cell(FAILED, image.action, image.error, image)
     return Cell(UPDATED if image.changed else CURRENT, image.action, image=image)
@@ -354,12 +383,13 @@ def _look(
     lost = None if "images" in seen else Work.of(seen, ()).lost
     if lost is not None:
         return {name: Cell(FAILED) for name in names}, lost
+    failed = _of_another(group)
     filled = {name: replace(Image(**image), fetched=0) for name, image in group.get("images", {}).items()}
     cells = {}
     for name in names:
         image = filled.get(name)
         if image is None:
-            cells[name] = _cell(None, group.get("failed", {}).get(name))
+            cells[name] = failed.get(name) or _cell(None)
         elif check and image.changed and image.action not in _NOT_THE_FILE:
             cells[name] = Cell(UPDATED, image.action, image=image)
         else:
@@ -434,10 +464,10 @@ def _causes(names: Sequence[str], stands: Sequence[Stand]) -> list[dict[str, Any
     """Why what failed has failed: the same reason once, with all hosts that gave it, the most frequent first."""
     found: dict[str, _Cause] = {}
     for stand in stands:
-        for text, name in stand.reasons:
-            images = found.setdefault(_alike(text, stand.host, name), _Cause(text)).hosts.setdefault(stand.host, set())
-            if name:
-                images.add(name)
+        for reason, speaker, name in stand.reasons:
+            text = f"{speaker} failed: {reason}" if speaker else reason
+            cause = found.setdefault(_alike(reason, speaker or stand.host, name), _Cause(text))
+            cause.hosts.setdefault(stand.host, set()).update({name} - {""})
     rows = []
     for cause in found.values():
         # Hosts that lack the same images for the same reason are told of together.
@@ -502,8 +532,8 @@ def _lines(document: Mapping[str, Any]) -> Iterable[str]:
                 f"{image['updated']:{len(would) + 7}}  {image['failed']:6}"
             )
             yield f"{line}  ({actions})" if actions else line
-        sizes = f"{_size(document['bytes']):>10}  {_size(document['fetched'])} fetched by all hosts"
-        yield f"{'all of them':{width}}  {sizes}"
+        total = f"{'all of them':{width}}  {_size(document['bytes']):>10}"
+        yield total if would else f"{total}  {_size(document['fetched'])} fetched by all hosts"
     if document["differs"] and document["locked"] and document["check"]:
         yield f"FAILED on {_counted(len(document['differs']), 'host')}, {fold(document['differs'])}: not as the lock says"
     for row in document["removed"]:
