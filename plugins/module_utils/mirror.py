@@ -21,8 +21,8 @@ from typing import TypeVar
 
 from .credentials import Keychain
 from .errors import Denied, NotFound, RegistryError, Unauthorized, Unreachable
-from .reference import Reference
 from .location import Location
+from .reference import Reference
 from .registry import Body, Found, Registry
 from .transport import Transport
 

@@ -20,9 +20,9 @@ from .digest import hash_of, sha256_of
 from .errors import DigestMismatch, InvalidSif
 from .files import in_words, make_directory, need_space, replacing
 from .format import SIF
-from .image import blob_source
 from .manifest import Descriptor, absent
 from .platform import Platform
+from .ranges import blob_in_ranges
 from .reference import Reference
 from .registries import Registries
 from .session import Outcome, Session
@@ -67,10 +67,14 @@ def inputs(reference: Reference) -> dict[str, str]:
 class Shipment:
     """A finished file on its way into the cache; what is fetched counts in an outcome."""
 
-    def __init__(self, session: Session, image: Ready, outcome: Outcome) -> None:
+    def __init__(self, session: Session, image: Ready, outcome: Outcome, source: Source | None = None) -> None:
+        """
+        :param source: where it comes from, if not from what its own name names.
+        """
         self._session = session
         self._image = image
         self._outcome = outcome
+        self._source = source or _source(session, image)
         self._begun: Future[Fetched] | None = None
 
     def begin(self, pool: ThreadPoolExecutor) -> None:
@@ -122,7 +126,7 @@ class Shipment:
 
     def _fetch(self) -> Fetched:
         image, cache = self._image, self._session.cache
-        source, what = _source(self._session.registries, image), f"the file of {image.reference}"
+        source, what = self._source, f"the file of {image.reference}"
         if isinstance(image, Artifact):
             return Fetched(image.layer.digest, cache.obtain(image.layer, source, what))
         if image.digest:
@@ -134,9 +138,11 @@ class _Damaged(Exception):
     """A cached file that is not what its digest says."""
 
 
-def _source(registries: Registries, image: Ready) -> Source:
+def _source(session: Session, image: Ready) -> Source:
+    reference, registries = image.reference, session.registries
     if isinstance(image, Artifact):
-        return blob_source(registries.of(image.reference), image.reference.repository, image.layer.digest)
+        registry, layer = registries.of(reference), image.layer
+        return blob_in_ranges(registry, reference.repository, layer.digest, layer.size, session.threads)
     return functools.partial(registries.web.content, image)
 
 

@@ -176,7 +176,9 @@ class Registry:
     def _manifest(self, method: str, reference: Reference) -> Iterator[requests.Response]:
         headers = {"Accept": ", ".join(MANIFEST_TYPES)}
         try:
-            with self.request(method, self._path(reference), Scope(reference.repository), headers, str(reference)) as response:
+            with self.request(
+                method, self._path(reference), Scope(reference.repository), headers, str(reference)
+            ) as response:
                 yield response
         except NotFound as error:
             raise self._explain_absence(reference, error) from error

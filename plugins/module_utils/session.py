@@ -73,7 +73,8 @@ class Outcome(Attempt):
     """What became of one image.
 
     ``before`` and ``after`` are its documents, ``attributes`` the owner, group and mode of its file where they change,
-    ``seconds`` the time of each step, ``builder`` the name of the builder that was used and the reason for it.
+    ``seconds`` the time of each step, ``builder`` the name of the builder that was used and the reason for it,
+    ``sif_cache`` what the cache of finished files had, or got.
     """
 
     reference: Reference
@@ -91,6 +92,7 @@ class Outcome(Attempt):
     traceback: str | None = None
     displaced: Document | None = None
     builder: dict[str, str] | None = None
+    sif_cache: str | None = None
     attributes: dict[str, dict[str, Any]] = field(default_factory=lambda: {"before": {}, "after": {}})
 
     @property
@@ -134,6 +136,8 @@ class Outcome(Attempt):
         }
         if self.builder:
             result["builder"] = self.builder
+        if self.sif_cache:
+            result["sif_cache"] = self.sif_cache
         return {**result, **self.failure}
 
     def to_diff(self) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from . import artifact, upload
 from .artifact import Artifact, Parcel
 from .blobs import BlobCache, Source
 from .document import Document, File
-from .errors import InvalidManifest
+from .errors import InvalidManifest, Unreachable
 from .files import storage_error
 from .image import blob_source
 from .location import Location
@@ -30,7 +30,7 @@ from .platform import Platform
 from .provenance import Provenance
 from .ranges import blob_in_ranges
 from .reference import ORAS, Reference
-from .registry import Registry
+from .registry import Body, Registry
 
 _DOCUMENTS = "documents"  # the key of the image's documents in the config of an entry
 _MAX_CONFIG = 16 * 2**20  # bytes
@@ -72,6 +72,7 @@ class SifCache:
         self._location = location
         self._registry = registry
         self._connections = connections
+        self._out: Unreachable | None = None
         self.fills = fills
         self.required = required
 
@@ -85,7 +86,7 @@ class SifCache:
         """
         for key in keys:
             reference = self.reference(key)
-            body = self._registry.look(reference)
+            body = self._look(reference)
             if body:
                 found = artifact.of(self._registry, reference, body, key.platform)
                 return Entry(found, key, Provenance.parse(found.annotations))
@@ -96,7 +97,7 @@ class SifCache:
 
         :raises RegistryError: if the registry does not say.
         """
-        return self._registry.look(self.reference(key)) is not None
+        return self._look(self.reference(key)) is not None
 
     def documents(self, entry: Entry, cache: BlobCache) -> dict[str, Any]:
         """The documents that the image's own registry had: index, manifest, config; empty if they were not put there.
@@ -138,6 +139,16 @@ class SifCache:
                 return artifact.push(self._registry, self.reference(key), parcel, stream) == upload.SENT
         except OSError as error:
             raise storage_error(error, file.path) from error
+
+    def _look(self, reference: Reference) -> Body | None:
+        """Nobody waits a second time for a registry that did not answer."""
+        if self._out:
+            raise Unreachable(str(self._out))
+        try:
+            return self._registry.look(reference)
+        except Unreachable as error:
+            self._out = error
+            raise
 
     def reference(self, key: Key) -> Reference:
         """The name of an entry, which engines pull too. A registry's port cannot stand in a repository as it is."""

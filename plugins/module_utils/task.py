@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -31,6 +31,12 @@ from .registries import Registries
 from .scratch import temporary_directory
 from .session import Outcome, Session
 from .transport import HAS_REQUESTS, Transport
+
+if TYPE_CHECKING:
+    from .sif_cache import SifCache
+
+BUILD, FAIL = "build", "fail"
+"""What to do about a file that the cache of finished files does not have."""
 
 _MAX_THREADS = 256
 _MAX_TIMEOUT = 86400
@@ -128,6 +134,23 @@ def _cache(module: AnsibleModule) -> Iterator[BlobCache]:
             yield BlobCache(directory)
         return
     yield BlobCache(blob_directory(module), shared=True)
+
+
+def sif_cache_of(module: AnsibleModule, session: Session, references: Sequence[Reference]) -> SifCache | None:
+    """The cache of finished files that a task names.
+
+    :raises InvalidReference: if it is none.
+    """
+    given, fills, miss = (module.params[name] for name in ("sif_cache", "sif_cache_push", "sif_cache_miss"))
+    if not given:
+        if fills or miss == FAIL:
+            module.fail_json(msg="sif_cache_push and sif_cache_miss need sif_cache, the registry that they are about")
+        return None
+    from .sif_cache import SifCache  # Ansible compiles a module's code each time it runs
+
+    location = Location.parse(given, "sif_cache")
+    registry = session.registries.at(location, {reference.registry for reference in references})
+    return SifCache(location, registry, session.threads, fills, required=miss == FAIL)
 
 
 def _mirrors(given: dict[str, Any] | None) -> Mirrors:

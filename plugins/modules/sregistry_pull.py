@@ -86,6 +86,37 @@ options:
         here, or is no image.
     type: bool
     default: false
+  sif_cache:
+    description:
+      - Where finished SIF files are looked for before one is built, as V([http://]HOST[:PORT][/PREFIX]) of a registry.
+        A node then fetches what another one has built, which takes a fraction of the work.
+      - It works as a compiler's cache does. The digest of the platform's manifest, the name, O(use_cmd),
+        O(compression), O(compression_level), O(reproducible) and the kind of the engine decide what a file there is
+        called, so that a moved tag or another option never finds a wrong one, and nothing has to be renewed.
+      - What is found is verified by its digest, continued where a transfer broke off, and fetched in several ranges
+        at once if it is large. Neither packer nor engine is needed for it.
+      - If the registry fails, or has no such file, the image is built as always, unless O(sif_cache_miss=fail).
+      - The login for it comes from O(authfile). O(username) and O(password) are only sent there if it is the registry
+        of the images.
+      - Who may write there decides what the nodes run. Let only those push who build.
+      - Finished files (V(oras://), V(https://)) are not looked for.
+    type: str
+  sif_cache_push:
+    description:
+      - Push what was built to O(sif_cache), and also a file that is there and up to date but missing in the cache. With
+        O(force=true) what is in the cache is replaced.
+      - If that fails the task fails for the image, whose file is in place nevertheless. The next run tries again.
+    type: bool
+    default: false
+  sif_cache_miss:
+    description:
+      - What to do if O(sif_cache) has no file of an image, or does not answer.
+      - V(build) builds it here.
+      - V(fail) fails for this image. In a fleet where one node builds for all, the others then never ask the image's
+        own registry all at once.
+    type: str
+    choices: [build, fail]
+    default: build
   use_cmd:
     description:
       - Let the container run the image's C(CMD) instead of its C(ENTRYPOINT), which is then left out. An image without
@@ -220,6 +251,13 @@ EXAMPLES = r"""
       - ghcr.io/example/mesher:1.0
     authfile: /root/.docker/config.json
 
+- name: What one node has built, the others fetch
+  hpc.sregistry.sregistry_pull:
+    name: docker://rockylinux:9
+    sif_cache: registry.example.org/sif
+    sif_cache_push: "{{ inventory_hostname == groups['compute'][0] }}"
+    authfile: /root/.docker/config.json
+
 - name: A finished SIF file from a registry, signed by one of us
   hpc.sregistry.sregistry_pull:
     name: oras://ghcr.io/example/solver:2.4
@@ -282,6 +320,7 @@ images:
           new one. A finished file was fetched anew.
         - V(repaired) means that the file was missing or modified. A deleted file comes back from the cache if that is
           on the same file system and holds it.
+        - V(pushed) means that the file was there, and only O(sif_cache) lacked it.
         - V(failed) means that RV(images[].error) tells what went wrong.
       type: str
       sample: pulled
@@ -327,6 +366,7 @@ images:
           and C(unpack) before that.
         - A file from the cache has only C(restore). A finished file has C(fetch) and C(place).
         - C(fetch) is the part of C(pack) or C(index) that waited for layers to arrive.
+        - C(push) is the way into O(sif_cache).
       type: dict
       sample: {resolve: 0.4, metadata: 0.2, fetch: 1.1, pack: 2.1, assemble: 0.1, total: 2.9}
     builder:
@@ -342,6 +382,14 @@ images:
           description: Why this one.
           type: str
           sample: mksquashfs reads tar archives
+    sif_cache:
+      description:
+        - V(hit) means that the file was fetched from O(sif_cache), V(miss) that it was built, V(pushed) that it was put
+          there, V(present) that it is there already.
+        - In check mode it is what the real run would find or do.
+      returned: with O(sif_cache), when it was asked
+      type: str
+      sample: hit
     error:
       description: Why it failed.
       returned: when RV(images[].action=failed)
@@ -482,7 +530,14 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.options import (
 from ansible_collections.hpc.sregistry.plugins.module_utils.plan import ALWAYS, NOT_PRESENT, Wanted
 from ansible_collections.hpc.sregistry.plugins.module_utils.pull import pull
 from ansible_collections.hpc.sregistry.plugins.module_utils.session import PRESENT, RECORDED
-from ansible_collections.hpc.sregistry.plugins.module_utils.task import finish, open_session, references_of
+from ansible_collections.hpc.sregistry.plugins.module_utils.task import (
+    BUILD,
+    FAIL,
+    finish,
+    open_session,
+    references_of,
+    sif_cache_of,
+)
 
 
 def main() -> None:
@@ -501,6 +556,9 @@ def main() -> None:
             "pull": {"type": "str", "choices": [ALWAYS, NOT_PRESENT], "default": ALWAYS},
             "checksum": {"type": "bool", "default": False},
             "force": {"type": "bool", "default": False},
+            "sif_cache": {"type": "str"},
+            "sif_cache_push": {"type": "bool", "default": False},
+            "sif_cache_miss": {"type": "str", "choices": [BUILD, FAIL], "default": BUILD},
         },
         add_file_common_args=True,
         supports_check_mode=True,
@@ -510,6 +568,7 @@ def main() -> None:
         be_nice(module)
         references = references_of(module)
         with ExitStack() as stack:
+            session = stack.enter_context(open_session(module))
             wanted = Wanted(
                 storage=module.params["storage"],
                 dest=module.params["dest"],
@@ -519,8 +578,8 @@ def main() -> None:
                 choice=choice(module),
                 prepare=lambda path: prepare(module, path),
                 trust=stack.enter_context(trust_of(module)) if module.params["verify"] is not None else None,
+                sif_cache=sif_cache_of(module, session, [reference for _name, reference in references]),
             )
-            session = stack.enter_context(open_session(module))
             outcomes = pull(session, wanted, [reference for _name, reference in references])
             for outcome in outcomes.values():
                 if outcome.action in (PRESENT, RECORDED):  # a new file got them before it got its name

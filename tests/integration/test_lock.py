@@ -6,6 +6,13 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
 from tests import lab
 
 from .conftest import REGISTRY, Host
@@ -43,3 +50,59 @@ def test_a_pinned_node_is_brought_back_to_its_pin_and_then_asks_nothing(node1: H
         assert not again["changed"]
         assert again["diff"] == []
     assert tag.heard() == []
+
+
+class LockFile:
+    """A lock file, as the playbook writes it on the controller."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "images.lock.yml"
+
+    def write(self, *images: str, check: bool = False, **variables: Any) -> tuple[int, str]:
+        """Run the playbook; how many tasks changed something (-1 if one failed), and all that it said."""
+        given = {"lock_images": images, "lock_file": self.path.name, "lock_options": {"no_https": True}, **variables}
+        command = ["ansible-playbook", "hpc.sregistry.lock", "--diff", "-e", json.dumps(given)] + ["--check"] * check
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=self.path.parent)
+        changed = done.stdout.rpartition("changed=")[2].partition(" ")[0]
+        return int(changed) if done.returncode == 0 else -1, done.stdout + done.stderr
+
+    @property
+    def images(self) -> dict[str, Any]:
+        """What stands in it."""
+        return dict(yaml.safe_load(self.path.read_text(encoding="utf-8"))["images"])
+
+
+def test_a_lock_file_is_written_again_only_for_what_moved(tmp_path: Path) -> None:
+    lock, tag, other = LockFile(tmp_path), Tag(), Tag()
+    one, first = tag.push("one"), other.push("first")
+    name, another = f"docker://{REGISTRY}/{tag.name}", f"{REGISTRY}/{other.name}"
+    assert lock.write(name, another)[0] == 1
+    pins = {digest: {"digest": digest, "platforms": {"linux/amd64": digest}} for digest in (one, first)}
+    assert lock.images == {name: pins[one], another: pins[first]}
+
+    written = lock.path.read_bytes()
+    assert written.endswith(b"\n")
+    tag.listen()
+    assert lock.write(another, name)[0] == 0
+    assert tag.heard() == ["HEAD manifests"]
+    assert lock.path.read_bytes() == written
+
+    two, second = tag.push("two"), other.push("second")
+    pins.update({digest: {"digest": digest, "platforms": {"linux/amd64": digest}} for digest in (two, second)})
+    changed, said = lock.write(name, another, check=True)
+    assert (changed, lock.path.read_bytes()) == (1, written)
+    assert f"-    digest: {one}" in said
+    assert f"+    digest: {two}" in said
+    assert lock.write(name, another, lock_update=[another])[0] == 1
+    assert lock.images == {name: pins[one], another: pins[second]}
+
+    written = lock.path.read_bytes()
+    changed, said = lock.write(name, another, f"{REGISTRY}/{other.repository}:none")
+    assert (changed, lock.path.read_bytes()) == (-1, written)
+    assert f"{other.repository} has no tag 'none'" in said
+    assert lock.write(name)[0] == 1
+    assert lock.images == {name: pins[two]}
+    lock.path.write_text("images: {}\nprecious: true\n", encoding="utf-8")
+    changed, said = lock.write(name)
+    assert (changed, lock.path.read_text(encoding="utf-8")) == (-1, "images: {}\nprecious: true\n")
+    assert "is there and is no lock file" in said

@@ -70,6 +70,9 @@ class Case:
 
         source = self
 
+        def unused(_offset: int) -> Any:
+            raise AssertionError("it is fetched in another way here")
+
         class Again(Shipment):
             """Without a registry."""
 
@@ -78,7 +81,7 @@ class Case:
                 source.put(source._content if again is None else again)
                 return source.fetched
 
-        return Again(session, image, Outcome(NAME, AMD64))
+        return Again(session, image, Outcome(NAME, AMD64), unused)
 
     @property
     def fetched(self) -> Fetched:
