@@ -103,8 +103,9 @@ def _image(name: str) -> Image:
     repository = f"bench/{name}"
     laboratory.push_images([f"{repository}:latest"])
     with oci.Client() as client:
-        manifest = json.loads(client.manifest(oci.reference(f"{repository}:latest"))[0])
-    return Image(repository, IMAGES[name], {each["digest"]: each["size"] for each in manifest["layers"]})
+        manifest = client.manifest(oci.reference(f"{repository}:latest"))[0]
+    layers = {each["digest"]: each["size"] for each in json.loads(manifest)["layers"]}
+    return Image(repository, IMAGES[name], oci.digest_of(manifest), layers)
 
 
 def _keep(measured: Results) -> None:

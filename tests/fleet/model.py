@@ -109,7 +109,7 @@ def forecast(strategy: str, nodes: int, figures: Measured, forks: int) -> Foreca
         return Forecast(nodes * figures.layers, 0, cpu, controller, at_once)
     if strategy == strategies.MIRRORED:
         return Forecast(figures.copies * figures.layers, nodes * figures.layers, cpu, controller, at_once)
-    if strategy == strategies.BUILD_ONCE:
+    if strategy in (strategies.BUILD_ONCE, strategies.LOCKED):
         return Forecast(figures.layers, (nodes - 1) * figures.sif, cpu, controller, at_once)
     return Forecast(figures.layers, nodes * figures.sif, cpu, controller, 0)
 

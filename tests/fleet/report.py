@@ -62,7 +62,7 @@ def _promises(results: Results) -> Table:
         kept = "kept" if value <= bound else "MISSED"
         rows.append((promise, kept, f"{decimal(value) if value % 1 else f'{value:.0f}'} {unit}", f"at most {bound:g}"))
 
-    for strategy in (strategies.MIRRORED, strategies.BUILD_ONCE, strategies.SHARED):
+    for strategy in (strategies.MIRRORED, strategies.BUILD_ONCE, strategies.LOCKED, strategies.SHARED):
         if pairs := results.of(strategy):
             blobs = pairs[-1].cold.registries[strategies.ORIGIN].traffic.blobs.values()
             row(f"{strategies.TITLES[strategy]}: the origin serves each blob", max(blobs), 1, "times")

@@ -42,7 +42,7 @@ def pair(strategy: str, image: Image, members: Sequence[hosts.Host], alone: bool
     """
     make_cold(members, alone)
     prefix = f"fleet-{uuid.uuid4().hex[:8]}"
-    plays = strategies.plays(strategy, image.repository, [host.name for host in members], prefix)
+    plays = strategies.plays(strategy, image, [host.name for host in members], prefix)
     ours = (f"/v2/{image.repository}/", f"/v2/{prefix}/")
     cold = run(plays, image, members, ours)
     again = run(plays, image, members, ours)

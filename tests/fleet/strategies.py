@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tests.fleet.results import Image
 from tests.lab.registry import REGISTRIES
 
 ORIGIN, MIRROR, STORE = "plain", "mirror", "store"
 
-EACH, MIRRORED, BUILD_ONCE, SHARED = "each", "each_mirror", "build_once", "shared"
+EACH, MIRRORED, BUILD_ONCE, LOCKED, SHARED = "each", "each_mirror", "build_once", "build_once_lock", "shared"
 TITLES = {
     EACH: "each",
     MIRRORED: "each, with a mirror",
     BUILD_ONCE: "build_once",
+    LOCKED: "build_once, with a lock",
     SHARED: "shared, all at once",
 }
 
@@ -27,19 +29,21 @@ OWN_DIRECTORIES = (STORAGE, CACHE)
 """All that a run leaves on a host, beside what is in SHARED_STORAGE."""
 
 
-def plays(strategy: str, repository: str, hosts: Sequence[str], prefix: str) -> list[dict[str, Any]]:
-    """The playbook that brings an image of the origin, by its repository, to all hosts.
+def plays(strategy: str, image: Image, hosts: Sequence[str], prefix: str) -> list[dict[str, Any]]:
+    """The playbook that brings an image of the origin to all hosts.
 
     :param prefix: of the repositories in the store that finished files go to.
     """
-    name = f"{REGISTRIES[ORIGIN].address}/{repository}:latest"
+    name = f"{REGISTRIES[ORIGIN].address}/{image.repository}:latest"
     own = {"name": [name], "storage": STORAGE, "cachedir": CACHE, "no_https": True}
     if strategy == EACH:
         return [_play(hosts, own)]
     if strategy == MIRRORED:
         return [_play(hosts, {**own, "mirrors": {REGISTRIES[ORIGIN].address: REGISTRIES[MIRROR].url}})]
-    if strategy == BUILD_ONCE:
+    if strategy in (BUILD_ONCE, LOCKED):
         cache = {**own, "sif_cache": f"{REGISTRIES[STORE].url}/{prefix}"}
+        if strategy == LOCKED:
+            cache["digests"] = {name: {"digest": image.digest, "platforms": {"linux/amd64": image.digest}}}
         builder = _play(hosts[:1], {**cache, "sif_cache_push": True})
         others = _play(hosts[1:], {**cache, "sif_cache_miss": "fail"})
         return [builder, others] if hosts[1:] else [builder]
