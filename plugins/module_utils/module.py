@@ -100,6 +100,9 @@ def failure(failed: Sequence[tuple[object, object]], total: int, check: bool) ->
     """
     if total == 1:
         return str(failed[0][1])
-    words = "; ".join(f"{name}: {error}" for name, error in failed)
+    names: dict[str, list[str]] = {}
+    for name, error in failed:
+        names.setdefault(str(error), []).append(str(name))
+    words = "; ".join(f"{', '.join(alike)}: {error}" for error, alike in names.items())
     others = "" if len(failed) == total else ", the others would be done" if check else ", the others are done"
     return f"{len(failed)} of {total} images failed{others}. {words}"

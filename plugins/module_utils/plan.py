@@ -150,7 +150,7 @@ def _found_elsewhere(
 
 def is_kept(session: Session, lost: File | None) -> bool:
     """Whether a file that was lost is still in the cache of this host."""
-    return lost is not None and lost.digest is not None and session.cache.keeps(lost.digest)
+    return lost is not None and lost.digest is not None and session.stock.keeps(lost.digest)
 
 
 def serves(wanted: Wanted, document: Document, file: File, image: Resolved) -> bool:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from . import storage
 from .claim import claimed
 from .document import Document, File
-from .errors import StorageError
+from .errors import SregistryError, StorageError
 from .files import make_directory
 from .plan import Plan, Wanted, is_kept, plan, serves
 from .reference import Reference
@@ -45,6 +45,7 @@ def pull(session: Session, wanted: Wanted, references: Sequence[Reference]) -> d
             _fill_cache(session, wanted, found, outcome)
 
     outcomes = session.each(references, look)
+    _refuse_what_does_not_fit(session, plans, outcomes)
     if session.check or not plans:
         return outcomes
     from .delivery import threads_for  # most runs change nothing, and need not know how
@@ -52,9 +53,10 @@ def pull(session: Session, wanted: Wanted, references: Sequence[Reference]) -> d
     work = [
         (plans[reference], outcome, _supply(session, wanted, plans[reference], outcome))
         for reference, outcome in outcomes.items()
-        if reference in plans
+        if reference in plans and not outcome.error
     ]
     filling: list[Future[None]] = []
+    session.progress.images, session.progress.done = len(outcomes), len(outcomes) - len(work)
     with threads_for(session) as pool:
         for planned, outcome, supply in work:
             if planned.make and not is_kept(session, planned.lost):
@@ -65,6 +67,7 @@ def pull(session: Session, wanted: Wanted, references: Sequence[Reference]) -> d
                 with outcome.clock("total"), outcome.catching():
                     _carry_out(session, wanted, planned, supply, outcome)
                 filling.append(pool.submit(_fill_cache, session, wanted, planned, outcome))
+            session.progress.done += 1
         for filled in filling:
             filled.result()
     return outcomes
@@ -81,6 +84,22 @@ def _places(wanted: Wanted, references: Sequence[Reference]) -> dict[Reference, 
                 f"{other} and {reference} would share the file {path}; pull one of them with another dest"
             )
     return paths
+
+
+def _refuse_what_does_not_fit(
+    session: Session, plans: Mapping[Reference, Plan], outcomes: Mapping[Reference, Outcome]
+) -> None:
+    """Fail all images whose files have to be made, if there is no room for all of them: nothing is begun then."""
+    making = [reference for reference in outcomes if reference in plans and plans[reference].make]
+    if not making:
+        return
+    from .room import need_room  # most runs make nothing, and need no code for it
+
+    try:
+        need_room(session, [plans[reference] for reference in making])
+    except SregistryError as error:
+        for reference in making:
+            outcomes[reference].fail(error)
 
 
 def _supply(session: Session, wanted: Wanted, planned: Plan, outcome: Outcome) -> Supply:

@@ -31,6 +31,7 @@ class Registries:
         self._mirrors = mirrors or {}
         self._lock = threading.Lock()
         self._sessions: dict[str, Registry] = {}
+        self._origins: dict[str, Registry] = {}
         self._others: list[Registry] = []
         self._web: Web | None = None
 
@@ -50,6 +51,15 @@ class Registries:
             if reference.registry not in self._sessions:
                 self._sessions[reference.registry] = self._open(reference.registry)
             return self._sessions[reference.registry]
+
+    def origin_of(self, reference: Reference) -> Registry:
+        """The session to the registry itself, whatever mirrors it has: only there one can write."""
+        if not self._mirrors.get(reference.registry):
+            return self.of(reference)
+        with self._lock:
+            if reference.registry not in self._origins:
+                self._origins[reference.registry] = Registry(reference.registry, self._keychain, self._transport)
+            return self._origins[reference.registry]
 
     def warnings(self, reference: Reference) -> list[str]:
         """What the user should know of an image though it was served; empty if its registry was not even asked."""
@@ -89,7 +99,7 @@ class Registries:
 
     def close(self) -> None:
         """Close every session."""
-        for session in (*self._sessions.values(), *self._others):
+        for session in (*self._sessions.values(), *self._origins.values(), *self._others):
             session.close()
         if self._web:
             self._web.close()

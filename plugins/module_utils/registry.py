@@ -18,7 +18,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 from urllib.parse import quote, urljoin
 
 from .address import host_of, origin
@@ -114,10 +114,13 @@ class Registry:
         with self._manifest("GET", reference) as response:
             return self._body(response, reference)
 
-    def look(self, reference: Reference) -> Body | None:
-        """As ``fetch``, where it is no error that there is none: nobody is asked why."""
+    def look(self, reference: Reference, writes: bool = False) -> Body | None:
+        """As ``fetch``, where it is no error that there is none: nobody is asked why.
+
+        :param writes: whether something is to be written there next, which takes another token.
+        """
         path, headers = self._path(reference), {"Accept": ", ".join(MANIFEST_TYPES)}
-        scope = Scope(reference.repository)
+        scope = Scope(reference.repository, writes)
         with self.request("GET", path, scope, headers, str(reference), also=(404,)) as response:
             return None if response.status_code == 404 else self._body(response, reference)
 
@@ -217,7 +220,7 @@ class Registry:
         headers: Mapping[str, str],
         what: str,
         also: Collection[int] = (),
-        body: bytes | None = None,
+        body: bytes | IO[bytes] | None = None,
         once: bool = False,
     ) -> Iterator[requests.Response]:
         """One request with authentication, redirects and retries; yields a response of status 2xx or in ``also``.

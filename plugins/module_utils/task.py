@@ -118,7 +118,16 @@ def open_session(module: AnsibleModule) -> Iterator[Session]:
     pins = Pins.parse(params.get("digests") or {}, parse_registry(params["registry"]))
     try:
         with _cache(module) as cache:
-            yield Session(registries, cache, inventory_of(module), platform, params["threads"], module.check_mode, pins)
+            yield Session(
+                registries,
+                cache,
+                inventory_of(module),
+                platform,
+                params["threads"],
+                module.check_mode,
+                pins,
+                _real_cache(module) if module.check_mode else None,
+            )
     finally:
         registries.close()
 
@@ -137,6 +146,13 @@ def _cache(module: AnsibleModule) -> Iterator[BlobCache]:
             yield BlobCache(directory)
         return
     yield BlobCache(blob_directory(module), shared=True)
+
+
+def _real_cache(module: AnsibleModule) -> BlobCache:
+    """What check mode may look into, but not write to."""
+    if module.params["disable_cache"]:
+        return BlobCache(module.params["tmpdir"] or tempfile.gettempdir())
+    return BlobCache(blob_directory(module))
 
 
 def sif_cache_of(module: AnsibleModule, session: Session, references: Sequence[Reference]) -> SifCache | None:
