@@ -174,16 +174,16 @@ def test_one_builds_and_the_others_fetch_what_it_built_or_know_why_it_could_not(
     begin = lab.log_offset("plain")
     foreseen = fleet.prestage([missing, image], check=True, **how)
     assert (foreseen.numbers(image), foreseen.numbers(missing)) == ([0, 2, 1], [0, 0, 3]), foreseen.output
+    assert max(asked(image, begin).values()) == 1, "the others asked the registry as well"
     assert files(hosts[0]) == files(hosts[1]) == []
+    begin = lab.log_offset("plain")
     # The host that does not answer would have been the first to build; the next one took over.
     real = fleet.prestage([missing, image], **how)
     assert (real.numbers(image), real.numbers(missing)) == ([0, 2, 1], [0, 0, 3]), real.output
     assert (real.changed, real.failed) == (foreseen.changed, sorted(["gone", *names]))
     assert "FAILED on 2 hosts, node[" in real.output
     assert f"{names[0]} failed: name unknown" in real.output
-    # One host asked, once in check mode and once for real, and fetched each blob once.
-    assert max(asked(image, begin).values()) <= 2, asked(image, begin)
-    assert asked(image, begin)["HEAD"] + asked(image, begin)["GET"] <= 4, asked(image, begin)
+    assert max(asked(image, begin).values()) == 1, "the others asked the registry as well"
     assert files(hosts[0]) == files(hosts[1]) == [file_of(image)]
     again = fleet.prestage([image], **how)
     assert (again.numbers(image), set(again.changed.values())) == ([2, 0, 1], {0}), again.output
