@@ -70,6 +70,11 @@ class Refusal:
             return self._denied(what, asker, deed)
         if self.status == 401:
             return self._unauthorized(registry, what, asker, deed)
+        if self.status == 404 and deed == "push":
+            return NotFound(
+                f"not found: {registry} has no place for {what} ({self.words}); some registries want a project or "
+                "repository made first"
+            )
         if self.status == 404:
             return NotFound(f"not found: {what} ({self.words})")
         later = ""

@@ -9,14 +9,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from .credentials import Keychain, Login
-from .location import Location
-from .mirror import MirroredRegistry, Mirrors
 from .reference import Reference
-from .registry import Registry
-from .transport import Transport
-from .web import Web
+
+if TYPE_CHECKING:
+    from .location import Location
+    from .mirror import Mirrors
+    from .reach import Transport
+    from .registry import Registry
+    from .web import Web
 
 
 class Registries:
@@ -28,12 +31,15 @@ class Registries:
         self._mirrors = mirrors or {}
         self._lock = threading.Lock()
         self._sessions: dict[str, Registry] = {}
+        self._origins: dict[str, Registry] = {}
         self._others: list[Registry] = []
         self._web: Web | None = None
 
     @property
     def web(self) -> Web:
         """The session to all web servers that are no registries."""
+        from .web import Web
+
         with self._lock:
             if self._web is None:
                 self._web = Web(self._keychain, self._transport)
@@ -45,6 +51,15 @@ class Registries:
             if reference.registry not in self._sessions:
                 self._sessions[reference.registry] = self._open(reference.registry)
             return self._sessions[reference.registry]
+
+    def origin_of(self, reference: Reference) -> Registry:
+        """The session to the registry itself, whatever mirrors it has: only there one can write."""
+        if not self._mirrors.get(reference.registry):
+            return self.of(reference)
+        with self._lock:
+            if reference.registry not in self._origins:
+                self._origins[reference.registry] = Registry(reference.registry, self._keychain, self._transport)
+            return self._origins[reference.registry]
 
     def warnings(self, reference: Reference) -> list[str]:
         """What the user should know of an image though it was served; empty if its registry was not even asked."""
@@ -64,6 +79,8 @@ class Registries:
 
         :param given_for: the registries that the login of the task is for; no other one gets it.
         """
+        from .registry import Registry
+
         keychain = self._keychain if location.host in given_for else self._keychain.without_given()
         registry = Registry(location.host, keychain, replace(self._transport, http=location.http))
         with self._lock:
@@ -73,12 +90,16 @@ class Registries:
     def _open(self, host: str) -> Registry:
         mirrors = self._mirrors.get(host)
         if mirrors:
+            from .mirror import MirroredRegistry
+
             return MirroredRegistry(host, self._keychain, self._transport, mirrors)
+        from .registry import Registry
+
         return Registry(host, self._keychain, self._transport)
 
     def close(self) -> None:
         """Close every session."""
-        for session in (*self._sessions.values(), *self._others):
+        for session in (*self._sessions.values(), *self._origins.values(), *self._others):
             session.close()
         if self._web:
             self._web.close()

@@ -18,7 +18,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 from urllib.parse import quote, urljoin
 
 from .address import host_of, origin
@@ -26,16 +26,15 @@ from .authentication import Authentication, Permit
 from .challenge import parse_challenge
 from .credentials import Keychain
 from .errors import DigestMismatch, InvalidReference, NotFound, RegistryError
+from .reach import Transport
 from .reference import DOCKER_HUB, Reference, check_digest, shown
 from .refusal import Refusal
 from .response import chunks, content, content_length, discard, media_type
 from .tokens import Scope
-from .transport import HAS_REQUESTS, Connections, Transport
+from .transport import Connections
 
 if TYPE_CHECKING:
     import requests
-
-__all__ = ["HAS_REQUESTS", "Body", "Found", "Registry", "Transport", "manifest_digest"]
 
 MANIFEST_TYPES = (
     "application/vnd.oci.image.index.v1+json",
@@ -115,10 +114,13 @@ class Registry:
         with self._manifest("GET", reference) as response:
             return self._body(response, reference)
 
-    def look(self, reference: Reference) -> Body | None:
-        """As ``fetch``, where it is no error that there is none: nobody is asked why."""
+    def look(self, reference: Reference, writes: bool = False) -> Body | None:
+        """As ``fetch``, where it is no error that there is none: nobody is asked why.
+
+        :param writes: whether something is to be written there next, which takes another token.
+        """
         path, headers = self._path(reference), {"Accept": ", ".join(MANIFEST_TYPES)}
-        scope = Scope(reference.repository)
+        scope = Scope(reference.repository, writes)
         with self.request("GET", path, scope, headers, str(reference), also=(404,)) as response:
             return None if response.status_code == 404 else self._body(response, reference)
 
@@ -218,7 +220,7 @@ class Registry:
         headers: Mapping[str, str],
         what: str,
         also: Collection[int] = (),
-        body: bytes | None = None,
+        body: bytes | IO[bytes] | None = None,
         once: bool = False,
     ) -> Iterator[requests.Response]:
         """One request with authentication, redirects and retries; yields a response of status 2xx or in ``also``.

@@ -6,13 +6,15 @@
 
 from __future__ import annotations
 
+import io
 import random
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urljoin
 
 try:
@@ -25,6 +27,7 @@ else:
 
 from .address import host_of, is_web_address, origin, place
 from .errors import CertificateError, RegistryError, Unreachable
+from .reach import Transport
 from .response import discard, reason
 
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
@@ -34,22 +37,15 @@ _MAX_REDIRECTS = 5
 _MAX_PAUSE = 60.0  # seconds; a registry that wants more than this is reported, not waited for
 
 
-@dataclass(frozen=True)
-class Transport:
-    """How to reach a registry. ``timeout`` is in seconds, for connecting and for each wait for data."""
-
-    http: bool = False
-    verify: bool | str = True
-    timeout: float = 30.0
-    retries: int = 3
-    connections: int = 9
-    user_agent: str = "hpc.sregistry"
-
-
 class Connections:
     """The kept-alive connections of one session."""
 
     def __init__(self, transport: Transport) -> None:
+        if not HAS_REQUESTS:
+            raise RegistryError(
+                f"{sys.executable} cannot import the Python library requests on this host; mend or install the package "
+                "python3-requests"
+            )
         self._transport = transport
         self._session = requests.Session()
         # Redirects are followed here; requests would read, and decompress, the body of one first.
@@ -77,7 +73,7 @@ class Connections:
         headers: Mapping[str, str] | None = None,
         authorization: str | None = None,
         form: Mapping[str, str] | None = None,
-        body: bytes | None = None,
+        body: bytes | IO[bytes] | None = None,
         once: bool = False,
     ) -> tuple[requests.Response, int]:
         """Send one request, follow its redirects, and try again what may pass.
@@ -85,20 +81,21 @@ class Connections:
         :param authorization: a login. It goes to the URL's own origin only, as does the form: object stores that blobs
             redirect to must not see them.
         :param form: what to post.
-        :param body: what to send instead of a form. It may follow a redirect.
+        :param body: what to send instead of a form; a stream is sent from its beginning. It may follow a redirect,
+            but not to where there is no TLS.
         :param once: do not try again: what was sent may have had its effect.
         :returns: the response, of whatever status, and how often it was tried.
         :raises Unreachable, CertificateError, RegistryError: if there is none.
         """
         attempts = 1 if once else self._transport.retries + 1
-        request = _Request(method, url, what, headers or {}, authorization, form or body, attempts)
+        request = _Request(method, url, what, headers or {}, authorization, form if body is None else body, attempts)
         for attempt in range(1, attempts + 1):
             last = attempt == attempts
             response = self._follow(request, last)
             if response is None:  # never the last time
-                time.sleep(_pause(attempt, None))
+                time.sleep(pause(attempt, None))
                 continue
-            wait = _pause(attempt, response.headers.get("Retry-After"))
+            wait = pause(attempt, response.headers.get("Retry-After"))
             if response.status_code not in RETRIED or last or wait > _MAX_PAUSE:
                 return response, attempt
             discard(response)
@@ -117,7 +114,7 @@ class Connections:
                     request.method,
                     url,
                     headers=sent,
-                    data=request.content,
+                    data=_sent(request.content),
                     stream=True,
                     allow_redirects=False,
                     timeout=self._transport.timeout,
@@ -150,25 +147,40 @@ class Connections:
                     f"{host_of(request.url)} redirects {what} to {place(url)}; the login was not sent there. Ask "
                     "whoever runs it"
                 )
+            if request.content and home[0] == "https" and not url.startswith("https:"):
+                raise RegistryError(
+                    f"{host_of(request.url)} redirects {what} to {place(url)}, without TLS; nothing was sent there. "
+                    "Ask whoever runs it"
+                )
         raise RegistryError(f"{host_of(url)} redirects {what} more than {_MAX_REDIRECTS} times")
 
 
 @dataclass(frozen=True)
 class _Request:
-    """One request, and how often it may be tried. ``content`` is a form, which holds a login, or plain bytes."""
+    """One request, and how often it may be tried. ``content`` is a form, which holds a login; or bytes, or a stream."""
 
     method: str
     url: str
     what: str
     headers: Mapping[str, str]
     authorization: str | None
-    content: Mapping[str, str] | bytes | None
+    content: Mapping[str, str] | bytes | IO[bytes] | None
     attempts: int
 
     @property
     def is_form(self) -> bool:
         """Whether its content is for its own address only."""
-        return self.content is not None and not isinstance(self.content, bytes)
+        return isinstance(self.content, Mapping)
+
+
+def _sent(content: Mapping[str, str] | bytes | IO[bytes] | None) -> Mapping[str, str] | bytes | IO[bytes] | None:
+    """What requests gets of a content. A stream goes out in blocks, and the timeout is for each, not for all of it."""
+    if not content or isinstance(content, Mapping):
+        return content
+    if isinstance(content, bytes):
+        return io.BytesIO(content)
+    content.seek(0)
+    return content
 
 
 def _certificate_error(url: str, what: str, error: Exception) -> CertificateError:
@@ -187,8 +199,8 @@ def _no_redirect(_response: requests.Response) -> None:
     """Handed to requests as its way to see where a response leads."""
 
 
-def _pause(attempt: int, retry_after: str | None) -> float:
-    """Seconds to wait before the next try: what the registry asks for, else doubled each time with some jitter."""
+def pause(attempt: int, retry_after: str | None) -> float:
+    """Seconds to wait after a try, the first is 1: what the registry asks for, else doubled each time, with jitter."""
     if retry_after:
         try:
             return max(0.0, float(retry_after))

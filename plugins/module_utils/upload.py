@@ -11,32 +11,36 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 from urllib.parse import quote, urljoin, urlsplit
 
 from .address import is_web_address, place
-from .errors import DigestMismatch, RegistryError, StorageError, Unreachable
+from .digest import matches
+from .errors import Denied, DigestMismatch, NotFound, RegistryError, StorageError, Unauthorized, Unreachable
 from .manifest import Descriptor
 from .reference import Reference, shown
 from .registry import Registry
 from .response import content_length
 from .tokens import Scope
+from .transport import RETRIED, pause
 
 if TYPE_CHECKING:
     import requests
 
 THERE, MOUNTED, SENT = "there", "mounted", "sent"
 
-_PIECE = 16 * 2**20  # bytes in memory at a time; proxies have limits, and what breaks off is sent again
+_PIECE = 16 * 2**20  # bytes; proxies have limits, and what breaks off is sent again
 _SMALLEST_PIECE = 2**20  # bytes; what a proxy of usual settings takes
-_LARGEST_PIECE = 128 * 2**20  # bytes; a registry that wants more at once is not served
+_LARGEST_PIECE = 128 * 2**20  # bytes, since one is in memory; a registry that wants more at once is not served
 _NEW_BEGINNINGS = 3
 _BREAKS = 3  # without a byte of progress
 _GONE = (400, 404, 416)  # an upload that the registry has given up, or whose state it does not know any more
-_BUSY = (408, 429, 500, 502, 503, 504)
-_TOO_LARGE = 413
+_TOO_LARGE, _UNFIT = 413, 416
+_LATE = (0, 504)  # no answer, neither to us nor to a proxy
+_CLOSING = (0.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0)  # seconds between looks for what a registry is about to keep
 _BYTES = "application/octet-stream"
 
 
@@ -95,6 +99,18 @@ class _Lost(Exception):
     """An upload that has to begin anew, and why."""
 
 
+class _TooMuch(Exception):
+    """A piece that was too large, and what the registry said of it."""
+
+
+class _Broken(Exception):
+    """A piece that did not get through, or not whole; ``retry_after`` is what the registry asks for."""
+
+    def __init__(self, why: str, retry_after: str | None = None) -> None:
+        super().__init__(why)
+        self.retry_after = retry_after
+
+
 @dataclass
 class _Upload:
     """One blob on its way."""
@@ -104,37 +120,55 @@ class _Upload:
     blob: Descriptor
     stream: IO[bytes]
     lender: str | None
-    piece: int = _PIECE
+    piece: int = 0
     least: int = 0
 
     def __post_init__(self) -> None:
-        self._scope = Scope(self.repository, writes=True, lender=self.lender or "")
+        self.piece = self.piece or _PIECE
         self._what = f"the blob {self.blob.digest} of {self.registry.host}/{self.repository}"
         self._size = self.blob.size or 0
 
-    def run(self) -> str:
-        """Mount or send it."""
-        for beginning in range(_NEW_BEGINNINGS + 1):
-            location = self._begin(mount=beginning == 0)
-            if location is None:
-                return MOUNTED
-            try:
-                self._send(location)
-                return SENT
-            except _Lost as loss:
-                why = str(loss)
-        raise RegistryError(
-            f"{self.registry.host} did not take {self._what}, which was sent from its beginning "
-            f"{_NEW_BEGINNINGS + 1} times: {why}; ask whoever runs the registry, or a proxy before it"
-        )
+    @property
+    def _scope(self) -> Scope:
+        return Scope(self.repository, writes=True, lender=self.lender or "")
 
-    def _begin(self, mount: bool) -> str | None:
-        """Where to send it; None if it was mounted."""
-        path = f"{self.repository}/blobs/uploads/"
-        if mount and self.lender:
-            path += f"?mount={quote(self.blob.digest)}&from={quote(self.lender, safe='')}"
+    def run(self) -> str:
+        """Mount or send it: in pieces, and, if that leads nowhere, as a whole, as Apptainer does."""
+        location = self._lent() if self.lender else self._begin()
+        losses = 0
+        while location is not None:
+            try:
+                if losses < _NEW_BEGINNINGS:
+                    self._send(location)
+                else:
+                    self._finish(location, self.stream)
+                return SENT
+            except _TooMuch as refusal:
+                self._shrink(str(refusal), whole=losses == _NEW_BEGINNINGS)
+            except _Lost as loss:
+                losses += 1
+                if losses > _NEW_BEGINNINGS:
+                    raise RegistryError(
+                        f"{self.registry.host} did not take {self._what}, which was sent from its beginning {losses} "
+                        f"times: {loss}; ask whoever runs the registry, or a proxy before it"
+                    ) from loss
+                time.sleep(pause(losses, None))
+            location = self._begin()
+        return MOUNTED
+
+    def _lent(self) -> str | None:
+        """Where to send it; None if it was mounted. Who may not read the lender can send it all the same."""
+        query = f"?mount={quote(self.blob.digest)}&from={quote(self.lender or '', safe='')}"
+        try:
+            return self._begin(query)
+        except (Unauthorized, Denied, NotFound):
+            self.lender = None
+            return self._begin()
+
+    def _begin(self, query: str = "") -> str | None:
+        path = f"{self.repository}/blobs/uploads/{query}"
         with self.registry.request("POST", path, self._scope, {}, self._what, body=b"") as response:
-            if response.status_code == 201:
+            if query and response.status_code == 201:
                 return None
             least = response.headers.get("OCI-Chunk-Min-Length", "")
             self.least = int(least) if least.isascii() and least.isdigit() and len(least) < 12 else 0
@@ -143,24 +177,29 @@ class _Upload:
             return self._next(response)
 
     def _send(self, location: str) -> None:
-        """All of it.
+        """All of it, in pieces.
 
         :raises _Lost: if it has to begin anew.
+        :raises _TooMuch: if it has to do so with smaller pieces.
         """
-        position, broken = 0, 0
-        while self._size > max(self.piece, self.least):
+        if self._size <= max(self.piece, self.least):
+            self._finish(location, self._read(0))
+            return
+        position, furthest, breaks = 0, 0, 0
+        while position < self._size:
             data = self._read(position)
-            if not data:
-                break
             try:
-                location, reached = self._patch(location, position, data)
+                location, position = self._patch(location, position, data), position + len(data)
             except _Broken as trouble:
-                location, reached = self._resumed(location, trouble)
-            broken = 0 if reached > position else broken + 1
-            if broken >= _BREAKS:
-                raise _Lost(f"it breaks off again and again after {position} bytes")
-            position = reached
-        self._finish(location, b"" if position else self._read(0))
+                location, position = self._resumed(location, trouble)
+                breaks = 0 if position > furthest else breaks + 1
+                if breaks >= _BREAKS:
+                    raise _Lost(f"it breaks off again and again after {furthest} bytes ({trouble})") from trouble
+                if breaks:  # some end a connection when they are sent too much
+                    self.piece = max(self.piece // 4, min(self.piece, _SMALLEST_PIECE))
+                    time.sleep(pause(breaks, trouble.retry_after))
+            furthest = max(furthest, position)
+        self._finish(location, b"")
 
     def _read(self, position: int) -> bytes:
         try:
@@ -172,37 +211,44 @@ class _Upload:
             raise DigestMismatch(f"{self._what} became shorter while it was pushed; push it again")
         return data
 
-    def _patch(self, location: str, position: int, data: bytes) -> tuple[str, int]:
-        """Send one piece; returns where to send the next one, and how many bytes the registry has.
+    def _patch(self, location: str, position: int, data: bytes) -> str:
+        """Send one piece; returns where to send the next one.
+
+        What the answer says in ``Range`` is not looked at: that of Amazon's ECR stays behind.
 
         :raises _Broken: if it is to be asked how far it came.
-        :raises _Lost: if it does not know the upload any more, or wants smaller pieces.
+        :raises _TooMuch: if it wants smaller pieces.
         """
         headers = {"Content-Type": _BYTES, "Content-Range": f"{position}-{position + len(data) - 1}"}
-        also = (*_GONE, *_BUSY, _TOO_LARGE)
+        also = (*_GONE, *RETRIED, _TOO_LARGE)
         try:
             # once: a registry may append what it is sent twice
             with self.registry.request(
                 "PATCH", location, self._scope, headers, self._what, also, body=data, once=True
             ) as response:
-                if response.status_code < 300:
-                    return self._next(response), _reached(response) or position + len(data)
-                self._refuse_large(response)
-                why = f"status {response.status_code}"
+                status = response.status_code
+                if status < 300:
+                    return self._next(response, location)
+                # GitHub's says 416 of more than 4 MiB
+                if status == _TOO_LARGE or (status == _UNFIT and not position and self._can_shrink):
+                    raise _TooMuch(f"status {status}")
+                retry_after = response.headers.get("Retry-After")
         except Unreachable as error:
             raise _Broken(str(error)) from error
-        raise _Broken(why)
+        raise _Broken(f"status {status}", retry_after)
 
-    def _refuse_large(self, response: requests.Response) -> None:
-        if response.status_code != _TOO_LARGE:
-            return
-        if self.piece // 4 < max(_SMALLEST_PIECE, self.least):
+    @property
+    def _can_shrink(self) -> bool:
+        return self.piece // 4 >= max(_SMALLEST_PIECE, self.least)
+
+    def _shrink(self, why: str, whole: bool) -> None:
+        if whole or not self._can_shrink:
+            much = "all of it" if whole else f"even {self.piece // 2**20} MiB"
             raise RegistryError(
-                f"{self.registry.host} does not take {self._what}: even {self.piece // 2**20} MiB at once is too much "
-                "(status 413); raise the limit of the proxy before it, such as nginx' client_max_body_size"
+                f"{self.registry.host} does not take {self._what}: {much} at once is too much ({why}); raise the limit "
+                "of the proxy before it, such as nginx' client_max_body_size"
             )
         self.piece //= 4
-        raise _Lost("status 413")
 
     def _resumed(self, location: str, trouble: _Broken) -> tuple[str, int]:
         """Ask how far it came: where to send the rest, and from which byte on.
@@ -212,39 +258,47 @@ class _Upload:
         asked = self.registry.request("GET", location, self._scope, {}, self._what, _GONE)
         with suppress(RegistryError), asked as response:
             if response.status_code < 300:
-                return self._next(response, location), _reached(response)
+                return self._next(response, location), min(_reached(response), self._size)
         raise _Lost(str(trouble)) from trouble
 
-    def _finish(self, location: str, rest: bytes) -> None:
+    def _finish(self, location: str, rest: bytes | IO[bytes]) -> None:
         """Have the registry compare the digest, and keep the blob.
 
+        :param rest: what was not sent yet: nothing, all of a small blob, or the stream for all of any.
         :raises _Lost: if the upload is gone.
+        :raises _TooMuch: if the rest has to be sent in smaller pieces.
         """
         closing = f"{location}{'&' if urlsplit(location).query else '?'}digest={quote(self.blob.digest)}"
-        headers = {"Content-Type": _BYTES}
-        with self.registry.request(
-            "PUT", closing, self._scope, headers, self._what, (*_GONE, _TOO_LARGE), body=rest
-        ) as response:
-            status = response.status_code
-            if status < 300:
-                return
-            if rest:
-                self._refuse_large(response)
-        if holds(self.registry, self.repository, self.blob):
-            return  # the answer to the first try was lost
+        headers, also = {"Content-Type": _BYTES}, (*_GONE, *RETRIED, _TOO_LARGE)
+        try:
+            with self.registry.request(
+                "PUT", closing, self._scope, headers, self._what, also, body=rest, once=True
+            ) as response:
+                status = response.status_code
+                if status < 300:
+                    return
+                if status == _TOO_LARGE and rest:
+                    raise _TooMuch(f"status {status}")
+                why = f"status {status} at its end"
+        except Unreachable as error:
+            status, why = 0, str(error)
+        # The answer may be lost, or a large blob take its time: object stores copy it now
+        if self._is_kept(patiently=status in _LATE and (rest is self.stream or not rest)):
+            return
         self._prove()
-        raise _Lost(f"status {status} at its end")
+        raise _Lost(why)
+
+    def _is_kept(self, patiently: bool) -> bool:
+        for seconds in _CLOSING if patiently else _CLOSING[:1]:
+            time.sleep(seconds)
+            if holds(self.registry, self.repository, self.blob):
+                return True
+        return False
 
     def _prove(self) -> None:
         """Tell content that changed from a registry in trouble."""
         self.stream.seek(0)
-        hasher = hashlib.new(self.blob.digest.partition(":")[0])
-        while True:
-            piece = self.stream.read(2**20)
-            if not piece:
-                break
-            hasher.update(piece)
-        if hasher.hexdigest() != self.blob.digest.partition(":")[2]:
+        if not matches(self.stream, self.blob.digest):
             raise DigestMismatch(f"digest mismatch: the content of {self._what} is another one; push it again")
 
     def _next(self, response: requests.Response, known: str = "") -> str:
@@ -262,10 +316,6 @@ class _Upload:
                 "the registry its address (http.host), or have the proxy before it set X-Forwarded-Proto"
             )
         return url
-
-
-class _Broken(Exception):
-    """A piece that did not get through, or not whole."""
 
 
 def _reached(response: requests.Response) -> int:
