@@ -14,11 +14,14 @@ description:
   - Asks the registry, from the controller, which digest a name points at now. All hosts of a play can then be given the
     same image, whenever each of them pulls.
   - It is one C(HEAD) request for each name, which Docker Hub does not count against its pull rate limit. With
-    O(platform) the manifests and the config are fetched as well.
+    O(platform) or O(platforms) the index is fetched, or the manifest and the config of an image without one.
 options:
   _terms:
     description:
-      - Images, as V([docker://][REGISTRY/]REPOSITORY[:TAG][@DIGEST]).
+      - Images, as V([docker://][REGISTRY/]REPOSITORY[:TAG][@DIGEST]), and finished SIF files in registries, with
+        V(oras://).
+      - The digest of a file on a web server is only known when it was fetched, so V(https://) is refused without
+        V(@DIGEST).
     type: list
     elements: str
     required: true
@@ -28,6 +31,20 @@ options:
       - By default it is the digest of what the name points at, which is that of an index if there is one. That is what
         to give to hosts of different platforms.
     type: str
+  platforms:
+    description:
+      - Give a dictionary for each name, with C(digest), what the name points at, and C(platforms), the digest of the
+        manifest for each of these platforms. It is what O(hpc.sregistry.sregistry_pull#module:digests) takes.
+      - An image that is not there for one of them is an error. A lone SIF file does not tell its platform, and its
+        dictionary has no C(platforms).
+    type: list
+    elements: str
+  known:
+    description:
+      - What was found out before with O(platforms), as a dictionary of names, such as C(images) of a lock file. For a
+        name that still points at the same digest, one C(HEAD) request is then enough.
+    type: dict
+    default: {}
   registry:
     description:
       - The registry of names that name none, as V(HOST[:PORT]).
@@ -92,6 +109,7 @@ notes:
     variables that stand with it, and these win over its default.
   - It asks each time that it is evaluated. Put the result into a fact, or into a variable of a play with
     C(run_once), if many hosts need it.
+  - The playbook C(hpc.sregistry.lock) writes what it finds into a lock file.
 seealso:
   - module: hpc.sregistry.sregistry_pull
 """
@@ -111,13 +129,21 @@ EXAMPLES = r"""
     msg: >-
       {{ lookup('hpc.sregistry.digest', 'registry.example.org/team/app:1', platform='linux/arm64',
                 username=registry_user, password=registry_password) }}
+
+- name: Both kinds of nodes get what the tag means now
+  hpc.sregistry.sregistry_pull:
+    name: quay.io/org/solver:2.4
+    digests:
+      quay.io/org/solver:2.4: "{{ solver }}"
+  vars:
+    solver: "{{ lookup('hpc.sregistry.digest', 'quay.io/org/solver:2.4', platforms=['linux/amd64', 'linux/arm64']) }}"
 """
 
 RETURN = r"""
 _raw:
-  description: The digests, in the order of the names.
+  description: The digests, in the order of the names. With O(platforms), a dictionary for each.
   type: list
-  elements: str
+  elements: raw
   sample: [sha256:c4570d2f4665d5d118ae29fb494dee4f8db8fcfaee0e37a2e19b827f399070d3]
 """
 
@@ -130,7 +156,8 @@ from ansible.plugins.lookup import LookupBase
 from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache
 from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Keychain, Login
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import CredentialsError, SregistryError
-from ansible_collections.hpc.sregistry.plugins.module_utils.image import resolve
+from ansible_collections.hpc.sregistry.plugins.module_utils.pinning import pin
+from ansible_collections.hpc.sregistry.plugins.module_utils.pins import Pins
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference, parse_registry
 from ansible_collections.hpc.sregistry.plugins.module_utils.registries import Registries
@@ -141,8 +168,8 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.transport import HAS
 class LookupModule(LookupBase):  # type: ignore[misc]  # Ansible is untyped here
     """What Ansible loads."""
 
-    def run(self, terms: list[Any], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:
-        """The digest of each name.
+    def run(self, terms: list[Any], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[Any]:
+        """The digest of each name, or a dictionary for each.
 
         :raises AnsibleLookupError: naming an option that there is not, or with the words of the library.
         """
@@ -155,29 +182,32 @@ class LookupModule(LookupBase):  # type: ignore[misc]  # Ansible is untyped here
         if not HAS_REQUESTS:
             raise AnsibleLookupError("the Python library requests is missing on the controller; install it")
         try:
-            return self._digests([str(term) for term in terms])
+            return self._answers([str(term) for term in terms])
         except SregistryError as error:
             # Ansible would show a cause once more, in the words of the Python libraries
             raise AnsibleLookupError(f"hpc.sregistry.digest, on the controller: {error}") from None
 
-    def _digests(self, names: list[str]) -> list[str]:
+    def _answers(self, names: list[str]) -> list[Any]:
         registry = parse_registry(self.get_option("registry"))
         references = [Reference.parse(name, registry) for name in names]
         login = self._login(references)
-        platform = self.get_option("platform")
-        wanted = Platform.parse(platform) if platform else None
         registries = Registries(Keychain(login, self.get_option("authfile")), self._transport())
         try:
-            return [self._digest(registries, reference, wanted) for reference in references]
+            with temporary_directory(tempfile.gettempdir()) as directory:
+                return self._asked(registries, BlobCache(directory), references, registry)
         finally:
             registries.close()
 
-    def _digest(self, registries: Registries, reference: Reference, wanted: Platform | None) -> str:
-        registry = registries.of(reference)
-        if wanted is None:
-            return registry.find(reference).digest
-        with temporary_directory(tempfile.gettempdir()) as directory:
-            return resolve(registry, BlobCache(directory), reference, wanted).manifest_digest
+    def _asked(self, registries: Registries, cache: BlobCache, references: list[Reference], registry: str) -> list[Any]:
+        platform, platforms = self.get_option("platform"), self.get_option("platforms")
+        if platform and platforms:
+            raise SregistryError("there are both platform and platforms; give one of them")
+        wanted = [Platform.parse(name) for name in ([platform] if platform else platforms or [])]
+        known = Pins.parse(self.get_option("known"), registry).pins if platforms else {}
+        found = [pin(registries, cache, reference, wanted, known.get(reference)) for reference in references]
+        if platforms:
+            return [one.to_entry() for one in found]
+        return [one.platforms.get(wanted[0], one.digest) if wanted else one.digest for one in found]
 
     def _login(self, references: list[Reference]) -> Login | None:
         """The login that is given, which no other registry may see.

@@ -15,7 +15,7 @@ from .challenge import BASIC, Challenge
 from .credentials import Answer, Keychain, Login
 from .errors import RegistryError
 from .refusal import Asker, Refusal
-from .tokens import NO_SUCH_METHOD, Token, TokenServer
+from .tokens import NO_SUCH_METHOD, Scope, Token, TokenServer
 from .transport import Connections
 
 _USED = 0.8  # of its lifetime; a token that ends while a request is on its way would cost a round trip more
@@ -56,10 +56,10 @@ class Authentication:
         self._secure = secure
         self._lock = threading.Lock()
         self._challenge: Challenge | None = None
-        self._held: dict[str, _Held] = {}
+        self._held: dict[Scope, _Held] = {}
         self._refused: dict[tuple[Login, str], str] = {}  # for one repository, or, with an empty name, for all
 
-    def remembered(self, repository: str) -> Permit:
+    def remembered(self, scope: Scope) -> Permit:
         """What a request can carry at once, because an earlier answer taught it.
 
         :raises RegistryError, CredentialsError: as :meth:`answer`.
@@ -67,10 +67,10 @@ class Authentication:
         with self._lock:
             challenge = self._challenge
         if challenge:
-            return self.answer(challenge, repository, f"{self._registry}/{repository}")
+            return self.answer(challenge, scope, f"{self._registry}/{scope.repository}")
         return Permit()
 
-    def answer(self, challenge: Challenge, repository: str, what: str) -> Permit:
+    def answer(self, challenge: Challenge, scope: Scope, what: str) -> Permit:
         """What to carry, seeing what the registry asks for.
 
         :raises Unauthorized, Denied: if its token server gives no token, neither for the login nor for anonymous users.
@@ -79,28 +79,28 @@ class Authentication:
         """
         with self._lock:
             self._challenge = challenge
-        known = self._keychain.answer(self._registry, repository)
+        known = self._keychain.answer(self._registry, scope.repository)
         if challenge.scheme == BASIC:
-            return self._basic(known, repository)
+            return self._basic(known, scope.repository)
         if known.login and known.login.registry_token:
             return Permit(f"Bearer {known.login.registry_token}", _asker(known), known.login)
         with self._lock:
-            held = self._held.get(repository)
+            held = self._held.get(scope)
         if held and time.monotonic() < held.expires:
             return held.permit
-        permit, seconds = self._bearer(TokenServer.of(challenge, self._registry), repository, known, what)
+        permit, seconds = self._bearer(TokenServer.of(challenge, self._registry), scope, known, what)
         with self._lock:
-            self._held[repository] = _Held(permit, time.monotonic() + seconds * _USED)
+            self._held[scope] = _Held(permit, time.monotonic() + seconds * _USED)
         return permit
 
-    def refused(self, repository: str, permit: Permit, words: str) -> None:
+    def refused(self, scope: Scope, permit: Permit, words: str) -> None:
         """Give up what the registry did not accept, unless another thread has renewed it meanwhile."""
         with self._lock:
-            held = self._held.get(repository)
+            held = self._held.get(scope)
             if held and held.permit.authorization == permit.authorization:
-                del self._held[repository]
+                del self._held[scope]
             if permit.login and permit.authorization == permit.login.basic and not permit.asker.given:
-                self._refused[permit.login, repository] = words  # it may open another one
+                self._refused[permit.login, scope.repository] = words  # it may open another one
 
     def warnings(self, repository: str) -> list[str]:
         """What the user should know though all went well: a login that was not accepted."""
@@ -128,14 +128,13 @@ class Authentication:
             return Permit(asker=Asker(lacking=lacking))
         return Permit(login.basic, _asker(known), login)
 
-    def _bearer(self, server: TokenServer, repository: str, known: Answer, what: str) -> tuple[Permit, float]:
+    def _bearer(self, server: TokenServer, scope: Scope, known: Answer, what: str) -> tuple[Permit, float]:
         """A token and the seconds that it lives.
 
         It is one for the login. Without a login, or if that was only found in a file and is not accepted, it is one
         for anonymous users.
         """
-        asker, refusal = _asker(known), self._refusal_of(known.login, repository)
-        scope = f"repository:{repository}:pull"
+        asker, refusal = _asker(known), self._refusal_of(known.login, scope.repository)
         if known.login and not refusal:
             if self._secure and not server.realm.startswith("https:"):
                 raise RegistryError(
@@ -145,15 +144,15 @@ class Authentication:
             if isinstance(answer, Token):
                 return Permit(f"Bearer {answer.value}", replace(asker, accepted=True), known.login), answer.lifetime
             if known.given or not _is_about_login(answer, known.login):
-                raise answer.error(self._registry, what, asker, tries)
+                raise answer.error(self._registry, what, asker, tries, scope.deed)
             refusal = answer.words
             with self._lock:
-                self._refused[known.login, repository if answer.status == 403 else ""] = refusal
+                self._refused[known.login, scope.repository if answer.status == 403 else ""] = refusal
         if refusal:
             asker = _asker_after(known, refusal)
         answer, tries = server.token(self._connections, scope, None, what)
         if isinstance(answer, Refusal):
-            raise answer.error(self._registry, what, asker, tries)
+            raise answer.error(self._registry, what, asker, tries, scope.deed)
         return Permit(f"Bearer {answer.value}", asker), answer.lifetime
 
 

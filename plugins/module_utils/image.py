@@ -7,14 +7,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .blobs import BlobCache, Obtained, Source
 from .errors import InvalidManifest, PlatformNotFound
-from .manifest import Config, Descriptor, Image, Index, Schema1, absent, choose, parse_config, parse_manifest
+from .manifest import (
+    IMAGE_TYPES,
+    Config,
+    Descriptor,
+    Image,
+    Index,
+    Schema1,
+    absent,
+    choose,
+    parse_config,
+    parse_manifest,
+)
 from .platform import Platform
 from .reference import Reference
 from .registry import Body, Registry
@@ -49,19 +60,60 @@ class ResolvedImage:
         return sum(known) if len(known) == len(sizes) else None
 
 
-def resolve(registry: Registry, cache: BlobCache, reference: Reference, wanted: Platform) -> ResolvedImage:
+def resolve(
+    registry: Registry, cache: BlobCache, reference: Reference, wanted: Platform, digest: str | None = None
+) -> ResolvedImage:
     """Follow a name through its indexes to the manifest and config of one platform.
 
+    :param digest: what the name points at, where that is known and not to be asked.
     :raises PlatformNotFound: listing what exists.
     :raises InvalidManifest: if a document is malformed or indexes nest too deep.
     :raises RegistryError, StorageError: as registry and cache raise them.
     """
+    return _search(registry, cache, reference, wanted, registry.fetch(reference.at(digest) if digest else reference))
+
+
+def manifests(
+    registry: Registry, cache: BlobCache, reference: Reference, wanted: Sequence[Platform]
+) -> tuple[str, dict[Platform, str]]:
+    """The digest of what a name points at, and that of the manifest for each platform, with few requests.
+
+    An index is believed that says which image is for which platform; whatever says no platform is fetched to know it.
+
+    :raises PlatformNotFound, InvalidManifest, RegistryError, StorageError: as ``resolve``.
+    """
     top = registry.fetch(reference)
-    search = _Search(registry, cache, reference, wanted, top)
-    image = search.below(top, claimed=None, depth=1)
-    if image is None:
-        raise absent(wanted, search.offered, reference)
-    return image
+    manifest = parse_manifest(top.content, top.media_type, reference)
+    found = {}
+    for platform in wanted:
+        best = choose(manifest, platform, reference) if isinstance(manifest, Index) else None
+        if best and best.platform and best.media_type in IMAGE_TYPES:
+            found[platform] = best.digest
+        else:
+            found[platform] = _search(registry, cache, reference, platform, top).manifest_digest
+    return top.digest, found
+
+
+def revive(
+    reference: Reference, digest: str, manifest_digest: str, documents: dict[str, Any], platform: Platform
+) -> ResolvedImage:
+    """An image as it was resolved before, from its documents alone.
+
+    :param documents: as ``ResolvedImage`` has them.
+    :param platform: of the image, where its config does not tell.
+    :raises InvalidManifest: if they are not those of an image.
+    """
+    texts = {name: json.dumps(documents.get(name)).encode() for name in ("index", "manifest", "config")}
+    manifest = parse_manifest(texts["manifest"], "", reference)
+    if isinstance(manifest, Index):
+        raise InvalidManifest(f"malformed manifest of {reference}: it is an index")
+    config = manifest.config if isinstance(manifest, Schema1) else parse_config(texts["config"], reference)
+    if not config.platform.architecture:
+        config = replace(config, platform=platform)
+    top = documents.get("index") or documents["manifest"]
+    kind = top.get("mediaType") if isinstance(top, dict) else None
+    known = {name: documents[name] for name in texts if name in documents}
+    return ResolvedImage(reference, digest, str(kind or ""), manifest_digest, config, manifest.layers, known)
 
 
 def blob_source(registry: Registry, repository: str, digest: str) -> Source:
@@ -71,6 +123,15 @@ def blob_source(registry: Registry, repository: str, digest: str) -> Source:
         return registry.blob(repository, digest, offset)
 
     return source
+
+
+def _search(registry: Registry, cache: BlobCache, reference: Reference, wanted: Platform, top: Body) -> ResolvedImage:
+    """The image of a platform, from what its name points at."""
+    search = _Search(registry, cache, reference, wanted, top)
+    image = search.below(top, claimed=None, depth=1)
+    if image is None:
+        raise absent(wanted, search.offered, reference)
+    return image
 
 
 @dataclass

@@ -34,6 +34,7 @@ def choice(module: AnsibleModule) -> Choice:
         engine=functools.lru_cache(maxsize=None)(lambda: engine.find(parameters["engine"])),
         engine_kind=functools.lru_cache(maxsize=None)(lambda: engine.kind_of(parameters["engine"])),
         packer=functools.lru_cache(maxsize=None)(lambda: _packer(module)),
+        mountable=functools.lru_cache(maxsize=None)(lambda: _mountable(module)),
     )
 
 
@@ -56,6 +57,12 @@ def _packer(module: AnsibleModule) -> Packer:
         parameters["packer_processors"],
         memory // 2**20 if memory else None,
     )
+
+
+def _mountable(module: AnsibleModule) -> list[tuple[str, int | None]]:
+    from . import squashfs
+
+    return squashfs.mountable(module.params["compression"], module.params["compression_level"])
 
 
 def _inputs(module: AnsibleModule) -> dict[str, str]:

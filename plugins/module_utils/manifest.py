@@ -50,7 +50,8 @@ CONFIG_TYPES = frozenset(
 
 # Of a finished SIF file in a registry; the second spelling is that of its first version (apptainer,
 # internal/pkg/client/oras/config.go).
-SIF_TYPES = frozenset({"application/vnd.sylabs.sif.layer.v1.sif", "appliciation/vnd.sylabs.sif.layer.tar"})
+SIF_TYPE = "application/vnd.sylabs.sif.layer.v1.sif"
+SIF_TYPES = frozenset({SIF_TYPE, "appliciation/vnd.sylabs.sif.layer.tar"})
 
 _MAX_SIZE = 2**63 - 1  # bytes; descriptor.md calls the size an int64
 _MAX_NESTING = 100  # levels of lists and objects

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,8 @@ class Choice:
     """What is chosen of a build's means before any program is looked for.
 
     ``engine`` and ``packer`` find the programs when a build needs them; ``engine_kind`` tells which engine a build now
-    would use, None if there is none. ``inputs`` are those of a build that were asked for.
+    would use, None if there is none. ``inputs`` are those of a build that were asked for. ``mountable`` tells the
+    compressions, with their levels, that suit this host and were asked for, the best first.
     """
 
     builder: str
@@ -39,6 +40,7 @@ class Choice:
     engine: Callable[[], Engine]
     engine_kind: Callable[[], str | None]
     packer: Callable[[], Packer]
+    mountable: Callable[[], Sequence[tuple[str, int | None]]]
 
     def means(self, workers: int) -> Means:
         """The programs, found, with all choices.
@@ -59,6 +61,16 @@ class Choice:
         kind = self.engine_kind()
         expected = {**self.inputs, **({"engine": kind} if kind else {})}
         return all(inputs.get(name) == value for name, value in expected.items())
+
+    def sif_inputs(self) -> list[dict[str, str]]:
+        """The inputs that a SIF made elsewhere may have to be as good as one built here, the best first.
+
+        Neither packer nor engine is needed to use it, so they are not looked for.
+        """
+        from .dialect import APPTAINER  # only who asks for finished files needs it
+
+        kind = self.engine_kind() or APPTAINER
+        return [sif_inputs(self.command, *packing, self.reproducible, kind) for packing in self.mountable()]
 
 
 @dataclass(frozen=True)
@@ -94,12 +106,17 @@ class Means(TreeMeans):
     @property
     def inputs(self) -> dict[str, str]:
         """What, besides the image, decides what a SIF holds."""
-        level = {} if self.packer.level is None else {"level": str(self.packer.level)}
-        return {
-            "format": SIF,
-            "command": self.command,
-            "compression": self.packer.compression,
-            **level,
-            "reproducible": "yes" if self.reproducible else "no",
-            "engine": self.engine.kind,
-        }
+        packer = self.packer
+        return sif_inputs(self.command, packer.compression, packer.level, self.reproducible, self.engine.kind)
+
+
+def sif_inputs(command: str, compression: str, level: int | None, reproducible: bool, engine: str) -> dict[str, str]:
+    """What, besides the image, decides what a SIF holds, as it is recorded."""
+    return {
+        "format": SIF,
+        "command": command,
+        "compression": compression,
+        **({} if level is None else {"level": str(level)}),
+        "reproducible": "yes" if reproducible else "no",
+        "engine": engine,
+    }

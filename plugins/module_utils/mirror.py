@@ -13,61 +13,34 @@ anything else; what it says about a tag is believed. It never gets the login of 
 from __future__ import annotations
 
 import hashlib
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 from .credentials import Keychain
-from .errors import Denied, InvalidReference, NotFound, RegistryError, Unauthorized, Unreachable
-from .reference import Reference, parse_registry
+from .errors import Denied, NotFound, RegistryError, Unauthorized, Unreachable
+from .location import Location
+from .reference import Reference
 from .registry import Body, Found, Registry
 from .transport import Transport
 
 _T = TypeVar("_T")
 
-_FORM = re.compile(r"(?:(https?)://)?([^/@?#]+)((?:/[a-z0-9][a-z0-9._-]*)*)/?", re.IGNORECASE)
 _PATIENCE = 10.0  # seconds; a mirror is there to be quick, and there is somebody else to ask
 
 
-@dataclass(frozen=True)
-class Mirror:
-    """Where the content of a registry is, too. ``prefix``, before its repositories, is empty or ends in a slash."""
-
-    host: str
-    http: bool = False
-    prefix: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> Mirror:
-        """Read ``[http[s]://]HOST[:PORT][/PREFIX]``, such as ``harbor.example.org/hub-proxy``.
-
-        :raises InvalidReference: if it is something else.
-        """
-        match = _FORM.fullmatch(text.strip())
-        if not match:
-            raise InvalidReference(
-                f"invalid mirror {text.rpartition('@')[2][:300]!r}: write it as [http://]HOST[:PORT][/PREFIX]; a login "
-                "for it belongs into the authfile"
-            )
-        scheme, host, path = match.groups()
-        prefix = re.sub(r"\A/v2(?=/|\Z)", "", path).lstrip("/")
-        return cls(parse_registry(host), (scheme or "").lower() == "http", f"{prefix}/" if prefix else "")
-
-    def __str__(self) -> str:
-        return f"{'http://' if self.http else ''}{self.host}{'/' if self.prefix else ''}{self.prefix.rstrip('/')}"
-
-
-Mirrors = Mapping[str, Sequence[Mirror]]
+Mirrors = Mapping[str, Sequence[Location]]
 """The mirrors of registries, by host as in a reference."""
 
 
 class MirroredRegistry(Registry):
     """A registry that is asked only for what none of its mirrors gives."""
 
-    def __init__(self, host: str, keychain: Keychain, transport: Transport, mirrors: Sequence[Mirror]) -> None:
+    divisible = False  # what a mirror sends is proven as one stream, so that the registry can still be asked
+
+    def __init__(self, host: str, keychain: Keychain, transport: Transport, mirrors: Sequence[Location]) -> None:
         super().__init__(host, keychain, transport)
         public = keychain.without_given()
         self._mirrors = {
@@ -79,10 +52,10 @@ class MirroredRegistry(Registry):
             for mirror in mirrors
         }
         self._trouble_lock = threading.Lock()
-        self._out: dict[Mirror, str] = {}
-        self._lacks: dict[tuple[Mirror, str], str] = {}
+        self._out: dict[Location, str] = {}
+        self._lacks: dict[tuple[Location, str], str] = {}
         self._tainted: set[str] = set()
-        self._said: set[Mirror] = set()
+        self._said: set[Location] = set()
 
     def close(self) -> None:
         """Give the connections back."""
@@ -109,14 +82,16 @@ class MirroredRegistry(Registry):
         return self._first(reference, lambda registry, there: registry.fetch(there), super().fetch)
 
     @contextmanager
-    def blob(self, repository: str, digest: str, offset: int = 0) -> Iterator[tuple[int, Iterator[bytes]]]:
+    def blob(
+        self, repository: str, digest: str, offset: int = 0, end: int | None = None
+    ) -> Iterator[tuple[int, Iterator[bytes]]]:
         """As :meth:`Registry.blob`. What a mirror sends from the beginning on is proven before its end is given out."""
         for mirror, registry in self._usable(repository):
             begun = False
             try:
-                with registry.blob(mirror.prefix + repository, digest, offset) as (begin, data):
+                with registry.blob(mirror.prefix + repository, digest, offset, end) as (begin, data):
                     begun = True
-                    yield begin, self._proven(mirror, digest, data) if begin == 0 else data
+                    yield begin, self._proven(mirror, digest, data) if begin == 0 and end is None else data
                     return
             except RegistryError as error:
                 if begun:
@@ -125,7 +100,7 @@ class MirroredRegistry(Registry):
         with self._trouble_lock:
             anew = digest in self._tainted
         try:
-            with super().blob(repository, digest, 0 if anew else offset) as whole:
+            with super().blob(repository, digest, 0 if anew else offset, end) as whole:
                 yield whole
         except RegistryError as error:
             raise self._told(error, repository) from error
@@ -144,7 +119,7 @@ class MirroredRegistry(Registry):
         except RegistryError as error:
             raise self._told(error, reference.repository) from error
 
-    def _usable(self, repository: str) -> list[tuple[Mirror, Registry]]:
+    def _usable(self, repository: str) -> list[tuple[Location, Registry]]:
         with self._trouble_lock:
             return [
                 (mirror, registry)
@@ -152,7 +127,7 @@ class MirroredRegistry(Registry):
                 if mirror not in self._out and (mirror, repository) not in self._lacks
             ]
 
-    def _note(self, mirror: Mirror, repository: str, error: RegistryError) -> None:
+    def _note(self, mirror: Location, repository: str, error: RegistryError) -> None:
         """Remember for this run what a mirror has not, or that it is in trouble: nobody waits for it again."""
         with self._trouble_lock:
             if isinstance(error, (NotFound, Unauthorized, Denied)):
@@ -167,7 +142,7 @@ class MirroredRegistry(Registry):
             said += self._out.values()
         return type(error)(f"{error}; its mirrors before it: {'; '.join(said)}") if said else error
 
-    def _proven(self, mirror: Mirror, digest: str, data: Iterator[bytes]) -> Iterator[bytes]:
+    def _proven(self, mirror: Location, digest: str, data: Iterator[bytes]) -> Iterator[bytes]:
         """Data with its last piece held back until the whole has its digest.
 
         :raises Unreachable: if it has another one: whoever reads on gets all of it from somewhere else.

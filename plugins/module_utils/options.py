@@ -84,6 +84,11 @@ def name_options(required: bool = True) -> dict[str, Any]:
     }
 
 
+def digests_options() -> dict[str, Any]:
+    """What names are pinned to."""
+    return {"digests": {"type": "dict"}}
+
+
 def registry_options() -> dict[str, Any]:
     """How to reach and enter a registry."""
     return {

@@ -12,7 +12,8 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import storage
+from . import cached, storage
+from .artifact import Artifact
 from .claim import other_owners
 from .document import Document, File
 from .errors import EngineError, PackerError, StorageError, Unsigned
@@ -24,6 +25,7 @@ from .reference import Reference
 from .resolution import Resolved, is_current, resolve, to_document
 from .scratch import intruders
 from .session import PRESENT, RECORDED, Outcome, Session
+from .sif_cache import Entry, SifCache
 from .verify import VERIFIED, Trust
 from .web import Download
 
@@ -34,7 +36,8 @@ PULLED, REBUILT, REPAIRED = "pulled", "rebuilt", "repaired"
 @dataclass(frozen=True)
 class Wanted:
     """How images shall be pulled. ``choice`` is how their files are built; ``prepare`` sets owner and mode of a
-    finished file before it gets its name; ``trust``, whose signature a file needs, if any.
+    finished file before it gets its name; ``trust``, whose signature a file needs, if any; ``sif_cache``, where files
+    are looked for that others have built.
     """
 
     storage: str
@@ -45,6 +48,7 @@ class Wanted:
     choice: Choice
     prepare: Callable[[str], None]
     trust: Trust | None = None
+    sif_cache: SifCache | None = None
 
     def finishing(self, reference: Reference) -> Callable[[str], None]:
         """What a finished file of an image goes through before it gets its name."""
@@ -60,7 +64,8 @@ class Wanted:
 @dataclass(frozen=True)
 class Plan:
     """An image with something to do: its new document, whether its file has to be made, the file that was there
-    before, if a build now would give the same, and the file that is there and whole.
+    before, if a build now would give the same, the file that is there and whole, and what the cache of finished files
+    has in the place of a build.
     """
 
     image: Resolved
@@ -69,6 +74,7 @@ class Plan:
     make: bool
     lost: File | None
     fresh: File | None
+    entry: Entry | None = None
 
 
 def plan(session: Session, wanted: Wanted, reference: Reference, path: str, outcome: Outcome) -> Plan | None:
@@ -89,7 +95,7 @@ def plan(session: Session, wanted: Wanted, reference: Reference, path: str, outc
             _require_verified(session, wanted, document, file)
             outcome.action = PRESENT
             return None
-        image = resolve(session, reference, outcome)
+    image, entry = _resolved(session, wanted, reference, outcome)
     same = document is not None and file is not None and comes_from(document, file, image)
     make = not fresh or not same
     if document and file and not make:
@@ -100,11 +106,42 @@ def plan(session: Session, wanted: Wanted, reference: Reference, path: str, outc
         _look_at_place(session, wanted, path, outcome)
     else:
         outcome.action = REBUILT if state == storage.PRESENT else REPAIRED
+    lost = file if same and alike else None
     if make:
-        _refuse_hopeless(session, wanted, reference, path, outcome)
+        entry = entry or _found_elsewhere(session, wanted, image, lost, outcome)
+        _refuse_hopeless(session, wanted, reference, path, entry, outcome)
     _warn_of_doubt(image, outcome)
     outcome.after, outcome.changed = to_document(image, session, document), True
-    return Plan(image, outcome.after, path, make, file if same and alike else None, file if fresh else None)
+    return Plan(image, outcome.after, path, make, lost, file if fresh else None, entry)
+
+
+def _resolved(
+    session: Session, wanted: Wanted, reference: Reference, outcome: Outcome
+) -> tuple[Resolved, Entry | None]:
+    """What a name points at; of a pinned one, the cache of finished files may know that, and have the file."""
+    if wanted.sif_cache and not wanted.force and not reference.ready:
+        known = cached.look_for_pinned(session, wanted.sif_cache, wanted.choice, reference, outcome)
+        if known:
+            return known
+    with outcome.clock("resolve"):
+        return resolve(session, reference, outcome), None
+
+
+def _found_elsewhere(
+    session: Session, wanted: Wanted, image: Resolved, lost: File | None, outcome: Outcome
+) -> Entry | None:
+    """The file that somebody else has built of an image, unless this host has kept its own, or shall build anew."""
+    cache = wanted.sif_cache
+    if not cache or wanted.force or outcome.sif_cache or isinstance(image, (Artifact, Download)):
+        return None
+    if is_kept(session, lost):
+        return None
+    return cached.look(session, cache, wanted.choice, image.reference, image.manifest_digest, outcome)
+
+
+def is_kept(session: Session, lost: File | None) -> bool:
+    """Whether a file that was lost is still in the cache of this host."""
+    return lost is not None and lost.digest is not None and session.cache.keeps(lost.digest)
 
 
 def serves(wanted: Wanted, document: Document, file: File, image: Resolved) -> bool:
@@ -145,8 +182,11 @@ def _refuse_own_work(wanted: Wanted, reference: Reference, file: File | None) ->
 
 
 def _needs_nothing(session: Session, wanted: Wanted, reference: Reference, document: Document, file: File) -> bool:
-    """Whether an unchanged file is also the right one. Only a name by tag has to be asked about."""
-    if wanted.policy == NOT_PRESENT:
+    """Whether an unchanged file is also the right one. Only a name by tag has to be asked about.
+
+    ``NOT_PRESENT`` spares that request. Nobody is asked about a name that is pinned, so that its pin always counts.
+    """
+    if wanted.policy == NOT_PRESENT and not session.pins.of(reference, session.platform):
         return True
     return file.manifest_digest == document.manifest_digest and is_current(session, reference, document)
 
@@ -207,8 +247,10 @@ def _look_at_place(session: Session, wanted: Wanted, path: str, outcome: Outcome
         outcome.displaced = owner
 
 
-def _refuse_hopeless(session: Session, wanted: Wanted, reference: Reference, path: str, outcome: Outcome) -> None:
-    """Find out before anything is downloaded that nothing could be built, or verified.
+def _refuse_hopeless(
+    session: Session, wanted: Wanted, reference: Reference, path: str, entry: Entry | None, outcome: Outcome
+) -> None:
+    """Find out before anything is downloaded that nothing could be built, or verified. What others built, need not be.
 
     In check mode a missing program is only a warning: an earlier task of the play may be what installs it.
     """
@@ -219,7 +261,7 @@ def _refuse_hopeless(session: Session, wanted: Wanted, reference: Reference, pat
             f"{path} cannot be verified where another user can put another file in its place meanwhile: {why}; give a "
             "dest or storage that belongs to this user or root, in directories that do"
         )
-    if reference.ready and not wanted.trust:
+    if (reference.ready and not wanted.trust) or entry:
         return
     need_writable(wanted.choice.tmpdir)
     try:

@@ -9,18 +9,19 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
+from concurrent.futures import Future
 
-from . import storage
+from . import cached, storage
 from .claim import claimed
 from .delivery import threads_for
 from .document import Document, File
 from .errors import StorageError
 from .files import make_directory
-from .plan import Plan, Wanted, plan, serves
+from .plan import Plan, Wanted, is_kept, plan, serves
 from .reference import Reference
 from .resolution import to_merged
 from .session import PRESENT, Outcome, Session
-from .supply import Supply, supply_of
+from .supply import FromCache, Supply, supply_of
 
 
 def pull(session: Session, wanted: Wanted, references: Sequence[Reference]) -> dict[Reference, Outcome]:
@@ -38,6 +39,8 @@ def pull(session: Session, wanted: Wanted, references: Sequence[Reference]) -> d
         found = plan(session, wanted, reference, paths[reference], outcome)
         if found:
             plans[reference] = found
+        if found is None or session.check:
+            _fill_cache(session, wanted, found, outcome)
 
     outcomes = session.each(references, look)
     if session.check:
@@ -48,16 +51,20 @@ def pull(session: Session, wanted: Wanted, references: Sequence[Reference]) -> d
         if reference in plans
     ]
     session.progress.images, session.progress.done = len(outcomes), len(outcomes) - len(work)
+    filling: list[Future[None]] = []
     with threads_for(session) as pool:
         for planned, outcome, supply in work:
-            if planned.make and not _is_kept(session, planned.lost):
+            if planned.make and not is_kept(session, planned.lost):
                 with outcome.catching():
                     supply.begin(pool)
         for planned, outcome, supply in work:
             if not outcome.error:
                 with outcome.clock("total"), outcome.catching():
                     _carry_out(session, wanted, planned, supply, outcome)
+                filling.append(pool.submit(_fill_cache, session, wanted, planned, outcome))
             session.progress.done += 1
+        for filled in filling:
+            filled.result()
     return outcomes
 
 
@@ -76,7 +83,10 @@ def _places(wanted: Wanted, references: Sequence[Reference]) -> dict[Reference, 
 
 def _supply(session: Session, wanted: Wanted, planned: Plan, outcome: Outcome) -> Supply:
     finish = wanted.finishing(outcome.reference)
-    return supply_of(session, planned.image, outcome, wanted.choice, wanted.trust, finish, planned.fresh)
+    make = supply_of(session, planned.image, outcome, wanted.choice, wanted.trust, finish, planned.fresh)
+    if wanted.sif_cache and planned.entry:
+        return FromCache(session, wanted.sif_cache, planned.entry, outcome, finish, make)
+    return make
 
 
 def _carry_out(session: Session, wanted: Wanted, planned: Plan, supply: Supply, outcome: Outcome) -> None:
@@ -93,6 +103,27 @@ def _carry_out(session: Session, wanted: Wanted, planned: Plan, supply: Supply, 
         session.enter(outcome, document)
 
 
+def _fill_cache(session: Session, wanted: Wanted, planned: Plan | None, outcome: Outcome) -> None:
+    """Let others have what is there now; what was done here stays done if that fails."""
+    cache = wanted.sif_cache
+    if not cache or not cache.fills or outcome.reference.ready or outcome.error:
+        return
+    if session.check and planned and planned.make:
+        outcome.sif_cache = outcome.sif_cache if planned.entry else cached.PUSHED
+        return
+    document = outcome.after or outcome.before
+    file = document.file(outcome.path) if document and outcome.path else None
+    if not document or not file:
+        return
+    changed = outcome.changed
+    with outcome.clock("total"), outcome.catching():
+        cached.fill(session, cache, outcome, document, file, wanted.force)
+        if outcome.sif_cache == cached.PUSHED:
+            changed = True
+            outcome.action = cached.PUSHED if outcome.action == PRESENT else outcome.action
+    outcome.changed = changed
+
+
 def _was_done_meanwhile(wanted: Wanted, planned: Plan, latest: Document, outcome: Outcome) -> bool:
     """Whether another run did the work while this one waited for the lock.
 
@@ -105,10 +136,6 @@ def _was_done_meanwhile(wanted: Wanted, planned: Plan, latest: Document, outcome
     if wanted.trust:
         wanted.trust.verify(file.path, file.path)
     return True
-
-
-def _is_kept(session: Session, lost: File | None) -> bool:
-    return lost is not None and lost.digest is not None and session.cache.keeps(lost.digest)
 
 
 def _restored(session: Session, wanted: Wanted, planned: Plan, outcome: Outcome) -> File | None:

@@ -20,9 +20,9 @@ from .digest import hash_of, sha256_of
 from .errors import DigestMismatch, InvalidSif
 from .files import in_words, make_directory, need_space, replacing
 from .format import SIF
-from .image import blob_source
 from .manifest import Descriptor, absent
 from .platform import Platform
+from .ranges import blob_in_ranges
 from .reference import Reference
 from .registries import Registries
 from .session import Outcome, Session
@@ -48,14 +48,15 @@ class Placed:
     digest: str
 
 
-def resolve(registries: Registries, reference: Reference, wanted: Platform) -> Ready:
+def resolve(registries: Registries, reference: Reference, wanted: Platform, digest: str | None = None) -> Ready:
     """What a name of a finished file points at.
 
+    :param digest: what a name in a registry points at, where that is known and not to be asked.
     :raises RegistryError, InvalidManifest, PlatformNotFound: as registry and web server raise them.
     """
     if reference.from_web:
         return registries.web.find(reference)
-    return artifact.resolve(registries.of(reference), reference, wanted)
+    return artifact.resolve(registries.of(reference), reference, wanted, digest)
 
 
 def inputs(reference: Reference) -> dict[str, str]:
@@ -66,16 +67,19 @@ def inputs(reference: Reference) -> dict[str, str]:
 class Shipment:
     """A finished file on its way into the cache; what is fetched counts in an outcome."""
 
-    def __init__(self, session: Session, image: Ready, outcome: Outcome) -> None:
+    def __init__(self, session: Session, image: Ready, outcome: Outcome, source: Source | None = None) -> None:
+        """
+        :param source: where it comes from, if not from what its own name names.
+        """
         self._session = session
         self._image = image
         self._outcome = outcome
+        self._source = source or _source(session, image)
         self._begun: Future[Fetched] | None = None
 
     def begin(self, pool: ThreadPoolExecutor) -> None:
         """Begin to fetch it."""
-        size = self._image.layer.size if isinstance(self._image, Artifact) else self._image.size
-        self._session.progress.expect(self._image.reference.uri, size)
+        self._session.progress.expect(self._image.reference.uri, self._size)
         self._begun = pool.submit(self._fetch)
 
     def arrive(self) -> Fetched:
@@ -121,10 +125,14 @@ class Shipment:
         algorithm, _colon, encoded = fetched.digest.partition(":")
         return Placed(os.stat(path).st_size, encoded if algorithm == "sha256" else sha256_of(path), fetched.digest)
 
+    @property
+    def _size(self) -> int | None:
+        return self._image.layer.size if isinstance(self._image, Artifact) else self._image.size
+
     def _fetch(self) -> Fetched:
         image, cache = self._image, self._session.cache
         what = f"the file of {image.reference}"
-        with self._session.progress.fetching(image.reference.uri, _source(self._session.registries, image)) as source:
+        with self._session.progress.fetching(image.reference.uri, self._size, self._source) as source:
             if isinstance(image, Artifact):
                 return Fetched(image.layer.digest, cache.obtain(image.layer, source, what))
             if image.digest:
@@ -136,9 +144,11 @@ class _Damaged(Exception):
     """A cached file that is not what its digest says."""
 
 
-def _source(registries: Registries, image: Ready) -> Source:
+def _source(session: Session, image: Ready) -> Source:
+    reference, registries = image.reference, session.registries
     if isinstance(image, Artifact):
-        return blob_source(registries.of(image.reference), image.reference.repository, image.layer.digest)
+        registry, layer = registries.of(reference), image.layer
+        return blob_in_ranges(registry, reference.repository, layer.digest, layer.size, session.threads)
     return functools.partial(registries.web.content, image)
 
 

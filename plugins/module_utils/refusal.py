@@ -64,12 +64,12 @@ class Refusal:
             limit=shown(response.headers.get("ratelimit-limit", "").partition(";")[0], 20),
         )
 
-    def error(self, registry: str, what: str, asker: Asker, tries: int) -> RegistryError:
-        """What this means to the user who wanted ``what`` of a registry, and the way out."""
+    def error(self, registry: str, what: str, asker: Asker, tries: int, deed: str = "pull") -> RegistryError:
+        """What this means to the user who wanted to pull ``what`` from a registry, or to push it, and the way out."""
         if self.status == 403 or (self.status == 401 and asker.accepted and self.rightless):
-            return self._denied(what, asker)
+            return self._denied(what, asker, deed)
         if self.status == 401:
-            return self._unauthorized(registry, what, asker)
+            return self._unauthorized(registry, what, asker, deed)
         if self.status == 404:
             return NotFound(f"not found: {what} ({self.words})")
         later = ""
@@ -83,20 +83,23 @@ class Refusal:
                 "log in for a higher limit, or use a mirror"
             )
         tried = f", tried {tries} times" if tries > 1 else ""
-        return RegistryError(f"{registry} failed to serve {what} ({self.words}{tried}){later}")
+        if self.status == 405 and deed == "push":
+            later = "; it may be a mirror, which only passes on what other registries have"
+        failed = "failed to serve" if deed == "pull" else "did not take"
+        return RegistryError(f"{registry} {failed} {what} ({self.words}{tried}){later}")
 
-    def _denied(self, what: str, asker: Asker) -> Denied:
-        who = f"this login to pull {what} with {asker.login}" if asker.login else f"anonymous users to pull {what}"
+    def _denied(self, what: str, asker: Asker, deed: str) -> Denied:
+        who = f"this login to {deed} {what} with {asker.login}" if asker.login else f"anonymous users to {deed} {what}"
         before = f"; it did not accept {asker.refused}" if asker.refused else ""
         return Denied(
             f"denied: the registry does not allow {who} ({self.words}){before}; ask its owner for access, "
             "and check the spelling, since some registries also answer so when the repository does not exist"
         )
 
-    def _unauthorized(self, registry: str, what: str, asker: Asker) -> Unauthorized:
+    def _unauthorized(self, registry: str, what: str, asker: Asker, deed: str) -> Unauthorized:
         if asker.login:
             way_out = (
-                "check user name and password, and that this user may pull it"
+                f"check user name and password, and that this user may {deed} it"
                 if asker.given
                 else "log in again there, for it may have expired, or give username and password"
             )
@@ -104,9 +107,10 @@ class Refusal:
                 f"unauthorized: {registry} did not accept {asker.login} for {what} ({self.words}); {way_out}"
             )
         if asker.refused:
+            nor = f"serve {what} to" if deed == "pull" else f"take {what} from"
             return Unauthorized(
-                f"unauthorized: {registry} did not accept {asker.refused}, and does not serve {what} to anonymous "
-                f"users ({self.words}); log in again there, for it may have expired, or give username and password"
+                f"unauthorized: {registry} did not accept {asker.refused}, and does not {nor} anonymous users "
+                f"({self.words}); log in again there, for it may have expired, or give username and password"
             )
         return Unauthorized(
             f"unauthorized: {registry} wants a login for {what} ({self.words}); tried as anonymous, for "

@@ -7,8 +7,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
+from dataclasses import replace
 
 from .credentials import Keychain, Login
+from .location import Location
 from .mirror import MirroredRegistry, Mirrors
 from .reference import Reference
 from .registry import Registry
@@ -25,6 +28,7 @@ class Registries:
         self._mirrors = mirrors or {}
         self._lock = threading.Lock()
         self._sessions: dict[str, Registry] = {}
+        self._others: list[Registry] = []
         self._web: Web | None = None
 
     @property
@@ -55,6 +59,17 @@ class Registries:
         """
         return self._keychain.answer(reference.registry, reference.repository).login
 
+    def at(self, location: Location, given_for: Collection[str]) -> Registry:
+        """A session with a registry for a purpose of its own.
+
+        :param given_for: the registries that the login of the task is for; no other one gets it.
+        """
+        keychain = self._keychain if location.host in given_for else self._keychain.without_given()
+        registry = Registry(location.host, keychain, replace(self._transport, http=location.http))
+        with self._lock:
+            self._others.append(registry)
+        return registry
+
     def _open(self, host: str) -> Registry:
         mirrors = self._mirrors.get(host)
         if mirrors:
@@ -63,7 +78,7 @@ class Registries:
 
     def close(self) -> None:
         """Close every session."""
-        for session in self._sessions.values():
+        for session in (*self._sessions.values(), *self._others):
             session.close()
         if self._web:
             self._web.close()

@@ -15,20 +15,21 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, urljoin
 
 from .address import host_of, origin
-from .authentication import Authentication
+from .authentication import Authentication, Permit
 from .challenge import parse_challenge
 from .credentials import Keychain
 from .errors import DigestMismatch, InvalidReference, NotFound, RegistryError
 from .reference import DOCKER_HUB, Reference, check_digest, shown
 from .refusal import Refusal
 from .response import chunks, content, content_length, discard, media_type
+from .tokens import Scope
 from .transport import HAS_REQUESTS, Connections, Transport
 
 if TYPE_CHECKING:
@@ -69,7 +70,9 @@ class Body:
 
 
 class Registry:
-    """All requests to one registry host."""
+    """All requests to one registry host. ``divisible``: a blob may be fetched by several requests at once."""
+
+    divisible = True
 
     def __init__(self, host: str, keychain: Keychain, transport: Transport) -> None:
         """
@@ -110,9 +113,19 @@ class Registry:
         :raises RegistryError: one of its kinds.
         """
         with self._manifest("GET", reference) as response:
-            body = content(response, MAX_MANIFEST, reference)
-            kind = media_type(response)
-            promised = reference.digest or response.headers.get("Docker-Content-Digest")
+            return self._body(response, reference)
+
+    def look(self, reference: Reference) -> Body | None:
+        """As ``fetch``, where it is no error that there is none: nobody is asked why."""
+        path, headers = self._path(reference), {"Accept": ", ".join(MANIFEST_TYPES)}
+        scope = Scope(reference.repository)
+        with self.request("GET", path, scope, headers, str(reference), also=(404,)) as response:
+            return None if response.status_code == 404 else self._body(response, reference)
+
+    def _body(self, response: requests.Response, reference: Reference) -> Body:
+        body = content(response, MAX_MANIFEST, reference)
+        kind = media_type(response)
+        promised = reference.digest or response.headers.get("Docker-Content-Digest")
         payload = _signed_payload(body)
         actual = _digest_of(payload, promised)
         if promised and actual != promised:
@@ -123,8 +136,10 @@ class Registry:
         return Body(actual, kind, payload)
 
     @contextmanager
-    def blob(self, repository: str, digest: str, offset: int = 0) -> Iterator[tuple[int, Iterator[bytes]]]:
-        """GET a blob, from a byte offset on where the registry can.
+    def blob(
+        self, repository: str, digest: str, offset: int = 0, end: int | None = None
+    ) -> Iterator[tuple[int, Iterator[bytes]]]:
+        """GET a blob, from a byte offset on, and up to a byte (exclusive), where the registry can.
 
         Yields the offset at which the data really begins (0 if a Range was not honoured, or refused) and the chunks.
 
@@ -132,10 +147,11 @@ class Registry:
         """
         what = f"the blob {digest} of {self.host}/{repository}"
         headers = {"Accept": "*/*"}
-        if offset:
-            headers["Range"] = f"bytes={offset}-"
+        if offset or end is not None:
+            headers["Range"] = f"bytes={offset}-" + (str(end - 1) if end is not None else "")
         path = f"{repository}/blobs/{digest}"
-        with self._request("GET", path, repository, headers, what, also=(_RANGE_REFUSED,) * bool(offset)) as response:
+        also = (_RANGE_REFUSED,) * bool(headers.get("Range"))
+        with self.request("GET", path, Scope(repository), headers, what, also) as response:
             if response.status_code != _RANGE_REFUSED:
                 begin = offset if response.status_code == 206 else 0
                 yield begin, chunks(response, what)
@@ -149,7 +165,7 @@ class Registry:
         :raises RegistryError: one of its kinds; ``NotFound`` if there is no such repository.
         """
         what = f"the tags of {self.host}/{repository}"
-        with self._request("GET", f"{repository}/tags/list?n=1000", repository, {}, what) as response:
+        with self.request("GET", f"{repository}/tags/list?n=1000", Scope(repository), {}, what) as response:
             try:
                 tags = json.loads(content(response, MAX_MANIFEST, what)).get("tags")
             except (ValueError, AttributeError, RecursionError):
@@ -158,13 +174,18 @@ class Registry:
 
     @contextmanager
     def _manifest(self, method: str, reference: Reference) -> Iterator[requests.Response]:
-        path = f"{reference.repository}/manifests/{quote(reference.selector, safe=':')}"
         headers = {"Accept": ", ".join(MANIFEST_TYPES)}
         try:
-            with self._request(method, path, reference.repository, headers, str(reference)) as response:
+            with self.request(
+                method, self._path(reference), Scope(reference.repository), headers, str(reference)
+            ) as response:
                 yield response
         except NotFound as error:
             raise self._explain_absence(reference, error) from error
+
+    @staticmethod
+    def _path(reference: Reference) -> str:
+        return f"{reference.repository}/manifests/{quote(reference.selector, safe=':')}"
 
     def _explain_absence(self, reference: Reference, error: NotFound) -> NotFound:
         """Tell an unknown repository from an unknown tag, which a HEAD (and many a GET) does not."""
@@ -189,19 +210,35 @@ class Registry:
         )
 
     @contextmanager
-    def _request(
-        self, method: str, path: str, repository: str, headers: dict[str, str], what: str, also: tuple[int, ...] = ()
+    def request(
+        self,
+        method: str,
+        path: str,
+        scope: Scope,
+        headers: Mapping[str, str],
+        what: str,
+        also: Collection[int] = (),
+        body: bytes | None = None,
+        once: bool = False,
     ) -> Iterator[requests.Response]:
         """One request with authentication, redirects and retries; yields a response of status 2xx or in ``also``.
 
-        Only the registry itself may ask for a login: a challenge of whoever it redirects to is not answered.
+        Only the registry itself may ask for a login: a challenge of whoever it redirects to is not answered. Nor does
+        a login go to another host that ``path`` leads to.
+
+        :param path: below ``/v2/``, or, for an address that the registry gave, the whole URL.
+        :param body, once: as ``Connections.ask`` takes them.
+        :raises RegistryError: one of its kinds.
         """
-        url = self._base + path
-        permit = self._authentication.remembered(repository)
-        challenged = False
+        url = urljoin(self._base, path)
+        own = origin(url) == origin(self._base)
+        permit = self._authentication.remembered(scope) if own else Permit()
+        challenged = not own
         while True:
-            response, tries = self._connections.ask(method, url, what, headers, permit.authorization)
-            at_home = origin(response.url) == origin(url)
+            response, tries = self._connections.ask(
+                method, url, what, headers, permit.authorization, body=body, once=once
+            )
+            at_home = own and origin(response.url) == origin(url)
             if response.status_code < 300 or response.status_code in also:
                 break
             with response:
@@ -214,11 +251,11 @@ class Registry:
                     "login was not sent there. Try again, or ask whoever runs the registry"
                 )
             if response.status_code == 401 and permit.authorization:
-                self._authentication.refused(repository, permit, refusal.words)
+                self._authentication.refused(scope, permit, refusal.words)
             if response.status_code != 401 or not offered or challenged:
-                raise refusal.error(self.host, what, permit.asker, tries)
+                raise refusal.error(self.host, what, permit.asker, tries, scope.deed)
             challenged = True
-            permit = self._authentication.answer(offered, repository, what)
+            permit = self._authentication.answer(offered, scope, what)
         with response:
             yield response
             if method == "HEAD" or response.status_code >= 300:

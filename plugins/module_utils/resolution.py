@@ -10,6 +10,7 @@ from typing import Any, Union
 
 from . import image, ready
 from .document import CLIENT, CLIENT_ORAS, CLIENT_WEB, SREGISTRY, Document, timestamp
+from .errors import NotFound
 from .image import ResolvedImage
 from .ready import Ready
 from .reference import Reference
@@ -19,7 +20,14 @@ Resolved = Union[ResolvedImage, Ready]
 
 
 def is_current(session: Session, reference: Reference, document: Document) -> bool:
-    """Whether a name still points at what is recorded."""
+    """Whether a name still points at what is recorded. One that is pinned points at what it is pinned to.
+
+    :raises PlatformNotFound: if it is pinned for other platforms only.
+    :raises RegistryError: as the registry raises it.
+    """
+    pinned = session.pins.of(reference, session.platform)
+    if pinned:
+        return pinned.fits(document.digest, document.manifest_digest)
     if reference.digest:
         return document.digest == reference.digest
     if reference.from_web:
@@ -28,10 +36,29 @@ def is_current(session: Session, reference: Reference, document: Document) -> bo
 
 
 def resolve(session: Session, reference: Reference, outcome: Outcome) -> Resolved:
-    """Find out what a name points at, with all documents that tell of it, and count what that took."""
+    """Find out what a name points at, with all documents that tell of it, and count what that took.
+
+    :raises PlatformNotFound, InvalidManifest: if there is none for the platform, or not the one that is pinned.
+    :raises RegistryError, StorageError: as registry and cache raise them.
+    """
+    pinned = session.pins.of(reference, session.platform)
+    if not pinned:
+        return _find(session, reference, outcome)
+    try:
+        found = _find(session, reference, outcome, pinned.digest)
+    except NotFound as error:
+        raise NotFound(
+            f"{reference} is pinned to {pinned.digest}, which {reference.registry} does not have any more; lock the "
+            f"name anew, or have that image pushed again: {error}"
+        ) from error
+    pinned.require(found.manifest_digest)
+    return found
+
+
+def _find(session: Session, reference: Reference, outcome: Outcome, digest: str | None = None) -> Resolved:
     if reference.ready:
-        return ready.resolve(session.registries, reference, session.platform)
-    found = image.resolve(session.registries.of(reference), session.cache, reference, session.platform)
+        return ready.resolve(session.registries, reference, session.platform, digest)
+    found = image.resolve(session.registries.of(reference), session.cache, reference, session.platform, digest)
     outcome.obtained.extend(found.obtained)
     return found
 

@@ -19,6 +19,7 @@ from .blobs import BlobCache, Obtained, tally
 from .document import Document, timestamp
 from .errors import SregistryError
 from .inventory import Inventory
+from .pins import Pins
 from .platform import Platform
 from .progress import Progress
 from .reference import Reference
@@ -30,7 +31,9 @@ PRESENT, RECORDED = "present", "recorded"
 
 @dataclass(frozen=True)
 class Session:
-    """The means of one run. With ``check``, nothing outside a temporary cache may be written."""
+    """The means of one run. With ``check``, nothing outside a temporary cache may be written. What ``pins`` hold, no
+    registry is asked about.
+    """
 
     registries: Registries
     cache: BlobCache
@@ -38,6 +41,7 @@ class Session:
     platform: Platform
     threads: int
     check: bool = False
+    pins: Pins = field(default_factory=Pins)
     progress: Progress = field(default_factory=Progress)
 
     def each(
@@ -71,7 +75,8 @@ class Outcome(Attempt):
     """What became of one image.
 
     ``before`` and ``after`` are its documents, ``attributes`` the owner, group and mode of its file where they change,
-    ``seconds`` the time of each step, ``builder`` the name of the builder that was used and the reason for it.
+    ``seconds`` the time of each step, ``builder`` the name of the builder that was used and the reason for it,
+    ``sif_cache`` what the cache of finished files had, or got.
     """
 
     reference: Reference
@@ -89,6 +94,7 @@ class Outcome(Attempt):
     traceback: str | None = None
     displaced: Document | None = None
     builder: dict[str, str] | None = None
+    sif_cache: str | None = None
     attributes: dict[str, dict[str, Any]] = field(default_factory=lambda: {"before": {}, "after": {}})
     progress: Progress = field(default_factory=Progress)
 
@@ -134,6 +140,8 @@ class Outcome(Attempt):
         }
         if self.builder:
             result["builder"] = self.builder
+        if self.sif_cache:
+            result["sif_cache"] = self.sif_cache
         return {**result, **self.failure}
 
     def to_diff(self) -> dict[str, Any]:

@@ -195,10 +195,7 @@ def find(
     if not found:
         raise PackerError("there is no mksquashfs on this host; install the package squashfs-tools (squashfs on SUSE)")
     path, version = max(found, key=lambda item: _merit(item[1]))  # of equals, the first
-    if compression == AUTO:
-        choices = ["zstd", "gzip"] if _kernel_reads_zstd() and _squashfuse_reads_zstd() else ["gzip"]
-    else:
-        choices = [compression]
+    choices = _suitable(compression)
     objection = None
     for choice in choices:
         objection = _objection(path, choice)
@@ -207,6 +204,21 @@ def find(
     if "gzip" in choices or _objection(path, "gzip") is not None:
         raise PackerError(f"{path} {version} cannot pack anything: {objection or 'it says nothing'}")
     raise PackerError(f"{path} {version} was built without {compression}; ask for compression: auto, or another one")
+
+
+def mountable(compression: str = AUTO, level: int | None = None) -> list[tuple[str, int | None]]:
+    """The compressions, with their levels, of files for this host, the best first; no packer is needed.
+
+    :param compression, level: as for ``find``.
+    :raises PackerError: if there is no such level.
+    """
+    return [(choice, _level(choice, level)) for choice in _suitable(compression)]
+
+
+def _suitable(compression: str) -> list[str]:
+    if compression != AUTO:
+        return [compression]
+    return ["zstd", "gzip"] if _kernel_reads_zstd() and _squashfuse_reads_zstd() else ["gzip"]
 
 
 def _candidates() -> list[str]:

@@ -11,13 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from . import ready
+from .cached import MISS
 from .delivery import Delivery
 from .document import File
+from .errors import InvalidSif, PlatformNotFound, RegistryError
 from .image import ResolvedImage
 from .means import Choice
 from .ready import Ready, Shipment
 from .resolution import Resolved
 from .session import RECORDED, Outcome, Session
+from .sif_cache import Entry, SifCache
 from .verify import VERIFIED, Trust
 
 
@@ -134,4 +137,57 @@ class _Fetching:
             placed.sha256,
             {**ready.inputs(self._image.reference), **mark},
             manifest_digest=self._image.manifest_digest or placed.digest,
+        )
+
+
+class FromCache:
+    """A file that somebody else has built. If it does not come, it is made as if it had not been there."""
+
+    def __init__(
+        self,
+        session: Session,
+        cache: SifCache,
+        entry: Entry,
+        outcome: Outcome,
+        prepare: Callable[[str], None],
+        otherwise: Supply,
+    ) -> None:
+        self._cache = cache
+        self._entry = entry
+        self._outcome = outcome
+        self._prepare = prepare
+        self._otherwise = otherwise
+        self._shipment = Shipment(session, entry.artifact, outcome, cache.source(entry))
+
+    def begin(self, pool: ThreadPoolExecutor) -> None:
+        """Begin to fetch it."""
+        self._shipment.begin(pool)
+
+    def make(self, path: str) -> File:
+        """Put the file in its place.
+
+        :raises SregistryError: as ``Supply.make``.
+        """
+        try:
+            return self._place(path)
+        except (RegistryError, InvalidSif, PlatformNotFound) as error:
+            if self._cache.required:
+                raise
+            self._outcome.warnings.append(f"the SIF cache {self._cache} was of no use: {error}")
+        self._outcome.sif_cache = MISS
+        return self._otherwise.make(path)
+
+    def _place(self, path: str) -> File:
+        fetched = self._shipment.arrive()
+        with self._outcome.clock("place"):
+            placed = self._shipment.place(fetched, path, self._prepare)
+        known = self._entry.provenance
+        return File.at(
+            path,
+            placed.sha256,
+            dict(self._entry.key.inputs),
+            manifest_digest=self._entry.key.manifest_digest,
+            engine_version=known.engine_version if known else None,
+            packer=known.packer if known else None,
+            builder=known.builder if known else None,
         )

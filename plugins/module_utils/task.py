@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -21,14 +21,22 @@ from .blobs import BlobCache
 from .credentials import Keychain, Login
 from .errors import CredentialsError, InvalidReference
 from .files import make_directory
-from .mirror import Mirror, Mirrors
+from .location import Location
+from .mirror import Mirrors
 from .module import blob_directory, facts_after, failure, inventory_of, platform_of
+from .pins import Pins
 from .platform import Platform
 from .reference import Reference, parse_registry
 from .registries import Registries
 from .scratch import temporary_directory
 from .session import Outcome, Session
 from .transport import HAS_REQUESTS, Transport
+
+if TYPE_CHECKING:
+    from .sif_cache import SifCache
+
+BUILD, FAIL = "build", "fail"
+"""What to do about a file that the cache of finished files does not have."""
 
 _MAX_THREADS = 256
 _MAX_TIMEOUT = 86400
@@ -85,7 +93,7 @@ def _refuse_twins(references: Sequence[Reference]) -> None:
 def open_session(module: AnsibleModule) -> Iterator[Session]:
     """The means of a run, for a block.
 
-    :raises CredentialsError, InvalidPlatform: if the options make no sense.
+    :raises CredentialsError, InvalidPlatform, InvalidReference: if the options make no sense.
     """
     params = module.params
     if not 1 <= params["threads"] <= _MAX_THREADS:
@@ -104,9 +112,10 @@ def open_session(module: AnsibleModule) -> Iterator[Session]:
         module.fail_json(msg=f"ca_path {transport.verify} does not exist on this host")
     registries = Registries(keychain, transport, _mirrors(params["mirrors"]))
     platform = platform_of(module) or Platform.host()
+    pins = Pins.parse(params.get("digests") or {}, parse_registry(params["registry"]))
     try:
         with _cache(module) as cache:
-            yield Session(registries, cache, inventory_of(module), platform, params["threads"], module.check_mode)
+            yield Session(registries, cache, inventory_of(module), platform, params["threads"], module.check_mode, pins)
     finally:
         registries.close()
 
@@ -127,6 +136,23 @@ def _cache(module: AnsibleModule) -> Iterator[BlobCache]:
     yield BlobCache(blob_directory(module), shared=True)
 
 
+def sif_cache_of(module: AnsibleModule, session: Session, references: Sequence[Reference]) -> SifCache | None:
+    """The cache of finished files that a task names.
+
+    :raises InvalidReference: if it is none.
+    """
+    given, fills, miss = (module.params[name] for name in ("sif_cache", "sif_cache_push", "sif_cache_miss"))
+    if not given:
+        if fills or miss == FAIL:
+            module.fail_json(msg="sif_cache_push and sif_cache_miss need sif_cache, the registry that they are about")
+        return None
+    from .sif_cache import SifCache  # Ansible compiles a module's code each time it runs
+
+    location = Location.parse(given, "sif_cache")
+    registry = session.registries.at(location, {reference.registry for reference in references})
+    return SifCache(location, registry, session.threads, fills, required=miss == FAIL)
+
+
 def _mirrors(given: dict[str, Any] | None) -> Mirrors:
     """The mirrors of each registry, from one address or a list of them."""
     mirrors = {}
@@ -134,7 +160,7 @@ def _mirrors(given: dict[str, Any] | None) -> Mirrors:
         listed = [addresses] if isinstance(addresses, str) else addresses
         if not isinstance(listed, list) or not all(isinstance(address, str) for address in listed):
             raise InvalidReference(f"the mirrors of {host} are no address and no list of addresses")
-        mirrors[parse_registry(str(host))] = [Mirror.parse(address) for address in listed]
+        mirrors[parse_registry(str(host))] = [Location.parse(address, "mirror") for address in listed]
     return mirrors
 
 

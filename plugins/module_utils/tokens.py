@@ -46,6 +46,24 @@ class Token:
 
 
 @dataclass(frozen=True)
+class Scope:
+    """What a token shall allow: to read a repository, or also to write it, with blobs of another one (``lender``)."""
+
+    repository: str
+    writes: bool = False
+    lender: str = ""
+
+    @property
+    def deed(self) -> str:
+        """What it is for, in a word."""
+        return "push" if self.writes else "pull"
+
+    def __str__(self) -> str:
+        own = f"repository:{self.repository}:{'pull,push' if self.writes else 'pull'}"
+        return f"{own} repository:{self.lender}:pull" if self.lender else own
+
+
+@dataclass(frozen=True)
 class TokenServer:
     """The server that a registry names in its challenge."""
 
@@ -66,7 +84,7 @@ class TokenServer:
         return cls(registry, realm, challenge.parameters.get("service", ""))
 
     def token(
-        self, connections: Connections, scope: str, login: Login | None, what: str
+        self, connections: Connections, scope: Scope, login: Login | None, what: str
     ) -> tuple[Token | Refusal, int]:
         """A token for a scope, or what the server said instead; and how often it was asked.
 
@@ -87,23 +105,23 @@ class TokenServer:
             return self._read(response, what), tries
 
     def _get(
-        self, connections: Connections, scope: str, login: Login | None, what: str
+        self, connections: Connections, scope: Scope, login: Login | None, what: str
     ) -> tuple[requests.Response, int]:
-        query = {"scope": scope}
+        query = [("scope", part) for part in str(scope).split()]
         if self.service:
-            query["service"] = self.service
+            query.append(("service", self.service))
         url = f"{self.realm}{'&' if '?' in self.realm else '?'}{urlencode(query)}"
         return connections.ask("GET", url, what, authorization=login.basic if login else None)
 
     def _exchange(
-        self, connections: Connections, scope: str, identity_token: str, what: str
+        self, connections: Connections, scope: Scope, identity_token: str, what: str
     ) -> tuple[requests.Response, int]:
         form = {
             "grant_type": "refresh_token",
             "refresh_token": identity_token,
             "service": self.service,
             "client_id": connections.user_agent,
-            "scope": scope,
+            "scope": str(scope),
         }
         return connections.ask("POST", self.realm, what, form=form)
 

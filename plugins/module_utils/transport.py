@@ -77,19 +77,24 @@ class Connections:
         headers: Mapping[str, str] | None = None,
         authorization: str | None = None,
         form: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        once: bool = False,
     ) -> tuple[requests.Response, int]:
         """Send one request, follow its redirects, and try again what may pass.
 
         :param authorization: a login. It goes to the URL's own origin only, as does the form: object stores that blobs
             redirect to must not see them.
         :param form: what to post.
+        :param body: what to send instead of a form. It may follow a redirect.
+        :param once: do not try again: what was sent may have had its effect.
         :returns: the response, of whatever status, and how often it was tried.
         :raises Unreachable, CertificateError, RegistryError: if there is none.
         """
-        attempts = self._transport.retries + 1
+        attempts = 1 if once else self._transport.retries + 1
+        request = _Request(method, url, what, headers or {}, authorization, form or body, attempts)
         for attempt in range(1, attempts + 1):
             last = attempt == attempts
-            response = self._follow(method, url, what, headers or {}, authorization, form, last)
+            response = self._follow(request, last)
             if response is None:  # never the last time
                 time.sleep(_pause(attempt, None))
                 continue
@@ -100,28 +105,19 @@ class Connections:
             time.sleep(wait)
         raise AssertionError("the last try returns or raises")
 
-    def _follow(
-        self,
-        method: str,
-        url: str,
-        what: str,
-        headers: Mapping[str, str],
-        authorization: str | None,
-        form: Mapping[str, str] | None,
-        last: bool,
-    ) -> requests.Response | None:
+    def _follow(self, request: _Request, last: bool) -> requests.Response | None:
         """Send one request, following redirects. None means: no answer, but it is worth another try."""
-        asked, home = url, origin(url)
+        url, what, home = request.url, request.what, origin(request.url)
         for _hop in range(_MAX_REDIRECTS + 1):
-            sent = {"User-Agent": self._transport.user_agent, "Accept-Encoding": "identity", **headers}
-            if authorization and origin(url) == home:
-                sent["Authorization"] = authorization
+            sent = {"User-Agent": self._transport.user_agent, "Accept-Encoding": "identity", **request.headers}
+            if request.authorization and origin(url) == home:
+                sent["Authorization"] = request.authorization
             try:
                 response = self._session.request(
-                    method,
+                    request.method,
                     url,
                     headers=sent,
-                    data=form,
+                    data=request.content,
                     stream=True,
                     allow_redirects=False,
                     timeout=self._transport.timeout,
@@ -135,7 +131,7 @@ class Connections:
                     return None
                 raise Unreachable(
                     f"no answer from {host_of(url)} while asking for {what}: {reason(error)} "
-                    f"(tried {self._transport.retries + 1} times); check the registry's name, the network and the "
+                    f"(tried {request.attempts} times); check the registry's name, the network and the "
                     "proxy settings"
                 ) from error
             except ValueError as error:  # what only urllib3 finds wrong with the address
@@ -149,12 +145,30 @@ class Connections:
             if not is_web_address(location, url):
                 raise RegistryError(f"{host_of(url)} redirects {what} to {place(location)!r}, which is no web address")
             url = urljoin(url, location)
-            if form is not None and origin(url) != home:
+            if request.is_form and origin(url) != home:
                 raise RegistryError(
-                    f"{host_of(asked)} redirects {what} to {place(url)}; the login was not sent there. Ask whoever "
-                    "runs it"
+                    f"{host_of(request.url)} redirects {what} to {place(url)}; the login was not sent there. Ask "
+                    "whoever runs it"
                 )
         raise RegistryError(f"{host_of(url)} redirects {what} more than {_MAX_REDIRECTS} times")
+
+
+@dataclass(frozen=True)
+class _Request:
+    """One request, and how often it may be tried. ``content`` is a form, which holds a login, or plain bytes."""
+
+    method: str
+    url: str
+    what: str
+    headers: Mapping[str, str]
+    authorization: str | None
+    content: Mapping[str, str] | bytes | None
+    attempts: int
+
+    @property
+    def is_form(self) -> bool:
+        """Whether its content is for its own address only."""
+        return self.content is not None and not isinstance(self.content, bytes)
 
 
 def _certificate_error(url: str, what: str, error: Exception) -> CertificateError:

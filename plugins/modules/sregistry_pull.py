@@ -22,6 +22,7 @@ description:
   - It answers to C(sregistry pull) and C(singularity pull).
 extends_documentation_fragment:
   - hpc.sregistry.names
+  - hpc.sregistry.digests
   - hpc.sregistry.platform
   - hpc.sregistry.registry
   - hpc.sregistry.gather
@@ -66,7 +67,7 @@ options:
       - When to ask the registry about an image whose file is there and unchanged.
       - V(always) asks, with one C(HEAD) request for each name, whether the name still points at the same digest.
         Docker Hub does not count C(HEAD) requests against its pull rate limit. A name by digest needs no request, also
-        with V(https://).
+        with V(https://), and so does one in O(digests).
       - V(not_present) does not ask.
     type: str
     choices: [always, not_present]
@@ -85,6 +86,37 @@ options:
         here, or is no image.
     type: bool
     default: false
+  sif_cache:
+    description:
+      - Where finished SIF files are looked for before one is built, as V([http://]HOST[:PORT][/PREFIX]) of a registry.
+        A node then fetches what another one has built, which takes a fraction of the work.
+      - It works as a compiler's cache does. The digest of the platform's manifest, the name, O(use_cmd),
+        O(compression), O(compression_level), O(reproducible) and the kind of the engine decide what a file there is
+        called, so that a moved tag or another option never finds a wrong one, and nothing has to be renewed.
+      - What is found is verified by its digest, continued where a transfer broke off, and fetched in several ranges
+        at once if it is large. Neither packer nor engine is needed for it.
+      - If the registry fails, or has no such file, the image is built as always, unless O(sif_cache_miss=fail).
+      - The login for it comes from O(authfile). O(username) and O(password) are only sent there if it is the registry
+        of the images.
+      - Who may write there decides what the nodes run. Let only those push who build.
+      - Finished files (V(oras://), V(https://)) are not looked for.
+    type: str
+  sif_cache_push:
+    description:
+      - Push what was built to O(sif_cache), and also a file that is there and up to date but missing in the cache. With
+        O(force=true) what is in the cache is replaced.
+      - If that fails the task fails for the image, whose file is in place nevertheless. The next run tries again.
+    type: bool
+    default: false
+  sif_cache_miss:
+    description:
+      - What to do if O(sif_cache) has no file of an image, or does not answer.
+      - V(build) builds it here.
+      - V(fail) fails for this image. In a fleet where one node builds for all, the others then never ask the image's
+        own registry all at once.
+    type: str
+    choices: [build, fail]
+    default: build
   use_cmd:
     description:
       - Let the container run the image's C(CMD) instead of its C(ENTRYPOINT), which is then left out. An image without
@@ -211,6 +243,14 @@ EXAMPLES = r"""
     name: docker.io/rockylinux:9
     pull: not_present
 
+- name: What was locked, wherever the tags have moved
+  hpc.sregistry.sregistry_pull:
+    name: "{{ lock.images | list }}"
+    digests: "{{ lock.images }}"
+    storage: /var/lib/sregistry
+  vars:
+    lock: "{{ lookup('ansible.builtin.file', 'images.lock.yml') | from_yaml }}"
+
 - name: From a private registry with its own certificate authority
   hpc.sregistry.sregistry_pull:
     name: registry.example.org/team/solver:2.4
@@ -223,6 +263,13 @@ EXAMPLES = r"""
     name:
       - registry.example.org/team/solver:2.4
       - ghcr.io/example/mesher:1.0
+    authfile: /root/.docker/config.json
+
+- name: What one node has built, the others fetch
+  hpc.sregistry.sregistry_pull:
+    name: docker://rockylinux:9
+    sif_cache: registry.example.org/sif
+    sif_cache_push: "{{ inventory_hostname == groups['compute'][0] }}"
     authfile: /root/.docker/config.json
 
 - name: A finished SIF file from a registry, signed by one of us
@@ -287,6 +334,7 @@ images:
           new one. A finished file was fetched anew.
         - V(repaired) means that the file was missing or modified. A deleted file comes back from the cache if that is
           on the same file system and holds it.
+        - V(pushed) means that the file was there, and only O(sif_cache) lacked it.
         - V(failed) means that RV(images[].error) tells what went wrong.
       type: str
       sample: pulled
@@ -332,6 +380,7 @@ images:
           and C(unpack) before that.
         - A file from the cache has only C(restore). A finished file has C(fetch) and C(place).
         - C(fetch) is the part of C(pack) or C(index) that waited for layers to arrive.
+        - C(push) is the way into O(sif_cache).
       type: dict
       sample: {resolve: 0.4, metadata: 0.2, fetch: 1.1, pack: 2.1, assemble: 0.1, total: 2.9}
     builder:
@@ -347,6 +396,14 @@ images:
           description: Why this one.
           type: str
           sample: mksquashfs reads tar archives
+    sif_cache:
+      description:
+        - V(hit) means that the file was fetched from O(sif_cache), V(miss) that it was built, V(pushed) that it was put
+          there, V(present) that it is there already.
+        - In check mode it is what the real run would find or do.
+      returned: with O(sif_cache), when it was asked
+      type: str
+      sample: hit
     error:
       description: Why it failed.
       returned: when RV(images[].action=failed)
@@ -477,6 +534,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.making import be_nic
 from ansible_collections.hpc.sregistry.plugins.module_utils.module import failing
 from ansible_collections.hpc.sregistry.plugins.module_utils.options import (
     build_options,
+    digests_options,
     gather_options,
     name_options,
     platform_options,
@@ -488,7 +546,14 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.plan import ALWAYS, 
 from ansible_collections.hpc.sregistry.plugins.module_utils.progress import FILE_VARIABLE, told
 from ansible_collections.hpc.sregistry.plugins.module_utils.pull import pull
 from ansible_collections.hpc.sregistry.plugins.module_utils.session import PRESENT, RECORDED
-from ansible_collections.hpc.sregistry.plugins.module_utils.task import finish, open_session, references_of
+from ansible_collections.hpc.sregistry.plugins.module_utils.task import (
+    BUILD,
+    FAIL,
+    finish,
+    open_session,
+    references_of,
+    sif_cache_of,
+)
 
 
 def main() -> None:
@@ -496,6 +561,7 @@ def main() -> None:
     module = AnsibleModule(
         {
             **name_options(),
+            **digests_options(),
             **platform_options(),
             **registry_options(),
             **store_options(),
@@ -507,6 +573,9 @@ def main() -> None:
             "checksum": {"type": "bool", "default": False},
             "force": {"type": "bool", "default": False},
             "progress": {"type": "str", "choices": ["auto", "always", "never"]},  # what the action plugin shows
+            "sif_cache": {"type": "str"},
+            "sif_cache_push": {"type": "bool", "default": False},
+            "sif_cache_miss": {"type": "str", "choices": [BUILD, FAIL], "default": BUILD},
         },
         add_file_common_args=True,
         supports_check_mode=True,
@@ -516,6 +585,7 @@ def main() -> None:
         be_nice(module)
         references = references_of(module)
         with ExitStack() as stack:
+            session = stack.enter_context(open_session(module))
             wanted = Wanted(
                 storage=module.params["storage"],
                 dest=module.params["dest"],
@@ -525,8 +595,8 @@ def main() -> None:
                 choice=choice(module),
                 prepare=lambda path: prepare(module, path),
                 trust=stack.enter_context(trust_of(module)) if module.params["verify"] is not None else None,
+                sif_cache=sif_cache_of(module, session, [reference for _name, reference in references]),
             )
-            session = stack.enter_context(open_session(module))
             stack.enter_context(told(session.progress, os.environ.get(FILE_VARIABLE)))
             outcomes = pull(session, wanted, [reference for _name, reference in references])
             for outcome in outcomes.values():

@@ -21,6 +21,7 @@ description:
   - It answers to C(sregistry record). Neither Singularity nor Apptainer is needed.
 extends_documentation_fragment:
   - hpc.sregistry.names
+  - hpc.sregistry.digests
   - hpc.sregistry.platform
   - hpc.sregistry.registry
   - hpc.sregistry.gather
@@ -256,6 +257,7 @@ ansible_facts:
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hpc.sregistry.plugins.module_utils.module import failing
 from ansible_collections.hpc.sregistry.plugins.module_utils.options import (
+    digests_options,
     gather_options,
     name_options,
     platform_options,
@@ -269,7 +271,14 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.task import finish, 
 def main() -> None:
     """Bring the inventory up to date."""
     module = AnsibleModule(
-        {**name_options(), **platform_options(), **registry_options(), **store_options(), **gather_options()},
+        {
+            **name_options(),
+            **digests_options(),
+            **platform_options(),
+            **registry_options(),
+            **store_options(),
+            **gather_options(),
+        },
         supports_check_mode=True,
     )
     with failing(module):

@@ -25,7 +25,7 @@ class Tag:
     def __init__(self) -> None:
         self.repository = f"test/{uuid.uuid4().hex}"
         self.name = f"{self.repository}:1"
-        self._offset = 0
+        self.offset = 0
 
     def push(self, words: str) -> str:
         """Put an image that says some words under the tag; returns the digest of its manifest."""
@@ -34,11 +34,11 @@ class Tag:
 
     def listen(self) -> None:
         """Forget the requests so far."""
-        self._offset = lab.log_offset("plain")
+        self.offset = lab.log_offset("plain")
 
     def heard(self) -> list[str]:
         """The requests for this repository since, as ``METHOD kind``."""
-        found = lab.requests_of("plain", since=self._offset)
+        found = lab.requests_of("plain", since=self.offset)
         paths = [(request.method, request.path) for request in found if f"/{self.repository}/" in request.path]
         return [f"{method} {path.split('/')[-2]}" for method, path in paths]
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from tests.lab.laboratory import Status, clean, delete, down, move, push, renew, status, up
+from tests.lab.laboratory import Status, clean, delete, down, empty, move, push, renew, status, up
 from tests.lab.registry import REGISTRIES, Registry, Request, log_offset, requests_of
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "clean",
     "delete",
     "down",
+    "empty",
     "log_offset",
     "move",
     "push",

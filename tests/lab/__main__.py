@@ -1,7 +1,7 @@
 # Copyright: hpc.sregistry contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``python3 -m tests.lab up|down|status|images|move|packages|packers|clean``, from the repository's root."""
+"""``python3 -m tests.lab up|down|status|images|move|empty|packages|packers|clean``, from the repository's root."""
 
 from __future__ import annotations
 
@@ -56,6 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     move.add_argument("target")
     move.add_argument("source")
     move.set_defaults(run=lambda given: f"{given.target} is {laboratory.move(given.target, given.source)}")
+    emptying = commands.add_parser("empty", help="let registries with a storage of their own begin again with nothing")
+    emptying.add_argument("registry", nargs="+", choices=[each.name for each in REGISTRIES.values() if each.own])
+    emptying.set_defaults(run=lambda given: _emptied(given.registry))
     packages = commands.add_parser("packages", help="install the Debian packages that lab and tests need")
     packages.set_defaults(run=lambda given: "installed: " + (" ".join(laboratory.install()) or "nothing, all there"))
     packing = commands.add_parser("packers", help="several releases of mksquashfs, each with its own libraries")
@@ -82,6 +85,11 @@ def _images(repositories: list[str]) -> str:
     if repositories:
         return "pushed: " + (" ".join(laboratory.push_images(repositories)) or "nothing, all there")
     return "\n".join(images.listing())
+
+
+def _emptied(names: list[str]) -> str:
+    laboratory.empty(*names)
+    return "emptied: " + " ".join(names)
 
 
 def _packers(suites: tuple[str, ...]) -> str:

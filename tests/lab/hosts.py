@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.lab import commands, paths, processes, rootfs
 
 SSH_PORT = 2222
-START_VERSION = 2
+START_VERSION = 3
 START_SCRIPT = Path(__file__).with_name("node.sh")
 
 
@@ -54,8 +54,10 @@ def running() -> list[Host]:
 def ensure(count: int, keep: bool = False) -> list[Host]:
     """Start the first ``count`` hosts where they do not run; one that starts is new unless ``keep``.
 
-    Returns all that run, which may be more.
+    So is the directory that they share, where none runs. Returns all that run, which may be more.
     """
+    if not running() and not keep:
+        shutil.rmtree(paths.shared())
     tree = rootfs.host_tree()
     _ensure_key(client_key())
     hosts = [Host(number) for number in range(1, count + 1)]
@@ -97,13 +99,14 @@ def _ensure_host(host: Host, tree: Path, keep: bool) -> processes.Started:
         shutil.rmtree(own)
     for directory in ("upper", "work", "root"):
         (own / directory).mkdir(parents=True, exist_ok=True)
+    paths.shared().chmod(0o1777)
     _ensure_key(_host_key(host))
     log = paths.logs() / f"{host.name}.log"
     namespaces = ["unshare", "--mount", "--pid", "--uts", "--fork", "--kill-child"]
     return processes.start(
         host.name,
         [*namespaces, "sh", START_SCRIPT, tree, own, host.name, host.address, str(SSH_PORT), _host_key(host),
-         f"{client_key()}.pub", paths.ca_certificate()],
+         f"{client_key()}.pub", paths.ca_certificate(), paths.shared()],
         log,
         log,
         recipe,

@@ -29,6 +29,8 @@ def write(members: list[hosts.Host]) -> None:
             "lab_registry": REGISTRIES["plain"].address,
             "lab_private_registry": REGISTRIES["private"].address,
             "lab_token_registry": REGISTRIES["token"].address,
+            "lab_mirror": REGISTRIES["mirror"].address,
+            "lab_store": REGISTRIES["store"].address,
             "lab_token_server": f"127.0.0.1:{TOKEN_PORT}",
             "lab_user": USER,
             "lab_password": PASSWORD,

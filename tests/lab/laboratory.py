@@ -64,6 +64,13 @@ def renew(*names: str) -> None:
                 hosts.renew(host)
 
 
+def empty(*names: str) -> None:
+    """Let registries with a storage of their own (``mirror``, ``store``) begin again with nothing in it."""
+    with _locked():
+        for name in names:
+            registry.empty(name)
+
+
 def down() -> list[str]:
     """Stop what ``up`` started; what was built stays. Returns the names of what ran."""
     with _locked():

@@ -5,7 +5,7 @@
 #
 # Becomes a host of the lab. Runs as the first process of new mount, PID and UTS namespaces; ends as an SSH daemon.
 set -eu
-tree=$1 own=$2 name=$3 address=$4 port=$5 host_key=$6 client_key=$7 ca=$8
+tree=$1 own=$2 name=$3 address=$4 port=$5 host_key=$6 client_key=$7 ca=$8 shared=$9
 root=$own/root
 
 hostname "$name"
@@ -14,6 +14,8 @@ mount -t proc proc "$root/proc"
 mount -t sysfs sysfs "$root/sys"
 mount -t tmpfs -o mode=755 run "$root/run"
 mount -t tmpfs -o mode=755 dev "$root/dev"
+mkdir -p "$root/shared"
+mount --bind "$shared" "$root/shared"
 
 node() { # name mode kind major minor
     mknod -m "$2" "$root/dev/$1" "$3" "$4" "$5"

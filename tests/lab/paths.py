@@ -8,7 +8,21 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-PARTS = ("cache", "config", "hosts", "images", "inventory.yml", "lock", "logs", "run", "ssh", "storage", "tls")
+PARTS = (
+    "cache",
+    "config",
+    "hosts",
+    "images",
+    "inventory.yml",
+    "lock",
+    "logs",
+    "run",
+    "shared",
+    "ssh",
+    "storage",
+    "storage-of",
+    "tls",
+)
 """Everything that the lab makes in its directory."""
 
 
@@ -53,8 +67,18 @@ def ssh() -> Path:
 
 
 def storage() -> Path:
-    """The one storage directory that all registries serve."""
+    """The one storage directory that the registries ``plain``, ``private`` and ``token`` serve."""
     return _within("storage")
+
+
+def storage_of(name: str) -> Path:
+    """The storage of a registry that has one of its own."""
+    return _within("storage-of", name)
+
+
+def shared() -> Path:
+    """What every host has as ``/shared``."""
+    return _within("shared")
 
 
 def images() -> Path:

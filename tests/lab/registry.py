@@ -1,13 +1,14 @@
 # Copyright: hpc.sregistry contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The three registries: one storage, three doors (anonymous, password, token), and their access logs."""
+"""The registries and their access logs: three doors to one storage, a mirror of it, and a store for SIF files."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
+import shutil
 import socket
 import sys
 import time
@@ -28,12 +29,17 @@ REPOSITORY_ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Registry:
-    """One door to the storage."""
+    """A registry: a door to the common storage, or one with a storage of its own (``own``).
+
+    With ``upstream`` it is a pull-through cache of that one, by its base URL.
+    """
 
     name: str
     port: int
     secure: bool
     login: str
+    own: bool = False
+    upstream: str | None = None
 
     @property
     def address(self) -> str:
@@ -49,6 +55,11 @@ class Registry:
     def access_log(self) -> Path:
         """The access log, in Apache's combined format."""
         return paths.logs() / f"registry-{self.name}.log"
+
+    @property
+    def storage(self) -> Path:
+        """What it serves."""
+        return paths.storage_of(self.name) if self.own else paths.storage()
 
 
 @dataclass(frozen=True)
@@ -70,6 +81,8 @@ REGISTRIES = {
         Registry("plain", 5000, False, "nobody"),
         Registry("private", 5001, True, f"{USER} / {PASSWORD}"),
         Registry("token", 5002, True, f"tokens; {USER} / {PASSWORD} for secret/…"),
+        Registry("mirror", 5004, False, "nobody", own=True, upstream="http://127.0.0.1:5000"),
+        Registry("store", 5005, False, "nobody", own=True),
     )
 }
 
@@ -81,9 +94,33 @@ _LINE = re.compile(
 
 def ensure() -> None:
     """Start the token server and the registries that do not run, and wait until they answer."""
-    started = [_ensure_tokens(), *map(_ensure_registry, REGISTRIES.values())]
-    for name, port, process in started:
-        processes.wait_until(lambda port=port: listens(port), process, name)  # type: ignore[misc]
+    mirrors = [registry for registry in REGISTRIES.values() if registry.upstream]
+    _wait_for([_ensure_tokens(), *(_ensure_registry(each) for each in REGISTRIES.values() if not each.upstream)])
+    _wait_for([_ensure_registry(each) for each in mirrors])  # which start only where the upstream registry answers
+
+
+def empty(name: str) -> None:
+    """Let a registry that has a storage of its own begin again with nothing in it.
+
+    :raises ValueError: it serves the common storage.
+    """
+    registry = REGISTRIES[name]
+    if not registry.own:
+        raise ValueError(f"the registry {name} has no storage of its own that could be emptied")
+    processes.stop(_process(registry))
+    shutil.rmtree(registry.storage)
+    _wait_for([_ensure_registry(registry)])
+
+
+def process_id(name: str) -> int:
+    """The process of registry ``name``.
+
+    :raises DidNotAnswer: it does not run.
+    """
+    running = processes.recorded(_process(REGISTRIES[name]))
+    if not running:
+        raise processes.DidNotAnswer(f"the registry {name} does not run; bring the lab up")
+    return running.pid
 
 
 def listens(port: int, host: str = "127.0.0.1") -> bool:
@@ -151,7 +188,7 @@ def _ensure_tokens() -> tuple[str, int, processes.Started]:
 
 
 def _ensure_registry(registry: Registry) -> tuple[str, int, processes.Started]:
-    name = f"registry-{registry.name}"
+    name = _process(registry)
     text = json.dumps(_configuration(registry), indent=1)
     recipe = hashlib.sha256(text.encode()).hexdigest()
     running = _running(name, recipe, registry.port)
@@ -161,6 +198,16 @@ def _ensure_registry(registry: Registry) -> tuple[str, int, processes.Started]:
         errors = paths.logs() / f"{name}.err"
         running = processes.start(name, ["docker-registry", "serve", config], registry.access_log, errors, recipe)
     return name, registry.port, running
+
+
+def _process(registry: Registry) -> str:
+    """The name of its process in the lab's records."""
+    return f"registry-{registry.name}"
+
+
+def _wait_for(started: list[tuple[str, int, processes.Started]]) -> None:
+    for name, port, process in started:
+        processes.wait_until(lambda port=port: listens(port), process, name)  # type: ignore[misc]
 
 
 def _running(name: str, recipe: str, port: int) -> processes.Started | None:
@@ -183,13 +230,14 @@ def _configuration(registry: Registry) -> dict[str, object]:
         "version": 0.1,
         "log": {"level": "warn", "accesslog": {"disabled": False}},
         "storage": {
-            "filesystem": {"rootdirectory": str(paths.storage()), "maxthreads": 100},
+            "filesystem": {"rootdirectory": str(registry.storage), "maxthreads": 100},
             "delete": {"enabled": True},
             "maintenance": {"uploadpurging": {"enabled": False}},
         },
         "http": http,
         "compatibility": {"schema1": {"enabled": True}},
         **_authentication(registry),
+        **({"proxy": {"remoteurl": registry.upstream}} if registry.upstream else {}),
     }
 
 

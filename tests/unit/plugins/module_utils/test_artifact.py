@@ -86,6 +86,12 @@ def test_an_index_leads_to_the_sif_of_the_platform() -> None:
         resolved(index((other, "arm64")), other)
 
 
+def test_what_the_name_points_at_is_not_asked_where_it_is_known() -> None:
+    tagged, pinned = manifest(SIF_CONFIG, SIF), manifest(IMAGE_CONFIG, SIF)
+    artifact = resolve(cast(Registry, Shelf(tagged, pinned)), NAME, AMD64, digest_of(pinned))
+    assert (artifact.digest, artifact.reference) == (digest_of(pinned), NAME)
+
+
 @pytest.mark.parametrize(
     ("document", "why"),
     [

@@ -76,6 +76,7 @@ def order(tmp_path: Path, program: Path) -> Order:
         engine=lambda: Engine(str(program), APPTAINER, "1.4.5"),
         engine_kind=lambda: APPTAINER,
         packer=no_packer,
+        mountable=list,
     )
     return Order(
         path=str(tmp_path / "out/image"),

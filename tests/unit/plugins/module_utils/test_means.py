@@ -44,7 +44,7 @@ def never() -> Any:
     ],
 )
 def test_only_what_is_asked_for_counts(asked: dict[str, str], engine: str | None, agrees: bool) -> None:
-    choice = Choice("auto", True, ENTRYPOINT, "/tmp", asked, never, lambda: engine, never)
+    choice = Choice("auto", True, ENTRYPOINT, "/tmp", asked, never, lambda: engine, never, never)
     assert choice.agrees(BUILT) is agrees
 
 

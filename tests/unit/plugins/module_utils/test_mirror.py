@@ -20,7 +20,8 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.errors import (
 )
 from ansible_collections.hpc.sregistry.plugins.module_utils.image import blob_source
 from ansible_collections.hpc.sregistry.plugins.module_utils.manifest import Descriptor
-from ansible_collections.hpc.sregistry.plugins.module_utils.mirror import Mirror, MirroredRegistry
+from ansible_collections.hpc.sregistry.plugins.module_utils.location import Location
+from ansible_collections.hpc.sregistry.plugins.module_utils.mirror import MirroredRegistry
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils.registries import Registries
 from ansible_collections.hpc.sregistry.plugins.module_utils.transport import Transport
@@ -46,7 +47,7 @@ def open_mirrored(origin: FaultyRegistry) -> Iterator[Open]:
     opened: list[MirroredRegistry] = []
 
     def open_it(*addresses: str, keychain: Keychain | None = None, retries: int = 0) -> MirroredRegistry:
-        mirrors = [Mirror.parse(f"http://{address}") for address in addresses]
+        mirrors = [Location.parse(f"http://{address}", "mirror") for address in addresses]
         transport = Transport(http=True, timeout=10.0, retries=retries)
         opened.append(MirroredRegistry(origin.address, keychain or Keychain(), transport, mirrors))
         return opened[-1]
@@ -64,23 +65,23 @@ def tiny(origin: FaultyRegistry, tag: str = "1.0") -> Reference:
 @pytest.mark.parametrize(
     ("text", "mirror"),
     [
-        ("mirror.example.org", Mirror("mirror.example.org")),
-        ("https://mirror.example.org:5000/", Mirror("mirror.example.org:5000")),
-        ("http://10.0.0.1:5000", Mirror("10.0.0.1:5000", http=True)),
-        ("harbor.example.org/hub-proxy", Mirror("harbor.example.org", prefix="hub-proxy/")),
-        ("https://harbor.example.org/v2/hub-proxy/", Mirror("harbor.example.org", prefix="hub-proxy/")),
-        ("localhost:5000/a/b", Mirror("localhost:5000", prefix="a/b/")),
+        ("mirror.example.org", Location("mirror.example.org")),
+        ("https://mirror.example.org:5000/", Location("mirror.example.org:5000")),
+        ("http://10.0.0.1:5000", Location("10.0.0.1:5000", http=True)),
+        ("harbor.example.org/hub-proxy", Location("harbor.example.org", prefix="hub-proxy/")),
+        ("https://harbor.example.org/v2/hub-proxy/", Location("harbor.example.org", prefix="hub-proxy/")),
+        ("localhost:5000/a/b", Location("localhost:5000", prefix="a/b/")),
     ],
 )
-def test_an_address_is_read(text: str, mirror: Mirror) -> None:
-    assert Mirror.parse(text) == mirror
-    assert Mirror.parse(str(mirror)) == mirror
+def test_an_address_is_read(text: str, mirror: Location) -> None:
+    assert Location.parse(text, "mirror") == mirror
+    assert Location.parse(str(mirror), "mirror") == mirror
 
 
 @pytest.mark.parametrize("text", ["", "ftp://host", "https://", "host/a?b=c", "host/#x", "a b", "ada:pa55@host"])
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(InvalidReference, match=r"invalid (mirror|registry)") as refusal:
-        Mirror.parse(text)
+        Location.parse(text, "mirror")
     assert "pa55" not in str(refusal.value)
 
 
@@ -195,7 +196,7 @@ def test_a_blob_that_breaks_off_is_continued_by_whoever_answers(
 
 
 def test_only_registries_with_mirrors_have_some(origin: FaultyRegistry, faulty: FaultyRegistry) -> None:
-    mirrors = {origin.address: [Mirror.parse(f"http://{faulty.address}")]}
+    mirrors = {origin.address: [Location.parse(f"http://{faulty.address}", "mirror")]}
     registries = Registries(Keychain(), Transport(http=True, retries=0), mirrors)
     assert isinstance(registries.of(tiny(origin)), MirroredRegistry)
     assert not isinstance(registries.of(Reference(NOBODY, "team/tiny", "1.0")), MirroredRegistry)

@@ -65,10 +65,13 @@ class Case:
     def shipment(self, again: bytes | None = None) -> Shipment:
         """One that fetches the right content, or other content, again."""
         layer = Descriptor(self.digest, len(self._content), "application/vnd.sylabs.sif.layer.v1.sif")
-        image = Artifact(NAME, "sha256:0", "", "sha256:0", layer, {})
+        image = Artifact(NAME, "sha256:0", "", "sha256:0", Descriptor("sha256:1", 2), layer, {})
         session = Session(cast(Any, None), self.cache, cast(Any, None), AMD64, 1)
 
         source = self
+
+        def unused(_offset: int) -> Any:
+            raise AssertionError("it is fetched in another way here")
 
         class Again(Shipment):
             """Without a registry."""
@@ -78,7 +81,7 @@ class Case:
                 source.put(source._content if again is None else again)
                 return source.fetched
 
-        return Again(session, image, Outcome(NAME, AMD64))
+        return Again(session, image, Outcome(NAME, AMD64), unused)
 
     @property
     def fetched(self) -> Fetched:
@@ -208,7 +211,7 @@ class Site:
         inventory = Inventory(str(self.directory / "inventory"))
         session = Session(registries, BlobCache(str(self.directory / "cache")), inventory, AMD64, 2, check)
         choice = Choice(
-            "auto", True, "entrypoint", str(self.directory), {}, cast(Any, str), cast(Any, str), self._packer
+            "auto", True, "entrypoint", str(self.directory), {}, cast(Any, str), cast(Any, str), self._packer, list
         )
         wanted = {"dest": None, "policy": "always", "checksum": False, "force": False, **how}
         name = name or self.name

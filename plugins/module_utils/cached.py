@@ -1,0 +1,100 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the cache of finished files does for one image: looked at before a build, and filled after it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .document import Document, File
+from .errors import NotFound, SregistryError
+from .image import ResolvedImage, revive
+from .means import Choice
+from .reference import Reference
+from .session import Outcome, Session
+from .sif_cache import Entry, Key, SifCache
+from .verify import VERIFIED
+
+HIT, MISS, PUSHED, THERE = "hit", "miss", "pushed", "present"
+"""What became of an image there, for the result."""
+
+
+def look(
+    session: Session, cache: SifCache, choice: Choice, reference: Reference, manifest_digest: str, outcome: Outcome
+) -> Entry | None:
+    """The finished file of an image that would be as good as one built here, if there is one.
+
+    A cache in trouble is as good as an empty one, with a warning, unless it is required.
+
+    :raises NotFound: if it has none, and is required.
+    :raises RegistryError, InvalidManifest: if it is required and does not say.
+    """
+    keys = [Key(reference, manifest_digest, session.platform, inputs) for inputs in choice.sif_inputs()]
+    try:
+        with outcome.clock("resolve"):
+            entry = cache.find(keys)
+    except SregistryError as error:
+        if cache.required:
+            raise
+        outcome.warnings.append(f"the SIF cache {cache} was of no use: {error}")
+        return None
+    outcome.sif_cache = HIT if entry else MISS
+    if entry is None and cache.required:
+        raise NotFound(
+            f"the SIF cache {cache} has no file of {reference} ({manifest_digest}, {_in_words(keys[0].inputs)}), and "
+            "sif_cache_miss: fail forbids to build it here; pull it with sif_cache_push: true on the node that builds"
+        )
+    return entry
+
+
+def look_for_pinned(
+    session: Session, cache: SifCache, choice: Choice, reference: Reference, outcome: Outcome
+) -> tuple[ResolvedImage, Entry] | None:
+    """A finished file, and the image that it is of, without a request to the image's own registry.
+
+    That needs the digest of the platform's manifest to be pinned, and the documents of the image to be in the cache.
+
+    :raises SregistryError: as ``look``.
+    """
+    pinned = session.pins.of(reference, session.platform)
+    if not pinned or not pinned.manifest_digest:
+        return None
+    entry = look(session, cache, choice, reference, pinned.manifest_digest, outcome)
+    if not entry:
+        return None
+    try:
+        with outcome.clock("resolve"):
+            documents = cache.documents(entry, session.cache)
+            return revive(reference, pinned.digest, pinned.manifest_digest, documents, session.platform), entry
+    except SregistryError as error:
+        outcome.warnings.append(
+            f"{reference.registry} was asked, since the SIF cache {cache} does not tell all: {error}"
+        )
+        return None
+
+
+def fill(
+    session: Session, cache: SifCache, outcome: Outcome, document: Document, file: File, force: bool = False
+) -> None:
+    """Put a file there that is not there yet.
+
+    :param force: replace what is there.
+    :raises RegistryError, StorageError: if that fails.
+    """
+    if outcome.sif_cache == HIT or not file.manifest_digest:
+        return
+    inputs = {name: value for name, value in file.inputs.items() if name != VERIFIED}
+    key = Key(document.reference, file.manifest_digest, document.platform, inputs)
+    with outcome.clock("push"):
+        if outcome.sif_cache != MISS and not force and cache.has(key):
+            outcome.sif_cache = THERE
+            return
+        if not session.check:
+            cache.put(key, document, file)
+    outcome.sif_cache = PUSHED
+
+
+def _in_words(inputs: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}: {value}" for name, value in sorted(inputs.items()))

@@ -1,0 +1,164 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One strategy on some hosts, run and measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tests import lab
+from tests.fleet import cpu, load, strategies
+from tests.fleet.results import Controller, Image, Node, Pair, Run, Served
+from tests.fleet.traffic import traffic
+from tests.lab import hosts, paths, processes, registry
+
+CALLBACKS = Path(__file__).with_name("callback_plugins")
+BUILT, FETCHED, SAW, FAILED = "built", "fetched", "saw", "failed"
+REGISTRIES = (strategies.ORIGIN, strategies.MIRROR, strategies.STORE)
+
+
+class Failed(Exception):
+    """Something ended with an error that makes figures meaningless."""
+
+
+def pair(strategy: str, image: Image, members: Sequence[hosts.Host]) -> Pair:
+    """Run a strategy from nothing, and once more.
+
+    :raises Failed: a host failed, or the second run still did something.
+    """
+    make_cold(members)
+    plays = strategies.plays(strategy, image.repository, [host.name for host in members])
+    cold = run(plays, image, members)
+    again = run(plays, image, members)
+    if busy := [name for name, node in again.nodes.items() if node.did != SAW]:
+        raise Failed(f"{strategy}: the second run had still something to do on {', '.join(busy)}")
+    return Pair(strategy, len(members), cold, again)
+
+
+def make_cold(members: Sequence[hosts.Host]) -> None:
+    """Remove what earlier runs left: on the hosts, in their common directory, in mirror and store."""
+    own = " ".join(strategies.OWN_DIRECTORIES)
+    on_all(members, f"rm -rf {own}")
+    on_all(members[:1], f"rm -rf {strategies.SHARED_STORAGE}")
+    lab.empty(strategies.MIRROR, strategies.STORE)
+    os.sync()
+
+
+def on_all(members: Sequence[hosts.Host], script: str) -> None:
+    """Run a script on each host, side by side.
+
+    :raises Failed: it failed somewhere.
+    """
+
+    def on(host: hosts.Host) -> None:
+        done = subprocess.run(
+            [*hosts.ssh_command(host), f"sh -c {shlex.quote(script)}"], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise Failed(f"on {host.name}: {script}\n{done.stdout}{done.stderr}")
+
+    with ThreadPoolExecutor(max(1, len(members))) as pool:
+        list(pool.map(on, members))
+
+
+def run(plays: list[dict[str, Any]], image: Image, members: Sequence[hosts.Host]) -> Run:
+    """Run a playbook on all hosts at once and measure what that costs everybody.
+
+    :raises Failed: a host is not in the result, or failed.
+    """
+    since = {name: lab.log_offset(name) for name in REGISTRIES}
+    roots = {host.name: _process_of(host) for host in members}
+    before = cpu.seconds(roots)
+    with load.watching({name: _watched(name, since[name]) for name in REGISTRIES}) as watch:
+        controller, lines = _playbook(plays, forks=len(members))
+    after = cpu.seconds(roots)
+    nodes = {name: _node(name, lines, after[name] - before[name]) for name in roots}
+    served = {}
+    for name in REGISTRIES:
+        requests = lab.requests_of(name, since[name])
+        if name != strategies.STORE:  # other work may go on at the origin
+            requests = [each for each in requests if f"/v2/{image.repository}/" in each.path]
+        served[name] = Served(traffic(requests, image.layers), watch.load(name))
+    return Run(nodes, controller, served)
+
+
+def _process_of(host: hosts.Host) -> int:
+    started = processes.recorded(host.name)
+    if not started:
+        raise Failed(f"{host.name} does not run; bring the lab up")
+    return started.pid
+
+
+def _watched(name: str, since: int) -> load.Watched:
+    where = lab.REGISTRIES[name]
+    return load.Watched(registry.process_id(name), where.port, where.access_log, since)
+
+
+def _node(host: str, lines: Iterable[Mapping[str, Any]], used: float) -> Node:
+    """What a host did, from the last task that told of images there."""
+    own = [line for line in lines if line["host"] == host]
+    if not own:
+        raise Failed(f"the playbook said nothing of {host}")
+    if error := next((line["error"] for line in own if line["failed"]), None):
+        raise Failed(f"{host}: {error}")
+    images = [image for line in own for image in line["images"]]
+    if any(image["builder"] for image in images):
+        did = BUILT
+    else:
+        did = FETCHED if any(image["changed"] for image in images) else SAW
+    return Node(did, round(used, 2), images[-1]["size"])
+
+
+def _playbook(plays: list[dict[str, Any]], forks: int) -> tuple[Controller, list[dict[str, Any]]]:
+    """Run plays with connections of their own; returns what that took, and the lines of the callback."""
+    with tempfile.TemporaryDirectory(prefix="fleet-") as directory:
+        playbook, record = Path(directory, "play.json"), Path(directory, "actions.json")
+        playbook.write_text(json.dumps(plays), encoding="utf-8")
+        record.touch()
+        sockets = Path(directory, "cp")
+        environment = {
+            **os.environ,
+            "ANSIBLE_CALLBACK_PLUGINS": str(CALLBACKS),
+            "ANSIBLE_CALLBACKS_ENABLED": "image_actions",
+            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(sockets),
+            "ANSIBLE_FORKS": str(forks),
+            "IMAGE_ACTIONS_FILE": str(record),
+        }
+        command = ["ansible-playbook", "--inventory", str(paths.inventory()), str(playbook)]
+        begin, main_cpu = time.monotonic(), 0.0
+        with (
+            Path(directory, "output").open("w+b") as output,
+            subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT) as process,
+        ):
+            while True:
+                found = cpu.process(process.pid)
+                main_cpu = max(main_cpu, found.own if found else 0.0)
+                ended, _status, usage = os.wait4(process.pid, os.WNOHANG)
+                if ended:
+                    process.returncode = os.waitstatus_to_exitcode(_status)
+                    break
+                time.sleep(0.05)
+            seconds = time.monotonic() - begin
+            # The connections outlive the playbook, and are no children of it any more.
+            connections = cpu.of_all(str(sockets))
+            for number in cpu.named(str(sockets)):
+                with suppress(ProcessLookupError):
+                    os.kill(number, signal.SIGTERM)
+            lines = [json.loads(line) for line in record.read_text(encoding="utf-8").splitlines()]
+            if process.returncode and not any(line["failed"] for line in lines):
+                output.seek(0)
+                raise Failed(output.read().decode(errors="replace")[-3000:])
+    used = usage.ru_utime + usage.ru_stime + connections
+    return Controller(round(seconds, 2), round(used, 2), round(main_cpu, 2)), lines
