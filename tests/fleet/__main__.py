@@ -85,8 +85,8 @@ def _measure(arguments: argparse.Namespace) -> Results:
     _say("Once unmeasured: memory that the machine touches for the first time is slow")
     run.pair(strategies.EACH, image, members[:1], alone)
     try:
-        for count in arguments.hosts:
-            for strategy in arguments.strategies:
+        for strategy in arguments.strategies:
+            for count in arguments.hosts:
                 pair = run.pair(strategy, image, members[:count], alone)
                 measured.pairs.append(pair)
                 _say(

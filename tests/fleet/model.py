@@ -103,13 +103,13 @@ def forecast(strategy: str, nodes: int, figures: Measured, forks: int) -> Foreca
     builds = nodes if strategy in (strategies.EACH, strategies.MIRRORED) else 1
     at_once = min(forks, nodes) * figures.connections
     controller = figures.controller.at(nodes)
-    idle = (nodes - builds) * (figures.idle if strategy == strategies.SHARED else figures.fetch)
+    idle = (nodes - builds) * (figures.fetch if strategy == strategies.BUILD_ONCE else figures.idle)
     cpu = builds * figures.build + idle
     if strategy == strategies.EACH:
         return Forecast(nodes * figures.layers, 0, cpu, controller, at_once)
     if strategy == strategies.MIRRORED:
         return Forecast(figures.copies * figures.layers, nodes * figures.layers, cpu, controller, at_once)
-    if strategy in (strategies.BUILD_ONCE, strategies.LOCKED):
+    if strategy == strategies.BUILD_ONCE:
         return Forecast(figures.layers, (nodes - 1) * figures.sif, cpu, controller, at_once)
     return Forecast(figures.layers, nodes * figures.sif, cpu, controller, 0)
 
