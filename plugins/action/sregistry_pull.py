@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextvars
 import copy
+import gc
 import os
 import secrets
 import shlex
@@ -46,11 +47,25 @@ class ActionModule(Normal):  # type: ignore[misc]
         """The result of the module."""
         variables = task_vars or {}
         if not self._is_watched(variables):
-            return dict(super().run(tmp, task_vars))
+            return self._result(tmp, task_vars)
         with self._followed(variables) as file:
-            result = dict(super().run(tmp, task_vars))
+            result = self._result(tmp, task_vars)
             file.left = "module_stdout" in result  # no result of its own: it was killed, and could not clean up
             return result
+
+    def _result(self, tmp: str | None, task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        """The result of the module, run as Ansible runs any other.
+
+        To bundle it Ansible parses all its files, and Python looks for garbage in these trees again and again, where
+        there is none: half of what bundling takes. This process ends with the task.
+        """
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            return dict(super().run(tmp, task_vars))
+        finally:
+            if collecting:
+                gc.enable()
 
     def _is_watched(self, variables: Mapping[str, Any]) -> bool:
         task = self._task
