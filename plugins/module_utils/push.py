@@ -52,7 +52,8 @@ def parse_destination(text: str, default_registry: str = DOCKER_HUB) -> Referenc
 
     :raises InvalidReference: if it is something else: what is pushed decides its digest, and it is never layers.
     """
-    reference = Reference.parse(text if "://" in text else f"{ORAS}://{text.strip()}", default_registry)
+    name = text.strip()
+    reference = Reference.parse(name if not name or "://" in name else f"{ORAS}://{name}", default_registry)
     if reference.scheme != ORAS:
         raise InvalidReference(
             f"invalid destination {reference.uri!r}: a SIF file is pushed as it is; write "

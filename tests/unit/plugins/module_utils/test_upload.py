@@ -539,7 +539,7 @@ def test_a_registry_may_want_the_repository_made_first(
     faulty: FaultyRegistry, connect: Connect, repository: str, content: bytes
 ) -> None:
     faulty.when(UPLOADS, faults.status(404, word="NAME_UNKNOWN", message="project not found"), "POST")
-    with pytest.raises(NotFound, match="has no place for the blob .*project not found.* made first"):
+    with pytest.raises(NotFound, match=r"has no place for the blob .*project not found.* made first"):
         put(connect(faulty.address), repository, content)
 
 
