@@ -10,7 +10,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hpc.sregistry
 LAB := $(or $(SREGISTRY_LAB_DIR),$(CACHE)/lab)
 TOOLS := tests/tools
 
-.PHONY: help demo test lint sanity unit integration bench picture lab lab-down clean
+.PHONY: help demo test lint sanity unit integration bench fleet picture lab lab-down clean
 
 help: ## show this help
 	@echo 'make TARGET [VARIABLE=VALUE …]'
@@ -23,6 +23,7 @@ help: ## show this help
 	@echo '  INVENTORY=hosts.yml     demo: your own hosts instead of the lab'
 	@echo '  ARGS="-k digest -x"     unit, integration: for pytest; sanity: for ansible-test'
 	@echo '  RUNS=5 IMAGES=files     bench: how often, and which of compiler,science,files,single; ARGS=report: no new run'
+	@echo '  HOSTS=1,4               fleet: on how many hosts; ARGS=report: no new run'
 	@echo '  JOBS=1                  test: how many phases run side by side, 2 unless given'
 	@echo
 	@echo 'Each target sets itself up below $(CACHE).'
@@ -47,6 +48,9 @@ integration: ## playbooks against the hosts and registries of the lab
 
 bench: ## measure pulls beside apptainer's on a host of the lab, and write docs/benchmarks.md
 	@$(TOOLS)/bench.sh $(ARGS)
+
+fleet: ## measure how an image comes to 1, 2, 4, 8, 16 hosts of the lab, and write the figures of docs/fleet.md
+	@$(TOOLS)/fleet.sh $(ARGS)
 
 picture: ## the picture in docs/report.md
 	@$(TOOLS)/picture.sh

@@ -159,10 +159,11 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.errors import Creden
 from ansible_collections.hpc.sregistry.plugins.module_utils.pinning import pin
 from ansible_collections.hpc.sregistry.plugins.module_utils.pins import Pins
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
+from ansible_collections.hpc.sregistry.plugins.module_utils.reach import Transport
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference, parse_registry
 from ansible_collections.hpc.sregistry.plugins.module_utils.registries import Registries
 from ansible_collections.hpc.sregistry.plugins.module_utils.scratch import temporary_directory
-from ansible_collections.hpc.sregistry.plugins.module_utils.transport import HAS_REQUESTS, Transport
+from ansible_collections.hpc.sregistry.plugins.module_utils.transport import HAS_REQUESTS
 
 
 class LookupModule(LookupBase):  # type: ignore[misc]  # Ansible is untyped here

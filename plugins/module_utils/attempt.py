@@ -30,11 +30,11 @@ class Attempt:
         try:
             yield
         except SregistryError as error:
-            self._fail(error)
+            self.fail(error)
         except Exception as error:  # noqa: BLE001 (a fault of ours is one image's as well)
             self.traceback = traceback.format_exc()
             internal = f"internal error, {type(error).__name__}: {error}; please report it with the image's name"
-            self._fail(SregistryError(internal))
+            self.fail(SregistryError(internal))
 
     @property
     def failure(self) -> dict[str, str]:
@@ -42,5 +42,6 @@ class Attempt:
         told = {"error": str(self.error)} if self.error else {}
         return {**told, "traceback": self.traceback} if self.traceback else told
 
-    def _fail(self, error: SregistryError) -> None:
+    def fail(self, error: SregistryError) -> None:
+        """Note that the work failed, and why."""
         self.error, self.changed, self.action = error, False, FAILED

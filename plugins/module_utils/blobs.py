@@ -21,15 +21,20 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from .digest import hash_of, matches
 from .errors import DigestMismatch, RegistryError, StorageError, Unreachable
 from .files import give_name, link_in_place, make_directory, need_space, storage_error
-from .manifest import Descriptor
+
+if TYPE_CHECKING:
+    from .manifest import Descriptor
 
 # Opens a blob at a byte offset; gives where the data really begins and its chunks.
 Source = Callable[[int], AbstractContextManager["tuple[int, Iterator[bytes]]"]]
+# Returns when a blob is in the cache, or raises why it does not come; gives who is to be told how many of its bytes
+# have been read.
+Arrival = Callable[[Descriptor], Callable[[int], None]]
 
 _LOCK = ".sregistry.lock"  # held shared by who uses blobs, and alone by who prunes them
 _MAX_RESUMPTIONS = 100  # of one blob; a registry may break off after every few bytes
@@ -46,6 +51,10 @@ class Obtained:
     path: str
     size: int
     received: int
+
+
+_Identity = tuple[int, int, int, int]
+"""Device, inode, size in bytes and mtime in ns of a file."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,7 @@ class BlobCache:
         self._breaks = breaks
         self._lock = threading.Lock()
         self._running: dict[str, Future[Obtained]] = {}
+        self._received: dict[str, _Identity] = {}
         self._unguarded = shared
 
     def path(self, digest: str) -> str:
@@ -84,6 +94,16 @@ class BlobCache:
         if descriptor.size is not None:
             return size == descriptor.size
         return self.proven(descriptor.digest)
+
+    def missing(self, descriptor: Descriptor) -> int:
+        """Bytes of a blob that would have to be fetched; 0 where nobody tells its size."""
+        if descriptor.size is None or self.holds(descriptor):
+            return 0
+        return _rest(_partial_of(self.path(descriptor.digest)), descriptor.size)
+
+    def undiscovered(self, key: str, size: int | None) -> int:
+        """Bytes that ``discover`` would have to fetch; 0 where nobody tells the size."""
+        return _rest(self._unnamed(key), size) if size is not None else 0
 
     def read(self, descriptor: Descriptor, limit: int, source: Source, what: object) -> tuple[bytes, Obtained]:
         """The content of a small blob, such as a config, its digest proven even if it was cached.
@@ -143,10 +163,11 @@ class BlobCache:
         :param size: bytes, if that is known.
         :raises RegistryError, StorageError, NoSpace: as ``obtain``.
         """
+        from .manifest import Descriptor
+
         unknown = Descriptor("sha256:", size)
-        directory = os.path.dirname(self.path(unknown.digest))
-        partial = os.path.join(directory, f".{hashlib.sha256(key.encode()).hexdigest()}.partial")
-        make_directory(directory, 0o700)
+        partial = self._unnamed(key)
+        make_directory(os.path.dirname(partial), 0o700)
         with self._partial(partial) as stream, _finishing(partial):
             hasher, position = _hash_of(stream, unknown.digest)
             if size is not None:
@@ -182,7 +203,10 @@ class BlobCache:
         """
 
         def accept(stream: IO[bytes]) -> bool:
-            return _is_given(os.fstat(stream.fileno()), names=2) and matches(stream, digest)
+            status = os.fstat(stream.fileno())
+            # What this run has received and verified, nobody else can have written to since: it need not be read again.
+            own = self._received.get(digest) == _identity(status)
+            return _is_given(status, names=2) and (own or matches(stream, digest))
 
         return link_in_place(self.path(digest), path, accept, prepare)
 
@@ -219,6 +243,10 @@ class BlobCache:
                     if not check:
                         self._remove(path)
             return pruned
+
+    def _unnamed(self, key: str) -> str:
+        """Where a blob grows whose digest is not known yet."""
+        return _partial_of(self.path(f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"))
 
     def _use(self) -> None:
         """Keep others from pruning the cache for as long as this object lives, as far as the file system has locks."""
@@ -284,7 +312,7 @@ class BlobCache:
         make_directory(os.path.dirname(path), 0o700)
         # Hidden and beside the blob: Apptainer's own clean-up removes it with the rest, and the rename stays in one
         # directory.
-        partial = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.partial")
+        partial = _partial_of(path)
         with self._partial(partial) as stream:
             if self.holds(descriptor):  # another process finished it while this one waited
                 with suppress(OSError):
@@ -293,9 +321,10 @@ class BlobCache:
             with _finishing(partial):
                 received = self._receive(stream, descriptor, source, what)
                 os.fsync(stream.fileno())
-                size = os.fstat(stream.fileno()).st_size
+                status = os.fstat(stream.fileno())
+                self._received[descriptor.digest] = _identity(status)
                 os.replace(partial, path)
-        return Obtained(path, size, received)
+        return Obtained(path, status.st_size, received)
 
     @contextmanager
     def _partial(self, partial: str) -> Iterator[IO[bytes]]:
@@ -426,6 +455,18 @@ def _size(path: str) -> int | None:
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
+def _partial_of(path: str) -> str:
+    """Where a blob grows that will lie at a path."""
+    directory, name = os.path.split(path)
+    return os.path.join(directory, f".{name}.partial")
+
+
+def _rest(partial: str, size: int) -> int:
+    """Bytes of a blob that are not in the file that a killed run left of it."""
+    begun = _size(partial) or 0
+    return size - begun if begun <= size else size
+
+
 def _names(directory: str) -> list[str]:
     """What lies in a directory; nothing where there is none."""
     try:
@@ -434,6 +475,10 @@ def _names(directory: str) -> list[str]:
         return []
     except OSError as error:
         raise storage_error(error, directory) from error
+
+
+def _identity(status: os.stat_result) -> _Identity:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _is_given(status: os.stat_result, names: int) -> bool:

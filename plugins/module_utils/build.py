@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from . import sandbox, sif, skeleton
-from .blobs import BlobCache
+from .blobs import Arrival, BlobCache
 from .content import Content
 from .digest import CHUNK, hash_of
 from .engine import Engine
@@ -25,7 +25,6 @@ from .errors import PackerError
 from .files import make_directory, need_space, replacing, storage_error
 from .image import ResolvedImage
 from .layers import Layer, Misjudged, Union
-from .manifest import Descriptor
 from .means import AUTO, STREAM, VIA_SANDBOX, Means, TreeMeans
 from .scratch import temporary_directory
 from .squashfs import Packer, Partition
@@ -57,7 +56,7 @@ def build(
     cache: BlobCache,
     means: Means,
     target: str,
-    arrival: Callable[[Descriptor], object],
+    arrival: Arrival,
     clock: Clock,
     prepare: Callable[[str], None],
 ) -> Built:
@@ -93,7 +92,7 @@ def unpack(
     cache: BlobCache,
     means: TreeMeans,
     root: str,
-    arrival: Callable[[Descriptor], object],
+    arrival: Arrival,
     clock: Clock,
 ) -> list[str]:
     """Unite the layers, and write them with what the engine adds into an existing, empty directory.
@@ -230,7 +229,7 @@ class _Unstreamable(Exception):
     """Why the packer of this host should not be given an image as a stream."""
 
 
-def _contents(image: ResolvedImage, cache: BlobCache, arrival: Callable[[Descriptor], object]) -> list[Content]:
+def _contents(image: ResolvedImage, cache: BlobCache, arrival: Arrival) -> list[Content]:
     digests = image.config.diff_ids
     count = len(image.layers)
     diff_ids: Sequence[str | None] = digests if digests is not None and len(digests) == count else [None] * count

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .document import Document, File
+from .document import VERIFIED, Document, File
 from .errors import NotFound, SregistryError
 from .image import ResolvedImage, revive
 from .means import Choice
 from .reference import Reference
 from .session import Outcome, Session
 from .sif_cache import Entry, Key, SifCache
-from .verify import VERIFIED
 
 HIT, MISS, PUSHED, THERE = "hit", "miss", "pushed", "present"
 """What became of an image there, for the result."""

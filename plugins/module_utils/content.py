@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, cast
 
-from .blobs import BlobCache
+from .blobs import Arrival, BlobCache
 from .compression import decompressed
 from .errors import DigestMismatch, InvalidLayer
 from .files import storage_error
@@ -42,7 +42,7 @@ class Content:
         diff_id: str | None,
         what: str,
         cache: BlobCache,
-        arrival: Callable[[Descriptor], object],
+        arrival: Arrival,
     ) -> None:
         """
         :param diff_id: the digest of the uncompressed archive, if the image tells it.
@@ -69,10 +69,10 @@ class Content:
         :raises InvalidLayer: if it cannot be decompressed, or the block raises it.
         :raises StorageError: if it cannot be read.
         """
-        self._arrival(self._descriptor)
+        tell = self._arrival(self._descriptor)
         source, identity = self._source()
         try:
-            hashing = _Hashing(self._decompressed(source), self._diff_id)
+            hashing = _Hashing(self._decompressed(source), self._diff_id, lambda: tell(source.tell()))
             with _Ahead(hashing, self._path) as archive:
                 yield cast("IO[bytes]", archive)
                 while archive.read(_CHUNK):  # padding after the end of the archive belongs to the digest
@@ -130,8 +130,9 @@ class Content:
 class _Hashing(io.RawIOBase):
     """A readable stream that computes the digest of all that is read through it."""
 
-    def __init__(self, source: IO[bytes], like: str | None) -> None:
+    def __init__(self, source: IO[bytes], like: str | None, went_on: Callable[[], None]) -> None:
         self._source = source
+        self._went_on = went_on
         self._algorithm = (like or "sha256").partition(":")[0]
         self._hasher = hashlib.new(self._algorithm)
 
@@ -142,6 +143,7 @@ class _Hashing(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         data = self._source.read(size)
         self._hasher.update(data)
+        self._went_on()
         return data
 
     def close(self) -> None:

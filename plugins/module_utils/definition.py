@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from .dialect import fault_of
 from .errors import InvalidDefinition
 
 DOCKER, LOCAL_IMAGE = "docker", "localimage"
@@ -57,8 +58,6 @@ _WITH_FROM = frozenset(
 )
 _STAGE = re.compile(r"^bootstrap:", re.MULTILINE | re.IGNORECASE)
 _VARIABLE = re.compile(r"{{\s*(\w+)\s*}}", re.ASCII)
-_ARGUMENT_NAME = re.compile(r"\w+\Z", re.ASCII)
-_MAX_ARGUMENT = 60_000  # characters of a value; the engines read lines of 64 KiB
 _COMMENT = re.compile(r"\s*#[^!]\s*.*")
 _WORDS = re.compile(r"""[^\s"']+|"[^"]*"|'[^']*'""")
 
@@ -160,21 +159,6 @@ def values_of(given: Mapping[str, object]) -> dict[str, str]:
                 "text, or leave it out, so that the definition's own value counts"
             )
     return {name: str(value) for name, value in given.items()}
-
-
-def fault_of(arguments: Mapping[str, str]) -> str | None:
-    """Why build arguments cannot be passed on to an engine, which reads them as lines ``NAME=VALUE``; None if they can.
-    No value is in it.
-    """
-    for name, value in arguments.items():
-        if not _ARGUMENT_NAME.match(name):
-            return f"{name!r} is no name of a build argument: it has letters, digits and _ only"
-        if not value or value != value.strip() or len(value.splitlines()) != 1 or len(value) > _MAX_ARGUMENT:
-            return (
-                f"the value of the build argument {name} cannot be passed on: it must be one line, not empty, "
-                "without spaces around it"
-            )
-    return None
 
 
 def of_uri(uri: str) -> Definition:

@@ -11,13 +11,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
-from .blobs import Obtained
+from .blobs import Arrival, Obtained
 from .files import need_space
 from .image import ResolvedImage, blob_source
 from .manifest import Descriptor
 from .session import Outcome, Session
-
-Arrival = Callable[[Descriptor], object]
 
 _Result = TypeVar("_Result")
 
@@ -39,8 +37,13 @@ class Delivery:
         """
         cache = self._session.cache
         layers = {layer.digest: layer for layer in reversed(self.image.layers)}
-        missing = sum(layer.size or 0 for layer in layers.values() if not cache.holds(layer))
-        need_space(cache.directory, missing, f"fetching {self.image.reference}")
+        missing = {layer.digest: cache.missing(layer) for layer in layers.values()}
+        need_space(cache.directory, sum(missing.values()), f"fetching {self.image.reference}")
+        progress = self._session.progress
+        for digest, size in missing.items():
+            if size:
+                progress.expect(digest, size)
+        progress.expect_reading(self.image.reference.uri, sum(layer.size or 0 for layer in layers.values()))
         self._begun.update((digest, pool.submit(self._obtain, layer)) for digest, layer in layers.items())
 
     def serve(self, build: Callable[[Arrival], _Result]) -> _Result:
@@ -70,7 +73,7 @@ class Delivery:
             obtained.extend(blob.result() for blob in ended if not blob.cancelled() and not blob.exception())
             obtained.extend(self._unforeseen.values())
 
-    def _arrival(self, layer: Descriptor) -> None:
+    def _arrival(self, layer: Descriptor) -> Callable[[int], None]:
         with self._outcome.clock("fetch"):
             for blob in self._begun.values():
                 if blob.done():
@@ -79,11 +82,13 @@ class Delivery:
                 self._begun[layer.digest].result()
             else:  # the file was to come from the cache, and nothing was begun
                 self._unforeseen.setdefault(layer.digest, self._obtain(layer))
+        return self._session.progress.reading(self.image.reference.uri, layer.digest)
 
     def _obtain(self, layer: Descriptor) -> Obtained:
         reference = self.image.reference
         source = blob_source(self._session.registries.of(reference), reference.repository, layer.digest)
-        return self._session.cache.obtain(layer, source, f"the layer {layer.digest} of {reference}")
+        with self._session.progress.fetching(layer.digest, source) as counted:
+            return self._session.cache.obtain(layer, counted, f"the layer {layer.digest} of {reference}")
 
 
 @contextmanager

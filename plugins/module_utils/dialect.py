@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What each engine and version understands: its options, the variables it reads, its directory in a home.
+"""What each engine and version understands: its options, the variables it reads, how a value is quoted.
 
 Singularity up to 3.7 and SingularityCE from 3.8 on number their versions in one line, as does the Singularity 3.8 that
 became Apptainer, and it knows the same options. Sources: ``cmd/internal/cli/*.go`` and
@@ -12,11 +12,11 @@ became Apptainer, and it knows the same options. Sources: ``cmd/internal/cli/*.g
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .errors import EngineError
-
-APPTAINER, SINGULARITY_CE, SINGULARITY = "apptainer", "singularity-ce", "singularity"
+from .executable import APPTAINER, SINGULARITY, SINGULARITY_CE
 
 Version = tuple[int, ...]
 
@@ -112,6 +112,9 @@ VARIABLES = ("CACHEDIR", "DOCKER_PASSWORD", "DOCKER_USERNAME", "TMPDIR")
 # What a caller has set for an engine of its own. Since 3.11 and 1.2 the two logins are also read without a prefix.
 FOREIGN = ("APPTAINER", "SINGULARITY", "DOCKER_USERNAME", "DOCKER_PASSWORD")
 
+_ARGUMENT_NAME = re.compile(r"\w+\Z", re.ASCII)
+_MAX_ARGUMENT = 60_000  # characters of a value; the engines read lines of 64 KiB
+
 
 def version_tuple(version: str) -> Version:
     """The numbers of a version, for comparison: ``4.1.0-jammy`` is ``(4, 1, 0)``; nothing known is ``()``."""
@@ -119,9 +122,19 @@ def version_tuple(version: str) -> Version:
     return tuple(int(part) for part in match.group(1).split(".")) if match else ()
 
 
-def home_of(kind: str | None) -> str:
-    """The name of an engine's directory in a user's home; ``.singularity`` where there is no engine."""
-    return ".apptainer" if kind == APPTAINER else ".singularity"
+def fault_of(arguments: Mapping[str, str]) -> str | None:
+    """Why build arguments cannot be passed on to an engine, which reads them as lines ``NAME=VALUE``; None if they can.
+    No value is in it.
+    """
+    for name, value in arguments.items():
+        if not _ARGUMENT_NAME.match(name):
+            return f"{name!r} is no name of a build argument: it has letters, digits and _ only"
+        if not value or value != value.strip() or len(value.splitlines()) != 1 or len(value) > _MAX_ARGUMENT:
+            return (
+                f"the value of the build argument {name} cannot be passed on: it must be one line, not empty, "
+                "without spaces around it"
+            )
+    return None
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,9 @@ CLIENT = "dockerhub"  # sregistry's name for its client of all Docker and OCI re
 CLIENT_ORAS, CLIENT_WEB = "oras", "web"  # of finished files
 CLIENT_LOCAL = "local"  # of images that come from no registry
 
+VERIFIED = "verified"
+"""Among the inputs of a file: the mark of the trust with which it was verified as it is."""
+
 # What each part may be in JSON: whoever may write the inventory may have written anything.
 _Kinds = frozenset[type]
 _NULL: type = type(None)

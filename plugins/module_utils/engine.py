@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -19,26 +18,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .credentials import Login
-from .definition import fault_of
-from .dialect import APPTAINER, FOREIGN, SINGULARITY, SINGULARITY_CE, Dialect, Version, home_of, version_tuple
+from .dialect import FOREIGN, Dialect, Version, fault_of, version_tuple
 from .errors import EngineError
+from .executable import home_of, identify, locate
 from .reference import shown
 
-__all__ = [
-    "APPTAINER",
-    "SINGULARITY",
-    "SINGULARITY_CE",
-    "BuildOptions",
-    "Engine",
-    "RunOptions",
-    "find",
-    "home_of",
-    "kind_of",
-]
-
-_PROGRAMS = ("apptainer", "singularity")
-_DIRECTORIES = ("/usr/local/bin", "/usr/bin", "/opt/apptainer/bin", "/opt/singularity/bin")
-_VERSION = re.compile(r"(apptainer|singularity-ce|singularity)\s+version\s+v?([0-9][^\s]*)")
 _TIMEOUT = 600  # seconds, where the engine only reads an image, or writes metadata
 _BUILD_TIMEOUT = 6 * 3600.0  # seconds; what a definition compiles may take its time
 _LAST_WORDS = 1500  # characters
@@ -367,64 +351,21 @@ class Engine:
             yield stream.name
 
 
-def kind_of(given: str | None = None) -> str | None:
-    """Which engine this host has, without running it where its file name tells; None if there is none.
-
-    :raises EngineError: if it has to be run to tell, and fails.
-    """
-    path = _locate(given)
-    if path is None:
-        return None
-    return APPTAINER if os.path.basename(os.path.realpath(path)) == APPTAINER else _identify(path).kind
-
-
 def find(given: str | None = None) -> Engine:
     """The engine of this host.
 
     :param given: a path or name to use instead of looking for one.
     :raises EngineError: saying where was looked and what to install.
     """
-    path = _locate(given)
+    path = locate(given)
     if path:
-        return _identify(path)
+        return Engine(path, *identify(path))
     if given:
         raise EngineError(f"the engine {given} is not an executable file on this host")
     raise EngineError(
         "there is neither apptainer nor singularity on this host; install the package apptainer or singularity-ce, "
         "or give the executable's path with engine"
     )
-
-
-def _locate(given: str | None) -> str | None:
-    search = os.pathsep.join((os.environ.get("PATH", ""), *_DIRECTORIES))
-    for name in (given,) if given else _PROGRAMS:
-        path = shutil.which(name, path=search)
-        if path:
-            return path
-    return None
-
-
-def _identify(path: str) -> Engine:
-    try:
-        result = subprocess.run(
-            [path, "--version"],
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-            stdin=subprocess.DEVNULL,
-            timeout=60,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise EngineError(f"cannot run {path}: {error}") from error
-    match = _VERSION.search(result.stdout)
-    if result.returncode != 0 or not match:
-        said = (result.stdout + result.stderr).strip()[:200]
-        raise EngineError(
-            f"{path} is neither Apptainer nor Singularity: --version ends with {result.returncode} and {said!r}; "
-            "mend it, or give another executable's path with engine"
-        )
-    return Engine(path, match.group(1), match.group(2))
 
 
 def _run(

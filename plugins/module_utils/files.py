@@ -199,17 +199,25 @@ def need_writable(directory: str) -> None:
         raise storage_error(OSError(code, os.strerror(code)), existing)
 
 
+def free_space(directory: str) -> int:
+    """Bytes that an ordinary user can still write below a directory, which may be yet to be made.
+
+    :raises StorageError: if it cannot be found out.
+    """
+    try:
+        status = os.statvfs(nearest(directory))
+    except OSError as error:
+        raise storage_error(error, directory) from error
+    return status.f_bavail * status.f_frsize
+
+
 def need_space(directory: str, size: int, what: str) -> None:
     """Refuse early what cannot fit.
 
     :param size: bytes that will be written.
     :raises NoSpace: saying how much is needed and how much is there.
     """
-    try:
-        status = os.statvfs(nearest(directory))
-    except OSError as error:
-        raise storage_error(error, directory) from error
-    available = status.f_bavail * status.f_frsize
+    available = free_space(directory)
     if size > available:
         raise NoSpace(
             f"no space left in {directory}: {what} needs {in_words(size)}, it has {in_words(available)}; "

@@ -15,7 +15,6 @@ import stat
 import struct
 from dataclasses import dataclass
 
-from . import sif
 from .errors import InvalidImage, InvalidSif
 from .files import storage_error
 
@@ -108,6 +107,8 @@ def _irregular(path: str) -> InvalidImage:
 
 
 def _sif(path: str) -> Format:
+    from . import sif  # who asks about directories need not know
+
     try:
         return Format(SIF, sif.read_header(path).architecture)
     except InvalidSif as error:

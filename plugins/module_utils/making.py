@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 from ansible.module_utils.basic import AnsibleModule
 
-from . import engine
+from .executable import kind_of
 from .means import AUTO, CMD, ENTRYPOINT, Choice
 
 if TYPE_CHECKING:
+    from .engine import Engine
     from .squashfs import Packer
 
 _MAX_NICENESS = 19
@@ -31,8 +32,8 @@ def choice(module: AnsibleModule) -> Choice:
         command=CMD if parameters["use_cmd"] else ENTRYPOINT,
         tmpdir=parameters["tmpdir"] or tempfile.gettempdir(),
         inputs=_inputs(module),
-        engine=functools.lru_cache(maxsize=None)(lambda: engine.find(parameters["engine"])),
-        engine_kind=functools.lru_cache(maxsize=None)(lambda: engine.kind_of(parameters["engine"])),
+        engine=functools.lru_cache(maxsize=None)(lambda: _engine(module)),
+        engine_kind=functools.lru_cache(maxsize=None)(lambda: kind_of(parameters["engine"])),
         packer=functools.lru_cache(maxsize=None)(lambda: _packer(module)),
         mountable=functools.lru_cache(maxsize=None)(lambda: _mountable(module)),
     )
@@ -44,6 +45,12 @@ def be_nice(module: AnsibleModule) -> None:
     if not 0 <= niceness <= _MAX_NICENESS:
         module.fail_json(msg=f"niceness is {niceness}; it goes from 0 to {_MAX_NICENESS}, the lowest priority")
     os.nice(niceness)
+
+
+def _engine(module: AnsibleModule) -> Engine:
+    from . import engine  # only a build needs it
+
+    return engine.find(module.params["engine"])
 
 
 def _packer(module: AnsibleModule) -> Packer:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .executable import APPTAINER
 from .format import SANDBOX, SIF
 
 if TYPE_CHECKING:
@@ -67,8 +68,6 @@ class Choice:
 
         Neither packer nor engine is needed to use it, so they are not looked for.
         """
-        from .dialect import APPTAINER  # only who asks for finished files needs it
-
         kind = self.engine_kind() or APPTAINER
         return [sif_inputs(self.command, *packing, self.reproducible, kind) for packing in self.mountable()]
 

@@ -22,9 +22,9 @@ from typing import TypeVar
 from .credentials import Keychain
 from .errors import Denied, NotFound, RegistryError, Unauthorized, Unreachable
 from .location import Location
+from .reach import Transport
 from .reference import Reference
 from .registry import Body, Found, Registry
-from .transport import Transport
 
 _T = TypeVar("_T")
 

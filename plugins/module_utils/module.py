@@ -16,9 +16,9 @@ from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
-from . import engine
 from .document import Document
 from .errors import SregistryError
+from .executable import home_of, kind_of
 from .inventory import Inventory
 from .platform import Platform
 
@@ -49,8 +49,7 @@ def blob_directory(module: AnsibleModule) -> str:
     """The engine's own cache of blobs."""
     root = module.params["cachedir"]
     if not root:
-        kind = engine.kind_of(module.params.get("engine"))
-        root = os.path.expanduser(f"~/{engine.home_of(kind)}")
+        root = os.path.expanduser(f"~/{home_of(kind_of(module.params.get('engine')))}")
     return os.path.join(root, "cache", "blob")
 
 
@@ -101,6 +100,9 @@ def failure(failed: Sequence[tuple[object, object]], total: int, check: bool) ->
     """
     if total == 1:
         return str(failed[0][1])
-    words = "; ".join(f"{name}: {error}" for name, error in failed)
+    names: dict[str, list[str]] = {}
+    for name, error in failed:
+        names.setdefault(str(error), []).append(str(name))
+    words = "; ".join(f"{', '.join(alike)}: {error}" for error, alike in names.items())
     others = "" if len(failed) == total else ", the others would be done" if check else ", the others are done"
     return f"{len(failed)} of {total} images failed{others}. {words}"

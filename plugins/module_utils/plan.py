@@ -11,23 +11,25 @@ import os
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from . import cached, storage
-from .artifact import Artifact
+from . import storage
 from .claim import other_owners
-from .document import Document, File
+from .document import VERIFIED, Document, File
 from .errors import EngineError, PackerError, StorageError, Unsigned
 from .files import need_writable
 from .format import is_image
 from .inventory import LOCK_TIMEOUT, taken
 from .means import Choice
 from .reference import Reference
-from .resolution import Resolved, is_current, resolve, to_document
+from .resolution import is_current, resolve, to_document
 from .scratch import intruders
 from .session import PRESENT, RECORDED, Outcome, Session
-from .sif_cache import Entry, SifCache
-from .verify import VERIFIED, Trust
-from .web import Download
+
+if TYPE_CHECKING:
+    from .resolution import Resolved
+    from .sif_cache import Entry, SifCache
+    from .verify import Trust
 
 ALWAYS, NOT_PRESENT = "always", "not_present"
 PULLED, REBUILT, REPAIRED = "pulled", "rebuilt", "repaired"
@@ -120,6 +122,8 @@ def _resolved(
 ) -> tuple[Resolved, Entry | None]:
     """What a name points at; of a pinned one, the cache of finished files may know that, and have the file."""
     if wanted.sif_cache and not wanted.force and not reference.ready:
+        from . import cached
+
         known = cached.look_for_pinned(session, wanted.sif_cache, wanted.choice, reference, outcome)
         if known:
             return known
@@ -132,7 +136,12 @@ def _found_elsewhere(
 ) -> Entry | None:
     """The file that somebody else has built of an image, unless this host has kept its own, or shall build anew."""
     cache = wanted.sif_cache
-    if not cache or wanted.force or outcome.sif_cache or isinstance(image, (Artifact, Download)):
+    if not cache or wanted.force or outcome.sif_cache:
+        return None
+    from . import cached
+    from .image import ResolvedImage
+
+    if not isinstance(image, ResolvedImage):
         return None
     if is_kept(session, lost):
         return None
@@ -141,7 +150,7 @@ def _found_elsewhere(
 
 def is_kept(session: Session, lost: File | None) -> bool:
     """Whether a file that was lost is still in the cache of this host."""
-    return lost is not None and lost.digest is not None and session.cache.keeps(lost.digest)
+    return lost is not None and lost.digest is not None and session.stock.keeps(lost.digest)
 
 
 def serves(wanted: Wanted, document: Document, file: File, image: Resolved) -> bool:
@@ -155,7 +164,7 @@ def serves(wanted: Wanted, document: Document, file: File, image: Resolved) -> b
 
 def comes_from(document: Document, file: File, image: Resolved) -> bool:
     """Whether a file was made from what an image is now."""
-    if isinstance(image, Download) and not image.digest:
+    if image.reference.from_web and not image.digest:
         return document.told == image.documents and file.manifest_digest == document.manifest_digest
     return file.manifest_digest == image.manifest_digest
 
@@ -275,6 +284,8 @@ def _refuse_hopeless(
 
 
 def _warn_of_doubt(image: Resolved, outcome: Outcome) -> None:
+    from .web import Download  # only an image that has to be done
+
     if isinstance(image, Download) and image.doubtful and not image.digest:
         outcome.warnings.append(
             "the web server tells neither ETag nor Last-Modified, so that only another size shows that the file "

@@ -15,11 +15,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .document import Document, File
+from .document import VERIFIED, Document, File
 from .errors import InvalidPlatform, InvalidReference
 from .platform import Platform
 from .reference import BUILD, DOCKER, ORAS, Reference, check_digest
-from .verify import VERIFIED
 
 BASE_NAME, BASE_DIGEST = "org.opencontainers.image.base.name", "org.opencontainers.image.base.digest"
 OURS = "hpc.sregistry."

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from typing import TYPE_CHECKING
 
-from . import cached, storage
+from . import storage
 from .claim import claimed
-from .delivery import threads_for
 from .document import Document, File
-from .errors import StorageError
+from .errors import SregistryError, StorageError
 from .files import make_directory
 from .plan import Plan, Wanted, is_kept, plan, serves
 from .reference import Reference
 from .resolution import to_merged
 from .session import PRESENT, Outcome, Session
-from .supply import FromCache, Supply, supply_of
+
+if TYPE_CHECKING:
+    from .supply import Supply
 
 
 def pull(session: Session, wanted: Wanted, references: Sequence[Reference]) -> dict[Reference, Outcome]:
@@ -43,14 +45,18 @@ def pull(session: Session, wanted: Wanted, references: Sequence[Reference]) -> d
             _fill_cache(session, wanted, found, outcome)
 
     outcomes = session.each(references, look)
-    if session.check:
+    _refuse_what_does_not_fit(session, plans, outcomes)
+    if session.check or not plans:
         return outcomes
+    from .delivery import threads_for  # most runs change nothing, and need not know how
+
     work = [
         (plans[reference], outcome, _supply(session, wanted, plans[reference], outcome))
         for reference, outcome in outcomes.items()
-        if reference in plans
+        if reference in plans and not outcome.error
     ]
     filling: list[Future[None]] = []
+    session.progress.images, session.progress.done = len(outcomes), len(outcomes) - len(work)
     with threads_for(session) as pool:
         for planned, outcome, supply in work:
             if planned.make and not is_kept(session, planned.lost):
@@ -61,6 +67,7 @@ def pull(session: Session, wanted: Wanted, references: Sequence[Reference]) -> d
                 with outcome.clock("total"), outcome.catching():
                     _carry_out(session, wanted, planned, supply, outcome)
                 filling.append(pool.submit(_fill_cache, session, wanted, planned, outcome))
+            session.progress.done += 1
         for filled in filling:
             filled.result()
     return outcomes
@@ -79,7 +86,25 @@ def _places(wanted: Wanted, references: Sequence[Reference]) -> dict[Reference, 
     return paths
 
 
+def _refuse_what_does_not_fit(
+    session: Session, plans: Mapping[Reference, Plan], outcomes: Mapping[Reference, Outcome]
+) -> None:
+    """Fail all images whose files have to be made, if there is no room for all of them: nothing is begun then."""
+    making = [reference for reference in outcomes if reference in plans and plans[reference].make]
+    if not making:
+        return
+    from .room import need_room  # most runs make nothing, and need no code for it
+
+    try:
+        need_room(session, [plans[reference] for reference in making])
+    except SregistryError as error:
+        for reference in making:
+            outcomes[reference].fail(error)
+
+
 def _supply(session: Session, wanted: Wanted, planned: Plan, outcome: Outcome) -> Supply:
+    from .supply import FromCache, supply_of
+
     finish = wanted.finishing(outcome.reference)
     make = supply_of(session, planned.image, outcome, wanted.choice, wanted.trust, finish, planned.fresh)
     if wanted.sif_cache and planned.entry:
@@ -106,6 +131,8 @@ def _fill_cache(session: Session, wanted: Wanted, planned: Plan | None, outcome:
     cache = wanted.sif_cache
     if not cache or not cache.fills or outcome.reference.ready or outcome.error:
         return
+    from . import cached
+
     if session.check and planned and planned.make:
         outcome.sif_cache = outcome.sif_cache if planned.entry else cached.PUSHED
         return

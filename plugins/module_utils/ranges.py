@@ -72,28 +72,28 @@ class _Reading:
         self._starts = iter(range(offset, size, _RANGE))
         self._size = size
         self._pool = pool
-        self._coming: deque[Future[bytes | None]] = deque()
+        self._coming: deque[Future[list[bytes] | None]] = deque()
         for _each in range(ahead):
             self._begin()
 
-    def next(self) -> bytes | None:
-        """The next range; nothing at the end; None if the registry does not honour ranges."""
+    def next(self) -> list[bytes] | None:
+        """The chunks of the next range; none at the end; None if the registry does not honour ranges."""
         if not self._coming:
-            return b""
+            return []
         data = self._coming.popleft().result()
         if data:
             self._begin()
         return data
 
-    def from_first(self, data: bytes) -> Iterator[bytes]:
-        """All ranges in order.
+    def from_first(self, data: list[bytes]) -> Iterator[bytes]:
+        """All chunks in order.
 
-        :param data: the first one.
+        :param data: those of the first range.
         :raises RegistryError: if one does not come; ``Unreachable`` if it breaks off, or is suddenly not honoured.
         """
-        piece: bytes | None = data
+        piece: list[bytes] | None = data
         while piece:
-            yield piece
+            yield from piece
             piece = self.next()
         if piece is None:
             raise Unreachable(f"{self._registry.host} sends {self._digest} no longer in parts")
@@ -108,15 +108,17 @@ class _Reading:
         if start is not None:
             self._coming.append(self._pool.submit(self._fetch, start, min(start + _RANGE, self._size)))
 
-    def _fetch(self, start: int, end: int) -> bytes | None:
+    def _fetch(self, start: int, end: int) -> list[bytes] | None:
         with self._registry.blob(self._repository, self._digest, start, end) as (begin, chunks):
             if begin != start:
                 return None
-            data = bytearray()
+            # Kept as they come: joined, they would be copied twice, into memory that is new each time.
+            data, size = [], 0
             for chunk in chunks:
-                data += chunk
-                if len(data) > end - start:
+                data.append(chunk)
+                size += len(chunk)
+                if size > end - start:
                     return None
-        if len(data) < end - start:
+        if size < end - start:
             raise Unreachable(f"the connection broke while reading {self._digest}: a part of it is too short")
-        return bytes(data)
+        return data

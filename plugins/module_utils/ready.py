@@ -15,7 +15,7 @@ from typing import Union
 
 from . import artifact, sif
 from .artifact import Artifact
-from .blobs import Obtained, Source
+from .blobs import BlobCache, Obtained, Source
 from .digest import hash_of, sha256_of
 from .errors import DigestMismatch, InvalidSif
 from .files import in_words, make_directory, need_space, replacing
@@ -64,6 +64,20 @@ def inputs(reference: Reference) -> dict[str, str]:
     return {"format": SIF, "origin": "web" if reference.from_web else "oras"}
 
 
+def missing(cache: BlobCache, image: Ready) -> tuple[str, int]:
+    """By which name the cache knows a file, or will not know it, and how many bytes have to be fetched."""
+    if isinstance(image, Artifact):
+        return image.layer.digest, cache.missing(image.layer)
+    if image.digest:
+        return image.digest, cache.missing(Descriptor(image.digest, image.size))
+    return _version(image), cache.undiscovered(_version(image), image.size)
+
+
+def _version(image: Download) -> str:
+    """What tells this very version of a file, whose digest nobody tells."""
+    return f"{image.reference} {image.validators}"
+
+
 class Shipment:
     """A finished file on its way into the cache; what is fetched counts in an outcome."""
 
@@ -79,6 +93,8 @@ class Shipment:
 
     def begin(self, pool: ThreadPoolExecutor) -> None:
         """Begin to fetch it."""
+        size = self._image.layer.size if isinstance(self._image, Artifact) else self._image.size
+        self._session.progress.expect(self._image.reference.uri, size)
         self._begun = pool.submit(self._fetch)
 
     def arrive(self) -> Fetched:
@@ -126,12 +142,13 @@ class Shipment:
 
     def _fetch(self) -> Fetched:
         image, cache = self._image, self._session.cache
-        source, what = self._source, f"the file of {image.reference}"
-        if isinstance(image, Artifact):
-            return Fetched(image.layer.digest, cache.obtain(image.layer, source, what))
-        if image.digest:
-            return Fetched(image.digest, cache.obtain(Descriptor(image.digest, image.size), source, what))
-        return Fetched(*cache.discover(f"{image.reference} {image.validators}", image.size, source, what))
+        what = f"the file of {image.reference}"
+        with self._session.progress.fetching(image.reference.uri, self._source) as source:
+            if isinstance(image, Artifact):
+                return Fetched(image.layer.digest, cache.obtain(image.layer, source, what))
+            if image.digest:
+                return Fetched(image.digest, cache.obtain(Descriptor(image.digest, image.size), source, what))
+            return Fetched(*cache.discover(_version(image), image.size, source, what))
 
 
 class _Damaged(Exception):

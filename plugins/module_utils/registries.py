@@ -9,14 +9,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from .credentials import Keychain, Login
-from .location import Location
-from .mirror import MirroredRegistry, Mirrors
 from .reference import Reference
-from .registry import Registry
-from .transport import Transport
-from .web import Web
+
+if TYPE_CHECKING:
+    from .location import Location
+    from .mirror import Mirrors
+    from .reach import Transport
+    from .registry import Registry
+    from .web import Web
 
 
 class Registries:
@@ -35,6 +38,8 @@ class Registries:
     @property
     def web(self) -> Web:
         """The session to all web servers that are no registries."""
+        from .web import Web
+
         with self._lock:
             if self._web is None:
                 self._web = Web(self._keychain, self._transport)
@@ -74,6 +79,8 @@ class Registries:
 
         :param given_for: the registries that the login of the task is for; no other one gets it.
         """
+        from .registry import Registry
+
         keychain = self._keychain if location.host in given_for else self._keychain.without_given()
         registry = Registry(location.host, keychain, replace(self._transport, http=location.http))
         with self._lock:
@@ -83,7 +90,11 @@ class Registries:
     def _open(self, host: str) -> Registry:
         mirrors = self._mirrors.get(host)
         if mirrors:
+            from .mirror import MirroredRegistry
+
             return MirroredRegistry(host, self._keychain, self._transport, mirrors)
+        from .registry import Registry
+
         return Registry(host, self._keychain, self._transport)
 
     def close(self) -> None:

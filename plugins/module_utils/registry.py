@@ -26,16 +26,15 @@ from .authentication import Authentication, Permit
 from .challenge import parse_challenge
 from .credentials import Keychain
 from .errors import DigestMismatch, InvalidReference, NotFound, RegistryError
+from .reach import Transport
 from .reference import DOCKER_HUB, Reference, check_digest, shown
 from .refusal import Refusal
 from .response import chunks, content, content_length, discard, media_type
 from .tokens import Scope
-from .transport import HAS_REQUESTS, Connections, Transport
+from .transport import Connections
 
 if TYPE_CHECKING:
     import requests
-
-__all__ = ["HAS_REQUESTS", "Body", "Found", "Registry", "Transport", "manifest_digest"]
 
 MANIFEST_TYPES = (
     "application/vnd.oci.image.index.v1+json",

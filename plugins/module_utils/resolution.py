@@ -6,17 +6,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 
-from . import image, ready
 from .document import CLIENT, CLIENT_ORAS, CLIENT_WEB, SREGISTRY, Document, timestamp
 from .errors import NotFound
-from .image import ResolvedImage
-from .ready import Ready
 from .reference import Reference
 from .session import Outcome, Session
 
-Resolved = Union[ResolvedImage, Ready]
+if TYPE_CHECKING:
+    from .image import ResolvedImage
+    from .ready import Ready
+
+Resolved = Union["ResolvedImage", "Ready"]
 
 
 def is_current(session: Session, reference: Reference, document: Document) -> bool:
@@ -56,6 +57,8 @@ def resolve(session: Session, reference: Reference, outcome: Outcome) -> Resolve
 
 
 def _find(session: Session, reference: Reference, outcome: Outcome, digest: str | None = None) -> Resolved:
+    from . import image, ready  # a name that points where it did is not resolved again
+
     if reference.ready:
         return ready.resolve(session.registries, reference, session.platform, digest)
     found = image.resolve(session.registries.of(reference), session.cache, reference, session.platform, digest)

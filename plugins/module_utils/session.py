@@ -21,6 +21,7 @@ from .errors import SregistryError
 from .inventory import Inventory
 from .pins import Pins
 from .platform import Platform
+from .progress import Progress
 from .reference import Reference
 from .registries import Registries
 
@@ -31,7 +32,7 @@ PRESENT, RECORDED = "present", "recorded"
 @dataclass(frozen=True)
 class Session:
     """The means of one run. With ``check``, nothing outside a temporary cache may be written. What ``pins`` hold, no
-    registry is asked about.
+    registry is asked about. ``real_cache`` is the one that is used without ``check``.
     """
 
     registries: Registries
@@ -41,6 +42,13 @@ class Session:
     threads: int
     check: bool = False
     pins: Pins = field(default_factory=Pins)
+    real_cache: BlobCache | None = None
+    progress: Progress = field(default_factory=Progress)
+
+    @property
+    def stock(self) -> BlobCache:
+        """The cache of a run without ``check``, to be looked into."""
+        return self.real_cache or self.cache
 
     def each(
         self, references: Sequence[Reference], work: Callable[[Reference, Outcome], None]
@@ -48,7 +56,7 @@ class Session:
         """Do something with each image, in parallel, the same image once; an error ends only its own image's work."""
 
         def guarded(reference: Reference) -> Outcome:
-            outcome = Outcome(reference, self.platform)
+            outcome = Outcome(reference, self.platform, progress=self.progress)
             with outcome.clock("total"), outcome.catching():
                 work(reference, outcome)
             return outcome
@@ -94,6 +102,7 @@ class Outcome(Attempt):
     builder: dict[str, str] | None = None
     sif_cache: str | None = None
     attributes: dict[str, dict[str, Any]] = field(default_factory=lambda: {"before": {}, "after": {}})
+    progress: Progress = field(default_factory=Progress)
 
     @property
     def key(self) -> tuple[Reference, Platform]:
@@ -105,7 +114,8 @@ class Outcome(Attempt):
         """Add the time that a block takes to a step's seconds."""
         begin = time.monotonic()
         try:
-            yield
+            with self.progress.step(self.reference.uri, step):
+                yield
         finally:
             self.seconds[step] = round(self.seconds.get(step, 0.0) + time.monotonic() - begin, 3)
 

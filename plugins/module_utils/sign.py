@@ -17,14 +17,14 @@ from typing import Any
 from . import sif, signature, storage
 from .blobs import BlobCache
 from .digest import sha256_of
-from .document import File
+from .document import VERIFIED, File
 from .engine import Engine
 from .errors import InvalidSif, SregistryError, StorageError
 from .files import clone, need_space, need_writable, replacing, storage_error
 from .inventory import BUILD_TIMEOUT, Inventory
 from .scratch import temporary_directory
 from .signature import SigningKey
-from .verify import VERIFIED, need_file
+from .verify import need_file
 
 PRESENT, SIGNED, FAILED = "present", "signed", "failed"
 

@@ -13,7 +13,7 @@ from typing import Protocol
 from . import ready
 from .cached import MISS
 from .delivery import Delivery
-from .document import File
+from .document import VERIFIED, File
 from .errors import InvalidSif, PlatformNotFound, RegistryError
 from .image import ResolvedImage
 from .means import Choice
@@ -21,7 +21,7 @@ from .ready import Ready, Shipment
 from .resolution import Resolved
 from .session import RECORDED, Outcome, Session
 from .sif_cache import Entry, SifCache
-from .verify import VERIFIED, Trust
+from .verify import Trust
 
 
 class Supply(Protocol):

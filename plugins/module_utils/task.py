@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import tempfile
@@ -22,15 +23,17 @@ from .credentials import Keychain, Login
 from .errors import CredentialsError, InvalidReference
 from .files import make_directory
 from .location import Location
-from .mirror import Mirrors
 from .module import blob_directory, facts_after, failure, inventory_of, platform_of
 from .pins import Pins
 from .platform import Platform
+from .reach import Transport
 from .reference import Reference, parse_registry
 from .registries import Registries
 from .scratch import temporary_directory
 from .session import Outcome, Session
-from .transport import HAS_REQUESTS, Transport
+
+if TYPE_CHECKING:
+    from .mirror import Mirrors
 
 if TYPE_CHECKING:
     from .sif_cache import SifCache
@@ -63,7 +66,7 @@ def references_of(module: AnsibleModule) -> list[tuple[str, Reference]]:
 
 def need_requests(module: AnsibleModule) -> None:
     """Refuse where the library is missing that speaks to registries."""
-    if not HAS_REQUESTS:
+    if importlib.util.find_spec("requests") is None:  # which is imported when a registry is asked
         module.fail_json(
             msg=f"the Python library requests is missing for {sys.executable} on this host; "
             "install the package python3-requests"
@@ -115,7 +118,16 @@ def open_session(module: AnsibleModule) -> Iterator[Session]:
     pins = Pins.parse(params.get("digests") or {}, parse_registry(params["registry"]))
     try:
         with _cache(module) as cache:
-            yield Session(registries, cache, inventory_of(module), platform, params["threads"], module.check_mode, pins)
+            yield Session(
+                registries,
+                cache,
+                inventory_of(module),
+                platform,
+                params["threads"],
+                module.check_mode,
+                pins,
+                _real_cache(module) if module.check_mode else None,
+            )
     finally:
         registries.close()
 
@@ -134,6 +146,13 @@ def _cache(module: AnsibleModule) -> Iterator[BlobCache]:
             yield BlobCache(directory)
         return
     yield BlobCache(blob_directory(module), shared=True)
+
+
+def _real_cache(module: AnsibleModule) -> BlobCache:
+    """What check mode may look into, but not write to."""
+    if module.params["disable_cache"]:
+        return BlobCache(module.params["tmpdir"] or tempfile.gettempdir())
+    return BlobCache(blob_directory(module))
 
 
 def sif_cache_of(module: AnsibleModule, session: Session, references: Sequence[Reference]) -> SifCache | None:

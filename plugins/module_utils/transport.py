@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import random
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ else:
 
 from .address import host_of, is_web_address, origin, place
 from .errors import CertificateError, RegistryError, Unreachable
+from .reach import Transport
 from .response import discard, reason
 
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
@@ -35,22 +37,15 @@ _MAX_REDIRECTS = 5
 _MAX_PAUSE = 60.0  # seconds; a registry that wants more than this is reported, not waited for
 
 
-@dataclass(frozen=True)
-class Transport:
-    """How to reach a registry. ``timeout`` is in seconds, for connecting and for each wait for data."""
-
-    http: bool = False
-    verify: bool | str = True
-    timeout: float = 30.0
-    retries: int = 3
-    connections: int = 9
-    user_agent: str = "hpc.sregistry"
-
-
 class Connections:
     """The kept-alive connections of one session."""
 
     def __init__(self, transport: Transport) -> None:
+        if not HAS_REQUESTS:
+            raise RegistryError(
+                f"{sys.executable} cannot import the Python library requests on this host; mend or install the package "
+                "python3-requests"
+            )
         self._transport = transport
         self._session = requests.Session()
         # Redirects are followed here; requests would read, and decompress, the body of one first.

@@ -7,10 +7,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import Any
 
 from . import storage
+from .blobs import Arrival
 from .claim import claimed
 from .creation import Creation
 from .delivery import Delivery, threads_for
@@ -111,7 +110,7 @@ def _written(session: Session, order: Order, delivery: Delivery, outcome: Creati
     with room(order, "", outcome.warnings) as place:
         roots = (os.path.join(place, str(number)) for number in range(1000))
 
-        def write(arrival: Callable[[Any], object]) -> tuple[str, list[str]]:
+        def write(arrival: Arrival) -> tuple[str, list[str]]:
             root = next(roots)
             os.mkdir(root)
             return root, build.unpack(image, session.cache, means, root, arrival, outcome.clock)

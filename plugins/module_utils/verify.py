@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from .engine import Engine
     from .signature import Certificate, Verification
 
-VERIFIED = "verified"
-"""Among the inputs of a file: the mark of the trust with which it was verified as it is."""
-
 SIGNED, UNSIGNED, UNKNOWN, DAMAGED = "signed", "unsigned", "unknown_signer", "damaged"
 MISSING, NO_SIF, FAILED = "missing", "no_sif", "failed"
 

@@ -23,10 +23,11 @@ from .address import host_of, origin
 from .credentials import Keychain, Login
 from .errors import CredentialsError, Denied, NotFound, RateLimited, RegistryError, Unauthorized, Unreachable
 from .manifest import Descriptor
+from .reach import Transport
 from .reference import Reference, shown
 from .refusal import Refusal
 from .response import chunks, content_length, discard, media_type
-from .transport import Connections, Transport
+from .transport import Connections
 
 if TYPE_CHECKING:
     import requests

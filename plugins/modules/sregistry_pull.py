@@ -163,6 +163,20 @@ options:
       - V(false) gives each file its own identifier, and the time of the build.
     type: bool
     default: true
+  progress:
+    description:
+      - Whether the task tells how far it is, while it runs. A host has a line every few seconds with the image, the
+        step, the MiB that were fetched or read, the layers, the rate, and the time that is left. More than four hosts
+        have one line together. Nothing is told of the first three seconds.
+      - V(auto) tells it where the output of Ansible is a terminal, and not made by a callback for programs, such as
+        P(ansible.posix.json#callback).
+      - V(always) tells it in any case. With such a callback it goes to the standard error.
+      - It is shown on the controller, by an action plugin. Nothing is shown in check mode, with C(async), with
+        C(no_log), or over a connection that cannot be used twice at a time, and the result is always the same.
+      - If the option is not given, the variable C(sregistry_progress) of the host is used, then E(SREGISTRY_PROGRESS)
+        of the controller, then V(auto).
+    type: str
+    choices: [auto, always, never]
   mode:
     description:
       - Permissions of the file, as M(ansible.builtin.file) understands them, for example V("0755") or V(u=rwx,go=rx).
@@ -174,6 +188,10 @@ requirements:
 notes:
   - Files appear whole or not at all. A file that is replaced can be in use meanwhile; running containers keep the old
     one.
+  - Before anything is fetched, the room that all images of the task need together is compared with what is free, on
+    each file system. What is missing in the cache counts as it is, and a file that is built as much as its compressed
+    layers, from which it mostly differs by a few per cent. If it does not fit, all images fail that would get a file,
+    in check mode too. What a builder unpacks below O(tmpdir) is only known later, and looked for then.
   - With O(verify), a file is verified before it gets its name, so that what is not accepted replaces nothing. A file
     that is there already is verified where it lies, once for the same keys. Images that are built from layers carry no
     signature and are refused with O(verify).
@@ -510,11 +528,11 @@ ansible_facts:
               sample: false
 """
 
+import os
 from contextlib import ExitStack
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hpc.sregistry.plugins.module_utils.attributes import check_owner, prepare, set_attributes
-from ansible_collections.hpc.sregistry.plugins.module_utils.keys import trust_of
 from ansible_collections.hpc.sregistry.plugins.module_utils.making import be_nice, choice
 from ansible_collections.hpc.sregistry.plugins.module_utils.module import failing
 from ansible_collections.hpc.sregistry.plugins.module_utils.options import (
@@ -528,6 +546,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.options import (
     verify_options,
 )
 from ansible_collections.hpc.sregistry.plugins.module_utils.plan import ALWAYS, NOT_PRESENT, Wanted
+from ansible_collections.hpc.sregistry.plugins.module_utils.progress import FILE_VARIABLE, told
 from ansible_collections.hpc.sregistry.plugins.module_utils.pull import pull
 from ansible_collections.hpc.sregistry.plugins.module_utils.session import PRESENT, RECORDED
 from ansible_collections.hpc.sregistry.plugins.module_utils.task import (
@@ -559,6 +578,7 @@ def main() -> None:
             "sif_cache": {"type": "str"},
             "sif_cache_push": {"type": "bool", "default": False},
             "sif_cache_miss": {"type": "str", "choices": [BUILD, FAIL], "default": BUILD},
+            "progress": {"type": "str", "choices": ["auto", "always", "never"]},  # what the action plugin shows
         },
         add_file_common_args=True,
         supports_check_mode=True,
@@ -569,6 +589,11 @@ def main() -> None:
         references = references_of(module)
         with ExitStack() as stack:
             session = stack.enter_context(open_session(module))
+            trust = None
+            if module.params["verify"] is not None:
+                from ansible_collections.hpc.sregistry.plugins.module_utils.keys import trust_of  # most verify nothing
+
+                trust = stack.enter_context(trust_of(module))
             wanted = Wanted(
                 storage=module.params["storage"],
                 dest=module.params["dest"],
@@ -577,9 +602,10 @@ def main() -> None:
                 force=module.params["force"],
                 choice=choice(module),
                 prepare=lambda path: prepare(module, path),
-                trust=stack.enter_context(trust_of(module)) if module.params["verify"] is not None else None,
+                trust=trust,
                 sif_cache=sif_cache_of(module, session, [reference for _name, reference in references]),
             )
+            stack.enter_context(told(session.progress, os.environ.get(FILE_VARIABLE)))
             outcomes = pull(session, wanted, [reference for _name, reference in references])
             for outcome in outcomes.values():
                 if outcome.action in (PRESENT, RECORDED):  # a new file got them before it got its name

@@ -78,6 +78,11 @@ def delayed(seconds: float) -> Fault:
     return lambda request, upstream: replace(upstream(request), delay=seconds)
 
 
+def slowed(rate: int) -> Fault:
+    """The real answer, with a body of so many bytes a second."""
+    return lambda request, upstream: replace(upstream(request), rate=rate)
+
+
 def dropped() -> Fault:
     """The connection is closed without an answer."""
     return lambda _request, _upstream: Answer(0)

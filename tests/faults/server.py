@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import urlsplit
 
+_A_SECOND = 10  # pieces of a body that is sent slowly
 _HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length"})
 
 
@@ -45,7 +46,8 @@ class Answer:
     """What is sent back. A status of 0 closes the connection without a word.
 
     ``delay`` is in seconds, before the answer; ``cut`` is the number of bytes of the body after which the connection is
-    closed, ``stall`` seconds later, although the Content-Length promises all of it.
+    closed, ``stall`` seconds later, although the Content-Length promises all of it. ``rate`` is in bytes a second, None
+    for as fast as it goes.
     """
 
     status: int = 200
@@ -54,6 +56,7 @@ class Answer:
     delay: float = 0.0
     cut: int | None = None
     stall: float = 0.0
+    rate: int | None = None
 
     def header(self, name: str) -> str | None:
         """A header's value."""
@@ -262,8 +265,15 @@ class _Exchange(BaseHTTPRequestHandler):
             self.send_header("Content-Length", length or str(len(answer.body)))
         self.end_headers()
         if not head:
-            self.wfile.write(answer.body[: answer.cut])
+            self._send_body(answer.body[: answer.cut], answer.rate)
         self.wfile.flush()
+
+    def _send_body(self, body: bytes, rate: int | None) -> None:
+        piece = rate // _A_SECOND or 1 if rate else len(body) or 1
+        for begin in range(0, len(body), piece):
+            self.wfile.write(body[begin : begin + piece])
+            if rate:
+                self.server.registry.wait(1 / _A_SECOND)
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing: ``FaultyRegistry.requests`` tells."""

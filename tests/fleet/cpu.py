@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """CPU seconds of trees of processes, read from outside.
 
-A process carries the time of the children that it waited for, so a tree has the time of all that ever ran in it, as long
-as the first process is there: on a host of the lab that one inherits and reaps what others leave behind.
+A process carries the time of the children that it waited for, so a tree has the time of all that ever ran in it, as
+long as the first process is there: on a host of the lab, that one inherits and reaps what others leave behind.
 """
 
 from __future__ import annotations

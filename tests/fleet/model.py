@@ -42,10 +42,10 @@ class Line:
 class Measured:
     """The figures of one measurement from which all else follows; sizes are bytes, CPU and times are seconds.
 
-    ``layers`` and ``sif`` are the image as it is fetched and as it is in the end, ``build``, ``fetch`` and ``idle`` the CPU of
-    a node that builds, fetches, or has nothing to do. ``controller`` is the CPU of all processes of a playbook for a
-    task, ``main`` that of the one that cannot be shared among cores. ``serving`` is the CPU of a registry for a byte.
-    ``connections`` is how many a node opens to it at once, ``copies`` how often a mirror fetched each layer.
+    ``layers`` and ``sif`` are the image as it is fetched and as it is in the end, ``build``, ``fetch`` and ``idle`` the
+    CPU of a node that builds, fetches, or has nothing to do. ``controller`` is the CPU of all processes of a playbook
+    for a task, ``main`` that of the one that cannot be shared among cores. ``serving`` is the CPU of a registry for a
+    byte, ``connections`` is how many a node opens to it at once, ``copies`` how often a mirror fetched each layer.
     """
 
     layers: int

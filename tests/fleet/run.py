@@ -12,6 +12,7 @@ import signal
 import subprocess
 import tempfile
 import time
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -33,26 +34,29 @@ class Failed(Exception):
     """Something ended with an error that makes figures meaningless."""
 
 
-def pair(strategy: str, image: Image, members: Sequence[hosts.Host]) -> Pair:
+def pair(strategy: str, image: Image, members: Sequence[hosts.Host], alone: bool = True) -> Pair:
     """Run a strategy from nothing, and once more.
 
+    :param alone: in the lab: mirror and store may be emptied. Else what is in the store goes below a prefix of its own.
     :raises Failed: a host failed, or the second run still did something.
     """
-    make_cold(members)
-    plays = strategies.plays(strategy, image.repository, [host.name for host in members])
-    cold = run(plays, image, members)
-    again = run(plays, image, members)
+    make_cold(members, alone)
+    prefix = f"fleet-{uuid.uuid4().hex[:8]}"
+    plays = strategies.plays(strategy, image.repository, [host.name for host in members], prefix)
+    ours = (f"/v2/{image.repository}/", f"/v2/{prefix}/")
+    cold = run(plays, image, members, ours)
+    again = run(plays, image, members, ours)
     if busy := [name for name, node in again.nodes.items() if node.did != SAW]:
         raise Failed(f"{strategy}: the second run had still something to do on {', '.join(busy)}")
     return Pair(strategy, len(members), cold, again)
 
 
-def make_cold(members: Sequence[hosts.Host]) -> None:
-    """Remove what earlier runs left: on the hosts, in their common directory, in mirror and store."""
+def make_cold(members: Sequence[hosts.Host], alone: bool = True) -> None:
+    """Remove what earlier runs left: on the hosts, in their common directory, in the mirror, and in the store."""
     own = " ".join(strategies.OWN_DIRECTORIES)
     on_all(members, f"rm -rf {own}")
     on_all(members[:1], f"rm -rf {strategies.SHARED_STORAGE}")
-    lab.empty(strategies.MIRROR, strategies.STORE)
+    lab.empty(strategies.MIRROR, *([strategies.STORE] if alone else []))
     os.sync()
 
 
@@ -73,9 +77,10 @@ def on_all(members: Sequence[hosts.Host], script: str) -> None:
         list(pool.map(on, members))
 
 
-def run(plays: list[dict[str, Any]], image: Image, members: Sequence[hosts.Host]) -> Run:
+def run(plays: list[dict[str, Any]], image: Image, members: Sequence[hosts.Host], ours: tuple[str, ...]) -> Run:
     """Run a playbook on all hosts at once and measure what that costs everybody.
 
+    :param ours: how the paths of the requests begin that count; other work may go on at the registries.
     :raises Failed: a host is not in the result, or failed.
     """
     since = {name: lab.log_offset(name) for name in REGISTRIES}
@@ -87,9 +92,7 @@ def run(plays: list[dict[str, Any]], image: Image, members: Sequence[hosts.Host]
     nodes = {name: _node(name, lines, after[name] - before[name]) for name in roots}
     served = {}
     for name in REGISTRIES:
-        requests = lab.requests_of(name, since[name])
-        if name != strategies.STORE:  # other work may go on at the origin
-            requests = [each for each in requests if f"/v2/{image.repository}/" in each.path]
+        requests = [each for each in lab.requests_of(name, since[name]) if each.path.startswith(ours)]
         served[name] = Served(traffic(requests, image.layers), watch.load(name))
     return Run(nodes, controller, served)
 

@@ -27,8 +27,11 @@ OWN_DIRECTORIES = (STORAGE, CACHE)
 """All that a run leaves on a host, beside what is in SHARED_STORAGE."""
 
 
-def plays(strategy: str, repository: str, hosts: Sequence[str]) -> list[dict[str, Any]]:
-    """The playbook that brings an image of the origin, by its repository, to all hosts."""
+def plays(strategy: str, repository: str, hosts: Sequence[str], prefix: str) -> list[dict[str, Any]]:
+    """The playbook that brings an image of the origin, by its repository, to all hosts.
+
+    :param prefix: of the repositories in the store that finished files go to.
+    """
     name = f"{REGISTRIES[ORIGIN].address}/{repository}:latest"
     own = {"name": [name], "storage": STORAGE, "cachedir": CACHE, "no_https": True}
     if strategy == EACH:
@@ -36,7 +39,7 @@ def plays(strategy: str, repository: str, hosts: Sequence[str]) -> list[dict[str
     if strategy == MIRRORED:
         return [_play(hosts, {**own, "mirrors": {REGISTRIES[ORIGIN].address: REGISTRIES[MIRROR].url}})]
     if strategy == BUILD_ONCE:
-        cache = {**own, "sif_cache": f"{REGISTRIES[STORE].url}/sifs"}
+        cache = {**own, "sif_cache": f"{REGISTRIES[STORE].url}/{prefix}"}
         builder = _play(hosts[:1], {**cache, "sif_cache_push": True})
         others = _play(hosts[1:], {**cache, "sif_cache_miss": "fail"})
         return [builder, others] if hosts[1:] else [builder]

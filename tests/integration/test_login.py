@@ -21,9 +21,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Keychain
+from ansible_collections.hpc.sregistry.plugins.module_utils.reach import Transport
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils.registry import Registry
-from ansible_collections.hpc.sregistry.plugins.module_utils.transport import Transport
 
 from tests import lab as laboratory
 from tests.faults import FaultyRegistry, faults

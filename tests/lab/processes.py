@@ -109,10 +109,14 @@ def _record(name: str) -> Path:
 
 
 def _start_ticks(pid: int) -> int | None:
-    """Field 22 of ``/proc/PID/stat`` (proc(5)); None for a process that is gone or only waits to be reaped."""
+    """Field 22 of ``/proc/PID/stat`` (proc(5)); None for a process that is gone or only waits to be reaped.
+
+    A first thread that has ended says little: as long as another one ends, files and ports are held.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        threads = len(os.listdir(f"/proc/{pid}/task"))
     except OSError:
         return None
     fields = stat.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else int(fields[19])
+    return None if fields[0] in "ZX" and threads <= 1 else int(fields[19])

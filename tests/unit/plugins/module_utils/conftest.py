@@ -17,9 +17,10 @@ from random import Random
 
 import pytest
 import requests
-from ansible_collections.hpc.sregistry.plugins.module_utils import engine, squashfs
+from ansible_collections.hpc.sregistry.plugins.module_utils import executable, squashfs
 from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Keychain, Login
-from ansible_collections.hpc.sregistry.plugins.module_utils.registry import Registry, Transport
+from ansible_collections.hpc.sregistry.plugins.module_utils.reach import Transport
+from ansible_collections.hpc.sregistry.plugins.module_utils.registry import Registry
 
 from tests.faults import FaultyRegistry
 from tests.lab import certificates, oci, paths, tree
@@ -199,7 +200,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory = tmp_path / "bin"
     directory.mkdir()
     monkeypatch.setenv("PATH", str(directory))
-    monkeypatch.setattr(engine, "_DIRECTORIES", ())
+    monkeypatch.setattr(executable, "_DIRECTORIES", ())
     monkeypatch.setattr(squashfs, "_SYSTEM_DIRECTORIES", ())
     return directory
 

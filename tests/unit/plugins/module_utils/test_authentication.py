@@ -14,10 +14,10 @@ from urllib.parse import parse_qs
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Keychain, Login
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import Denied, RegistryError, Unauthorized
+from ansible_collections.hpc.sregistry.plugins.module_utils.reach import Transport
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils.registries import Registries
 from ansible_collections.hpc.sregistry.plugins.module_utils.registry import Registry
-from ansible_collections.hpc.sregistry.plugins.module_utils.transport import Transport
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.conftest import Connect
 
 from tests.faults import Fault, FaultyRegistry, faults

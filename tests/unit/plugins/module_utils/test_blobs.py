@@ -198,7 +198,8 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCac
 from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Keychain
 from ansible_collections.hpc.sregistry.plugins.module_utils.image import blob_source
 from ansible_collections.hpc.sregistry.plugins.module_utils.manifest import Descriptor
-from ansible_collections.hpc.sregistry.plugins.module_utils.registry import Registry, Transport
+from ansible_collections.hpc.sregistry.plugins.module_utils.reach import Transport
+from ansible_collections.hpc.sregistry.plugins.module_utils.registry import Registry
 
 directory, address, digest, size = sys.argv[1:]
 session = Registry(address, Keychain(), Transport(http=True))

@@ -19,7 +19,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.create import create
 from ansible_collections.hpc.sregistry.plugins.module_utils.creation import Creation
 from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Keychain, Login
 from ansible_collections.hpc.sregistry.plugins.module_utils.document import Document, File
-from ansible_collections.hpc.sregistry.plugins.module_utils.engine import APPTAINER, Engine
+from ansible_collections.hpc.sregistry.plugins.module_utils.engine import Engine
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import (
     EngineError,
     InvalidDefinition,
@@ -28,15 +28,16 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.errors import (
     SregistryError,
     StorageError,
 )
+from ansible_collections.hpc.sregistry.plugins.module_utils.executable import APPTAINER
 from ansible_collections.hpc.sregistry.plugins.module_utils.format import SANDBOX, SIF
 from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Inventory
 from ansible_collections.hpc.sregistry.plugins.module_utils.means import AUTO, Choice
 from ansible_collections.hpc.sregistry.plugins.module_utils.order import Order
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
+from ansible_collections.hpc.sregistry.plugins.module_utils.reach import Transport
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils.registries import Registries
 from ansible_collections.hpc.sregistry.plugins.module_utils.session import Session
-from ansible_collections.hpc.sregistry.plugins.module_utils.transport import Transport
 
 SCHEMA = Path(__file__).parents[4] / "docs" / "inventory.schema.json"
 TEXT = "Bootstrap: scratch\n%post\n true\n"

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible_collections.hpc.sregistry.plugins.module_utils import engine
+from ansible_collections.hpc.sregistry.plugins.module_utils import engine, executable
 from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Login
 from ansible_collections.hpc.sregistry.plugins.module_utils.engine import Answer, BuildOptions, Engine, RunOptions
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import EngineError
@@ -61,7 +61,7 @@ def test_an_engine_is_told_by_what_it_says(
     found = engine.find()
     assert found == Engine(path, kind, version)
     assert found.home == home
-    assert engine.kind_of() == kind
+    assert executable.kind_of() == kind
 
 
 def test_apptainer_is_preferred(install: Install) -> None:
@@ -76,7 +76,7 @@ def test_a_given_engine_is_taken_before_any_other(install: Install, as_path: boo
     path = install("singularity", answering("singularity-ce version 4.1.0-jammy"))
     given = path if as_path else "singularity"
     assert engine.find(given) == Engine(path, "singularity-ce", "4.1.0-jammy")
-    assert engine.kind_of(given) == "singularity-ce"
+    assert executable.kind_of(given) == "singularity-ce"
 
 
 def test_an_engine_outside_the_path_is_found_in_the_usual_directories(
@@ -84,20 +84,20 @@ def test_an_engine_outside_the_path_is_found_in_the_usual_directories(
 ) -> None:
     path = install("singularity", answering("singularity version 3.8.7"))
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(engine, "_DIRECTORIES", (os.path.dirname(path),))
+    monkeypatch.setattr(executable, "_DIRECTORIES", (os.path.dirname(path),))
     assert engine.find() == Engine(path, "singularity", "3.8.7")
 
 
 def test_the_kind_of_apptainer_is_known_without_running_it(install: Install, programs: Path, tmp_path: Path) -> None:
     install("apptainer", f": > {tmp_path}/ran\nexit 1")
-    assert engine.kind_of() == "apptainer"
+    assert executable.kind_of() == "apptainer"
     (programs / "singularity").symlink_to("apptainer")  # as distributions install it
-    assert engine.kind_of("singularity") == "apptainer"
+    assert executable.kind_of("singularity") == "apptainer"
     assert not (tmp_path / "ran").exists()
 
 
 def test_a_missing_engine_is_answered_with_what_to_install(programs: Path) -> None:
-    assert engine.kind_of() is None
+    assert executable.kind_of() is None
     with pytest.raises(EngineError) as error:
         engine.find()
     assert str(error.value) == (
@@ -109,7 +109,7 @@ def test_a_missing_engine_is_answered_with_what_to_install(programs: Path) -> No
 @pytest.mark.parametrize("given", ["/nonexistent/apptainer", "apptainer-1.4"])
 def test_a_given_engine_that_is_missing_is_named(install: Install, given: str) -> None:
     install("apptainer", answering("apptainer version 1.4.5"))
-    assert engine.kind_of(given) is None
+    assert executable.kind_of(given) is None
     with pytest.raises(EngineError) as error:
         engine.find(given)
     assert str(error.value) == f"the engine {given} is not an executable file on this host"
@@ -133,7 +133,7 @@ def test_a_file_that_is_not_executable_is_no_engine(install: Install) -> None:
 )
 def test_a_program_that_is_no_engine_or_is_broken_is_named(install: Install, body: str, said: str) -> None:
     path = install("singularity", body)
-    for look in (engine.find, engine.kind_of):
+    for look in (engine.find, executable.kind_of):
         with pytest.raises(EngineError) as error:
             look()
         assert str(error.value) == (

@@ -19,12 +19,12 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.errors import (
     Unreachable,
 )
 from ansible_collections.hpc.sregistry.plugins.module_utils.image import blob_source
-from ansible_collections.hpc.sregistry.plugins.module_utils.manifest import Descriptor
 from ansible_collections.hpc.sregistry.plugins.module_utils.location import Location
+from ansible_collections.hpc.sregistry.plugins.module_utils.manifest import Descriptor
 from ansible_collections.hpc.sregistry.plugins.module_utils.mirror import MirroredRegistry
+from ansible_collections.hpc.sregistry.plugins.module_utils.reach import Transport
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils.registries import Registries
-from ansible_collections.hpc.sregistry.plugins.module_utils.transport import Transport
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.conftest import Stored
 
 from tests.faults import FaultyRegistry, faults

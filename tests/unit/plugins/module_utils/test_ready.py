@@ -29,11 +29,11 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.means import Choice
 from ansible_collections.hpc.sregistry.plugins.module_utils.plan import Wanted
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils.pull import pull
+from ansible_collections.hpc.sregistry.plugins.module_utils.reach import Transport
 from ansible_collections.hpc.sregistry.plugins.module_utils.ready import Fetched, Placed, Shipment
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils.registries import Registries
 from ansible_collections.hpc.sregistry.plugins.module_utils.session import Outcome, Session
-from ansible_collections.hpc.sregistry.plugins.module_utils.transport import Transport
 from ansible_collections.hpc.sregistry.plugins.module_utils.verify import Trust
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.test_sif import written
 
@@ -70,6 +70,9 @@ class Case:
 
         source = self
 
+        def unused(_offset: int) -> Any:
+            raise AssertionError("it is fetched in another way here")
+
         class Again(Shipment):
             """Without a registry."""
 
@@ -78,7 +81,7 @@ class Case:
                 source.put(source._content if again is None else again)
                 return source.fetched
 
-        return Again(session, image, Outcome(NAME, AMD64))
+        return Again(session, image, Outcome(NAME, AMD64), unused)
 
     @property
     def fetched(self) -> Fetched:

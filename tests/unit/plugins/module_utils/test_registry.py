@@ -29,6 +29,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.errors import (
     Unauthorized,
     Unreachable,
 )
+from ansible_collections.hpc.sregistry.plugins.module_utils.reach import Transport
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils.registries import Registries
 from ansible_collections.hpc.sregistry.plugins.module_utils.registry import (
@@ -38,7 +39,6 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.registry import (
 )
 from ansible_collections.hpc.sregistry.plugins.module_utils.response import content_length
 from ansible_collections.hpc.sregistry.plugins.module_utils.tokens import lifetime
-from ansible_collections.hpc.sregistry.plugins.module_utils.transport import Transport
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.conftest import Connect, Stored
 
 from tests.faults import Fault, FaultyRegistry, faults

@@ -20,8 +20,8 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.errors import (
     RegistryError,
     Unauthorized,
 )
+from ansible_collections.hpc.sregistry.plugins.module_utils.reach import Transport
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
-from ansible_collections.hpc.sregistry.plugins.module_utils.transport import Transport
 from ansible_collections.hpc.sregistry.plugins.module_utils.web import Download, Web
 
 from tests.faults import Fault, FaultyRegistry, faults

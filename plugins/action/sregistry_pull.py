@@ -1,0 +1,167 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""``sregistry_pull`` as it always runs, and beside it, for who watches, lines that tell how far it is.
+
+The module writes its progress into a small file on its host, and a thread here reads that over a second connection. The
+module itself runs as without this plugin, in one call that ends when it ends: its result, an interruption, a time limit
+and a lost connection are what they always are. Ansible's own way for long work, an asynchronous task that is polled,
+would change all of these, and cost some seconds for each image that is up to date.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import copy
+import os
+import secrets
+import shlex
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from ansible import constants
+from ansible.plugins.action.normal import ActionModule as Normal
+from ansible.plugins.loader import connection_loader
+from ansible.utils.display import Display
+
+ALWAYS, NEVER, AUTO = "always", "never", "auto"
+
+# Ansible imports this in its main process before it forks the workers, which have no terminal any more.
+_TERMINAL = sys.stdout is not None and sys.stdout.isatty()
+
+_MOST = 4096  # bytes of a report
+_PATIENCE = 1.0  # seconds that a look which is under way may hold up the end of a task
+
+_display = Display()
+
+
+class ActionModule(Normal):  # type: ignore[misc]
+    """The module, and its progress where somebody watches."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The result of the module."""
+        variables = task_vars or {}
+        if not self._is_watched(variables):
+            return dict(super().run(tmp, task_vars))
+        with self._followed(variables) as file:
+            result = dict(super().run(tmp, task_vars))
+            file.left = "module_stdout" in result  # no result of its own: it was killed, and could not clean up
+            return result
+
+    def _is_watched(self, variables: Mapping[str, Any]) -> bool:
+        task = self._task
+        if task.check_mode or task.async_val or task.no_log:
+            return False
+        try:
+            wish = task.args.get("progress") or self._templar.template(variables.get("sregistry_progress"))
+        except Exception:  # noqa: BLE001 (whatever a template raises)
+            return False
+        wish = wish or os.environ.get("SREGISTRY_PROGRESS") or AUTO
+        return wish == ALWAYS or (wish == AUTO and _TERMINAL and not _is_machine_read())
+
+    @contextmanager
+    def _followed(self, variables: Mapping[str, Any]) -> Iterator[_File]:
+        """Show the progress of the module that a block runs."""
+        from ansible_collections.hpc.sregistry.plugins.plugin_utils.progress import Board, follow
+
+        host, ended = self._label(variables), threading.Event()
+        board = Board(os.path.join(constants.DEFAULT_LOCAL_TMP, f"sregistry-progress-{self._task._uuid}"))
+        file = _File(self)
+
+        def work() -> None:
+            try:
+                hosts = len(variables.get("ansible_play_batch") or ())
+                follow(host, file.read, _show, board, hosts, ended)
+            except Exception as error:  # noqa: BLE001 (progress must never be the end of a task)
+                _display.vvv(f"no more progress: {error}", host=host)
+
+        thread = threading.Thread(target=contextvars.copy_context().run, args=(work,), daemon=True)
+        with suppress(OSError):
+            board.begin(host)
+        before = self._task.environment
+        self._task.environment = [*(before if isinstance(before, list) else [before or {}]), file.variable]
+        thread.start()
+        try:
+            yield file
+        finally:
+            self._task.environment = before
+            ended.set()
+            thread.join(_PATIENCE)
+            with suppress(OSError):
+                board.end(host)
+            file.clear()
+
+    def _label(self, variables: Mapping[str, Any]) -> str:
+        host = str(variables.get("inventory_hostname"))
+        return f"{host} -> {self._task.delegate_to}" if self._task.delegate_to else host
+
+
+class _File:
+    """The file on the managed host that the module tells its progress in; ``left`` if it may still be there."""
+
+    def __init__(self, action: ActionModule) -> None:
+        from ansible_collections.hpc.sregistry.plugins.module_utils.progress import FILE_VARIABLE
+
+        directories = action.get_shell_option("system_tmpdirs", default=["/tmp"])
+        directory = "/tmp" if "/tmp" in directories else directories[0]
+        self.left = False
+        self._path = os.path.join(directory, f"sregistry-progress-{secrets.token_hex(8)}")
+        self.variable = {FILE_VARIABLE: self._path}
+        self._action = action
+        self._other: Normal | None = None
+
+    def read(self) -> str:
+        """What the module tells; an empty text if it tells nothing.
+
+        The directory belongs to everybody: only a file of the user who runs the module counts, and no link.
+        """
+        path = shlex.quote(self._path)
+        told = self._run(f"test ! -L {path} -a -f {path} -a -O {path} && head -c {_MOST} {path}")
+        return next((line for line in told.splitlines() if line.startswith("{")), "")
+
+    def clear(self) -> None:
+        """Remove what the module could not."""
+        if self.left:
+            with suppress(Exception):
+                self._run(f"rm -f {shlex.quote(self._path)} {shlex.quote(self._path)}.tmp")
+
+    def _run(self, command: str) -> str:
+        if self._other is None:
+            self._other = _twin(self._action)
+        return str(self._other._low_level_execute_command(command)["stdout"])
+
+
+def _twin(action: ActionModule) -> Normal:
+    """An action for the same task with a connection of its own: one that waits for the module cannot be used meanwhile.
+
+    It is never closed: some kinds of connections share with all others of a process what they are made of.
+    """
+    first = action._connection
+    name = getattr(first, "ansible_name", None) or first._load_name
+    second = connection_loader.get(
+        name,
+        first._play_context,
+        new_stdin=None,
+        task_uuid=action._task._uuid,
+        ansible_playbook_pid=str(os.getppid()),
+    )
+    second.set_options(direct=dict(first._options))
+    second._shell = copy.copy(first._shell)
+    if first.become:
+        second.set_become_plugin(copy.copy(first.become))  # it keeps what marks the output of the last command
+    return Normal(
+        action._task, second, action._play_context, action._loader, action._templar, action._shared_loader_obj
+    )
+
+
+def _is_machine_read() -> bool:
+    """Whether what Ansible prints is for programs."""
+    return str(constants.DEFAULT_STDOUT_CALLBACK).rpartition(".")[2].startswith("json")
+
+
+def _show(line: str) -> None:
+    _display.display(line, color=constants.COLOR_VERBOSE, screen_only=True, stderr=_is_machine_read())

@@ -1,0 +1,175 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The filter ``staging``."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: staging
+short_description: What became of a list of images on many hosts
+version_added: 0.1.0
+author:
+  - hpc.sregistry contributors (@hpc-sregistry)
+description:
+  - Reduces the results of M(hpc.sregistry.sregistry_pull) of many hosts to one document. It tells for each image how
+    many hosts have it, got it, or failed, and for each reason of a failure which hosts and images it is about.
+  - The role P(hpc.sregistry.prestage#role) shows it.
+positional: _input
+options:
+  _input:
+    description:
+      - By the name of each host, the registered result of M(hpc.sregistry.sregistry_pull), failed and unreachable ones
+        too. An empty dictionary stands for a host that was not asked.
+    type: dict
+    required: true
+  images:
+    description:
+      - The names of the images, as they were given to the task, in their order. Where not all hosts were given the
+        same, a dictionary of hosts and such lists.
+    type: raw
+    required: true
+  strategy:
+    description:
+      - How the images came to the hosts.
+    type: str
+    choices: [each, build_once, shared]
+    default: each
+  check:
+    description:
+      - Whether it was in check mode.
+    type: bool
+    default: false
+  locked:
+    description:
+      - Whether a host that has other files than it shall have is a failure in check mode.
+    type: bool
+    default: false
+  course:
+    description:
+      - What P(hpc.sregistry.staging_course#filter) said last, where some hosts went first.
+    type: dict
+    default: {}
+  seen:
+    description:
+      - By host, the result of M(hpc.sregistry.sregistry_facts), for the hosts that only look at what another host put
+        onto their file system.
+    type: dict
+    default: {}
+  removed:
+    description:
+      - By host, the result of M(hpc.sregistry.sregistry_remove), which removed what is not listed.
+    type: dict
+    default: {}
+seealso:
+  - module: hpc.sregistry.sregistry_pull
+  - plugin: hpc.sregistry.staging_course
+    plugin_type: filter
+"""
+
+EXAMPLES = r"""
+- name: Pull
+  hpc.sregistry.sregistry_pull:
+    name: "{{ site_images }}"
+  register: pulled
+  ignore_errors: true
+
+- name: Show what became of them, once
+  ansible.builtin.debug:
+    msg: "{{ (dict(ansible_play_hosts | zip(results)) | hpc.sregistry.staging(site_images)).lines }}"
+  run_once: true
+  vars:
+    results: "{{ ansible_play_hosts | map('extract', hostvars, 'pulled') }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The summary.
+  type: dict
+  contains:
+    hosts:
+      description: The numbers of hosts C(total), C(current), C(updated) and C(failed).
+      type: dict
+    images:
+      description:
+        - For each image C(name), C(uri), C(size) in bytes, the numbers of hosts C(current), C(updated) and C(failed),
+          and C(actions), how many hosts did what.
+      type: list
+      elements: dict
+    causes:
+      description:
+        - For each reason of a failure its C(text), as the first of the hosts gave it, the C(count) of hosts, the
+          C(hosts) in short form, and the names of the C(images), none if it is the reason for a whole host.
+      type: list
+      elements: dict
+    removed:
+      description: C(what) was removed, from how many hosts (C(count)), and from which C(hosts).
+      type: list
+      elements: dict
+    bytes:
+      description: How much the images take on a host.
+      type: int
+    fetched:
+      description: How much all hosts have fetched, in bytes.
+      type: int
+    failed:
+      description: The names of the hosts where anything failed.
+      type: list
+      elements: str
+    differs:
+      description: The names of the hosts that had other files than they shall have, or in check mode have.
+      type: list
+      elements: str
+    unseen:
+      description: The names of the images that a host put onto a file system where another one does not see them.
+      type: list
+      elements: str
+    verdict:
+      description: Why it is a failure, on one line; empty if it is none.
+      type: str
+    lines:
+      description: All of it as text.
+      type: list
+      elements: str
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.hpc.sregistry.plugins.plugin_utils.staging import STRATEGIES, Order, summary
+
+_Results = Mapping[str, Mapping[str, Any]]
+
+
+def staging(
+    results: Any,
+    images: Sequence[str] | Mapping[str, Sequence[str]],
+    strategy: str = STRATEGIES[0],
+    check: bool = False,
+    locked: bool = False,
+    course: Mapping[str, Any] | None = None,
+    seen: _Results | None = None,
+    removed: _Results | None = None,
+) -> dict[str, Any]:
+    """Read the options, and sum up.
+
+    :raises AnsibleFilterError: if one cannot be read.
+    """
+    if not isinstance(results, Mapping) or not all(isinstance(result, Mapping) for result in results.values()):
+        raise AnsibleFilterError("staging wants a dictionary of hosts and their results of sregistry_pull")
+    names = images if isinstance(images, Mapping) else dict.fromkeys(results, images)
+    if any(isinstance(listed, str) or not isinstance(listed, Sequence) for listed in names.values()):
+        raise AnsibleFilterError("staging wants a list of the names of images, or one for each host")
+    if strategy not in STRATEGIES:
+        raise AnsibleFilterError(f"staging knows no strategy {strategy!r}; choose one of {', '.join(STRATEGIES)}")
+    return summary(Order(names, strategy, check, locked, course or {}), results, seen, removed)
+
+
+class FilterModule:
+    """What Ansible asks for filters."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """The one filter of this file."""
+        return {"staging": staging}

@@ -1,0 +1,122 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The filter ``staging_course``."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: staging_course
+short_description: Which host of each group pulls first, and what the others learn from it
+version_added: 0.1.0
+author:
+  - hpc.sregistry contributors (@hpc-sregistry)
+description:
+  - Chooses one host of each group. Where nothing of what it pulled is in its place, the next one gets a turn.
+  - The role P(hpc.sregistry.prestage#role) goes by it.
+positional: _input
+options:
+  _input:
+    description:
+      - By the name of each host, in the order of the play, a dictionary with C(group), a text that is the same for
+        hosts that want the same files, such as their platform, and C(names), those of the images, in their order.
+      - The group is empty for a host that cannot be asked.
+    type: dict
+    required: true
+  results:
+    description:
+      - By host, the registered result of M(hpc.sregistry.sregistry_pull), an empty one for a host that did nothing yet.
+    type: dict
+    required: true
+  builders:
+    description:
+      - The hosts that may go first, in this order. Without it, these are all hosts, and at most three of a group
+        get a turn.
+    type: list
+    elements: str
+  asked:
+    description:
+      - RV(_value.next) of the time before. It is an error if one of them has no result yet.
+    type: list
+    elements: str
+    default: []
+  patient:
+    description:
+      - V(false) if the others need nothing from who goes first. Then it is no error.
+    type: bool
+    default: true
+seealso:
+  - plugin: hpc.sregistry.staging
+    plugin_type: filter
+"""
+
+EXAMPLES = r"""
+- name: Choose one host of each platform
+  ansible.builtin.set_fact:
+    course: "{{ wanted | hpc.sregistry.staging_course({}) }}"
+  run_once: true
+  vars:
+    wanted:
+      node1: {group: x86_64, names: [ubuntu, rockylinux]}
+      node2: {group: x86_64, names: [ubuntu, rockylinux]}
+      node3: {group: aarch64, names: [ubuntu]}
+
+- name: Show them
+  ansible.builtin.debug:
+    var: course.next  # node1 and node3
+"""
+
+RETURN = r"""
+_value:
+  description: What is next, and what is known by now.
+  type: dict
+  contains:
+    next:
+      description: The hosts whose turn it is. There are none if all groups have had theirs.
+      type: list
+      elements: str
+    group_of:
+      description: The group of each host.
+      type: dict
+    groups:
+      description:
+        - For each group its C(leader), the host that went first, null if none could, and what the others learn from
+          it. This is C(names), the images that they shall try, C(failed), why not the others, C(digests), what the
+          names point at, as the option O(hpc.sregistry.sregistry_pull#module:digests) takes it, and C(images), what
+          the leader has in its place.
+      type: dict
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.hpc.sregistry.plugins.plugin_utils.staging import course
+
+
+def staging_course(
+    wanted: Any,
+    results: Mapping[str, Mapping[str, Any]],
+    builders: Sequence[str] | None = None,
+    asked: Sequence[str] = (),
+    patient: bool = True,
+) -> dict[str, Any]:
+    """Read the options, and decide.
+
+    :raises AnsibleFilterError: if one cannot be read, or a host that was asked to go first did not.
+    """
+    if not isinstance(wanted, Mapping) or not isinstance(results, Mapping):
+        raise AnsibleFilterError("staging_course wants dictionaries of hosts: what they shall have, and their results")
+    try:
+        return course(wanted, results, builders, asked, patient)
+    except ValueError as error:
+        raise AnsibleFilterError(str(error)) from error
+
+
+class FilterModule:
+    """What Ansible asks for filters."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """The one filter of this file."""
+        return {"staging_course": staging_course}

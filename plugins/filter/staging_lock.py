@@ -1,0 +1,104 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The filter ``staging_lock``."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: staging_lock
+short_description: What a lock file says of a list of images
+version_added: 0.1.0
+author:
+  - hpc.sregistry contributors (@hpc-sregistry)
+description:
+  - Reads the content of a lock file, and refuses an image that is not in it. Names are read as the modules read them.
+  - The role P(hpc.sregistry.prestage#role) reads its lock so.
+positional: _input
+options:
+  _input:
+    description:
+      - The content of a lock file, with the key C(images), or what stands below that.
+    type: dict
+    required: true
+  images:
+    description:
+      - The names of images that must be in it. Without it, all its names are meant.
+    type: list
+    elements: str
+  registry:
+    description:
+      - The registry of names that name none.
+    type: str
+    default: docker.io
+"""
+
+EXAMPLES = r"""
+- name: Pull what the lock file says
+  hpc.sregistry.sregistry_pull:
+    name: "{{ locked | list }}"
+    digests: "{{ locked }}"
+  vars:
+    lock: "{{ lookup('ansible.builtin.file', 'images.lock.yml') | from_yaml }}"
+    locked: "{{ lock | hpc.sregistry.staging_lock(['quay.io/org/solver:2.4']) }}"
+"""
+
+RETURN = r"""
+_value:
+  description:
+    - By name, as it stands in O(images), what it is pinned to, as the option
+      O(hpc.sregistry.sregistry_pull#module:digests) takes it.
+  type: dict
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.hpc.sregistry.plugins.module_utils.errors import InvalidReference
+from ansible_collections.hpc.sregistry.plugins.module_utils.reference import (
+    DOCKER_HUB,
+    Reference,
+    parse_registry,
+    shown,
+)
+
+_MAX_NAMED = 10
+
+
+def staging_lock(lock: Any, images: Sequence[str] | None = None, registry: str = DOCKER_HUB) -> dict[str, Any]:
+    """The part of a lock that is about some images.
+
+    :raises AnsibleFilterError: if it is none, or lacks one of them.
+    """
+    entries = lock.get("images", lock) if isinstance(lock, Mapping) else None
+    if not isinstance(entries, Mapping):
+        raise AnsibleFilterError(
+            f"{shown(lock, 80)!r} is no lock; it must be a dictionary with the key images, as the playbook "
+            "hpc.sregistry.lock writes it"
+        )
+    try:
+        host = parse_registry(registry)
+        pins = {Reference.parse(str(name), host): (str(name), entry) for name, entry in entries.items()}
+        wanted = {name: Reference.parse(name, host) for name in images} if images is not None else None
+    except InvalidReference as error:
+        raise AnsibleFilterError(f"the lock: {error}") from error
+    if wanted is None:
+        return dict(pins.values())
+    missing = [name for name, reference in wanted.items() if reference not in pins]
+    if missing:
+        more = f" and {len(missing) - _MAX_NAMED} more" if len(missing) > _MAX_NAMED else ""
+        raise AnsibleFilterError(
+            f"the lock does not know {', '.join(missing[:_MAX_NAMED])}{more}; lock them with the playbook "
+            "hpc.sregistry.lock, or take them from the list"
+        )
+    return {name: pins[reference][1] for name, reference in wanted.items()}
+
+
+class FilterModule:
+    """What Ansible asks for filters."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """The one filter of this file."""
+        return {"staging_lock": staging_lock}

@@ -1,0 +1,21 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How servers are reached, as the options say it. Who asks nobody imports no library for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Transport:
+    """How to reach a registry. ``timeout`` is in seconds, for connecting and for each wait for data."""
+
+    http: bool = False
+    verify: bool | str = True
+    timeout: float = 30.0
+    retries: int = 3
+    connections: int = 9
+    user_agent: str = "hpc.sregistry"

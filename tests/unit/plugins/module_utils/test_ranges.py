@@ -1,0 +1,111 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A large blob comes in ranges, over several connections, and is the same as in one piece, whatever happens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ansible_collections.hpc.sregistry.plugins.module_utils import ranges
+from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache, Source
+from ansible_collections.hpc.sregistry.plugins.module_utils.errors import Unreachable
+from ansible_collections.hpc.sregistry.plugins.module_utils.manifest import Descriptor
+from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.conftest import Connect, Stored
+
+from tests.faults import Fault, FaultyRegistry, faults
+
+STEP = 500_000
+BLOB = r"/blobs/sha256:"
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranges of half a megabyte, for a blob of three."""
+    monkeypatch.setattr(ranges, "_RANGE", STEP)
+    monkeypatch.setattr(ranges, "_LARGE", 2 * STEP)
+
+
+class Case:
+    """The layer of ``team/big``, through a proxy that does as it is told."""
+
+    def __init__(self, stored: Stored, faulty: FaultyRegistry, connect: Connect, directory: Path) -> None:
+        self.content = stored.blob.blob
+        self.descriptor = Descriptor(stored.blob.digest, len(self.content))
+        self._registry = connect(faulty.address, retries=0)
+        self.cache = BlobCache(str(directory))
+
+    def source(self, connections: int = 4) -> Source:
+        """Where it comes from."""
+        return ranges.blob_in_ranges(
+            self._registry, "team/big", self.descriptor.digest, self.descriptor.size, connections
+        )
+
+    def obtain(self, connections: int = 4) -> bytes:
+        """All of it, by way of the cache."""
+        obtained = self.cache.obtain(self.descriptor, self.source(connections), "the blob")
+        return Path(obtained.path).read_bytes()
+
+
+@pytest.fixture
+def case(stored: Stored, faulty: FaultyRegistry, connect: Connect, tmp_path: Path) -> Case:
+    return Case(stored, faulty, connect, tmp_path)
+
+
+def asked(faulty: FaultyRegistry) -> list[str]:
+    """The ranges that were asked for, in the order of the blob."""
+    given = [one.headers.get("range", "bytes=0-") for one in faulty.asked(BLOB)]
+    return sorted(given, key=lambda text: int(text.partition("=")[2].partition("-")[0]))
+
+
+def test_a_large_blob_is_asked_for_in_ranges_without_gap_or_overlap(case: Case, faulty: FaultyRegistry) -> None:
+    assert case.obtain() == case.content
+    size = len(case.content)
+    wanted = [f"bytes={start}-{min(start + STEP, size) - 1}" for start in range(0, size, STEP)]
+    assert asked(faulty) == wanted
+    assert faulty.connections >= 2, "at the same time"
+
+
+@pytest.mark.parametrize("connections", [1, 2, 3, 9])
+def test_no_more_connections_are_used_than_the_run_may_use(
+    case: Case, faulty: FaultyRegistry, connections: int
+) -> None:
+    assert case.obtain(connections) == case.content
+    assert faulty.connections <= min(connections, 4)
+
+
+def test_what_is_left_of_a_broken_transfer_comes_in_ranges_too(case: Case, faulty: FaultyRegistry) -> None:
+    with case.source()(1_000_001) as (begin, data):
+        assert begin == 1_000_001
+        assert b"".join(data) == case.content[1_000_001:]
+    assert asked(faulty)[0] == f"bytes=1000001-{1_000_001 + STEP - 1}"
+
+
+def test_what_is_left_of_a_small_rest_comes_in_one(case: Case, faulty: FaultyRegistry) -> None:
+    offset = len(case.content) - STEP
+    with case.source()(offset) as (begin, data):
+        assert (begin, b"".join(data)) == (offset, case.content[offset:])
+    assert asked(faulty) == [f"bytes={offset}-"]
+
+
+def test_a_registry_that_knows_no_ranges_sends_all_at_once(case: Case, faulty: FaultyRegistry) -> None:
+    faulty.when(BLOB, faults.asks_for("Range", None))
+    assert case.obtain() == case.content
+
+
+@pytest.mark.parametrize("fault", [faults.truncated(1000), faults.dropped()])
+def test_a_range_that_breaks_off_is_fetched_again_and_nothing_before_it(
+    case: Case, faulty: FaultyRegistry, fault: Fault
+) -> None:
+    faulty.when(BLOB, fault, times=1, after=4)  # the fifth begins when the first is there
+    assert case.obtain() == case.content
+    assert asked(faulty).count(f"bytes=0-{STEP - 1}") == 1
+
+
+def test_ranges_that_are_no_longer_honoured_are_an_interruption(case: Case, faulty: FaultyRegistry) -> None:
+    faulty.when(BLOB, faults.asks_for("Range", None), after=4)
+    with pytest.raises(Unreachable, match="no longer in parts"), case.source()(0) as (_begin, data):
+        list(data)
+    assert case.obtain() == case.content, "the whole still comes, by one request"

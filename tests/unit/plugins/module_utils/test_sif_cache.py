@@ -1,0 +1,185 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a file is made of decides where it is in the cache; what is found there is what was put there."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache
+from ansible_collections.hpc.sregistry.plugins.module_utils.document import Document, File
+from ansible_collections.hpc.sregistry.plugins.module_utils.errors import DigestMismatch, InvalidManifest, Unreachable
+from ansible_collections.hpc.sregistry.plugins.module_utils.image import resolve, revive
+from ansible_collections.hpc.sregistry.plugins.module_utils.location import Location
+from ansible_collections.hpc.sregistry.plugins.module_utils.means import sif_inputs
+from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
+from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
+from ansible_collections.hpc.sregistry.plugins.module_utils.sif_cache import Key, SifCache
+from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.conftest import Connect, Stored
+
+from tests.faults import FaultyRegistry, faults
+
+AMD64 = Platform.parse("linux/amd64")
+INPUTS = sif_inputs("entrypoint", "zstd", 3, True, "apptainer")
+DIGEST = f"sha256:{'a' * 64}"
+KEY = Key(Reference.parse("quay.io/org/app:1.0"), DIGEST, AMD64, INPUTS)
+CONTENT = b"a SIF" * 100_000
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(KEY, image=Reference.parse("quay.io/org/app:1.1")),
+        replace(KEY, image=Reference.parse("quay.io/other/app:1.0")),
+        replace(KEY, image=Reference.parse("ghcr.io/org/app:1.0")),
+        replace(KEY, manifest_digest=f"sha256:{'b' * 64}"),
+        replace(KEY, platform=Platform.parse("linux/arm64")),
+        replace(KEY, inputs=sif_inputs("cmd", "zstd", 3, True, "apptainer")),
+        replace(KEY, inputs=sif_inputs("entrypoint", "gzip", 3, True, "apptainer")),
+        replace(KEY, inputs=sif_inputs("entrypoint", "zstd", 4, True, "apptainer")),
+        replace(KEY, inputs=sif_inputs("entrypoint", "zstd", 3, False, "apptainer")),
+        replace(KEY, inputs=sif_inputs("entrypoint", "zstd", 3, True, "singularity-ce")),
+    ],
+)
+def test_whatever_makes_another_file_makes_another_tag(other: Key) -> None:
+    assert other.tag != KEY.tag
+
+
+def test_the_tag_is_the_same_for_ever() -> None:
+    """If this fails, all caches of all users become worthless with the next release."""
+    shuffled = dict(reversed(list(INPUTS.items())))
+    assert replace(KEY, inputs=shuffled).tag == KEY.tag
+    assert KEY.tag == "sif-96240e8697f3cd92a80532cc33f4dcd9e599f2f9d5a1e1fe1077ec844250b92d"
+
+
+@pytest.mark.parametrize(
+    ("place", "image", "expected"),
+    [
+        ("cache.example.org/sif", "ubuntu:22.04", "oras://cache.example.org/sif/docker.io/library/ubuntu"),
+        ("cache.example.org", "quay.io/org/app:1", "oras://cache.example.org/quay.io/org/app"),
+        ("http://10.0.0.1:5000/a/b", "host:5000/x:1", "oras://10.0.0.1:5000/a/b/host-5000/x"),
+        ("cache.example.org/sif", "[::1]:5000/x:1", "oras://cache.example.org/sif/1-5000/x"),
+    ],
+)
+def test_an_entry_has_a_name_that_every_registry_takes(place: str, image: str, expected: str) -> None:
+    location = Location.parse(place, "sif_cache")
+    cache = SifCache(location, None, 1, False, False)  # type: ignore[arg-type]
+    key = replace(KEY, image=Reference.parse(image))
+    name = cache.reference(key).uri
+    assert name == f"{expected}:{key.tag}"
+    assert Reference.parse(name).uri == name
+
+
+class Case:
+    """A cache at a prefix of its own, and a file of ``team/multi`` to put there."""
+
+    def __init__(self, stored: Stored, address: str, connect: Connect, directory: Path) -> None:
+        origin = connect(stored.address)
+        self.blobs = BlobCache(str(directory / "cache"))
+        self.reference = Reference.parse(f"{stored.address}/team/multi:1")
+        self.image = resolve(origin, self.blobs, self.reference, AMD64)
+        path = directory / "image.sif"
+        path.write_bytes(CONTENT)
+        sha256 = hashlib.sha256(CONTENT).hexdigest()
+        self.file = File.at(
+            str(path),
+            sha256,
+            INPUTS,
+            manifest_digest=self.image.manifest_digest,
+            engine_version="1.4.5",
+            packer="mksquashfs 4.6.1",
+            builder="stream",
+        )
+        self.document = Document(
+            reference=self.reference,
+            platform=AMD64,
+            digest=self.image.digest,
+            manifest_digest=self.image.manifest_digest,
+            media_type=self.image.media_type,
+            layers=(),
+            size=self.image.size,
+            metrics=self.image.documents,
+            created_at="2026-01-01T00:00:00Z",
+            updated_at="2026-01-01T00:00:00Z",
+        )
+        self.key = Key(self.reference, self.image.manifest_digest, AMD64, INPUTS)
+        location = Location.parse(f"http://{address}/sif-{uuid.uuid4().hex}", "sif_cache")
+        self.cache = SifCache(location, connect(address, retries=0), 4, fills=True, required=False)
+
+
+@pytest.fixture
+def case(stored: Stored, connect: Connect, tmp_path: Path) -> Case:
+    return Case(stored, stored.address, connect, tmp_path)
+
+
+def test_what_was_put_there_is_found_with_all_that_is_known_of_it(case: Case) -> None:
+    assert case.cache.find([case.key]) is None
+    assert not case.cache.has(case.key)
+    assert case.cache.put(case.key, case.document, case.file)
+    assert case.cache.has(case.key)
+    other = replace(case.key, platform=Platform.parse("linux/arm64"))
+    entry = case.cache.find([other, case.key])
+    assert entry is not None
+    assert entry.key == case.key
+    assert entry.provenance is not None
+    assert (entry.provenance.engine_version, entry.provenance.packer) == ("1.4.5", "mksquashfs 4.6.1")
+    assert dict(entry.provenance.inputs) == INPUTS
+    obtained = case.blobs.obtain(entry.artifact.layer, case.cache.source(entry), "it")
+    assert Path(obtained.path).read_bytes() == CONTENT
+
+
+def test_a_second_time_nothing_is_sent(case: Case) -> None:
+    assert case.cache.put(case.key, case.document, case.file)
+    assert not case.cache.put(case.key, case.document, case.file)
+
+
+def test_an_image_can_be_told_from_the_cache_alone(case: Case) -> None:
+    case.cache.put(case.key, case.document, case.file)
+    entry = case.cache.find([case.key])
+    assert entry is not None
+    documents = case.cache.documents(entry, case.blobs)
+    assert documents == case.image.documents
+    again = revive(case.reference, case.image.digest, case.image.manifest_digest, documents, AMD64)
+    assert replace(again, obtained=()) == replace(case.image, obtained=())
+
+
+def test_documents_of_another_manifest_are_not_put_there(case: Case) -> None:
+    moved = replace(case.document, manifest_digest=DIGEST)
+    case.cache.put(case.key, moved, case.file)
+    entry = case.cache.find([case.key])
+    assert entry is not None
+    assert case.cache.documents(entry, case.blobs) == {}
+    with pytest.raises(InvalidManifest):
+        revive(case.reference, case.image.digest, case.image.manifest_digest, {}, AMD64)
+
+
+def test_a_file_that_is_another_one_by_now_is_not_put_there(case: Case) -> None:
+    Path(case.file.path).write_bytes(CONTENT[:-1] + b"!")
+    with pytest.raises(DigestMismatch, match="is another one; push it again"):
+        case.cache.put(case.key, case.document, case.file)
+    assert not case.cache.has(case.key)
+
+
+def test_what_is_no_sif_is_none(case: Case, stored: Stored) -> None:
+    name = case.cache.reference(case.key)
+    stored.push(f"{name.repository}:{name.tag}", stored.tiny)
+    with pytest.raises(InvalidManifest, match="is no SIF file but a container image"):
+        case.cache.find([case.key])
+
+
+def test_a_cache_that_is_out_is_asked_once(
+    stored: Stored, faulty: FaultyRegistry, connect: Connect, tmp_path: Path
+) -> None:
+    case = Case(stored, faulty.address, connect, tmp_path)
+    faulty.calm()
+    faulty.when("/manifests/", faults.dropped())
+    for _time in range(3):
+        with pytest.raises(Unreachable, match="no answer from"):
+            case.cache.find([case.key])
+    assert len(faulty.asked("/manifests/")) == 1
