@@ -91,7 +91,7 @@ def test_who_may_push_does_so_and_others_are_told(node2: Host) -> None:
     assert user.sregistry("pull", IMAGE)["changed"]
     repository = f"secret/{uuid.uuid4().hex}"
     secure: dict[str, Any] = {"no_https": False, "ca_path": CA}
-    login = {"username": USER, "password": PASSWORD}
+    login: dict[str, Any] = {"username": USER, "password": PASSWORD}
     for port in (5001, 5002):
         done = pushed(user, f"127.0.0.1:{port}/{repository}:1", **secure, **login)
         # all doors lead to one storage, so the second one only sees the same name again

@@ -29,10 +29,10 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.push import (
     parse_destination,
     push,
 )
+from ansible_collections.hpc.sregistry.plugins.module_utils.reach import Transport
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils.registries import Registries
 from ansible_collections.hpc.sregistry.plugins.module_utils.registry import MANIFEST_TYPES
-from ansible_collections.hpc.sregistry.plugins.module_utils.transport import Transport
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.conftest import Stored
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.test_sif import written
 
