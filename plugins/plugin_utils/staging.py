@@ -109,7 +109,9 @@ class Work:
             return cls()
         images = result.get("images")
         if not isinstance(images, Sequence) or isinstance(images, str):
-            return cls(lost=_line(result.get("msg"), "it was not asked: it failed or could not be reached before"))
+            return cls(
+                lost=_line(result.get("msg"), "nothing is known of it: it failed or could not be reached before")
+            )
         if len(images) != len(names):
             return cls(lost=f"its result tells of {len(images)} images, and it was asked for {len(names)}")
         try:
@@ -180,7 +182,8 @@ def _group(leader: str | None, tried: Mapping[str, Work], names: Sequence[str]) 
         failed = {one.name: _inert(one.error) for one in spoken if one.error}
     else:
         speaker = fold(tried)
-        failed = dict.fromkeys(names, _inert("; ".join(str(one.lost) for one in tried.values()))) if tried else {}
+        words = "; ".join(dict.fromkeys(str(one.lost) for one in tried.values()))
+        failed = dict.fromkeys(names, _inert(words)) if tried else {}
     there = [image for image in work.images.values() if not image.error]
     return {
         "leader": leader,
@@ -372,7 +375,7 @@ def _cell(image: Image | None) -> Cell:
     if image is None:
         return Cell(FAILED, cause="nothing was done for it")
     if image.error:
-        return Cell(FAILED, image.action, image.error, image)
+        return Cell(FAILED, image.action, image.error, image=image)
     return Cell(UPDATED if image.changed else CURRENT, image.action, image=image)
 
 
@@ -508,7 +511,7 @@ def _removed(stands: Sequence[Stand]) -> list[dict[str, Any]]:
 
 def _verdict(order: Order, names: Sequence[str], causes: Sequence[Mapping[str, Any]], stands: Sequence[Stand]) -> str:
     """Why it is a failure, in a few words; empty if it is none."""
-    reasons = [_named(row["images"], len(names)) + row["text"] for row in causes]
+    reasons = [_with_images(row, len(names)) for row in causes]
     differences = [words for stand in stands for words in stand.differences] if order.check and order.locked else []
     if differences:
         reasons.append(f"not as the lock says: {_first(list(dict.fromkeys(differences)))}")
@@ -534,26 +537,26 @@ def _lines(document: Mapping[str, Any]) -> Iterable[str]:
             yield f"{line}  ({actions})" if actions else line
         total = f"{'all of them':{width}}  {_size(document['bytes']):>10}"
         yield total if would else f"{total}  {_size(document['fetched'])} fetched by all hosts"
-    if document["differs"] and document["locked"] and document["check"]:
-        yield f"FAILED on {_counted(len(document['differs']), 'host')}, {fold(document['differs'])}: not as the lock says"
     for row in document["removed"]:
         yield f"{would}removed from {row['hosts']}: {row['what']}"
     for row in document["causes"]:
         yield f"FAILED on {_counted(row['count'], 'host')}, {row['hosts']}:"
-        yield f"  {_named(row['images'], len(images))}{row['text']}"
+        yield f"  {_with_images(row, len(images))}"
+    if document["differs"] and document["locked"] and document["check"]:
+        differing = document["differs"]
+        yield f"FAILED on {_counted(len(differing), 'host')}, {fold(differing)}: not as the lock says"
 
 
 def _word(state: str, would: str) -> str:
     return would + state if state == UPDATED else state
 
 
-def _named(images: Sequence[str], total: int) -> str:
-    """The images that a reason is about; nothing where it is about the host, or says so itself."""
-    if not images:
-        return ""
-    if len(images) == total > 1:
-        return "every image: "
-    return f"{_first(images)}: "
+def _with_images(row: Mapping[str, Any], total: int) -> str:
+    """A reason, after the images that it is about, unless it is about the host, or begins with them itself."""
+    images, text = row["images"], str(row["text"])
+    if not images or (len(images) == 1 and text.startswith(images[0])):
+        return text
+    return f"{'every image' if len(images) == total > 1 else _first(images)}: {text}"
 
 
 def _first(words: Sequence[str]) -> str:

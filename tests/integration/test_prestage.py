@@ -1,0 +1,239 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The role ``prestage`` with each of its strategies, on hosts that have nothing yet, and on some that fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import lab
+from tests.lab import catalogue, oci, tree
+
+from .conftest import LAB, REGISTRY, Host
+
+STORE = "/tmp/sregistry-prestage"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run said: its status and output, the number of changed tasks by host, and the hosts that failed."""
+
+    status: int
+    output: str
+    changed: dict[str, int]
+    failed: list[str]
+
+    def numbers(self, name: str) -> list[int]:
+        """How many hosts have an image, got it, and failed, as the summary says."""
+        found = re.search(rf"{re.escape(name)} +(?:-|[\d.]+ \w+) +(\d+) +(\d+) +(\d+)", self.output)
+        assert found, self.output
+        return [int(number) for number in found.groups()]
+
+
+class Fleet:
+    """Hosts in the order in which a play takes them, and how the role is applied to them."""
+
+    def __init__(self, directory: Path, *hosts: str, **variables: dict[str, Any]) -> None:
+        """Take hosts of the lab, and ``gone``, which does not answer; ``variables`` are those of single hosts."""
+        self._hosts = hosts
+        self._inventory = directory / "inventory.json"
+        extra = {"gone": {"ansible_host": "127.0.1.250", "ansible_port": 9}, **variables}
+        self._inventory.write_text(json.dumps({"all": {"hosts": extra}}), encoding="utf-8")
+
+    def prestage(self, images: list[str] | None, *options: str, check: bool = False, **role: Any) -> Run:
+        """Apply the role; a task after it shows who got there.
+
+        :param role: its variables, without their prefix.
+        """
+        given = {"no_https": True, "storage": STORE, **role, **({} if images is None else {"images": images})}
+        play = {
+            "hosts": list(self._hosts),
+            "gather_facts": False,
+            "vars": {f"prestage_{name}": value for name, value in given.items()},
+            "roles": ["hpc.sregistry.prestage"],
+            "tasks": [{"ansible.builtin.debug": {"msg": "{{ inventory_hostname }} goes on"}}],
+        }
+        command = ["ansible-playbook", "-i", str(LAB / "inventory.yml"), "-i", str(self._inventory), *options]
+        done = subprocess.run(
+            [*command, *["--check"] * check, "/dev/stdin"],
+            input=json.dumps([play]),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        recap = re.findall(r"^(\S+) +: ok=\d+ +changed=(\d+) +unreachable=(\d+) +failed=(\d+)", done.stdout, re.M)
+        return Run(
+            done.returncode,
+            done.stdout + done.stderr,
+            {host: int(changed) for host, changed, _unreachable, _failed in recap},
+            sorted(host for host, _changed, unreachable, failed in recap if int(unreachable) + int(failed)),
+        )
+
+
+@pytest.fixture
+def names(hosts: tuple[Host, Host]) -> Iterator[tuple[str, str]]:
+    """The names of two hosts that have nothing."""
+    clear = f"umount {STORE} 2>/dev/null; rm -rf {STORE} ~/.apptainer ~/.singularity"
+    for host in hosts:
+        host.shell(clear, check=False)
+    yield hosts[0].name, hosts[1].name
+    for host in hosts:
+        host.shell(clear, check=False)
+
+
+def new_image(size: int = 0) -> str:
+    """Push an image that nobody has; it has a layer of that many bytes which do not compress."""
+    name = f"{REGISTRY}/test/prestage-{uuid.uuid4().hex}:1"
+    push(name, "1", size)
+    return name
+
+
+def push(name: str, version: str, size: int = 0) -> None:
+    """Let a name point at a version of an image."""
+    content = os.urandom(size) + f"{name} {version}".encode()
+    layer = oci.layer(tree.Tree().file("version", content).tar())
+    lab.push(name.removeprefix(f"{REGISTRY}/"), catalogue.tiny_with(layer, Cmd=["/bin/busybox", "cat", "/version"]))
+
+
+def asked(name: str, since: int) -> Counter[str]:
+    """What the images' own registry was asked about a name: manifests by method, and blobs by digest."""
+    repository = name.removeprefix(f"{REGISTRY}/").rpartition(":")[0]
+    return Counter(
+        request.method if "/manifests/" in request.path else request.path[-64:]
+        for request in lab.requests_of("plain", since=since)
+        if f"/{repository}/" in request.path
+    )
+
+
+def files(host: Host) -> list[str]:
+    """The image files below the store."""
+    found = host.shell(f"find {STORE} -name '*.sif'", check=False).stdout.split()
+    return sorted(path.rpartition("/")[2] for path in found)
+
+
+def file_of(name: str) -> str:
+    return name.rpartition("/")[2].replace(":", "-") + ".sif"
+
+
+def test_a_full_disk_stops_nobody_the_next_run_finishes_and_what_is_not_listed_goes_last(
+    hosts: tuple[Host, Host], names: tuple[str, str], tmp_path: Path
+) -> None:
+    small, large = new_image(), new_image(6_000_000)
+    missing = f"{REGISTRY}/test/prestage-{uuid.uuid4().hex}:1"
+    first, second = names
+    hosts[1].shell(f"mkdir -p {STORE} && mount -t tmpfs -o size=5m tmpfs {STORE}")
+    fleet = Fleet(tmp_path, *names)
+
+    failing = fleet.prestage([small, large])
+    assert (failing.status != 0, failing.failed) == (True, [second]), failing.output
+    assert f"{first} goes on" in failing.output
+    assert failing.numbers(small) in ([0, 2, 0], [0, 1, 1])  # what does not fit may be refused as a whole
+    assert failing.numbers(large) == [0, 1, 1]
+    assert f"FAILED on 1 host, {second}:" in failing.output
+
+    hosts[1].shell(f"mount -o remount,size=50m {STORE}")
+    finishing = fleet.prestage([small, large], keep_only=True)
+    assert (finishing.status, finishing.changed) == (0, {first: 0, second: 1}), finishing.output
+    assert finishing.numbers(large) == [1, 1, 0]
+
+    careful = fleet.prestage([small, missing], keep_only=True)
+    assert careful.failed == sorted(names)
+    assert files(hosts[0]) == files(hosts[1]) == sorted([file_of(small), file_of(large)])
+
+    foreseen = fleet.prestage([small], check=True, keep_only=True)
+    assert re.search(rf"would be removed from node\S+: {large}", foreseen.output), foreseen.output
+    removing = fleet.prestage([small], keep_only=True)
+    assert (removing.status, removing.changed) == (0, foreseen.changed), removing.output
+    assert files(hosts[0]) == files(hosts[1]) == [file_of(small)]
+    again = fleet.prestage([small], keep_only=True)
+    assert (again.status, set(again.changed.values())) == (0, {0}), again.output
+
+
+def test_one_builds_and_the_others_fetch_what_it_built_or_know_why_it_could_not(
+    hosts: tuple[Host, Host], names: tuple[str, str], tmp_path: Path
+) -> None:
+    image, missing = new_image(), f"{REGISTRY}/test/prestage-{uuid.uuid4().hex}:1"
+    cache = f"{lab.REGISTRIES['store'].url}/prestage-{uuid.uuid4().hex}"
+    fleet = Fleet(tmp_path, "gone", *names)
+    how = {"strategy": "build_once", "sif_cache": cache, "platform": "linux/amd64"}
+
+    begin = lab.log_offset("plain")
+    foreseen = fleet.prestage([missing, image], check=True, **how)
+    assert (foreseen.numbers(image), foreseen.numbers(missing)) == ([0, 2, 1], [0, 0, 3]), foreseen.output
+    assert max(asked(image, begin).values()) == 1, "the others asked the registry as well"
+    assert files(hosts[0]) == files(hosts[1]) == []
+    begin = lab.log_offset("plain")
+    # The host that does not answer would have been the first to build; the next one took over.
+    real = fleet.prestage([missing, image], **how)
+    assert (real.numbers(image), real.numbers(missing)) == ([0, 2, 1], [0, 0, 3]), real.output
+    assert (real.changed, real.failed) == (foreseen.changed, sorted(["gone", *names]))
+    assert "FAILED on 2 hosts, node[" in real.output
+    assert f"{names[0]} failed: name unknown" in real.output
+    assert max(asked(image, begin).values()) == 1, "the others asked the registry as well"
+    assert files(hosts[0]) == files(hosts[1]) == [file_of(image)]
+    again = fleet.prestage([image], **how)
+    assert (again.numbers(image), set(again.changed.values())) == ([2, 0, 1], {0}), again.output
+
+
+def test_a_shared_file_system_is_filled_once_and_each_node_proves_that_it_sees_it(
+    hosts: tuple[Host, Host], names: tuple[str, str], tmp_path: Path
+) -> None:
+    image, old = new_image(), new_image()
+    storage = f"/shared/prestage-{uuid.uuid4().hex}"
+    fleet = Fleet(tmp_path, *names)
+    how = {"strategy": "shared", "storage": storage, "visible_within": 0}
+    try:
+        foreseen = fleet.prestage([old], check=True, **how)
+        assert (foreseen.status, foreseen.numbers(old)) == (0, [0, 2, 0]), foreseen.output
+        filled = fleet.prestage([old], **how)
+        assert (filled.numbers(old), filled.changed) == ([1, 1, 0], {names[0]: 1, names[1]: 0}), filled.output
+        hosts[1].shell(f"mount -t tmpfs tmpfs {storage}")
+        blind = fleet.prestage([image], keep_only=True, **how)
+        assert (blind.failed, blind.numbers(image)) == ([names[1]], [0, 1, 1]), blind.output
+        assert "is the file system mounted" in " ".join(blind.output.split())
+        assert hosts[0].shell(f"find {storage} -name '*.sif'").stdout.split("/")[-1] == f"{file_of(image)}\n"
+    finally:
+        hosts[1].shell(f"umount {storage}", check=False)
+        hosts[0].shell(f"rm -rf {storage}")
+
+
+def test_a_lock_wins_over_tags_and_check_mode_fails_where_nodes_differ_from_it(
+    hosts: tuple[Host, Host], names: tuple[str, str], tmp_path: Path
+) -> None:
+    image = new_image()
+    fleet, file = Fleet(tmp_path, *names), tmp_path / "images.lock.yml"
+
+    def lock() -> None:
+        more = {"lock_images": [image], "lock_file": str(file), "lock_options": {"no_https": True}}
+        subprocess.run(
+            ["ansible-playbook", "hpc.sregistry.lock", "-e", json.dumps(more)], capture_output=True, check=True
+        )
+
+    lock()
+    push(image, "2")
+    begin = lab.log_offset("plain")
+    fleet.prestage(None, lock=str(file))
+    assert asked(image, begin)["HEAD"] == 0, "a tag was asked for"
+    for host in hosts:
+        assert host.shell(f"apptainer run {STORE}/*/test/{file_of(image)}").stdout.endswith(f"{image} 1")
+    begin = lab.log_offset("plain")
+    same = fleet.prestage([image], check=True, lock=str(file))
+    assert (same.status, asked(image, begin)) == (0, Counter()), same.output
+    lock()
+    differing = fleet.prestage([image], check=True, lock=str(file))
+    assert (differing.status != 0, differing.failed) == (True, sorted(names)), differing.output
+    assert f"not as the lock says: {image} (rebuilt)" in differing.output

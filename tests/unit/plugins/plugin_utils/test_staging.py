@@ -1,0 +1,362 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Images onto many hosts: who goes first, what the others learn, and the summary."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.hpc.sregistry.plugins.plugin_utils.staging import (
+    BUILD_ONCE,
+    EACH,
+    SHARED,
+    Order,
+    course,
+    summary,
+)
+
+A, B = "quay.io/org/solver:2.4", "ubuntu:24.04"
+NAMES = [A, B]
+INDEX, MANIFEST = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
+MIB = 1024 * 1024
+
+
+def image(name: str, action: str = "present", **more: Any) -> dict[str, Any]:
+    """One entry of a result of sregistry_pull."""
+    return {
+        "name": name,
+        "uri": name,
+        "action": action,
+        "changed": action not in ("present", "failed"),
+        "platform": "linux/amd64",
+        "digest": INDEX,
+        "manifest_digest": MANIFEST,
+        "path": f"/store/{name}.sif",
+        "size": 3 * MIB,
+        "sha256": "c" * 64,
+        "fetched": {"blobs": 1, "bytes": MIB if action == "pulled" else 0},
+        **more,
+    }
+
+
+def failed(name: str, error: str, **more: Any) -> dict[str, Any]:
+    return image(name, "failed", error=error, size=None, **more)
+
+
+def result(*images: dict[str, Any]) -> dict[str, Any]:
+    return {"images": list(images), "changed": any(one["changed"] for one in images)}
+
+
+def wanted(*hosts: str, group: str = "x86_64") -> dict[str, dict[str, Any]]:
+    return {host: {"group": group, "names": NAMES} for host in hosts}
+
+
+GOOD = result(image(A, "pulled"), image(B, "pulled"))
+UNREACHABLE = {"unreachable": True, "msg": "Task failed: no route to host"}
+CRASHED = {"msg": "MODULE FAILURE", "failed": False}
+NOTHING = result(failed(A, "no answer from quay.io"), failed(B, "no answer from docker.io"))
+
+
+@pytest.mark.parametrize(
+    ("results", "following", "leader"),
+    [
+        ({}, ["n1"], None),
+        ({"n1": GOOD}, [], "n1"),
+        ({"n1": result(image(A), failed(B, "no"))}, [], "n1"),
+        ({"n1": UNREACHABLE}, ["n2"], None),
+        ({"n1": CRASHED}, ["n2"], None),
+        ({"n1": NOTHING}, ["n2"], None),
+        ({"n1": UNREACHABLE, "n2": GOOD}, [], "n2"),
+        ({"n1": UNREACHABLE, "n2": CRASHED, "n3": NOTHING}, [], None),
+    ],
+)
+def test_the_next_host_gets_a_turn_where_nothing_is_in_place(
+    results: dict[str, Any], following: list[str], leader: str | None
+) -> None:
+    found = course(wanted("n1", "n2", "n3", "n4"), results)
+    assert (found["next"], found["groups"]["x86_64"]["leader"]) == (following, leader)
+
+
+def test_each_group_has_its_own_first_host_and_a_host_of_none_is_left_out() -> None:
+    hosts = {**wanted("gone", group=""), **wanted("n1", "n2"), **wanted("arm1", group="aarch64")}
+    found = course(hosts, {"gone": UNREACHABLE})
+    assert found["next"] == ["n1", "arm1"]
+    assert list(found["groups"]) == ["x86_64", "aarch64"]
+
+
+def test_builders_go_in_their_own_order_and_nobody_else_does() -> None:
+    hosts, builders = wanted("n1", "n2", "n3", "n4", "n5"), ["n9", "n5", "n4", "n3", "n2"]
+    gone = dict.fromkeys(["n5", "n4", "n3"], UNREACHABLE)
+    assert course(hosts, {}, builders)["next"] == ["n5"]
+    assert course(hosts, gone, builders)["next"] == ["n2"]
+    nobody_left = course(hosts, {**gone, "n2": UNREACHABLE}, builders)
+    assert nobody_left["next"] == []
+    assert nobody_left["groups"]["x86_64"]["failed"] == dict.fromkeys(NAMES, "unreachable: no route to host")
+    assert nobody_left["groups"]["x86_64"]["speaker"] == "n[2-5]"
+
+
+def test_without_a_builder_in_the_play_the_others_try_all_and_fetch_what_is_there() -> None:
+    group = course(wanted("n1"), {}, builders=[])["groups"]["x86_64"]
+    assert (group["leader"], group["names"], group["failed"], group["digests"]) == (None, NAMES, {}, {})
+
+
+def test_who_was_asked_and_has_no_result_is_an_error_only_where_the_others_wait() -> None:
+    with pytest.raises(ValueError, match=r"n1 had to go first and has no result yet.*strategy linear"):
+        course(wanted("n1", "n2"), {}, asked=["n1"])
+    assert course(wanted("n1", "n2"), {}, asked=["n1"], patient=False)["next"] == []
+
+
+def test_the_others_learn_digests_and_what_they_need_not_try() -> None:
+    web = "https://example.org/x.sif"
+    names = [A, B, web, "oras://ghcr.io/x:1"]
+    first = result(image(A), failed(B, "manifest unknown"), image(web), image("oras://ghcr.io/x:1"))
+    group = course({"n1": {"group": "g", "names": names}}, {"n1": first})["groups"]["g"]
+    assert group["names"] == [A, web, "oras://ghcr.io/x:1"]
+    assert group["failed"] == {B: "manifest unknown"}
+    assert group["digests"] == {
+        A: {"digest": INDEX, "platforms": {"linux/amd64": MANIFEST}},
+        "oras://ghcr.io/x:1": {"digest": INDEX},
+    }
+
+
+def test_what_a_host_says_is_no_template_for_others() -> None:
+    evil = "{{ lookup('pipe', 'id') }}"
+    first = result(image(A, path=evil, digest=evil, platform=evil), failed(B, evil + "{% if x %}{# y #}"))
+    text = str(course(wanted("n1"), {"n1": first}))
+    assert "lookup" in text
+    assert not any(mark in text.replace("{'", "") for mark in ("{{ ", "{% ", "{# "))
+    assert course(wanted("n1"), {"n1": first})["groups"]["x86_64"]["digests"] == {}
+
+
+def of(strategy: str, results: dict[str, Any], names: list[str] = NAMES, **more: Any) -> dict[str, Any]:
+    """A summary of hosts that all shall have the same images."""
+    order = {key: more.pop(key) for key in ("check", "locked", "course") if key in more}
+    return summary(Order(dict.fromkeys(results, names), strategy, **order), results, **more)
+
+
+def numbers(document: dict[str, Any]) -> list[tuple[int, int, int]]:
+    return [(one["current"], one["updated"], one["failed"]) for one in document["images"]]
+
+
+def test_each_image_counts_its_hosts() -> None:
+    document = of(
+        EACH,
+        {
+            "n1": result(image(A), image(B, "pulled")),
+            "n2": result(image(A, "rebuilt"), failed(B, "no space left")),
+            "n3": UNREACHABLE,
+            "n4": {},
+        },
+    )
+    assert numbers(document) == [(1, 1, 2), (0, 1, 3)]
+    assert document["hosts"] == {"total": 4, "current": 0, "updated": 1, "failed": 3}
+    assert document["failed"] == ["n2", "n3", "n4"]
+    assert document["fetched"] == MIB
+    assert document["lines"] == [
+        "2 images on 4 hosts, each: 1 updated, 3 failed",
+        "image                         size  current  updated  failed",
+        "quay.io/org/solver:2.4     3.0 MiB        1        1       2  (1 rebuilt)",
+        "ubuntu:24.04               3.0 MiB        0        1       3  (1 pulled)",
+        "all of them                6.0 MiB  1.0 MiB fetched by all hosts",
+        "FAILED on 1 host, n2:",
+        "  ubuntu:24.04: no space left",
+        "FAILED on 1 host, n4:",
+        "  nothing is known of it: it failed or could not be reached before",
+        "FAILED on 1 host, n3:",
+        "  unreachable: no route to host",
+    ]
+
+
+def test_the_same_reason_is_told_once_with_all_its_hosts_and_images() -> None:
+    def full(host: int) -> dict[str, Any]:
+        return result(
+            *(
+                failed(name, f"no space left in /tmp/x{host}: {name} needs {host}.5 GiB, node{host} has 2")
+                for name in NAMES
+            )
+        )
+
+    document = of(EACH, {f"node{host}": full(host) for host in (7, 3, 1, 2)})
+    assert [(row["count"], row["hosts"], row["images"]) for row in document["causes"]] == [(4, "node[1-3,7]", NAMES)]
+    assert document["lines"][-2:] == [
+        "FAILED on 4 hosts, node[1-3,7]:",
+        f"  every image: no space left in /tmp/x1: {A} needs 1.5 GiB, node1 has 2",
+    ]
+
+
+def test_hosts_that_lack_other_images_for_the_same_reason_are_told_apart() -> None:
+    good, bad = image(A), failed(A, "permission denied")
+    results = {"n1": result(bad, failed(B, "permission denied")), "n2": result(good, failed(B, "permission denied"))}
+    causes = of(EACH, results)["causes"]
+    assert [(row["hosts"], row["images"]) for row in causes] == [("n1", NAMES), ("n2", [B])]
+
+
+def test_check_mode_says_what_would_be() -> None:
+    document = of(EACH, {"n1": result(image(A), image(B, "pulled", size=None))}, check=True)
+    assert document["lines"] == [
+        "2 images on 1 host, each: 1 would be updated",
+        "image                         size  current  would be updated  failed",
+        "quay.io/org/solver:2.4     3.0 MiB        1                 0       0",
+        "ubuntu:24.04                     -        0                 1       0  (1 pulled)",
+        "all of them                3.0 MiB",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("action", "locked", "check", "verdict"),
+    [
+        ("pulled", True, True, f"not as the lock says: {A} (pulled)"),
+        ("repaired", True, True, f"not as the lock says: {A} (repaired)"),
+        ("present", True, True, ""),
+        ("attributes", True, True, ""),
+        ("recorded", True, True, ""),
+        ("pushed", True, True, ""),
+        ("pulled", True, False, ""),
+        ("pulled", False, True, ""),
+    ],
+)
+def test_another_file_than_the_lock_says_is_a_failure_in_check_mode(
+    action: str, locked: bool, check: bool, verdict: str
+) -> None:
+    assert of(EACH, {"n1": result(image(A, action))}, [A], check=check, locked=locked)["verdict"] == verdict
+
+
+def test_what_was_removed_is_told_and_counts_as_a_difference() -> None:
+    removed = {"images": [{"uri": "old:1", "changed": True}, {"uri": A, "changed": False}], "swept": ["/store/x.sif"]}
+    results = {"n1": result(image(A)), "n2": result(image(A))}
+    document = of(EACH, results, [A], check=True, locked=True, removed={"n1": removed, "n2": removed})
+    assert document["removed"][1] == {"what": "old:1", "count": 2, "hosts": "n[1-2]"}
+    assert "would be removed from n[1-2]: old:1" in document["lines"]
+    assert document["verdict"] == "not as the lock says: old:1 (removed), /store/x.sif (removed)"
+    assert document["lines"][-1] == "FAILED on 2 hosts, n[1-2]: not as the lock says"
+
+
+def test_a_removal_that_failed_is_a_failure_of_its_host() -> None:
+    trouble = {"images": [{"uri": "old:1", "changed": False, "error": "busy"}], "msg": "busy"}
+    assert of(EACH, {"n1": GOOD}, removed={"n1": trouble})["verdict"] == "busy"
+
+
+def test_a_result_that_cannot_be_read_spoils_its_own_host_only() -> None:
+    strange: list[dict[str, Any]] = [
+        {"images": "x"},
+        {"images": [1, 2]},
+        {"images": [{"action": []}, {}]},
+        result(image(A)),
+        result(image(A, size=-1, fetched=3, uri=7, digest=[]), image(B, error={"a": "\x1b[1m"})),
+    ]
+    document = of(EACH, {"n9": GOOD, **{f"n{at}": one for at, one in enumerate(strange)}})
+    assert document["failed"] == ["n0", "n1", "n2", "n3", "n4"]
+    assert "\x1b" not in "".join(document["lines"])
+
+
+def followed(first: dict[str, Any], *others: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    results = {"n1": first, **{f"n{at}": one for at, one in enumerate(others, 2)}}
+    return results, course(wanted(*results), {"n1": first})
+
+
+def test_what_the_builder_could_not_build_has_the_same_reason_everywhere() -> None:
+    first = result(image(A, "pulled"), failed(B, "manifest unknown"))
+    results, way = followed(first, result(image(A, "pulled")), result(image(A)))
+    document = of(BUILD_ONCE, results, course=way)
+    assert numbers(document) == [(1, 2, 0), (0, 0, 3)]
+    assert document["lines"][-2:] == ["FAILED on 3 hosts, n[1-3]:", f"  {B}: manifest unknown"]
+    own = of(BUILD_ONCE, {"n2": results["n2"]}, course=way)
+    assert own["verdict"] == f"{B}: n1 failed: manifest unknown"
+
+
+def test_where_nobody_could_build_the_others_did_nothing_and_say_why() -> None:
+    results, way = followed(NOTHING, {"skipped": True})
+    document = of(BUILD_ONCE, results, course=way)
+    assert numbers(document) == [(0, 0, 2), (0, 0, 2)]
+    assert [(row["hosts"], row["text"]) for row in document["causes"]] == [
+        ("n[1-2]", "no answer from docker.io"),
+        ("n[1-2]", "no answer from quay.io"),
+    ]
+
+
+def test_a_builder_that_another_one_replaced_counts_what_it_did_itself() -> None:
+    results = {"n1": NOTHING, "n2": result(image(A, "pulled"), failed(B, "gone")), "n3": result(image(A, "pulled"))}
+    way = course(wanted(*results), {"n1": NOTHING, "n2": results["n2"]})
+    assert numbers(of(BUILD_ONCE, results, course=way)) == [(0, 2, 1), (0, 0, 3)]
+
+
+def test_in_check_mode_a_miss_is_what_the_real_run_would_fetch() -> None:
+    missing = failed(A, "the SIF cache has no file", sif_cache="miss")
+    results, way = followed(result(image(A, "pulled"), image(B)), result(missing, image(B)))
+    document = of(BUILD_ONCE, results, course=way, check=True)
+    assert (numbers(document), document["verdict"]) == ([(0, 2, 0), (2, 0, 0)], "")
+    assert of(BUILD_ONCE, results, course=way)["failed"] == ["n2"]
+
+
+def row(name: str, state: str = "present", **more: Any) -> dict[str, Any]:
+    """One entry of a result of sregistry_facts."""
+    return {"uri": name, "image": f"/store/{name}.sif", "version": "c" * 64, "state": state, **more}
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ([row(A)], ""),
+        ([row(B), row(A)], ""),
+        ([], "does not see .*is the file system mounted"),
+        ([row(B)], "its inventory does not know .* is it the same file system"),
+        ([row(A, image="/other.sif")], "its inventory does not know"),
+        ([row(A, "missing")], "does not see .* though it sees the inventory"),
+        ([row(A, "modified")], "another size or modification time"),
+        ([row(A, version="d" * 64)], f"another file than on n1: the inventory says sha256 {'d' * 64}"),
+        ([1], "its inventory does not know"),
+    ],
+)
+def test_who_shares_a_file_system_must_see_the_very_files(rows: list[Any], reason: str) -> None:
+    results = {"n1": result(image(A, "pulled")), "n2": {}}
+    way = course({host: {"group": "g", "names": [A]} for host in results}, {"n1": results["n1"]})
+    document = of(SHARED, results, [A], course=way, seen={"n2": {"images": rows}})
+    if reason:
+        assert (numbers(document), document["unseen"]) == ([(0, 1, 1)], [A])
+        with pytest.raises(AssertionError, match=reason):
+            raise AssertionError(document["verdict"])
+    else:
+        assert (numbers(document), document["unseen"], document["fetched"]) == ([(1, 1, 0)], [], MIB)
+
+
+def test_who_shares_what_could_not_be_filled_has_the_same_reason() -> None:
+    first = result(image(A, "pulled"), failed(B, "manifest unknown"))
+    results, way = followed(first, {}, {}, {})
+    seen = {"n2": {"images": [row(A)]}, "n3": UNREACHABLE, "n4": {}}
+    document = of(SHARED, results, course=way, seen=seen)
+    assert numbers(document) == [(1, 1, 2), (0, 0, 4)]
+    assert [(one["hosts"], one["text"]) for one in document["causes"]] == [
+        ("n[1-2]", "manifest unknown"),
+        ("n4", "nothing is known of it: it failed or could not be reached before"),
+        ("n3", "unreachable: no route to host"),
+    ]
+    nobody = course(wanted("n1", "n2"), {"n1": NOTHING})
+    assert of(SHARED, {"n1": NOTHING, "n2": {}}, course=nobody, seen={"n2": {"skipped": True}})["unseen"] == []
+
+
+def test_in_check_mode_the_others_would_see_what_would_be_filled() -> None:
+    results, way = followed(result(image(A, "pulled"), image(B)), {})
+    document = of(SHARED, results, course=way, check=True, seen={"n2": {"images": [row(B)]}})
+    assert (numbers(document), document["verdict"]) == ([(0, 2, 0), (2, 0, 0)], "")
+
+
+def test_hosts_may_want_different_images() -> None:
+    names = {"n1": [A], "n2": [B, A]}
+    document = summary(Order(names), {"n1": result(image(A)), "n2": result(image(B), image(A))})
+    assert [(one["uri"], one["current"]) for one in document["images"]] == [(A, 2), (B, 1)]
+
+
+def test_no_image_at_all_is_no_trouble() -> None:
+    assert of(EACH, {"n1": result()}, [])["lines"] == ["0 images on 1 host, each: 1 current"]
+
+
+def test_a_large_fleet_is_summed_up_in_seconds_and_few_lines() -> None:
+    names = [f"quay.io/org/app{number}:1" for number in range(100)]
+    results = {f"node{host:03}": result(*(image(name) for name in names)) for host in range(1, 500)}
+    results["node500"] = result(*(failed(name, f"no space left for {name}") for name in names))
+    document = of(EACH, results, names)
+    assert len(document["lines"]) == 105
+    assert document["lines"][-2:] == ["FAILED on 1 host, node500:", f"  every image: no space left for {names[0]}"]

@@ -1,0 +1,61 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The role ``prestage`` hands on the options of ``sregistry_pull``, and describes all of its variables."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible_collections.hpc.sregistry.plugins.modules import sregistry_pull
+
+ROLE = Path(__file__).parents[2] / "roles/prestage"
+NOT_FOR_A_FLEET = {"client", "api_version", "os", "architecture", "attributes", "unsafe_writes"}
+SELINUX = {"selevel", "serole", "setype", "seuser"}
+
+
+def load(path: str) -> Any:
+    return yaml.safe_load((ROLE / path).read_text(encoding="utf-8"))
+
+
+def options_of_pull() -> set[str]:
+    """The names of the options, those of the fragments as well; Ansible's own fragment is named here."""
+    documentation = yaml.safe_load(sregistry_pull.DOCUMENTATION)
+    options = {*documentation["options"], "owner", "group", "mode", "attributes", "unsafe_writes", *SELINUX}
+    for fragment in documentation["extends_documentation_fragment"]:
+        if fragment.startswith("hpc.sregistry."):
+            name = fragment.rpartition(".")[2]
+            module = import_module(f"ansible_collections.hpc.sregistry.plugins.doc_fragments.{name}")
+            options |= set(yaml.safe_load(module.ModuleDocFragment.DOCUMENTATION).get("options", {}))
+    return options
+
+
+def variables() -> set[str]:
+    """Those that the tasks use."""
+    text = "".join(path.read_text(encoding="utf-8") for path in ROLE.glob("*/*.yml") if path.parent.name != "meta")
+    return set(re.findall(r"(?<![\w.])prestage_\w+", text))
+
+
+def test_every_option_of_a_pull_is_handed_on_in_one_place() -> None:
+    [task] = load("tasks/pull.yml")
+    handed_on = set(task["hpc.sregistry.sregistry_pull"])
+    assert handed_on == options_of_pull() - NOT_FOR_A_FLEET - SELINUX
+    others = [path.name for path in (ROLE / "tasks").iterdir() if "sregistry_pull:" in path.read_text(encoding="utf-8")]
+    assert others == ["pull.yml"]
+
+
+def test_every_variable_is_described_and_no_other() -> None:
+    options = load("meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    assert set(options) == variables()
+    readme = (ROLE / "README.md").read_text(encoding="utf-8")
+    assert {name for name in options if f"`{name}`" not in readme} == set()
+
+
+def test_defaults_are_what_their_description_says() -> None:
+    options = load("meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    assert load("defaults/main.yml") == {name: one["default"] for name, one in options.items() if "default" in one}
