@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from ansible import constants
 from ansible.errors import AnsibleUndefinedVariable
+from ansible.plugins.action.normal import ActionModule as Normal
 from ansible_collections.hpc.sregistry.plugins.action import sregistry_pull as module
 from ansible_collections.hpc.sregistry.plugins.action.sregistry_pull import ActionModule
 from ansible_collections.hpc.sregistry.plugins.plugin_utils import progress
@@ -108,7 +109,7 @@ class Run:
                 raise self.trouble
             return {"stdout": f"a banner\r\n{self.said}\r\n"}
 
-        monkeypatch.setattr(module.Normal, "run", module_run)
+        monkeypatch.setattr(Normal, "run", module_run)
         monkeypatch.setattr(module, "_twin", lambda _action: SimpleNamespace(_low_level_execute_command=command))
         monkeypatch.setattr(module, "_show", self.lines.append)
         monkeypatch.setattr(progress, "_FIRST", 0.01)
