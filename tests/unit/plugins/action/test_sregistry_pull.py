@@ -87,7 +87,7 @@ def test_a_variable_that_cannot_be_told_is_nobody_who_watches(monkeypatch: pytes
 class Run:
     """The module, for a while; what it was given, and what was shown meanwhile."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, directory: Path, result: Mapping[str, Any] = RESULT) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, directory: Path, result: Mapping[str, Any] | None = None) -> None:
         self.environment: list[dict[str, str]] = []
         self.lines: list[str] = []
         self.commands: list[str] = []
@@ -101,7 +101,7 @@ class Run:
             end = time.monotonic() + run.seconds
             while time.monotonic() < end and not run.lines:
                 time.sleep(0.01)
-            return dict(result)
+            return dict(result or RESULT)
 
         def command(text: str) -> dict[str, str]:
             self.commands.append(text)
