@@ -29,8 +29,6 @@ from ansible.plugins.action.normal import ActionModule as Normal
 from ansible.plugins.loader import connection_loader
 from ansible.utils.display import Display
 
-ALWAYS, NEVER, AUTO = "always", "never", "auto"
-
 # Ansible imports this in its main process before it forks the workers, which have no terminal any more.
 _TERMINAL = sys.stdout is not None and sys.stdout.isatty()
 
@@ -75,8 +73,8 @@ class ActionModule(Normal):  # type: ignore[misc]
             wish = task.args.get("progress") or self._templar.template(variables.get("sregistry_progress"))
         except Exception:  # noqa: BLE001 (whatever a template raises)
             return False
-        wish = wish or os.environ.get("SREGISTRY_PROGRESS") or AUTO
-        return wish == ALWAYS or (wish == AUTO and _TERMINAL and not _is_machine_read())
+        wish = wish or os.environ.get("SREGISTRY_PROGRESS") or "auto"
+        return wish == "always" or (wish == "auto" and _TERMINAL and not _is_machine_read())
 
     @contextmanager
     def _followed(self, variables: Mapping[str, Any]) -> Iterator[_File]:
