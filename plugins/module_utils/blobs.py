@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 Source = Callable[[int], AbstractContextManager["tuple[int, Iterator[bytes]]"]]
 # Returns when a blob is in the cache, or raises why it does not come; gives who is to be told how many of its bytes
 # have been read.
-Arrival = Callable[[Descriptor], Callable[[int], None]]
+Arrival = Callable[["Descriptor"], Callable[[int], None]]
 
 _LOCK = ".sregistry.lock"  # held shared by who uses blobs, and alone by who prunes them
 _MAX_RESUMPTIONS = 100  # of one blob; a registry may break off after every few bytes

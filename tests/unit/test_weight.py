@@ -5,12 +5,12 @@
 """What ``sregistry_pull`` carries to a host, and what of it a run imports there that changes nothing.
 
 Most runs of most tasks change nothing, and cost little more than Ansible itself. What they cost is code: for each play,
-Ansible parses every file that a module can reach by any ``import``, also by one in a function, and packs it. On each host
-Python compiles every file that is really imported, each time. Code is weighed in nodes of its syntax tree, of which
-comments and docstrings have next to none. 10,000 nodes are about 25 ms, on the controller and on a host alike.
+Ansible parses every file that a module can reach by any ``import``, also by one in a function, and packs it. On each
+host Python compiles every file that is really imported, each time. Code is weighed in nodes of its syntax tree, of
+which comments and docstrings have next to none. 10,000 nodes are about 25 ms, on the controller and on a host alike.
 
-A feature may be worth more weight: raise the limit then. First see whether what is new is imported where it is needed, in
-the function, and whether a constant or a type drags in a file that nothing else needs.
+A feature may be worth more weight: raise the limit then. First see whether what is new is imported where it is needed,
+in the function, and whether a constant or a type drags in a file that nothing else needs.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ class Registry(BaseHTTPRequestHandler):
     """A registry where every name points at one digest."""
 
     def do_HEAD(self) -> None:
+        """Whatever is asked."""
         self.send_response(200)
         self.send_header("Content-Type", MANIFEST)
         self.send_header("Content-Length", "2")
@@ -65,7 +66,7 @@ class Registry(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_words: Any) -> None:
-        pass
+        """Say nothing."""
 
 
 @pytest.fixture
