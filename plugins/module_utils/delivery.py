@@ -87,7 +87,7 @@ class Delivery:
     def _obtain(self, layer: Descriptor) -> Obtained:
         reference = self.image.reference
         source = blob_source(self._session.registries.of(reference), reference.repository, layer.digest)
-        with self._session.progress.fetching(layer.digest, source) as counted:
+        with self._session.progress.fetching(layer.digest, layer.size, source) as counted:
             return self._session.cache.obtain(layer, counted, f"the layer {layer.digest} of {reference}")
 
 

@@ -60,15 +60,20 @@ class Progress:
         self._sizes[key] = size
 
     @contextmanager
-    def fetching(self, key: str, source: Source) -> Iterator[Source]:
-        """Count what comes from a source, which is there when the block ends well."""
+    def fetching(self, key: str, size: int | None, source: Source) -> Iterator[Source]:
+        """Count what comes from a source. All is there when the block ends well; else no more of it is expected."""
 
         @contextmanager
         def counted(position: int) -> Iterator[tuple[int, Iterator[bytes]]]:
+            self.expect(key, size)
             with source(position) as (begin, chunks):
                 yield begin, self._counted(key, begin, chunks)
 
-        yield counted
+        try:
+            yield counted
+        except BaseException:
+            self._sizes.pop(key, None)
+            raise
         self._arrived[key] = True
 
     def expect_reading(self, image: str, size: int) -> None:

@@ -55,8 +55,8 @@ def pull(session: Session, wanted: Wanted, references: Sequence[Reference]) -> d
         for reference, outcome in outcomes.items()
         if reference in plans and not outcome.error
     ]
-    filling: list[Future[None]] = []
     session.progress.images, session.progress.done = len(outcomes), len(outcomes) - len(work)
+    filling: list[Future[None]] = []
     with threads_for(session) as pool:
         for planned, outcome, supply in work:
             if planned.make and not is_kept(session, planned.lost):

@@ -93,8 +93,7 @@ class Shipment:
 
     def begin(self, pool: ThreadPoolExecutor) -> None:
         """Begin to fetch it."""
-        size = self._image.layer.size if isinstance(self._image, Artifact) else self._image.size
-        self._session.progress.expect(self._image.reference.uri, size)
+        self._session.progress.expect(self._image.reference.uri, self._size)
         self._begun = pool.submit(self._fetch)
 
     def arrive(self) -> Fetched:
@@ -140,10 +139,14 @@ class Shipment:
         algorithm, _colon, encoded = fetched.digest.partition(":")
         return Placed(os.stat(path).st_size, encoded if algorithm == "sha256" else sha256_of(path), fetched.digest)
 
+    @property
+    def _size(self) -> int | None:
+        return self._image.layer.size if isinstance(self._image, Artifact) else self._image.size
+
     def _fetch(self) -> Fetched:
         image, cache = self._image, self._session.cache
         what = f"the file of {image.reference}"
-        with self._session.progress.fetching(image.reference.uri, self._source) as source:
+        with self._session.progress.fetching(image.reference.uri, self._size, self._source) as source:
             if isinstance(image, Artifact):
                 return Fetched(image.layer.digest, cache.obtain(image.layer, source, what))
             if image.digest:

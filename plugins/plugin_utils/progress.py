@@ -35,6 +35,7 @@ _SUMMARY = 9.9  # seconds between two lines of all hosts
 _WINDOW = 15.0  # seconds that a rate is the mean of
 _TELLING = 256 * 1024  # bytes; what comes in pieces has no rate before
 _LONGEST = 200  # characters of a name
+_MOST = 2**60  # of anything
 _MIB = 1024 * 1024
 _HUGE = 10 * 1024 * _MIB  # from here on, in GiB
 _WORKING, _ENDED = ".working", ".ended"
@@ -60,12 +61,11 @@ class Report:
     @classmethod
     def parse(cls, text: str) -> Report | None:
         """A report from JSON, None if it is none. The host is not trusted: nothing in it can move the cursor."""
-        with suppress(ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+        with suppress(ValueError, TypeError, OverflowError, RecursionError):
             told = json.loads(text)
-            values = {
-                field.name: _plain(told[field.name], field.default) for field in fields(cls) if field.name in told
-            }
-            return cls(**values)
+            if isinstance(told, dict):
+                known = {field.name: field.default for field in fields(cls) if field.name in told}
+                return cls(**{name: _plain(name, told[name], like) for name, like in known.items()})
         return None
 
     @property
@@ -85,12 +85,15 @@ class Report:
         return min(1.0, (self.fetched + self.read) / whole) if whole else 0.0
 
 
-def _plain(value: Any, like: Any) -> Any:
+def _plain(name: str, value: Any, like: Any) -> Any:
     if isinstance(like, str):
         return re.sub(r"[^\x20-\x7e]", "?", str(value))[:_LONGEST]
-    if value is None:
-        return None if like == 0 and not isinstance(like, float) else like
-    return max(0, type(like)(value))
+    if value is None and name == "to_fetch":
+        return None
+    number = type(like)(value)
+    if not 0 <= number <= _MOST:
+        raise ValueError(name)
+    return number
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ class Row:
         report = self.report
         which = f" ({min(report.done + 1, report.images)} of {report.images})" if report.images > 1 else ""
         here, whole = report.amount
-        if here and (whole is None or here < whole or report.fetches):
+        if report.fetches or (here and whole and here < whole):
             verb = "fetched" if report.fetches else "read"
             parts = [part for part in (report.step, f"{verb} {_amount(here, whole)}") if part]
             if report.fetches and report.blobs > 1:
@@ -281,12 +284,12 @@ def follow(
     :param look: reads what the host tells; an empty text if it tells nothing.
     :param hosts: how many the play has.
     """
-    meter, shown, wait = Meter(), float("-inf"), _FIRST
+    meter, shown, wait, silence = Meter(), float("-inf"), _FIRST, _LOOK
     while not ended.wait(wait):
         begin = time.monotonic()
         report = Report.parse(look())
         if report is None:
-            wait = min(_SELDOM, 2 * wait)
+            wait, silence = silence, min(_SELDOM, 1.5 * silence)
             continue
         row = meter.row(host, report)
         if ended.is_set():

@@ -13,7 +13,7 @@ import os
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 from typing import IO, Any
@@ -32,6 +32,10 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.manifest import Desc
 
 ARCHIVE = Random(1).randbytes(3 << 20) + bytes(3 << 20)  # more than the pieces that are read ahead
 BLOB = gzip.compress(ARCHIVE, 1)
+
+
+def ignore(_position: int) -> None:
+    """Nobody wants to know how much has been read."""
 
 
 def digest(data: bytes, algorithm: str = "sha256") -> str:
@@ -56,7 +60,7 @@ class Cache:
         self.path.parent.mkdir(parents=True)
         self.path.write_bytes(blob)
 
-    def content(self, diff_id: str | None = None, arrival: Any = lambda _descriptor: None) -> Content:
+    def content(self, diff_id: str | None = None, arrival: Any = lambda _descriptor: ignore) -> Content:
         """The content, to be verified by its digest."""
         return Content(self.descriptor, diff_id, "the layer", self.cache, arrival)
 
@@ -239,14 +243,23 @@ def test_what_arrives_is_waited_for(cache: Cache) -> None:
     cache.path.unlink()
     waited: list[Descriptor] = []
 
-    def arrival(descriptor: Descriptor) -> None:
+    def arrival(descriptor: Descriptor) -> Callable[[int], None]:
         waited.append(descriptor)
         cache.path.write_bytes(blob)
+        return ignore
 
     content = cache.content(digest(ARCHIVE), arrival)
     assert waited == []
     assert read_all(content) == ARCHIVE
     assert waited == [cache.descriptor]
+
+
+def test_how_much_of_the_blob_has_been_read_is_told(cache: Cache) -> None:
+    told: list[int] = []
+    assert read_all(cache.content(digest(ARCHIVE), lambda _descriptor: told.append)) == ARCHIVE
+    assert told == sorted(told)
+    assert len(set(told)) > 3
+    assert told[-1] == len(BLOB)
 
 
 def test_what_does_not_arrive_says_why(cache: Cache) -> None:

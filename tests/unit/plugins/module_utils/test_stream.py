@@ -11,7 +11,7 @@ import io
 import tarfile
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -114,6 +114,10 @@ class Counted(Content):
         return super().open()  # type: ignore[return-value]
 
 
+def ignore(_position: int) -> None:
+    """Nobody wants to know how much has been read."""
+
+
 def stored(directory: str | Path, stack: Sequence[Members]) -> list[Counted]:
     """The layers of a stack in a cache of blobs."""
     cache = BlobCache(str(directory))
@@ -125,7 +129,7 @@ def stored(directory: str | Path, stack: Sequence[Members]) -> list[Counted]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         descriptor = Descriptor(digest, len(content))
-        found.append(Counted(descriptor, digest, f"the layer {number}", cache, lambda _descriptor: None))
+        found.append(Counted(descriptor, digest, f"the layer {number}", cache, lambda _descriptor: ignore))
     return found
 
 
@@ -335,8 +339,9 @@ def test_data_goes_on_before_an_older_layer_is_there(tmp_path: Path) -> None:
     target = io.BytesIO()
     arrived: list[bytes] = []
 
-    def arrival(_descriptor: Descriptor) -> None:
+    def arrival(_descriptor: Descriptor) -> Callable[[int], None]:
         arrived.append(target.getvalue())
+        return ignore
 
     new = of(Member("new", "n" * 10**6))
     contents = stored(tmp_path, [of("old"), new])
