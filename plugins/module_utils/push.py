@@ -52,7 +52,8 @@ def parse_destination(text: str, default_registry: str = DOCKER_HUB) -> Referenc
 
     :raises InvalidReference: if it is something else: what is pushed decides its digest, and it is never layers.
     """
-    reference = Reference.parse(text if "://" in text else f"{ORAS}://{text.strip()}", default_registry)
+    name = text.strip()
+    reference = Reference.parse(name if not name or "://" in name else f"{ORAS}://{name}", default_registry)
     if reference.scheme != ORAS:
         raise InvalidReference(
             f"invalid destination {reference.uri!r}: a SIF file is pushed as it is; write "
@@ -93,19 +94,19 @@ def push(inventory: Inventory, registries: Registries, wanted: Wanted) -> Change
 
 
 def _push(inventory: Inventory, registries: Registries, wanted: Wanted, change: Change) -> None:
-    document, file = _chosen(inventory, wanted)
-    change.path, change.document = file.path if file else wanted.path, document
+    document, known = _chosen(inventory, wanted)
+    change.path, change.document = known.path if known else wanted.path, document
     change.platform = str(document.platform) if document else None
     path = change.path or ""
     _need_sif(path)
-    intact = file is not None and file.state() == storage.PRESENT
-    if file and not intact and not wanted.force:
+    intact = known is not None and known.state() == storage.PRESENT
+    if known and not intact and not wanted.force:
         raise StorageError(
             f"{path} is not what the inventory says, so it is not pushed: somebody changed it; pull or build it again, "
             "or push it with force, without what the inventory tells of it"
         )
-    change.file = file if file and intact else _measured(path)
-    provenance = Provenance.of(document, file).annotations if document and file and intact else {}
+    change.file = known if known and intact else _measured(path)
+    provenance = Provenance.of(document, known).annotations if document and known and intact else {}
     parcel = Parcel(
         layer=Descriptor(f"sha256:{change.file.sha256}", change.file.size),
         title=f"{wanted.to.name}.sif",
@@ -141,9 +142,9 @@ def _chosen(inventory: Inventory, wanted: Wanted) -> tuple[Document | None, File
             "it first, or give the path of a file alone"
         )
     if len({file.sha256 for file in files}) > 1:
+        paths = ", ".join(file.path for file in files)
         raise InventoryError(
-            f"{wanted.reference} has several files that differ ({', '.join(file.path for file in files)}); say with "
-            "path which one to push"
+            f"{wanted.reference} has several files that differ ({paths}); say with path which one to push"
         )
     return document, next((file for file in files if file.state() == storage.PRESENT), files[0])
 
