@@ -85,8 +85,8 @@ def _measure(arguments: argparse.Namespace) -> Results:
     _say("Once unmeasured: memory that the machine touches for the first time is slow")
     run.pair(strategies.EACH, image, members[:1], alone)
     try:
-        for count in arguments.hosts:
-            for strategy in arguments.strategies:
+        for strategy in arguments.strategies:
+            for count in arguments.hosts:
                 pair = run.pair(strategy, image, members[:count], alone)
                 measured.pairs.append(pair)
                 _say(
@@ -103,8 +103,9 @@ def _image(name: str) -> Image:
     repository = f"bench/{name}"
     laboratory.push_images([f"{repository}:latest"])
     with oci.Client() as client:
-        manifest = json.loads(client.manifest(oci.reference(f"{repository}:latest"))[0])
-    return Image(repository, IMAGES[name], {each["digest"]: each["size"] for each in manifest["layers"]})
+        manifest = client.manifest(oci.reference(f"{repository}:latest"))[0]
+    layers = {each["digest"]: each["size"] for each in json.loads(manifest)["layers"]}
+    return Image(repository, IMAGES[name], oci.digest_of(manifest), layers)
 
 
 def _keep(measured: Results) -> None:

@@ -42,10 +42,10 @@ def pair(strategy: str, image: Image, members: Sequence[hosts.Host], alone: bool
     """
     make_cold(members, alone)
     prefix = f"fleet-{uuid.uuid4().hex[:8]}"
-    plays = strategies.plays(strategy, image.repository, [host.name for host in members], prefix)
+    play = strategies.play(strategy, image, [host.name for host in members], prefix)
     ours = (f"/v2/{image.repository}/", f"/v2/{prefix}/")
-    cold = run(plays, image, members, ours)
-    again = run(plays, image, members, ours)
+    cold = run([play], image, members, ours)
+    again = run([play], image, members, ours)
     if busy := [name for name, node in again.nodes.items() if node.did != SAW]:
         raise Failed(f"{strategy}: the second run had still something to do on {', '.join(busy)}")
     return Pair(strategy, len(members), cold, again)
@@ -121,7 +121,7 @@ def _node(host: str, lines: Iterable[Mapping[str, Any]], used: float) -> Node:
         did = BUILT
     else:
         did = FETCHED if any(image["changed"] for image in images) else SAW
-    return Node(did, round(used, 2), images[-1]["size"])
+    return Node(did, round(used, 2), next((image["size"] for image in images if image["size"]), 0))
 
 
 def _playbook(plays: list[dict[str, Any]], forks: int) -> tuple[Controller, list[dict[str, Any]]]:

@@ -169,7 +169,7 @@ def test_one_builds_and_the_others_fetch_what_it_built_or_know_why_it_could_not(
     image, missing = new_image(), f"{REGISTRY}/test/prestage-{uuid.uuid4().hex}:1"
     cache = f"{lab.REGISTRIES['store'].url}/prestage-{uuid.uuid4().hex}"
     fleet = Fleet(tmp_path, "gone", *names)
-    how = {"strategy": "build_once", "sif_cache": cache, "platform": "linux/amd64"}
+    how: dict[str, Any] = {"strategy": "build_once", "sif_cache": cache, "platform": "linux/amd64"}
 
     begin = lab.log_offset("plain")
     foreseen = fleet.prestage([missing, image], check=True, **how)
@@ -195,7 +195,7 @@ def test_a_shared_file_system_is_filled_once_and_each_node_proves_that_it_sees_i
     image, old = new_image(), new_image()
     storage = f"/shared/prestage-{uuid.uuid4().hex}"
     fleet = Fleet(tmp_path, *names)
-    how = {"strategy": "shared", "storage": storage, "visible_within": 0}
+    how: dict[str, Any] = {"strategy": "shared", "storage": storage, "visible_within": 0}
     try:
         foreseen = fleet.prestage([old], check=True, **how)
         assert (foreseen.status, foreseen.numbers(old)) == (0, [0, 2, 0]), foreseen.output

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 from ansible_collections.hpc.sregistry.plugins.modules import sregistry_pull
 
 ROLE = Path(__file__).parents[2] / "roles/prestage"
@@ -20,18 +20,18 @@ SELINUX = {"selevel", "serole", "setype", "seuser"}
 
 
 def load(path: str) -> Any:
-    return yaml.safe_load((ROLE / path).read_text(encoding="utf-8"))
+    return yaml_load((ROLE / path).read_text(encoding="utf-8"))
 
 
 def options_of_pull() -> set[str]:
     """The names of the options, those of the fragments as well; Ansible's own fragment is named here."""
-    documentation = yaml.safe_load(sregistry_pull.DOCUMENTATION)
+    documentation = yaml_load(sregistry_pull.DOCUMENTATION)
     options = {*documentation["options"], "owner", "group", "mode", "attributes", "unsafe_writes", *SELINUX}
     for fragment in documentation["extends_documentation_fragment"]:
         if fragment.startswith("hpc.sregistry."):
             name = fragment.rpartition(".")[2]
             module = import_module(f"ansible_collections.hpc.sregistry.plugins.doc_fragments.{name}")
-            options |= set(yaml.safe_load(module.ModuleDocFragment.DOCUMENTATION).get("options", {}))
+            options |= set(yaml_load(module.ModuleDocFragment.DOCUMENTATION).get("options", {}))
     return options
 
 
