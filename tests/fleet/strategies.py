@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tests.fleet.results import Image
@@ -29,10 +29,11 @@ OWN_DIRECTORIES = (STORAGE, CACHE)
 """All that a run leaves on a host, beside what is in SHARED_STORAGE."""
 
 
-def play(strategy: str, image: Image, hosts: Sequence[str], prefix: str) -> dict[str, Any]:
+def play(strategy: str, image: Image, hosts: Sequence[str], prefix: str, more: Mapping[str, object]) -> dict[str, Any]:
     """What brings an image of the origin to all hosts.
 
     :param prefix: of the repositories in the store that finished files go to.
+    :param more: variables of the role.
     """
     origin = REGISTRIES[ORIGIN].address
     name = f"{origin}/{image.repository}:latest"
@@ -47,6 +48,7 @@ def play(strategy: str, image: Image, hosts: Sequence[str], prefix: str) -> dict
         "prestage_storage": STORAGE,
         "prestage_cachedir": CACHE,
         "prestage_summary": False,
+        **more,
     }
     if strategy == MIRRORED:
         variables["prestage_mirrors"] = {origin: REGISTRIES[MIRROR].url}
