@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ from .format import is_sandbox
 from .inventory import Inventory
 from .manifest import Descriptor
 from .platform import Platform
-from .provenance import OURS, Provenance
+from .provenance import OURS, Provenance, origin_of
 from .reference import DOCKER_HUB, ORAS, Reference, shown
 from .registries import Registries
 from .registry import Body, Registry
@@ -225,16 +226,17 @@ def _send(inventory: Inventory, registry: Registry, wanted: Wanted, parcel: Parc
 
 
 def _lender(inventory: Inventory, to: Reference, digest: str) -> str | None:
-    """Another repository of the same registry, from which this very file was pulled."""
-    for document in inventory.documents():
-        origin = document.reference
-        if (
-            document.client == CLIENT_ORAS
-            and origin.registry == to.registry
-            and origin.repository != to.repository
-            and any(layer["digest"] == digest for layer in document.layers)
-        ):
-            return origin.repository
+    """Another repository of the same registry, from which this very file was pulled. It only saves traffic."""
+    with suppress(InventoryError):
+        for document in inventory.documents():
+            origin = origin_of(document)
+            if (
+                document.client == CLIENT_ORAS
+                and origin.registry == to.registry
+                and origin.repository != to.repository
+                and any(layer["digest"] == digest for layer in document.layers)
+            ):
+                return origin.repository
     return None
 
 

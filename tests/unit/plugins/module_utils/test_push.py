@@ -178,12 +178,14 @@ def test_other_annotations_are_another_manifest_of_the_same_file(case: Case) -> 
     assert moved.before["digest"] != moved.after["digest"]
 
 
-def test_a_file_that_was_pulled_from_the_same_registry_is_mounted(case: Case) -> None:
-    case.push()
-    name = Reference.parse(case.to.uri)
+@pytest.mark.parametrize("renamed", [False, True])
+def test_a_file_that_was_pulled_from_the_same_registry_is_mounted(renamed: bool, case: Case) -> None:
+    digest = case.push().more["digest"]
+    name = Reference.parse("tools/renamed:1" if renamed else case.to.uri)
     layers = ({"digest": f"sha256:{hashlib.sha256(case.content).hexdigest()}", "size": 1, "media_type": ""},)
     case.inventory.remove(NAME, AMD64)
-    case.record(name, case.path, client=CLIENT_ORAS, layers=layers)
+    url = case.to.url if renamed else None
+    case.record(name, case.path, client=CLIENT_ORAS, layers=layers, digest=digest, url=url)
     to = parse_destination(f"{case.to.registry}/production/{uuid.uuid4().hex}:1")
     change = case.push(name, to=to)
     assert (change.error, change.action) == (None, "pushed")
