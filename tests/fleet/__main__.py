@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"of {', '.join(strategies.TITLES)} (default: all)",
     )  # fmt: skip
     parser.add_argument("--output", type=Path, metavar="DIRECTORY", help="where to write the report (default: docs)")
+    parser.add_argument("--resume", action="store_true", help="go on with the last one: what it has is not run again")
     parser.add_argument("report", nargs="?", choices=["report"], help="only write the tables of docs/fleet.json again")
     return parser
 
@@ -83,11 +84,19 @@ def _measure(arguments: argparse.Namespace) -> Results:
     image = _image(arguments.image)
     command = "make fleet" + ("" if arguments.hosts == COUNTS else f" HOSTS={','.join(map(str, arguments.hosts))}")
     measured = Results(time.strftime("%Y-%m-%d"), command, machine.machine(), image, [])
+    if arguments.resume:
+        measured = results.from_json(_last().read_text(encoding="utf-8"))
+        if measured.image != image:
+            raise run.Failed(
+                f"the last measurement is of {measured.image.repository}; start anew for {image.repository}"
+            )
     _say("Once unmeasured: memory that the machine touches for the first time is slow")
     run.pair(strategies.EACH, image, members[:1], emptied)
     try:
         for strategy in arguments.strategies:
             for count in arguments.hosts:
+                if measured.pair(strategy, count):
+                    continue
                 pair = run.pair(strategy, image, members[:count], emptied)
                 measured.pairs.append(pair)
                 _say(
@@ -111,9 +120,12 @@ def _image(name: str) -> Image:
 
 def _keep(measured: Results) -> None:
     """What was measured is not lost when something later fails."""
-    last = paths.lab_dir().parent / "fleet" / "last.json"
-    last.parent.mkdir(parents=True, exist_ok=True)
-    last.write_text(results.to_json(measured), encoding="utf-8")
+    _last().parent.mkdir(parents=True, exist_ok=True)
+    _last().write_text(results.to_json(measured), encoding="utf-8")
+
+
+def _last() -> Path:
+    return paths.lab_dir().parent / "fleet" / "last.json"
 
 
 def _write(measured: Results, directory: Path) -> None:

@@ -18,6 +18,7 @@ from tests.fleet.results import Pair, Results
 GIGABYTE = 10**9
 GIGABIT = 10**9 / 8
 FLEETS = (1_000, 10_000)
+MODELLED = (strategies.EACH, strategies.MIRRORED, strategies.BUILD_ONCE, strategies.SHARED)
 RATES = (10, 25, 100)
 CORES, FORKS, LINK = 16, 200, 10
 """What the model takes for granted: the cores of the controller and of the store, forks, and Gbit/s of a node."""
@@ -66,14 +67,19 @@ def _promises(results: Results) -> Table:
         if pairs := results.of(strategy):
             blobs = pairs[-1].cold.registries[strategies.ORIGIN].traffic.blobs.values()
             row(f"{strategies.TITLES[strategy]}: the origin serves each blob", max(blobs), 1, "times")
-    build = _build(results)
-    if pairs := results.of(strategies.BUILD_ONCE):
-        last = pairs[-1]
-        share = last.cold.cpu / (last.hosts * build)
-        row(f"build_once: CPU of {last.hosts} hosts, of that of as many builds", share, 0.1, "")
-        fetching = [node.cpu for node in last.cold.those(run.FETCHED)]
-        row("build_once: CPU of a node that fetches, of that of a build", statistics.median(fetching) / build, 0.1, "")
-        row("build_once: the same, the dearest node", max(fetching) / build, 0.1, "")
+    for strategy in (strategies.BUILD_ONCE, strategies.DENSE):
+        if pairs := results.of(strategy):
+            title, last, build = strategies.TITLES[strategy], pairs[-1], _build(pairs[0])
+            share = last.cold.cpu / (last.hosts * build)
+            row(f"{title}: CPU of {last.hosts} hosts, of that of as many such builds", share, 0.1, "")
+            for pair in (pair for pair in pairs if pair.cold.those(run.FETCHED)):
+                fetching = statistics.median(node.cpu for node in pair.cold.those(run.FETCHED))
+                row(
+                    f"{title}: CPU of a node that fetches, of that of a build, {pair.hosts} hosts",
+                    fetching / build,
+                    0.1,
+                    "",
+                )
     if pairs := results.of(strategies.AT_ONCE):
         row(f"shared, {pairs[-1].hosts} at once: builds", len(pairs[-1].cold.those(run.BUILT)), 1, "")
     return Table(("promise", "is", "measured", "promised"), [_stripped(each) for each in rows], texts=2)
@@ -83,10 +89,9 @@ def _stripped(cells: Iterable[str]) -> tuple[str, ...]:
     return tuple(cell.strip() for cell in cells)
 
 
-def _build(results: Results) -> float:
-    """CPU seconds of one build, alone on the machine."""
-    pairs = results.of(strategies.EACH) or results.of(strategies.BUILD_ONCE)
-    return statistics.median(node.cpu for node in pairs[0].cold.those(run.BUILT))
+def _build(pair: Pair) -> float:
+    """CPU seconds of one build."""
+    return statistics.median(node.cpu for node in pair.cold.those(run.BUILT))
 
 
 def _curve(results: Results) -> Table:
@@ -124,9 +129,9 @@ def _curve(results: Results) -> Table:
 
 def _nodes(results: Results) -> Table:
     """CPU seconds of one host, by what it did."""
-    build = _build(results)
     rows = []
     for pair in _all(results):
+        build = _build(results.of(pair.strategy)[0])
         idle = statistics.median(node.cpu for node in pair.again.nodes.values())
         for did in (run.BUILT, run.FETCHED, run.SAW):
             if used := [node.cpu for node in pair.cold.those(did)]:
@@ -238,8 +243,8 @@ def _inputs(figures: Measured) -> Table:
 def _model(figures: Measured) -> Table:
     rows = []
     for nodes in FLEETS:
-        for strategy, title in strategies.TITLES.items():
-            cost = model.forecast(strategy, nodes, figures, FORKS)
+        for strategy in MODELLED:
+            title, cost = strategies.TITLES[strategy], model.forecast(strategy, nodes, figures, FORKS)
             rows.append(
                 (
                     f"{nodes:,}",
@@ -266,8 +271,8 @@ def _model(figures: Measured) -> Table:
 def _times(figures: Measured) -> Table:
     rows = []
     for nodes in FLEETS:
-        for strategy, title in strategies.TITLES.items():
-            cost = model.forecast(strategy, nodes, figures, FORKS)
+        for strategy in MODELLED:
+            title, cost = strategies.TITLES[strategy], model.forecast(strategy, nodes, figures, FORKS)
             sent = max(cost.origin, cost.near)
             rows.append((f"{nodes:,}", title, *(_duration(sent / (rate * GIGABIT)) for rate in RATES)))
     return Table(("nodes", "strategy", *(f"at {rate} Gbit/s" for rate in RATES)), rows, texts=2)

@@ -13,11 +13,13 @@ from tests.lab.registry import REGISTRIES
 
 ORIGIN, MIRROR, STORE = "plain", "mirror", "store"
 
-EACH, MIRRORED, BUILD_ONCE, SHARED, AT_ONCE = "each", "each_mirror", "build_once", "shared", "at_once"
+EACH, MIRRORED, BUILD_ONCE, DENSE = "each", "each_mirror", "build_once", "build_once_dense"
+SHARED, AT_ONCE = "shared", "at_once"
 TITLES = {
     EACH: "each",
     MIRRORED: "each, with a mirror",
     BUILD_ONCE: "build_once",
+    DENSE: "build_once, zstd 12",
     SHARED: "shared",
     AT_ONCE: "shared, all at once",
 }
@@ -42,7 +44,7 @@ def play(strategy: str, image: Image, hosts: Sequence[str], prefix: str, more: M
         options["cachedir"] = f"{SHARED_STORAGE}/cache"
         return _play(hosts, tasks=[{"name": "The image is there", "hpc.sregistry.sregistry_pull": options}])
     variables: dict[str, Any] = {
-        "prestage_strategy": "each" if strategy == MIRRORED else strategy,
+        "prestage_strategy": {MIRRORED: EACH, DENSE: BUILD_ONCE}.get(strategy, strategy),
         "prestage_images": [name],
         "prestage_no_https": True,
         "prestage_storage": STORAGE,
@@ -52,8 +54,10 @@ def play(strategy: str, image: Image, hosts: Sequence[str], prefix: str, more: M
     }
     if strategy == MIRRORED:
         variables["prestage_mirrors"] = {origin: REGISTRIES[MIRROR].url}
-    elif strategy == BUILD_ONCE:
+    elif strategy in (BUILD_ONCE, DENSE):
         variables["prestage_sif_cache"] = f"{REGISTRIES[STORE].url}/{prefix}"
+        if strategy == DENSE:  # what is built once may take longer
+            variables |= {"prestage_compression": "zstd", "prestage_compression_level": 12}
     elif strategy == SHARED:
         variables["prestage_storage"] = f"{SHARED_STORAGE}/images"
         variables["prestage_cachedir"] = f"{SHARED_STORAGE}/cache"
