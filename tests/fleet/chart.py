@@ -14,7 +14,7 @@ from tests.fleet import strategies
 from tests.fleet.results import Pair, Results
 
 GIGABYTE = 10**9
-WIDTH, PANEL_WIDTH, PANEL_HEIGHT = 860, 236, 200
+WIDTH, PANEL_WIDTH, PANEL_HEIGHT = 892, 236, 200
 LEFT, TOP, GAP, FOOT = 56, 96, 46, 84
 
 STYLE = """\

@@ -4,7 +4,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # Brings the lab up and runs the integration tests against it with pytest, three files at a time, each on two hosts of its
-# own. Arguments go to pytest.
+# own, and test_fleet.py on four more. Arguments go to pytest.
 
 set -euo pipefail
 
