@@ -128,19 +128,19 @@ class Work:
 def course(
     wanted: Mapping[str, Mapping[str, Any]],
     results: Mapping[str, Mapping[str, Any]],
-    builders: Sequence[str] | None = None,
+    leaders: Sequence[str] | None = None,
     asked: Sequence[str] = (),
     patient: bool = True,
 ) -> dict[str, Any]:
     """Decide which host of each group goes first, or next, and what follows from what those did who went.
 
     If nothing of what the first one tried is in its place, the next host of its group gets a turn. Without
-    ``builders``, at most three do: what three hosts cannot do, more would not.
+    ``leaders``, at most three do: what three hosts cannot do, more would not.
 
     :param wanted: by the name of each host of the play, in its order, its ``group`` (empty if it is not known) and the
         ``names`` of the images that it shall have, which are the same in a group.
     :param results: by host, the result of ``sregistry_pull``; an empty one for a host that did nothing yet.
-    :param builders: the hosts that may go first, in this order; None for all.
+    :param leaders: the hosts that may go first, in this order; None for all.
     :param asked: those who were asked to go, and must have a result by now.
     :param patient: whether the others depend on it. If not, a host that was asked and has none is not waited for.
     :raises ValueError: if one that was asked to go has no result.
@@ -155,9 +155,9 @@ def course(
     following: list[str] = []
     groups: dict[str, dict[str, Any]] = {}
     for group in dict.fromkeys(found for found in group_of.values() if found):
-        order = [host for host in (wanted if builders is None else builders) if group_of.get(host) == group]
+        order = [host for host in (wanted if leaders is None else leaders) if group_of.get(host) == group]
         names = next(list(wanted[host]["names"]) for host in wanted if group_of[host] == group)
-        limit = _MAX_TRIED if builders is None else len(order)
+        limit = _MAX_TRIED if leaders is None else len(order)
         tried = {host: Work.of(results[host], names) for host in order if results.get(host)}
         leader = next((host for host, work in tried.items() if not work.useless), None)
         fresh = [host for host in order if host not in tried and host not in pending]

@@ -87,19 +87,19 @@ def test_each_group_has_its_own_first_host_and_a_host_of_none_is_left_out() -> N
     assert list(found["groups"]) == ["x86_64", "aarch64"]
 
 
-def test_builders_go_in_their_own_order_and_nobody_else_does() -> None:
-    hosts, builders = wanted("n1", "n2", "n3", "n4", "n5"), ["n9", "n5", "n4", "n3", "n2"]
+def test_chosen_hosts_go_in_their_own_order_and_nobody_else_does() -> None:
+    hosts, leaders = wanted("n1", "n2", "n3", "n4", "n5"), ["n9", "n5", "n4", "n3", "n2"]
     gone = dict.fromkeys(["n5", "n4", "n3"], UNREACHABLE)
-    assert course(hosts, {}, builders)["next"] == ["n5"]
-    assert course(hosts, gone, builders)["next"] == ["n2"]
-    nobody_left = course(hosts, {**gone, "n2": UNREACHABLE}, builders)
+    assert course(hosts, {}, leaders)["next"] == ["n5"]
+    assert course(hosts, gone, leaders)["next"] == ["n2"]
+    nobody_left = course(hosts, {**gone, "n2": UNREACHABLE}, leaders)
     assert nobody_left["next"] == []
     assert nobody_left["groups"]["x86_64"]["failed"] == dict.fromkeys(NAMES, "unreachable: no route to host")
     assert nobody_left["groups"]["x86_64"]["speaker"] == "n[2-5]"
 
 
-def test_without_a_builder_in_the_play_the_others_try_all_and_fetch_what_is_there() -> None:
-    group = course(wanted("n1"), {}, builders=[])["groups"]["x86_64"]
+def test_without_a_chosen_host_in_the_play_the_others_try_all_and_fetch_what_is_there() -> None:
+    group = course(wanted("n1"), {}, leaders=[])["groups"]["x86_64"]
     assert (group["leader"], group["names"], group["failed"], group["digests"]) == (None, NAMES, {}, {})
 
 
