@@ -51,7 +51,7 @@ class Provenance:
         If the name was found to point elsewhere since the file was built, what it pointed at then is not known.
         A name that is a path of this host tells others nothing.
         """
-        origin = _origin(document)
+        origin = origin_of(document)
         return cls(
             platform=document.platform,
             name=None if origin.scheme == BUILD else origin.uri,
@@ -106,7 +106,7 @@ class Provenance:
             return None
 
 
-def _origin(document: Document) -> Reference:
+def origin_of(document: Document) -> Reference:
     """The name that an image has where it comes from; here it may have been renamed."""
     if document.digest and document.url:
         try:

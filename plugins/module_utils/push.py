@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ from .format import is_sandbox
 from .inventory import Inventory
 from .manifest import Descriptor
 from .platform import Platform
-from .provenance import OURS, Provenance
+from .provenance import OURS, Provenance, origin_of
 from .reference import DOCKER_HUB, ORAS, Reference, shown
 from .registries import Registries
 from .registry import Body, Registry
@@ -52,7 +53,8 @@ def parse_destination(text: str, default_registry: str = DOCKER_HUB) -> Referenc
 
     :raises InvalidReference: if it is something else: what is pushed decides its digest, and it is never layers.
     """
-    reference = Reference.parse(text if "://" in text else f"{ORAS}://{text.strip()}", default_registry)
+    name = text.strip()
+    reference = Reference.parse(name if not name or "://" in name else f"{ORAS}://{name}", default_registry)
     if reference.scheme != ORAS:
         raise InvalidReference(
             f"invalid destination {reference.uri!r}: a SIF file is pushed as it is; write "
@@ -93,19 +95,19 @@ def push(inventory: Inventory, registries: Registries, wanted: Wanted) -> Change
 
 
 def _push(inventory: Inventory, registries: Registries, wanted: Wanted, change: Change) -> None:
-    document, file = _chosen(inventory, wanted)
-    change.path, change.document = file.path if file else wanted.path, document
+    document, known = _chosen(inventory, wanted)
+    change.path, change.document = known.path if known else wanted.path, document
     change.platform = str(document.platform) if document else None
     path = change.path or ""
     _need_sif(path)
-    intact = file is not None and file.state() == storage.PRESENT
-    if file and not intact and not wanted.force:
+    intact = known is not None and known.state() == storage.PRESENT
+    if known and not intact and not wanted.force:
         raise StorageError(
             f"{path} is not what the inventory says, so it is not pushed: somebody changed it; pull or build it again, "
             "or push it with force, without what the inventory tells of it"
         )
-    change.file = file if file and intact else _measured(path)
-    provenance = Provenance.of(document, file).annotations if document and file and intact else {}
+    change.file = known if known and intact else _measured(path)
+    provenance = Provenance.of(document, known).annotations if document and known and intact else {}
     parcel = Parcel(
         layer=Descriptor(f"sha256:{change.file.sha256}", change.file.size),
         title=f"{wanted.to.name}.sif",
@@ -141,9 +143,9 @@ def _chosen(inventory: Inventory, wanted: Wanted) -> tuple[Document | None, File
             "it first, or give the path of a file alone"
         )
     if len({file.sha256 for file in files}) > 1:
+        paths = ", ".join(file.path for file in files)
         raise InventoryError(
-            f"{wanted.reference} has several files that differ ({', '.join(file.path for file in files)}); say with "
-            "path which one to push"
+            f"{wanted.reference} has several files that differ ({paths}); say with path which one to push"
         )
     return document, next((file for file in files if file.state() == storage.PRESENT), files[0])
 
@@ -224,16 +226,17 @@ def _send(inventory: Inventory, registry: Registry, wanted: Wanted, parcel: Parc
 
 
 def _lender(inventory: Inventory, to: Reference, digest: str) -> str | None:
-    """Another repository of the same registry, from which this very file was pulled."""
-    for document in inventory.documents():
-        origin = document.reference
-        if (
-            document.client == CLIENT_ORAS
-            and origin.registry == to.registry
-            and origin.repository != to.repository
-            and any(layer["digest"] == digest for layer in document.layers)
-        ):
-            return origin.repository
+    """Another repository of the same registry, from which this very file was pulled. It only saves traffic."""
+    with suppress(InventoryError):
+        for document in inventory.documents():
+            origin = origin_of(document)
+            if (
+                document.client == CLIENT_ORAS
+                and origin.registry == to.registry
+                and origin.repository != to.repository
+                and any(layer["digest"] == digest for layer in document.layers)
+            ):
+                return origin.repository
     return None
 
 

@@ -56,6 +56,8 @@ class Registries:
         """The session to the registry itself, whatever mirrors it has: only there one can write."""
         if not self._mirrors.get(reference.registry):
             return self.of(reference)
+        from .registry import Registry
+
         with self._lock:
             if reference.registry not in self._origins:
                 self._origins[reference.registry] = Registry(reference.registry, self._keychain, self._transport)

@@ -35,7 +35,7 @@ attributes:
   idempotent:
     details:
       - The registry is asked with one request what the name means. If that is this file with these annotations, nothing
-        else is asked. The file is not even read if the inventory knows it.
+        else is asked. A file that the inventory knows, and whose size and time are the same, is not read for this.
 options:
   name:
     description:
@@ -80,7 +80,8 @@ options:
     default: false
 notes:
   - A large file is sent in pieces. When a connection breaks, the registry is asked how far it came, and only the rest
-    is sent again. A name is given to the file when all of it is there, and means what it meant until then.
+    is sent. If the registry does not know, it begins anew, three times at most. The name is given to the file when all
+    of it is there, and means what it meant until then.
   - If the file was pulled from another repository of the same registry, with C(oras://), the registry is asked to take
     it from there, and nothing is sent.
   - What is pushed goes to the registry itself. O(mirrors) are not asked, and O(cachedir), O(disable_cache), O(tmpdir)

@@ -74,8 +74,9 @@ def _measure(arguments: argparse.Namespace) -> Results:
     """Bring up what is missing, and run each strategy on each number of hosts."""
     most = max(arguments.hosts)
     first = os.environ.get("SREGISTRY_LAB_FIRST")
-    alone = first is None  # with a number, the lab is up already and others use it
-    if alone:
+    emptied = [strategies.MIRROR]
+    if first is None:  # with a number, the lab is up already and others use it, so the store is left alone
+        emptied.append(strategies.STORE)
         _say("Bringing up the lab and making the image if it is missing, which may take some minutes")
         lab.up(host_count=most)
     members = [hosts.Host(int(first or 1) + number) for number in range(most)]
@@ -83,11 +84,11 @@ def _measure(arguments: argparse.Namespace) -> Results:
     command = "make fleet" + ("" if arguments.hosts == COUNTS else f" HOSTS={','.join(map(str, arguments.hosts))}")
     measured = Results(time.strftime("%Y-%m-%d"), command, machine.machine(), image, [])
     _say("Once unmeasured: memory that the machine touches for the first time is slow")
-    run.pair(strategies.EACH, image, members[:1], alone)
+    run.pair(strategies.EACH, image, members[:1], emptied)
     try:
-        for count in arguments.hosts:
-            for strategy in arguments.strategies:
-                pair = run.pair(strategy, image, members[:count], alone)
+        for strategy in arguments.strategies:
+            for count in arguments.hosts:
+                pair = run.pair(strategy, image, members[:count], emptied)
                 measured.pairs.append(pair)
                 _say(
                     f"  {count:>3} hosts  {strategies.TITLES[strategy]:<20} {pair.cold.controller.seconds:7.1f} s, "
@@ -95,7 +96,7 @@ def _measure(arguments: argparse.Namespace) -> Results:
                 )
                 _keep(measured)
     finally:
-        run.make_cold(members, alone)
+        run.make_cold(members, emptied)
     return measured
 
 
@@ -103,8 +104,9 @@ def _image(name: str) -> Image:
     repository = f"bench/{name}"
     laboratory.push_images([f"{repository}:latest"])
     with oci.Client() as client:
-        manifest = json.loads(client.manifest(oci.reference(f"{repository}:latest"))[0])
-    return Image(repository, IMAGES[name], {each["digest"]: each["size"] for each in manifest["layers"]})
+        manifest = client.manifest(oci.reference(f"{repository}:latest"))[0]
+    layers = {each["digest"]: each["size"] for each in json.loads(manifest)["layers"]}
+    return Image(repository, IMAGES[name], oci.digest_of(manifest), layers)
 
 
 def _keep(measured: Results) -> None:

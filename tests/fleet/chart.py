@@ -28,6 +28,7 @@ STYLE = """\
   .each { stroke: #bc4c00; } .dot.each { fill: #bc4c00; }
   .each_mirror { stroke: #bf8700; stroke-dasharray: 6 4; } .dot.each_mirror { fill: #bf8700; }
   .build_once { stroke: #0969da; } .dot.build_once { fill: #0969da; }
+  .at_once { stroke: #8250df; stroke-dasharray: 10 4; } .dot.at_once { fill: #8250df; }
   .shared { stroke: #1a7f37; stroke-dasharray: 2 4; } .dot.shared { fill: #1a7f37; }
   @media (prefers-color-scheme: dark) {
     .paper { fill: #0d1117; stroke: #3d444d; }
@@ -37,6 +38,7 @@ STYLE = """\
     .each { stroke: #db6d28; } .dot.each { fill: #db6d28; }
     .each_mirror { stroke: #d29922; } .dot.each_mirror { fill: #d29922; }
     .build_once { stroke: #4493f8; } .dot.build_once { fill: #4493f8; }
+    .at_once { stroke: #ab7df8; } .dot.at_once { fill: #ab7df8; }
     .shared { stroke: #3fb950; } .dot.shared { fill: #3fb950; }
   }"""
 

@@ -103,7 +103,7 @@ def forecast(strategy: str, nodes: int, figures: Measured, forks: int) -> Foreca
     builds = nodes if strategy in (strategies.EACH, strategies.MIRRORED) else 1
     at_once = min(forks, nodes) * figures.connections
     controller = figures.controller.at(nodes)
-    idle = (nodes - builds) * (figures.idle if strategy == strategies.SHARED else figures.fetch)
+    idle = (nodes - builds) * (figures.fetch if strategy == strategies.BUILD_ONCE else figures.idle)
     cpu = builds * figures.build + idle
     if strategy == strategies.EACH:
         return Forecast(nodes * figures.layers, 0, cpu, controller, at_once)

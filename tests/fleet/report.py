@@ -62,7 +62,7 @@ def _promises(results: Results) -> Table:
         kept = "kept" if value <= bound else "MISSED"
         rows.append((promise, kept, f"{decimal(value) if value % 1 else f'{value:.0f}'} {unit}", f"at most {bound:g}"))
 
-    for strategy in (strategies.MIRRORED, strategies.BUILD_ONCE, strategies.SHARED):
+    for strategy in (strategies.MIRRORED, strategies.BUILD_ONCE, strategies.SHARED, strategies.AT_ONCE):
         if pairs := results.of(strategy):
             blobs = pairs[-1].cold.registries[strategies.ORIGIN].traffic.blobs.values()
             row(f"{strategies.TITLES[strategy]}: the origin serves each blob", max(blobs), 1, "times")
@@ -74,8 +74,8 @@ def _promises(results: Results) -> Table:
         fetching = [node.cpu for node in last.cold.those(run.FETCHED)]
         row("build_once: CPU of a node that fetches, of that of a build", statistics.median(fetching) / build, 0.1, "")
         row("build_once: the same, the dearest node", max(fetching) / build, 0.1, "")
-    if pairs := results.of(strategies.SHARED):
-        row("shared: builds", len(pairs[-1].cold.those(run.BUILT)), 1, f"by {pairs[-1].hosts} at once")
+    if pairs := results.of(strategies.AT_ONCE):
+        row(f"shared, {pairs[-1].hosts} at once: builds", len(pairs[-1].cold.those(run.BUILT)), 1, "")
     return Table(("promise", "is", "measured", "promised"), [_stripped(each) for each in rows], texts=2)
 
 

@@ -17,10 +17,11 @@ MEGABYTE = 10**6
 
 @dataclass(frozen=True)
 class Image:
-    """The image: ``layers`` is the bytes of its layers by digest."""
+    """The image: ``digest`` is that of its one manifest, ``layers`` the bytes of its layers by digest."""
 
     repository: str
     title: str
+    digest: str
     layers: dict[str, int]
 
     @property

@@ -34,29 +34,32 @@ class Failed(Exception):
     """Something ended with an error that makes figures meaningless."""
 
 
-def pair(strategy: str, image: Image, members: Sequence[hosts.Host], alone: bool = True) -> Pair:
-    """Run a strategy from nothing, and once more.
+def pair(
+    strategy: str, image: Image, members: Sequence[hosts.Host], emptied: Sequence[str], **variables: object
+) -> Pair:
+    """Run a strategy from nothing, and once more. What goes to the store has a prefix of its own there.
 
-    :param alone: in the lab: mirror and store may be emptied. Else what is in the store goes below a prefix of its own.
+    :param emptied: registries that are emptied before, so nobody else may use them.
+    :param variables: more variables of the role.
     :raises Failed: a host failed, or the second run still did something.
     """
-    make_cold(members, alone)
+    make_cold(members, emptied)
     prefix = f"fleet-{uuid.uuid4().hex[:8]}"
-    plays = strategies.plays(strategy, image.repository, [host.name for host in members], prefix)
+    play = strategies.play(strategy, image, [host.name for host in members], prefix, variables)
     ours = (f"/v2/{image.repository}/", f"/v2/{prefix}/")
-    cold = run(plays, image, members, ours)
-    again = run(plays, image, members, ours)
+    cold = run([play], image, members, ours)
+    again = run([play], image, members, ours)
     if busy := [name for name, node in again.nodes.items() if node.did != SAW]:
         raise Failed(f"{strategy}: the second run had still something to do on {', '.join(busy)}")
     return Pair(strategy, len(members), cold, again)
 
 
-def make_cold(members: Sequence[hosts.Host], alone: bool = True) -> None:
-    """Remove what earlier runs left: on the hosts, in their common directory, in the mirror, and in the store."""
+def make_cold(members: Sequence[hosts.Host], emptied: Sequence[str]) -> None:
+    """Remove what earlier runs left: on the hosts, in their common directory, and in registries."""
     own = " ".join(strategies.OWN_DIRECTORIES)
     on_all(members, f"rm -rf {own}")
     on_all(members[:1], f"rm -rf {strategies.SHARED_STORAGE}")
-    lab.empty(strategies.MIRROR, *([strategies.STORE] if alone else []))
+    lab.empty(*emptied)
     os.sync()
 
 
@@ -121,7 +124,7 @@ def _node(host: str, lines: Iterable[Mapping[str, Any]], used: float) -> Node:
         did = BUILT
     else:
         did = FETCHED if any(image["changed"] for image in images) else SAW
-    return Node(did, round(used, 2), images[-1]["size"])
+    return Node(did, round(used, 2), next((image["size"] for image in images if image["size"]), 0))
 
 
 def _playbook(plays: list[dict[str, Any]], forks: int) -> tuple[Controller, list[dict[str, Any]]]:

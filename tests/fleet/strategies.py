@@ -1,23 +1,25 @@
 # Copyright: hpc.sregistry contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The strategies: how each brings one image to all hosts, as plays."""
+"""The strategies of the role ``prestage``: how each brings one image to all hosts, as a play."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tests.fleet.results import Image
 from tests.lab.registry import REGISTRIES
 
 ORIGIN, MIRROR, STORE = "plain", "mirror", "store"
 
-EACH, MIRRORED, BUILD_ONCE, SHARED = "each", "each_mirror", "build_once", "shared"
+EACH, MIRRORED, BUILD_ONCE, SHARED, AT_ONCE = "each", "each_mirror", "build_once", "shared", "at_once"
 TITLES = {
     EACH: "each",
     MIRRORED: "each, with a mirror",
     BUILD_ONCE: "build_once",
-    SHARED: "shared, all at once",
+    SHARED: "shared",
+    AT_ONCE: "shared, all at once",
 }
 
 STORAGE = "/var/lib/fleet"
@@ -27,26 +29,36 @@ OWN_DIRECTORIES = (STORAGE, CACHE)
 """All that a run leaves on a host, beside what is in SHARED_STORAGE."""
 
 
-def plays(strategy: str, repository: str, hosts: Sequence[str], prefix: str) -> list[dict[str, Any]]:
-    """The playbook that brings an image of the origin, by its repository, to all hosts.
+def play(strategy: str, image: Image, hosts: Sequence[str], prefix: str, more: Mapping[str, object]) -> dict[str, Any]:
+    """What brings an image of the origin to all hosts.
 
     :param prefix: of the repositories in the store that finished files go to.
+    :param more: variables of the role.
     """
-    name = f"{REGISTRIES[ORIGIN].address}/{repository}:latest"
-    own = {"name": [name], "storage": STORAGE, "cachedir": CACHE, "no_https": True}
-    if strategy == EACH:
-        return [_play(hosts, own)]
+    origin = REGISTRIES[ORIGIN].address
+    name = f"{origin}/{image.repository}:latest"
+    if strategy == AT_ONCE:  # without the role, which would let one host go first
+        options = {"name": [name], "no_https": True, "storage": f"{SHARED_STORAGE}/images"}
+        options["cachedir"] = f"{SHARED_STORAGE}/cache"
+        return _play(hosts, tasks=[{"name": "The image is there", "hpc.sregistry.sregistry_pull": options}])
+    variables: dict[str, Any] = {
+        "prestage_strategy": "each" if strategy == MIRRORED else strategy,
+        "prestage_images": [name],
+        "prestage_no_https": True,
+        "prestage_storage": STORAGE,
+        "prestage_cachedir": CACHE,
+        "prestage_summary": False,
+        **more,
+    }
     if strategy == MIRRORED:
-        return [_play(hosts, {**own, "mirrors": {REGISTRIES[ORIGIN].address: REGISTRIES[MIRROR].url}})]
-    if strategy == BUILD_ONCE:
-        cache = {**own, "sif_cache": f"{REGISTRIES[STORE].url}/{prefix}"}
-        builder = _play(hosts[:1], {**cache, "sif_cache_push": True})
-        others = _play(hosts[1:], {**cache, "sif_cache_miss": "fail"})
-        return [builder, others] if hosts[1:] else [builder]
-    # Without run_once: what is measured is that they may all begin at once.
-    return [_play(hosts, {**own, "storage": f"{SHARED_STORAGE}/images", "cachedir": f"{SHARED_STORAGE}/cache"})]
+        variables["prestage_mirrors"] = {origin: REGISTRIES[MIRROR].url}
+    elif strategy == BUILD_ONCE:
+        variables["prestage_sif_cache"] = f"{REGISTRIES[STORE].url}/{prefix}"
+    elif strategy == SHARED:
+        variables["prestage_storage"] = f"{SHARED_STORAGE}/images"
+        variables["prestage_cachedir"] = f"{SHARED_STORAGE}/cache"
+    return _play(hosts, roles=[{"role": "hpc.sregistry.prestage", **variables}])
 
 
-def _play(hosts: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
-    pull = {"name": "The image is there", "hpc.sregistry.sregistry_pull": options}
-    return {"hosts": ",".join(hosts), "gather_facts": False, "tasks": [pull]}
+def _play(hosts: Sequence[str], **what: Any) -> dict[str, Any]:
+    return {"hosts": ",".join(hosts), "gather_facts": False, **what}

@@ -38,12 +38,14 @@ class Run:
     output: str = ""
 
     @classmethod
-    def start(cls, play: dict[str, Any], inventory: Path, *arguments: str, terminal: bool = False, **env: str) -> Run:
+    def start(
+        cls, play: dict[str, Any], inventory: Path, *arguments: str, terminal: bool = False, progress: str = ""
+    ) -> Run:
         """Start it, on a terminal of its own or with its output in a pipe."""
         path = inventory.with_name(f"{inventory.name}-{time.monotonic_ns()}.yml")
         path.write_text(json.dumps([{"gather_facts": False, **play}]))
         command = ["ansible-playbook", "-i", str(inventory), *arguments, str(path)]
-        environment = {**os.environ, **env}
+        environment = {**os.environ, "SREGISTRY_PROGRESS": progress}
         if not terminal:
             pipe = subprocess.PIPE
             process = subprocess.Popen(
@@ -127,13 +129,12 @@ def site(hosts: tuple[Host, Host], tmp_path_factory: pytest.TempPathFactory) -> 
         registry.when("/blobs/", faults.slowed(RATE))
         site = Site(hosts, registry, inventory)
         first = hosts[0].name
-        always = {"SREGISTRY_PROGRESS": "always"}
         site.runs = {
             "terminal": Run.start(site.play(first, "terminal"), inventory, terminal=True),
             "interrupted": Run.start(site.play(first, "interrupted"), inventory, terminal=True),
             "pipe": Run.start(site.play(first, "pipe"), inventory),
-            "check": Run.start(site.play(first, "check", check_mode=True), inventory, **always),
-            "async": Run.start(site.play(first, "async", poll=2, **{"async": 60}), inventory, **always),
+            "check": Run.start(site.play(first, "check", check_mode=True), inventory, progress="always"),
+            "async": Run.start(site.play(first, "async", poll=2, **{"async": 60}), inventory, progress="always"),
             "many": Run.start(site.play("many", "many"), inventory, "-e", "sregistry_progress=always"),
         }
         yield site

@@ -13,6 +13,6 @@ source "$ROOT/tests/tools/tree.sh"
 
 tree="$(link_tree)"
 export PYTHONPATH="$tree" ANSIBLE_COLLECTIONS_PATH="$tree"
-"$ROOT/tests/tools/lab.sh" up --hosts 6
+"$ROOT/tests/tools/lab.sh" up --hosts 10
 cd "$ROOT"
 exec python -m pytest --numprocesses 3 --dist loadfile tests/integration "$@"

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from ansible import constants
 from ansible.errors import AnsibleUndefinedVariable
+from ansible.plugins.action.normal import ActionModule as Normal
 from ansible_collections.hpc.sregistry.plugins.action import sregistry_pull as module
 from ansible_collections.hpc.sregistry.plugins.action.sregistry_pull import ActionModule
 from ansible_collections.hpc.sregistry.plugins.plugin_utils import progress
@@ -86,7 +87,7 @@ def test_a_variable_that_cannot_be_told_is_nobody_who_watches(monkeypatch: pytes
 class Run:
     """The module, for a while; what it was given, and what was shown meanwhile."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, directory: Path, result: Mapping[str, Any] = RESULT) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, directory: Path, result: Mapping[str, Any] | None = None) -> None:
         self.environment: list[dict[str, str]] = []
         self.lines: list[str] = []
         self.commands: list[str] = []
@@ -100,7 +101,7 @@ class Run:
             end = time.monotonic() + run.seconds
             while time.monotonic() < end and not run.lines:
                 time.sleep(0.01)
-            return dict(result)
+            return dict(result or RESULT)
 
         def command(text: str) -> dict[str, str]:
             self.commands.append(text)
@@ -108,7 +109,7 @@ class Run:
                 raise self.trouble
             return {"stdout": f"a banner\r\n{self.said}\r\n"}
 
-        monkeypatch.setattr(module.Normal, "run", module_run)
+        monkeypatch.setattr(Normal, "run", module_run)
         monkeypatch.setattr(module, "_twin", lambda _action: SimpleNamespace(_low_level_execute_command=command))
         monkeypatch.setattr(module, "_show", self.lines.append)
         monkeypatch.setattr(progress, "_FIRST", 0.01)

@@ -28,12 +28,13 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.errors import (
 )
 from ansible_collections.hpc.sregistry.plugins.module_utils.manifest import Descriptor
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
+from ansible_collections.hpc.sregistry.plugins.module_utils.reach import Transport
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils.registry import Registry
-from ansible_collections.hpc.sregistry.plugins.module_utils.transport import Connections, Transport
+from ansible_collections.hpc.sregistry.plugins.module_utils.transport import Connections
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.conftest import Connect, Stored
 
-from tests.faults import Answer, FaultyRegistry, Request, faults
+from tests.faults import Answer, Fault, FaultyRegistry, Request, faults
 from tests.faults.server import Upstream
 
 LOGIN = ("alice", "correct horse")
@@ -84,7 +85,7 @@ def beginnings(faulty: FaultyRegistry) -> int:
     return len(faulty.asked(UPLOADS, "POST"))
 
 
-def partly(size: int, known: list[Answer]) -> faults.Fault:
+def partly(size: int, known: list[Answer]) -> Fault:
     """The registry gets the first bytes of a piece only, and the client no answer; what it would have been is known."""
 
     def fault(request: Request, upstream: Upstream) -> Answer:
@@ -96,7 +97,7 @@ def partly(size: int, known: list[Answer]) -> faults.Fault:
     return fault
 
 
-def unheard(code: int = 0) -> faults.Fault:
+def unheard(code: int = 0) -> Fault:
     """The registry does it, and the client is told otherwise, or nothing."""
 
     def fault(request: Request, upstream: Upstream) -> Answer:
@@ -539,7 +540,7 @@ def test_a_registry_may_want_the_repository_made_first(
     faulty: FaultyRegistry, connect: Connect, repository: str, content: bytes
 ) -> None:
     faulty.when(UPLOADS, faults.status(404, word="NAME_UNKNOWN", message="project not found"), "POST")
-    with pytest.raises(NotFound, match="has no place for the blob .*project not found.* made first"):
+    with pytest.raises(NotFound, match=r"has no place for the blob .*project not found.* made first"):
         put(connect(faulty.address), repository, content)
 
 

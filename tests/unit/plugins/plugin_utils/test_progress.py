@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -254,8 +255,8 @@ class Scene:
             self.looks.append(self.time)
             return told(self.time)
 
-        monkeypatch.setattr(module.time, "monotonic", lambda: self.time)
-        monkeypatch.setattr(module.time, "time", lambda: self.time)
+        clock = SimpleNamespace(monotonic=lambda: self.time, time=lambda: self.time)
+        monkeypatch.setattr(module, "time", clock)
         board.begin("node7")
         follow("node7", look, lambda line: self.lines.append((self.time, line)), board, 40, Ended())
 
