@@ -349,6 +349,15 @@ def test_hosts_may_want_different_images() -> None:
     assert [(one["uri"], one["current"]) for one in document["images"]] == [(A, 2), (B, 1)]
 
 
+def test_the_query_of_a_web_address_is_not_shown() -> None:
+    name, digest = "https://example.org/x.sif?token=secret", f"@sha256:{'e' * 64}"
+    results = {"n1": UNREACHABLE, "n2": result(failed(name, "gone", uri="https://example.org/x.sif")), "n3": {}}
+    results["n4"] = result(image(name, "pulled", uri=None))
+    document = of(EACH, results, [name + digest], check=True, locked=True)
+    assert "secret" not in str(document)
+    assert f"https://example.org/x.sif{digest}" in document["verdict"]
+
+
 def test_no_image_at_all_is_no_trouble() -> None:
     assert of(EACH, {"n1": result()}, [])["lines"] == ["0 images on 1 host, each: 1 current"]
 
