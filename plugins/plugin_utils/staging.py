@@ -317,7 +317,9 @@ def summary(
         "fetched": sum(cell.image.fetched for stand in stands for cell in stand.cells.values() if cell.image),
         "failed": [stand.host for stand in stands if stand.state == FAILED],
         "differs": [stand.host for stand in stands if stand.differences],
-        "unseen": [_plain(name) for name in names if any(name in stand.cells and stand.cells[name].unseen for stand in stands)],
+        "unseen": [
+            _plain(name) for name in names if any(name in stand.cells and stand.cells[name].unseen for stand in stands)
+        ],
     }
     document["verdict"] = _verdict(order, names, document["causes"], stands)
     document["lines"] = list(_lines(document))
