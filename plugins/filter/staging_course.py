@@ -29,7 +29,7 @@ options:
       - By host, the registered result of M(hpc.sregistry.sregistry_pull), an empty one for a host that did nothing yet.
     type: dict
     required: true
-  builders:
+  leaders:
     description:
       - The hosts that may go first, in this order. Without it, these are all hosts, and at most three of a group
         get a turn.
@@ -98,7 +98,7 @@ from ansible_collections.hpc.sregistry.plugins.plugin_utils.staging import cours
 def staging_course(
     wanted: Any,
     results: Mapping[str, Mapping[str, Any]],
-    builders: Sequence[str] | None = None,
+    leaders: Sequence[str] | None = None,
     asked: Sequence[str] = (),
     patient: bool = True,
 ) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def staging_course(
     if not isinstance(wanted, Mapping) or not isinstance(results, Mapping):
         raise AnsibleFilterError("staging_course wants dictionaries of hosts: what they shall have, and their results")
     try:
-        return course(wanted, results, builders, asked, patient)
+        return course(wanted, results, leaders, asked, patient)
     except ValueError as error:
         raise AnsibleFilterError(str(error)) from error
 

@@ -42,7 +42,7 @@ class Delivery:
         progress = self._session.progress
         for digest, size in missing.items():
             if size:
-                progress.expect(digest, size)
+                progress.expect(digest, layers[digest].size)
         progress.expect_reading(self.image.reference.uri, sum(layer.size or 0 for layer in layers.values()))
         self._begun.update((digest, pool.submit(self._obtain, layer)) for digest, layer in layers.items())
 

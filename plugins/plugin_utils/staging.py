@@ -75,7 +75,7 @@ class Image:
         fetched = value.get("fetched")
         return cls(
             name=name,
-            uri=shown(_text(value.get("uri")) or name, 1000),
+            uri=shown(_text(value.get("uri")) or _plain(name), 1000),
             action=shown(value["action"], 40),
             changed=value.get("changed") is True,
             platform=_text(value.get("platform")) or "",
@@ -128,19 +128,19 @@ class Work:
 def course(
     wanted: Mapping[str, Mapping[str, Any]],
     results: Mapping[str, Mapping[str, Any]],
-    builders: Sequence[str] | None = None,
+    leaders: Sequence[str] | None = None,
     asked: Sequence[str] = (),
     patient: bool = True,
 ) -> dict[str, Any]:
     """Decide which host of each group goes first, or next, and what follows from what those did who went.
 
     If nothing of what the first one tried is in its place, the next host of its group gets a turn. Without
-    ``builders``, at most three do: what three hosts cannot do, more would not.
+    ``leaders``, at most three do: what three hosts cannot do, more would not.
 
     :param wanted: by the name of each host of the play, in its order, its ``group`` (empty if it is not known) and the
         ``names`` of the images that it shall have, which are the same in a group.
     :param results: by host, the result of ``sregistry_pull``; an empty one for a host that did nothing yet.
-    :param builders: the hosts that may go first, in this order; None for all.
+    :param leaders: the hosts that may go first, in this order; None for all.
     :param asked: those who were asked to go, and must have a result by now.
     :param patient: whether the others depend on it. If not, a host that was asked and has none is not waited for.
     :raises ValueError: if one that was asked to go has no result.
@@ -155,9 +155,9 @@ def course(
     following: list[str] = []
     groups: dict[str, dict[str, Any]] = {}
     for group in dict.fromkeys(found for found in group_of.values() if found):
-        order = [host for host in (wanted if builders is None else builders) if group_of.get(host) == group]
+        order = [host for host in (wanted if leaders is None else leaders) if group_of.get(host) == group]
         names = next(list(wanted[host]["names"]) for host in wanted if group_of[host] == group)
-        limit = _MAX_TRIED if builders is None else len(order)
+        limit = _MAX_TRIED if leaders is None else len(order)
         tried = {host: Work.of(results[host], names) for host in order if results.get(host)}
         leader = next((host for host, work in tried.items() if not work.useless), None)
         fresh = [host for host in order if host not in tried and host not in pending]
@@ -254,7 +254,7 @@ class Stand:
     def differences(self) -> list[str]:
         """What is, or was, another file than it shall be, or one that shall not be there."""
         words = [
-            f"{name} ({cell.action})"
+            f"{_plain(name)} ({cell.action})"
             for name, cell in self.cells.items()
             if cell.state == UPDATED and cell.action not in _NOT_THE_FILE
         ]
@@ -317,7 +317,9 @@ def summary(
         "fetched": sum(cell.image.fetched for stand in stands for cell in stand.cells.values() if cell.image),
         "failed": [stand.host for stand in stands if stand.state == FAILED],
         "differs": [stand.host for stand in stands if stand.differences],
-        "unseen": [name for name in names if any(name in stand.cells and stand.cells[name].unseen for stand in stands)],
+        "unseen": [
+            _plain(name) for name in names if any(name in stand.cells and stand.cells[name].unseen for stand in stands)
+        ],
     }
     document["verdict"] = _verdict(order, names, document["causes"], stands)
     document["lines"] = list(_lines(document))
@@ -448,8 +450,8 @@ def _column(name: str, cells: Sequence[Cell]) -> dict[str, Any]:
     known = [cell.image for cell in cells if cell.image]
     sizes = Counter(image.size for image in known if image.size is not None)
     return {
-        "name": name,
-        "uri": next((image.uri for image in known), name),
+        "name": _plain(name),
+        "uri": next((image.uri for image in known), _plain(name)),
         "size": max(sizes, key=lambda size: (sizes[size], size), default=None),
         **{state: states[state] for state in (CURRENT, UPDATED, FAILED)},
         "actions": {action: actions[action] for action in sorted(actions)},
@@ -486,8 +488,13 @@ def _row(names: Sequence[str], text: str, images: frozenset[str], hosts: Sequenc
         "text": text,
         "count": len(hosts),
         "hosts": fold(hosts),
-        "images": [name for name in names if name in images],
+        "images": [_plain(name) for name in names if name in images],
     }
+
+
+def _plain(name: str) -> str:
+    """A name as it may be shown: the query of a web address may be a secret."""
+    return re.sub(r"\?[^@]*", "", name) if name.startswith(_WEB) else name
 
 
 def _alike(text: str, host: str, name: str) -> str:

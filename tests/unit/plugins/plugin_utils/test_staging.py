@@ -87,19 +87,19 @@ def test_each_group_has_its_own_first_host_and_a_host_of_none_is_left_out() -> N
     assert list(found["groups"]) == ["x86_64", "aarch64"]
 
 
-def test_builders_go_in_their_own_order_and_nobody_else_does() -> None:
-    hosts, builders = wanted("n1", "n2", "n3", "n4", "n5"), ["n9", "n5", "n4", "n3", "n2"]
+def test_chosen_hosts_go_in_their_own_order_and_nobody_else_does() -> None:
+    hosts, leaders = wanted("n1", "n2", "n3", "n4", "n5"), ["n9", "n5", "n4", "n3", "n2"]
     gone = dict.fromkeys(["n5", "n4", "n3"], UNREACHABLE)
-    assert course(hosts, {}, builders)["next"] == ["n5"]
-    assert course(hosts, gone, builders)["next"] == ["n2"]
-    nobody_left = course(hosts, {**gone, "n2": UNREACHABLE}, builders)
+    assert course(hosts, {}, leaders)["next"] == ["n5"]
+    assert course(hosts, gone, leaders)["next"] == ["n2"]
+    nobody_left = course(hosts, {**gone, "n2": UNREACHABLE}, leaders)
     assert nobody_left["next"] == []
     assert nobody_left["groups"]["x86_64"]["failed"] == dict.fromkeys(NAMES, "unreachable: no route to host")
     assert nobody_left["groups"]["x86_64"]["speaker"] == "n[2-5]"
 
 
-def test_without_a_builder_in_the_play_the_others_try_all_and_fetch_what_is_there() -> None:
-    group = course(wanted("n1"), {}, builders=[])["groups"]["x86_64"]
+def test_without_a_chosen_host_in_the_play_the_others_try_all_and_fetch_what_is_there() -> None:
+    group = course(wanted("n1"), {}, leaders=[])["groups"]["x86_64"]
     assert (group["leader"], group["names"], group["failed"], group["digests"]) == (None, NAMES, {}, {})
 
 
@@ -347,6 +347,15 @@ def test_hosts_may_want_different_images() -> None:
     names = {"n1": [A], "n2": [B, A]}
     document = summary(Order(names), {"n1": result(image(A)), "n2": result(image(B), image(A))})
     assert [(one["uri"], one["current"]) for one in document["images"]] == [(A, 2), (B, 1)]
+
+
+def test_the_query_of_a_web_address_is_not_shown() -> None:
+    name, digest = "https://example.org/x.sif?token=secret", f"@sha256:{'e' * 64}"
+    results = {"n1": UNREACHABLE, "n2": result(failed(name, "gone", uri="https://example.org/x.sif")), "n3": {}}
+    results["n4"] = result(image(name, "pulled", uri=None))
+    document = of(EACH, results, [name + digest], check=True, locked=True)
+    assert "secret" not in str(document)
+    assert f"https://example.org/x.sif{digest}" in document["verdict"]
 
 
 def test_no_image_at_all_is_no_trouble() -> None:
