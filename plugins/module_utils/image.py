@@ -107,12 +107,16 @@ def revive(
     manifest = parse_manifest(texts["manifest"], "", reference)
     if isinstance(manifest, Index):
         raise InvalidManifest(f"malformed manifest of {reference}: it is an index")
+    if "index" in documents and not isinstance(parse_manifest(texts["index"], "", reference), Index):
+        raise InvalidManifest(f"malformed index of {reference}: it is a manifest")
     config = manifest.config if isinstance(manifest, Schema1) else parse_config(texts["config"], reference)
     if not config.platform.architecture:
         config = replace(config, platform=platform)
     top = documents.get("index") or documents["manifest"]
-    kind = top.get("mediaType") if isinstance(top, dict) else None
-    known = {name: documents[name] for name in texts if name in documents}
+    kind = top.get("mediaType")
+    # The inventory keeps them, so none goes there that was not read here.
+    read = ("index", "manifest") if isinstance(manifest, Schema1) else tuple(texts)
+    known = {name: documents[name] for name in read if name in documents}
     return ResolvedImage(reference, digest, str(kind or ""), manifest_digest, config, manifest.layers, known)
 
 

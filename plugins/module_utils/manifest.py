@@ -308,6 +308,10 @@ def _object(content: bytes | str, what: object, name: str) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise InvalidManifest(f"malformed {name} of {what}: it is no JSON object")
     _check_nesting(document, what, name)
+    try:
+        json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError as error:  # half a surrogate pair, or NaN: the controller could not read the inventory any more
+        raise InvalidManifest(f"malformed {name} of {what}: it has a text or number that JSON cannot tell") from error
     return document
 
 

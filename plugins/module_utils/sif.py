@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import struct
 import uuid
 from collections.abc import Iterator, Sequence
@@ -138,9 +139,11 @@ def read_header(path: str) -> Header:
     :raises InvalidSif: if the file is none, or is shorter than its header says.
     :raises OSError: if it cannot be read.
     """
-    with open(path, "rb") as stream:
-        raw = stream.read(_HEADER.size)
-        length = os.fstat(stream.fileno()).st_size
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
+        status = os.fstat(stream.fileno())
+        if not stat.S_ISREG(status.st_mode):  # nobody may ever write to a pipe
+            raise InvalidSif(f"{path} is no SIF image, nor a regular file")
+        raw, length = stream.read(_HEADER.size), status.st_size
     if len(raw) < _HEADER.size or raw[32:42] != _MAGIC:
         raise InvalidSif(f"{path} is no SIF image")
     fields = _HEADER.unpack(raw)

@@ -127,7 +127,7 @@ class SifCache:
         :raises StorageError: if it cannot be read.
         :raises RegistryError: if the registry does not take it.
         """
-        documents = document.metrics if document.manifest_digest == file.manifest_digest else {}
+        documents = document.told if document.manifest_digest == file.manifest_digest else {}
         parcel = Parcel(
             layer=Descriptor(f"sha256:{file.sha256}", file.size),
             title=key.image.file_name.rpartition("/")[2],

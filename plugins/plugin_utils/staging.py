@@ -31,9 +31,11 @@ _NOT_THE_FILE = ("attributes", "recorded", "pushed")
 
 _WEB = ("https://", "http://")
 _PLATFORM = re.compile(r"\A[a-z0-9]+(/[a-z0-9._-]+){1,2}\Z", re.ASCII)
+_QUERY = re.compile(r"[?#].*?(?=(?:@sha(?:256|512):[0-9a-f]+)?\Z)", re.DOTALL)
 _SAID = "Task failed: "
 """What Ansible puts before the reason."""
 _MAX_CAUSE = 2000
+_MAX_COUNT = 2**63 - 1
 _MAX_NAMED = 5
 _MAX_REASONS = 5
 _MAX_TRIED = 3
@@ -75,7 +77,7 @@ class Image:
         fetched = value.get("fetched")
         return cls(
             name=name,
-            uri=shown(_text(value.get("uri")) or _plain(name), 1000),
+            uri=shown(_text(value.get("uri")) or _told(name), 1000),
             action=shown(value["action"], 40),
             changed=value.get("changed") is True,
             platform=_text(value.get("platform")) or "",
@@ -254,7 +256,7 @@ class Stand:
     def differences(self) -> list[str]:
         """What is, or was, another file than it shall be, or one that shall not be there."""
         words = [
-            f"{_plain(name)} ({cell.action})"
+            f"{name} ({cell.action})"
             for name, cell in self.cells.items()
             if cell.state == UPDATED and cell.action not in _NOT_THE_FILE
         ]
@@ -317,9 +319,7 @@ def summary(
         "fetched": sum(cell.image.fetched for stand in stands for cell in stand.cells.values() if cell.image),
         "failed": [stand.host for stand in stands if stand.state == FAILED],
         "differs": [stand.host for stand in stands if stand.differences],
-        "unseen": [
-            _plain(name) for name in names if any(name in stand.cells and stand.cells[name].unseen for stand in stands)
-        ],
+        "unseen": [name for name in names if any(name in stand.cells and stand.cells[name].unseen for stand in stands)],
     }
     document["verdict"] = _verdict(order, names, document["causes"], stands)
     document["lines"] = list(_lines(document))
@@ -336,7 +336,12 @@ def _stand(
         foreseen = order.check and order.strategy == BUILD_ONCE and host != group.get("leader")
         cells, lost = _cells(order.strategy, names, group, pulled, foreseen)
     gone, trouble = _gone(removed)
-    return Stand(host, cells, lost, gone, trouble)
+    return Stand(host, {_told(name): cell for name, cell in cells.items()}, lost, gone, trouble)
+
+
+def _told(name: str) -> str:
+    """A name as it may be shown: the query of a web address may be a secret."""
+    return _QUERY.sub("", name) if name.startswith(_WEB) else name
 
 
 def _cells(
@@ -405,26 +410,28 @@ def _look(
 
 def _blindness(leader: str, image: Image, rows: Any) -> str | None:
     """Why a host does not see the file of another one; None if it does."""
-    known = [row for row in rows or () if isinstance(row, Mapping) and row.get("uri") == image.uri]
-    if not rows:
+    listed = rows if isinstance(rows, list) else []
+    known = [row for row in listed if isinstance(row, Mapping) and row.get("uri") == image.uri]
+    path = shown(image.path, 1000)
+    if not listed:
         return (
-            f"it does not see {image.path}, which is there on {leader}, and its inventory has none of the images; "
+            f"it does not see {path}, which is there on {leader}, and its inventory has none of the images; "
             "is the file system mounted, and is the inventory on it?"
         )
     row = next((row for row in known if row.get("image") == image.path), None)
     if row is None:
-        return f"its inventory does not know {image.path}, which is there on {leader}; is it the same file system?"
+        return f"its inventory does not know {path}, which is there on {leader}; is it the same file system?"
     state = row.get("state")
     if state == "missing":
-        return f"it does not see {image.path}, which is there on {leader}, though it sees the inventory"
+        return f"it does not see {path}, which is there on {leader}, though it sees the inventory"
     if row.get("version") != image.sha256:
         sha256 = shown(row.get("version"), 80)
         return (
-            f"{image.path} is another file than on {leader}: the inventory says sha256 {sha256} instead of "
-            f"{image.sha256}; is it the same file system?"
+            f"{path} is another file than on {leader}: the inventory says sha256 {sha256} instead of "
+            f"{shown(image.sha256, 80)}; is it the same file system?"
         )
     if state != "present":
-        return f"{image.path} has another size or modification time than the inventory of {leader} says"
+        return f"{path} has another size or modification time than the inventory of {leader} says"
     return None
 
 
@@ -450,8 +457,8 @@ def _column(name: str, cells: Sequence[Cell]) -> dict[str, Any]:
     known = [cell.image for cell in cells if cell.image]
     sizes = Counter(image.size for image in known if image.size is not None)
     return {
-        "name": _plain(name),
-        "uri": next((image.uri for image in known), _plain(name)),
+        "name": name,
+        "uri": next((image.uri for image in known), name),
         "size": max(sizes, key=lambda size: (sizes[size], size), default=None),
         **{state: states[state] for state in (CURRENT, UPDATED, FAILED)},
         "actions": {action: actions[action] for action in sorted(actions)},
@@ -488,13 +495,8 @@ def _row(names: Sequence[str], text: str, images: frozenset[str], hosts: Sequenc
         "text": text,
         "count": len(hosts),
         "hosts": fold(hosts),
-        "images": [_plain(name) for name in names if name in images],
+        "images": [name for name in names if name in images],
     }
-
-
-def _plain(name: str) -> str:
-    """A name as it may be shown: the query of a web address may be a secret."""
-    return re.sub(r"\?[^@]*", "", name) if name.startswith(_WEB) else name
 
 
 def _alike(text: str, host: str, name: str) -> str:
@@ -597,7 +599,7 @@ def _text(value: Any) -> str | None:
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_COUNT else None
 
 
 def _digest(value: Any) -> str | None:

@@ -373,7 +373,7 @@ def test_the_platform_of_schema_1(compatibility: dict[str, Any], changes: dict[s
         ),
         (
             schema1((digest(1), {}), history=[{"v1Compatibility": "\ud800"}]),
-            "malformed v1Compatibility of {}: it is not JSON",
+            "malformed manifest of {}: it has a text or number that JSON cannot tell",
         ),
         (
             schema1((digest(1), {}), history=[{"v1Compatibility": "[]"}]),
@@ -409,6 +409,14 @@ def test_a_document_that_nests_too_deep_is_refused(levels: int, kind: str) -> No
 @pytest.mark.parametrize("kind", ["list", "object"])
 def test_a_document_of_the_deepest_nesting_is_read(kind: str) -> None:
     assert parse_config(nest(100, kind).encode(), WHAT).diff_ids is None
+
+
+@pytest.mark.parametrize(
+    "value", [rb'"\ud800"', b'"\xed\xa0\x80"', rb'{"\udfff": 1}', b"NaN", b"[-Infinity]", b"1e999"]
+)
+def test_what_json_cannot_tell_again_is_refused(value: bytes) -> None:
+    with pytest.raises(InvalidManifest, match=f"malformed config of {WHAT}: it has a text or number"):
+        parse_config(b'{"a": ' + value + b"}", WHAT)
 
 
 @pytest.mark.parametrize("diff_id", ["evil:x", "shake_128:x", "sha256:", "../../etc/passwd", "sha256:" + "A" * 64])

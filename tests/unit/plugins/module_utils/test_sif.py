@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import uuid
 from pathlib import Path
@@ -176,6 +177,12 @@ def test_an_unknown_code_and_appended_data_are_no_error(tmp_path: Path) -> None:
     raw = written()
     path.write_bytes(raw[:45] + b"99\0" + raw[48:] + b"a signature")
     assert sif.read_header(str(path)) == sif.Header(None, len(raw))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.sif")
+    with pytest.raises(InvalidSif, match=r"pipe\.sif is no SIF image, nor a regular file"):
+        sif.read_header(str(tmp_path / "pipe.sif"))
 
 
 @pytest.mark.parametrize("content", [b"", b"#!/usr/bin/env run-singularity\n", SQUASHFS, bytes(200)])

@@ -10,10 +10,11 @@ import hashlib
 import uuid
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache
-from ansible_collections.hpc.sregistry.plugins.module_utils.document import Document, File
+from ansible_collections.hpc.sregistry.plugins.module_utils.document import SREGISTRY, Document, File
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import DigestMismatch, InvalidManifest, Unreachable
 from ansible_collections.hpc.sregistry.plugins.module_utils.image import resolve, revive
 from ansible_collections.hpc.sregistry.plugins.module_utils.location import Location
@@ -157,6 +158,25 @@ def test_documents_of_another_manifest_are_not_put_there(case: Case) -> None:
     assert case.cache.documents(entry, case.blobs) == {}
     with pytest.raises(InvalidManifest):
         revive(case.reference, case.image.digest, case.image.manifest_digest, {}, AMD64)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"index": "text"}, {"index": []}, {"index": None}, {"index": {}}, {"config": []}, {"manifest": 1}],
+    ids=str,
+)
+def test_documents_that_the_inventory_could_not_hold_are_refused(case: Case, wrong: dict[str, Any]) -> None:
+    documents = {**case.document.metrics, **wrong}
+    with pytest.raises(InvalidManifest):
+        revive(case.reference, case.image.digest, case.image.manifest_digest, documents, AMD64)
+
+
+def test_what_a_host_took_over_from_sregistry_stays_there(case: Case) -> None:
+    rows = [{"image": "/home/ann/app.sif", "url": "https://example.org/app.sif?sig=SECRET"}]
+    case.cache.put(case.key, replace(case.document, metrics={**case.document.metrics, SREGISTRY: rows}), case.file)
+    entry = case.cache.find([case.key])
+    assert entry is not None
+    assert case.cache.documents(entry, case.blobs) == case.document.metrics
 
 
 def test_a_file_that_is_another_one_by_now_is_not_put_there(case: Case) -> None:

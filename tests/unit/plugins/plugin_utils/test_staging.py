@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -308,9 +309,10 @@ def row(name: str, state: str = "present", **more: Any) -> dict[str, Any]:
         ([row(A, "modified")], "another size or modification time"),
         ([row(A, version="d" * 64)], f"another file than on n1: the inventory says sha256 {'d' * 64}"),
         ([1], "its inventory does not know"),
+        (5, "is the file system mounted"),
     ],
 )
-def test_who_shares_a_file_system_must_see_the_very_files(rows: list[Any], reason: str) -> None:
+def test_who_shares_a_file_system_must_see_the_very_files(rows: Any, reason: str) -> None:
     results = {"n1": result(image(A, "pulled")), "n2": {}}
     way = course({host: {"group": "g", "names": [A]} for host in results}, {"n1": results["n1"]})
     document = of(SHARED, results, [A], course=way, seen={"n2": {"images": rows}})
@@ -356,6 +358,36 @@ def test_the_query_of_a_web_address_is_not_shown() -> None:
     document = of(EACH, results, [name + digest], check=True, locked=True)
     assert "secret" not in str(document)
     assert f"https://example.org/x.sif{digest}" in document["verdict"]
+
+
+@pytest.mark.parametrize("what", [{"size": 10**400}, {"fetched": {"bytes": 10**400}}, {"size": 2**63}])
+def test_a_number_beyond_all_bounds_is_none(what: dict[str, Any]) -> None:
+    document = of(EACH, {"n1": result(image(A)), "n2": result(image(A, "pulled", **what))}, [A])
+    assert document["bytes"] == 3 * MIB
+    assert document["fetched"] in (0, MIB)
+    assert document["lines"]
+
+
+@pytest.mark.parametrize("rows", [[], [row(A)], [row(A, image="/s\x1b[2J\n", version="d"), row(A, "missing")]])
+def test_what_the_first_host_says_cannot_move_the_cursor_of_others(rows: list[Any]) -> None:
+    first = result(image(A, "pulled", path="/s\x1b[2J\n", sha256="\x1b[1m"))
+    way = course({host: {"group": "g", "names": [A]} for host in ("n1", "n2")}, {"n1": first})
+    document = of(SHARED, {"n1": first, "n2": {}}, [A], course=way, seen={"n2": {"images": rows}})
+    assert r"/s\x1b[2J\n" in document["verdict"]
+    assert "".join([document["verdict"], *document["lines"]]).isprintable()
+
+
+@pytest.mark.parametrize("pin", ["", f"@{INDEX}"])
+@pytest.mark.parametrize("query", ["?sig=SECRET", "?sig=SEC@RET", "?a=1&sig=SECRET#SECRET"])
+def test_the_query_of_a_web_address_is_not_told(query: str, pin: str) -> None:
+    address = "https://example.org/app.sif"
+    name = f"{address}{query}{pin}"
+    bad = {"images": [{"action": "failed", "error": "not found"}]}
+    document = of(
+        EACH, {"n1": UNREACHABLE, "n2": bad, "n3": {"images": [{"action": "pulled", "changed": True}]}}, [name]
+    )
+    assert not re.search("SEC|RET", str(document))
+    assert [one["name"] for one in document["images"]] == [address + pin]
 
 
 def test_no_image_at_all_is_no_trouble() -> None:
