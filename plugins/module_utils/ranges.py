@@ -4,13 +4,15 @@
 
 # pylint: disable=contextmanager-generator-missing-cleanup  # contextlib ends a suspended generator, and its blocks
 
-"""One large blob over several connections: a server, or a proxy, often gives each of them only so much.
+"""One large blob over several connections, where a single one is slow: a server may give each of them only so much.
 
-Ranges are fetched ahead into memory and given out in order, so that who writes them down never leaves a hole.
+Ranges are fetched ahead into memory and given out in order, so that who writes them down never leaves a hole. That
+costs the processor half as much again as one stream does, so a quick stream stays alone.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,12 +23,14 @@ from .errors import Unreachable
 from .registry import Registry
 
 _LARGE = 128 * 2**20  # bytes; below, the connections would hardly get up to speed
+_TRIAL = 16 * 2**20  # bytes of the one stream that tell how quick it is
+_QUICK = 64 * 2**20  # bytes a second
 _RANGE = 8 * 2**20  # bytes, of which one for each connection is in memory, and one more
 _CONNECTIONS = 4
 
 
 def blob_in_ranges(registry: Registry, repository: str, digest: str, size: int | None, connections: int) -> Source:
-    """What ``BlobCache.obtain`` needs to fetch one blob, by several requests at once if it is large.
+    """What ``BlobCache.obtain`` needs to fetch one blob, by several requests at once if it is large and comes slowly.
 
     A registry that does not honour ranges serves it by one.
 
@@ -37,88 +41,83 @@ def blob_in_ranges(registry: Registry, repository: str, digest: str, size: int |
 
     @contextmanager
     def source(offset: int) -> Iterator[tuple[int, Iterator[bytes]]]:
-        if registry.divisible and size is not None and size - offset >= _LARGE and ahead > 1:
+        with registry.blob(repository, digest, offset) as (begin, chunks):
+            # A registry that begins elsewhere than it was asked to knows no ranges.
+            if not registry.divisible or begin != offset or size is None or size - begin < _LARGE or ahead < 2:
+                yield begin, chunks
+                return
             with ThreadPoolExecutor(ahead) as pool:
-                reading = _Reading(registry, repository, digest, offset, size, pool, ahead)
+                reading = _Reading(registry, repository, digest, size, pool, ahead)
                 try:
-                    first = reading.next()
-                    if first is not None:
-                        yield offset, reading.from_first(first)
-                        return
+                    yield begin, reading.after_trial(begin, chunks)
                 finally:
                     reading.end()
-        with registry.blob(repository, digest, offset) as whole:
-            yield whole
 
     return source
 
 
 class _Reading:
-    """The ranges of one blob, from an offset on: as many are on their way as there are connections."""
+    """One blob, as one stream or, from some byte on, in ranges: as many are on their way as there are connections."""
 
     def __init__(
-        self,
-        registry: Registry,
-        repository: str,
-        digest: str,
-        offset: int,
-        size: int,
-        pool: ThreadPoolExecutor,
-        ahead: int,
+        self, registry: Registry, repository: str, digest: str, size: int, pool: ThreadPoolExecutor, ahead: int
     ) -> None:
         self._registry = registry
         self._repository = repository
         self._digest = digest
-        self._starts = iter(range(offset, size, _RANGE))
         self._size = size
         self._pool = pool
-        self._coming: deque[Future[list[bytes] | None]] = deque()
-        for _each in range(ahead):
-            self._begin()
+        self._ahead = ahead
+        self._starts = iter(range(0))
+        self._coming: deque[Future[list[bytes]]] = deque()
 
-    def next(self) -> list[bytes] | None:
-        """The chunks of the next range; none at the end; None if the registry does not honour ranges."""
-        if not self._coming:
-            return []
-        data = self._coming.popleft().result()
-        if data:
-            self._begin()
-        return data
+    def after_trial(self, begin: int, stream: Iterator[bytes]) -> Iterator[bytes]:
+        """All chunks of a stream in order; if it turns out to be slow, what is left of it comes in ranges.
 
-    def from_first(self, data: list[bytes]) -> Iterator[bytes]:
-        """All chunks in order.
-
-        :param data: those of the first range.
-        :raises RegistryError: if one does not come; ``Unreachable`` if it breaks off, or is suddenly not honoured.
+        :raises RegistryError: if something does not come; ``Unreachable`` also if ranges are not honoured.
         """
-        piece: list[bytes] | None = data
-        while piece:
-            yield from piece
-            piece = self.next()
-        if piece is None:
-            raise Unreachable(f"{self._registry.host} sends {self._digest} no longer in parts")
+        position, since = begin, time.monotonic()
+        for chunk in stream:
+            yield chunk
+            position += len(chunk)
+            tried = position - begin
+            if tried >= _TRIAL and self._size - position >= _LARGE // 2:
+                if tried < _QUICK * (time.monotonic() - since):
+                    break
+                yield from stream
+                return
+        yield from self._in_ranges(position)
 
     def end(self) -> None:
         """Begin nothing more."""
         for future in self._coming:
             future.cancel()
 
+    def _in_ranges(self, position: int) -> Iterator[bytes]:
+        self._starts = iter(range(position, self._size, _RANGE))
+        for _each in range(self._ahead):
+            self._begin()
+        while self._coming:
+            data = self._coming.popleft().result()
+            self._begin()
+            yield from data
+
     def _begin(self) -> None:
         start = next(self._starts, None)
         if start is not None:
             self._coming.append(self._pool.submit(self._fetch, start, min(start + _RANGE, self._size)))
 
-    def _fetch(self, start: int, end: int) -> list[bytes] | None:
+    def _fetch(self, start: int, end: int) -> list[bytes]:
         with self._registry.blob(self._repository, self._digest, start, end) as (begin, chunks):
             if begin != start:
-                return None
+                raise Unreachable(f"{self._registry.host} does not send {self._digest} in parts")
             # Kept as they come: joined, they would be copied twice, into memory that is new each time.
             data, size = [], 0
             for chunk in chunks:
                 data.append(chunk)
                 size += len(chunk)
                 if size > end - start:
-                    return None
-        if size < end - start:
-            raise Unreachable(f"the connection broke while reading {self._digest}: a part of it is too short")
+                    break
+        if size != end - start:
+            raise Unreachable(f"a part of {self._digest} that {self._registry.host} sends has another length")
         return data
