@@ -196,7 +196,7 @@ def test_the_same_reason_is_told_once_with_all_its_hosts_and_images() -> None:
     ids=["it names one of the images", "it names tags of a SIF cache"],
 )
 def test_what_is_of_all_images_is_told_once(said: tuple[str, str]) -> None:
-    causes = of(EACH, {"n1": result(*(failed(name, text) for name, text in zip(NAMES, said)))})["causes"]
+    causes = of(EACH, {"n1": result(failed(A, said[0]), failed(B, said[1]))})["causes"]
     assert [row["images"] for row in causes] == [NAMES]
 
 
