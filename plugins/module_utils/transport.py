@@ -186,7 +186,9 @@ def _sent(content: Mapping[str, str] | bytes | IO[bytes] | None) -> Mapping[str,
 def _certificate_error(url: str, what: str, error: Exception) -> CertificateError:
     why = reason(error)
     plain = "WRONG_VERSION_NUMBER" in why or "record layer failure" in why
-    way_out = "it may speak plain http: no_https: true" if plain else "give the registry's CA with ca_path"
+    way_out = "give the registry's CA with ca_path"
+    if plain:
+        way_out = "it may speak plain http: no_https: true, or http:// before its name in mirrors and sif_cache"
     return CertificateError(f"TLS failure at {host_of(url)} while asking for {what}: {why}; {way_out}")
 
 

@@ -123,7 +123,8 @@ class Row:
             parts += _pace(self.rate, self.left)
         else:
             parts = [f"{report.step or 'at it'} for {_duration(report.since)}"]
-        return f"{self.host}: {report.image}{which}: {', '.join(parts)}"
+        image = f"{report.image}{which}: " if report.image else ""
+        return f"{self.host}: {image}{', '.join(parts)}"
 
 
 def summary(rows: Sequence[Row], ended: int, working: int, hosts: int) -> str:

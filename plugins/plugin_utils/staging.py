@@ -40,8 +40,8 @@ _MAX_NAMED = 5
 _MAX_REASONS = 5
 _MAX_TRIED = 3
 
-_VARYING = re.compile(r"\d+(?:\.\d+)?|/tmp/\S+|\bsregistry-[A-Za-z0-9_]+", re.ASCII)
-"""What differs between hosts in messages that mean the same: figures, and temporary directories."""
+_VARYING = re.compile(r"\bsif-[0-9a-f]{64}\b|\d+(?:\.\d+)?|/tmp/\S+|\bsregistry-[A-Za-z0-9_]+", re.ASCII)
+"""What differs in messages that mean the same: tags of a SIF cache, figures, and temporary directories."""
 
 
 @dataclass(frozen=True)
@@ -475,10 +475,14 @@ class _Cause:
 def _causes(names: Sequence[str], stands: Sequence[Stand]) -> list[dict[str, Any]]:
     """Why what failed has failed: the same reason once, with all hosts that gave it, the most frequent first."""
     found: dict[str, _Cause] = {}
+    known: dict[str, str] = {}
     for stand in stands:
         for reason, speaker, name in stand.reasons:
             text = f"{speaker} failed: {reason}" if speaker else reason
-            cause = found.setdefault(_alike(reason, speaker or stand.host, name), _Cause(text))
+            # The same words are the same reason for all images, also if they name one of them, such as the largest.
+            if text not in known:
+                known[text] = _alike(reason, speaker or stand.host, name)
+            cause = found.setdefault(known[text], _Cause(text))
             cause.hosts.setdefault(stand.host, set()).update({name} - {""})
     rows = []
     for cause in found.values():
@@ -544,7 +548,7 @@ def _lines(document: Mapping[str, Any]) -> Iterable[str]:
                 f"{image['updated']:{len(would) + 7}}  {image['failed']:6}"
             )
             yield f"{line}  ({actions})" if actions else line
-        total = f"{'all of them':{width}}  {_size(document['bytes']):>10}"
+        total = f"{'all of them':{width}}  {_size(document['bytes'] or None):>10}"
         yield total if would else f"{total}  {_size(document['fetched'])} fetched by all hosts"
     for row in document["removed"]:
         yield f"{would}removed from {row['hosts']}: {row['what']}"

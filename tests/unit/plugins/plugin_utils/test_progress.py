@@ -103,6 +103,7 @@ LINES = {
         "node7: org/app:1: resolve for 4 s",
     ),
     "between steps": (Row("node7", Report(image="org/app:1", since=4.2)), "node7: org/app:1: at it for 4 s"),
+    "before the first image": (Row("node7", Report(since=0.2)), "node7: at it for 0 s"),
     "one of several images": (
         Row("node7", replace(PACKING, images=3, done=1), RATE),
         "node7: org/app:1 (2 of 3): pack, read 300.0 of 600.0 MiB, 60.0 MiB/s, 5 s left",

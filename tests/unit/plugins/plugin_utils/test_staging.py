@@ -188,6 +188,19 @@ def test_the_same_reason_is_told_once_with_all_its_hosts_and_images() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        (f"no space left in /s: of 2 images the largest is {B} with 1 GiB",) * 2,
+        tuple(f"TLS failure while asking for oras://r:5/c/a:sif-{digit * 64}: …" for digit in "d4"),
+    ],
+    ids=["it names one of the images", "it names tags of a SIF cache"],
+)
+def test_what_is_of_all_images_is_told_once(said: tuple[str, str]) -> None:
+    causes = of(EACH, {"n1": result(failed(A, said[0]), failed(B, said[1]))})["causes"]
+    assert [row["images"] for row in causes] == [NAMES]
+
+
 def test_hosts_that_lack_other_images_for_the_same_reason_are_told_apart() -> None:
     good, bad = image(A), failed(A, "permission denied")
     results = {"n1": result(bad, failed(B, "permission denied")), "n2": result(good, failed(B, "permission denied"))}
