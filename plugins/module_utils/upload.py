@@ -40,6 +40,7 @@ _BREAKS = 3  # without a byte of progress
 _MAX_BREAKS = 100  # of one beginning, and one more for each _SMALLEST_PIECE: some progress may be a lie
 _GONE = (400, 404, 416)  # an upload that the registry has given up, or whose state it does not know any more
 _TOO_LARGE, _UNFIT = 413, 416
+_NAMINGS, _UNKNOWN = 3, (400, 404)  # for a moment, distribution knows no blob that somebody else pushes as well
 _LATE = (0, 504)  # no answer, neither to us nor to a proxy
 _CLOSING = (0.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0)  # seconds between looks for what a registry is about to keep
 _BYTES = "application/octet-stream"
@@ -86,8 +87,14 @@ def put_manifest(registry: Registry, reference: Reference, media_type: str, cont
     path = f"{reference.repository}/manifests/{quote(reference.selector, safe=':')}"
     scope = Scope(reference.repository, writes=True)
     headers = {"Content-Type": media_type}
-    with registry.request("PUT", path, scope, headers, str(reference), body=content) as response:
-        stored = response.headers.get("Docker-Content-Digest") or digest
+    stored = digest
+    for attempt in range(1, _NAMINGS + 1):
+        also = _UNKNOWN if attempt < _NAMINGS else ()
+        with registry.request("PUT", path, scope, headers, str(reference), also, body=content) as response:
+            if response.status_code < 300:
+                stored = response.headers.get("Docker-Content-Digest") or digest
+                break
+        time.sleep(pause(attempt, None))
     if stored != digest:
         raise DigestMismatch(
             f"digest mismatch: {registry.host} stored the manifest of {reference} as {shown(stored)}, not {digest}; a "

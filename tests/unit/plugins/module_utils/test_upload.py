@@ -406,6 +406,23 @@ def test_a_registry_has_to_say_where(
         put(connect(faulty.address), repository, content)
 
 
+@pytest.mark.parametrize("times", [2, 3])
+def test_a_blob_that_is_unknown_for_a_moment_is_no_failure(
+    times: int, faulty: FaultyRegistry, connect: Connect, pauses: list[float], repository: str
+) -> None:
+    parcel, session = Parcel(descriptor(b"a SIF"), "a.sif"), connect(faulty.address)
+    name = Reference.parse(f"oras://{faulty.address}/{repository}:1")
+    unknown = faults.status(400, word="MANIFEST_BLOB_UNKNOWN", message="blob unknown to registry")
+    faulty.when("/manifests/", unknown, "PUT", times=times)
+    if times == 2:
+        artifact.push(session, name, parcel, io.BytesIO(b"a SIF"))
+        assert session.look(name) is not None
+    else:
+        with pytest.raises(RegistryError, match="MANIFEST_BLOB_UNKNOWN blob unknown to registry"):
+            artifact.push(session, name, parcel, io.BytesIO(b"a SIF"))
+    assert len(pauses) == 2
+
+
 def test_a_registry_that_wants_to_be_left_alone_for_long_is_not_waited_for(
     faulty: FaultyRegistry, connect: Connect, pauses: list[float], repository: str, content: bytes
 ) -> None:
