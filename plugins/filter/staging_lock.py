@@ -86,7 +86,8 @@ def staging_lock(lock: Any, images: Sequence[str] | None = None, registry: str =
         raise AnsibleFilterError(f"the lock: {error}") from error
     if wanted is None:
         return dict(pins.values())
-    missing = [name for name, reference in wanted.items() if reference not in pins]
+    # A query may be a secret, which a reference does not show.
+    missing = [str(one) if one.query else name for name, one in wanted.items() if one not in pins]
     if missing:
         more = f" and {len(missing) - _MAX_NAMED} more" if len(missing) > _MAX_NAMED else ""
         raise AnsibleFilterError(

@@ -33,8 +33,10 @@ from .response import discard, reason
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses that may pass."""
 
+MAX_PAUSE = 60.0
+"""Seconds; a registry that wants more than this is reported, not waited for."""
+
 _MAX_REDIRECTS = 5
-_MAX_PAUSE = 60.0  # seconds; a registry that wants more than this is reported, not waited for
 
 
 class Connections:
@@ -96,7 +98,7 @@ class Connections:
                 time.sleep(pause(attempt, None))
                 continue
             wait = pause(attempt, response.headers.get("Retry-After"))
-            if response.status_code not in RETRIED or last or wait > _MAX_PAUSE:
+            if response.status_code not in RETRIED or last or wait > MAX_PAUSE:
                 return response, attempt
             discard(response)
             time.sleep(wait)

@@ -25,7 +25,7 @@ from .reference import Reference, shown
 from .registry import Registry
 from .response import content_length
 from .tokens import Scope
-from .transport import RETRIED, pause
+from .transport import MAX_PAUSE, RETRIED, pause
 
 if TYPE_CHECKING:
     import requests
@@ -37,8 +37,10 @@ _SMALLEST_PIECE = 2**20  # bytes; what a proxy of usual settings takes
 _LARGEST_PIECE = 128 * 2**20  # bytes, since one is in memory; a registry that wants more at once is not served
 _NEW_BEGINNINGS = 3
 _BREAKS = 3  # without a byte of progress
+_MAX_BREAKS = 100  # of one beginning, and one more for each _SMALLEST_PIECE: some progress may be a lie
 _GONE = (400, 404, 416)  # an upload that the registry has given up, or whose state it does not know any more
 _TOO_LARGE, _UNFIT = 413, 416
+_NAMINGS, _UNKNOWN = 3, (400, 404)  # for a moment, distribution knows no blob that somebody else pushes as well
 _LATE = (0, 504)  # no answer, neither to us nor to a proxy
 _CLOSING = (0.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0)  # seconds between looks for what a registry is about to keep
 _BYTES = "application/octet-stream"
@@ -85,8 +87,14 @@ def put_manifest(registry: Registry, reference: Reference, media_type: str, cont
     path = f"{reference.repository}/manifests/{quote(reference.selector, safe=':')}"
     scope = Scope(reference.repository, writes=True)
     headers = {"Content-Type": media_type}
-    with registry.request("PUT", path, scope, headers, str(reference), body=content) as response:
-        stored = response.headers.get("Docker-Content-Digest") or digest
+    stored = digest
+    for attempt in range(1, _NAMINGS + 1):
+        also = _UNKNOWN if attempt < _NAMINGS else ()
+        with registry.request("PUT", path, scope, headers, str(reference), also, body=content) as response:
+            if response.status_code < 300:
+                stored = response.headers.get("Docker-Content-Digest") or digest
+                break
+        time.sleep(pause(attempt, None))
     if stored != digest:
         raise DigestMismatch(
             f"digest mismatch: {registry.host} stored the manifest of {reference} as {shown(stored)}, not {digest}; a "
@@ -185,21 +193,30 @@ class _Upload:
         if self._size <= max(self.piece, self.least):
             self._finish(location, self._read(0))
             return
-        position, furthest, breaks = 0, 0, 0
+        position, furthest, breaks, left = 0, 0, 0, _MAX_BREAKS + self._size // _SMALLEST_PIECE
         while position < self._size:
             data = self._read(position)
             try:
                 location, position = self._patch(location, position, data), position + len(data)
             except _Broken as trouble:
                 location, position = self._resumed(location, trouble)
-                breaks = 0 if position > furthest else breaks + 1
-                if breaks >= _BREAKS:
+                breaks, left = 0 if position > furthest else breaks + 1, left - 1
+                if breaks >= _BREAKS or not left:
                     raise _Lost(f"it breaks off again and again after {furthest} bytes ({trouble})") from trouble
                 if breaks:  # some end a connection when they are sent too much
                     self.piece = max(self.piece // 4, min(self.piece, _SMALLEST_PIECE))
-                    time.sleep(pause(breaks, trouble.retry_after))
+                    self._wait(breaks, trouble)
             furthest = max(furthest, position)
         self._finish(location, b"")
+
+    def _wait(self, breaks: int, trouble: _Broken) -> None:
+        seconds = pause(breaks, trouble.retry_after)
+        if seconds > MAX_PAUSE:
+            raise RegistryError(
+                f"{self.registry.host} wants to be left alone for {min(seconds, 1e9):.0f} seconds while it is sent "
+                f"{self._what} ({trouble}); push it again after that"
+            ) from trouble
+        time.sleep(seconds)
 
     def _read(self, position: int) -> bytes:
         try:
@@ -307,9 +324,9 @@ class _Upload:
         :param known: where it was, for answers that need not say.
         """
         location = response.headers.get("Location", "") or known
-        url = urljoin(response.url, location)
-        if not location or not is_web_address(url):
+        if not location or not is_web_address(location, response.url):
             raise RegistryError(f"{self.registry.host} does not say where to send {self._what} ({place(location)!r})")
+        url = urljoin(response.url, location)
         if response.url.startswith("https:") and not url.startswith("https:"):
             raise RegistryError(
                 f"{self.registry.host} wants {self._what} sent to {place(url)}, without TLS; whoever runs it must tell "

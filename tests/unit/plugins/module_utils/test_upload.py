@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import uuid
 from collections.abc import Iterator
@@ -396,13 +397,59 @@ def test_nothing_is_sent_without_tls_where_the_registry_has_it(
         assert [one.method for one in secure.requests] == ["HEAD", "POST"]
 
 
-@pytest.mark.parametrize("location", [None, "ftp://host/x"])
+@pytest.mark.parametrize("location", [None, "ftp://host/x", "http://[::1/x", "http://a\\@b/x"])
 def test_a_registry_has_to_say_where(
     location: str | None, faulty: FaultyRegistry, connect: Connect, repository: str, content: bytes
 ) -> None:
     faulty.when(UPLOADS, faults.header("Location", location), "POST")
     with pytest.raises(RegistryError, match="does not say where to send the blob"):
         put(connect(faulty.address), repository, content)
+
+
+@pytest.mark.parametrize("times", [2, 3])
+def test_a_blob_that_is_unknown_for_a_moment_is_no_failure(
+    times: int, faulty: FaultyRegistry, connect: Connect, pauses: list[float], repository: str
+) -> None:
+    parcel, session = Parcel(descriptor(b"a SIF"), "a.sif"), connect(faulty.address)
+    name = Reference.parse(f"oras://{faulty.address}/{repository}:1")
+    unknown = faults.status(400, word="MANIFEST_BLOB_UNKNOWN", message="blob unknown to registry")
+    faulty.when("/manifests/", unknown, "PUT", times=times)
+    if times == 2:
+        artifact.push(session, name, parcel, io.BytesIO(b"a SIF"))
+        assert session.look(name) is not None
+    else:
+        with pytest.raises(RegistryError, match="MANIFEST_BLOB_UNKNOWN blob unknown to registry"):
+            artifact.push(session, name, parcel, io.BytesIO(b"a SIF"))
+    assert len(pauses) == 2
+
+
+def test_a_registry_that_wants_to_be_left_alone_for_long_is_not_waited_for(
+    faulty: FaultyRegistry, connect: Connect, pauses: list[float], repository: str, content: bytes
+) -> None:
+    faulty.when(UPLOADS, faults.status(503, {"Retry-After": "90000"}), "PATCH")
+    with pytest.raises(RegistryError, match="wants to be left alone for 90000 seconds while it is sent the blob"):
+        put(connect(faulty.address), repository, content)
+    assert pauses == []
+    assert beginnings(faulty) == 1
+
+
+def test_a_registry_that_comes_on_by_single_bytes_is_given_up(
+    faulty: FaultyRegistry,
+    connect: Connect,
+    pauses: list[float],
+    repository: str,
+    content: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(upload, "_MAX_BREAKS", 10)
+    monkeypatch.setattr(upload, "_SMALLEST_PIECE", PIECE)
+    reached = itertools.count(1)
+    faulty.when(UPLOADS, faults.status(503), "PATCH")
+    faulty.when(UPLOADS, lambda _request, _upstream: Answer(204, {"Range": f"0-{next(reached)}"}, b""), "GET")
+    faulty.when(UPLOADS, faults.status(404), "PUT")
+    with pytest.raises(RegistryError, match="sent from its beginning 4 times"):
+        put(connect(faulty.address), repository, content)
+    assert len(faulty.asked(UPLOADS, "PATCH")) == 3 * (10 + len(content) // PIECE)
 
 
 def test_content_does_not_follow_a_redirect_to_where_there_is_no_tls(tls: Path) -> None:
