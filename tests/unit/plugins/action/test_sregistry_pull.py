@@ -87,7 +87,9 @@ def test_a_variable_that_cannot_be_told_is_nobody_who_watches(monkeypatch: pytes
 class Run:
     """The module, for a while; what it was given, and what was shown meanwhile."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, directory: Path, result: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, directory: Path, result: Mapping[str, Any] | None = None
+    ) -> None:
         self.environment: list[dict[str, str]] = []
         self.lines: list[str] = []
         self.commands: list[str] = []
