@@ -138,7 +138,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.hpc.sregistry.plugins.plugin_utils.staging import STRATEGIES, Order, summary
+from ansible_collections.hpc.sregistry.plugins.plugin_utils.staging import summary
+from ansible_collections.hpc.sregistry.plugins.plugin_utils.stand import STRATEGIES, Order
 
 _Results = Mapping[str, Mapping[str, Any]]
 

@@ -92,7 +92,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.hpc.sregistry.plugins.plugin_utils.staging import course
+from ansible_collections.hpc.sregistry.plugins.plugin_utils.course import course
 
 
 def staging_course(

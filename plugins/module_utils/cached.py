@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from .document import VERIFIED, Document, File
 from .errors import NotFound, SregistryError
@@ -15,6 +16,9 @@ from .means import Choice
 from .reference import Reference
 from .session import Outcome, Session
 from .sif_cache import Entry, Key, SifCache
+
+if TYPE_CHECKING:
+    from .resolution import Resolved
 
 HIT, MISS, PUSHED, THERE = "hit", "miss", "pushed", "present"
 """What became of an image there, for the result."""
@@ -92,6 +96,31 @@ def fill(
             return
         if not session.check:
             cache.put(key, document, file)
+    outcome.sif_cache = PUSHED
+
+
+def foresee(
+    session: Session,
+    cache: SifCache,
+    choice: Choice,
+    image: Resolved,
+    lost: File | None,
+    outcome: Outcome,
+    force: bool = False,
+) -> None:
+    """What ``fill`` would do with a file that is not made yet, for check mode.
+
+    :param lost: the file as it was, if this host can have kept it.
+    :raises RegistryError: if the registry does not say.
+    """
+    if outcome.sif_cache == HIT or not image.manifest_digest:
+        return
+    if outcome.sif_cache != MISS:
+        inputs = lost.inputs if lost else choice.sif_inputs()[0]
+        there = cache.has(Key(image.reference, image.manifest_digest, session.platform, inputs))
+        if there and not force:
+            outcome.sif_cache = THERE
+            return
     outcome.sif_cache = PUSHED
 
 

@@ -52,6 +52,12 @@ class Wanted:
     trust: Trust | None = None
     sif_cache: SifCache | None = None
 
+    @property
+    def lender(self) -> SifCache | None:
+        """Where files are looked for before they are built: nowhere by force, unless nothing may be built here."""
+        cache = self.sif_cache
+        return cache if cache and (cache.required or not self.force) else None
+
     def finishing(self, reference: Reference) -> Callable[[str], None]:
         """What a finished file of an image goes through before it gets its name."""
 
@@ -110,7 +116,7 @@ def plan(session: Session, wanted: Wanted, reference: Reference, path: str, outc
         outcome.action = REBUILT if state == storage.PRESENT else REPAIRED
     lost = file if same and alike else None
     if make:
-        entry = entry or _found_elsewhere(session, wanted, image, lost, outcome)
+        entry = entry or found_elsewhere(session, wanted, image, lost, outcome)
         _refuse_hopeless(session, wanted, reference, path, entry, outcome)
     _warn_of_doubt(image, outcome)
     outcome.after, outcome.changed = to_document(image, session, document), True
@@ -121,29 +127,31 @@ def _resolved(
     session: Session, wanted: Wanted, reference: Reference, outcome: Outcome
 ) -> tuple[Resolved, Entry | None]:
     """What a name points at; of a pinned one, the cache of finished files may know that, and have the file."""
-    if wanted.sif_cache and not wanted.force and not reference.ready:
+    cache = wanted.lender
+    if cache and not reference.ready:
         from . import cached
 
-        known = cached.look_for_pinned(session, wanted.sif_cache, wanted.choice, reference, outcome)
+        known = cached.look_for_pinned(session, cache, wanted.choice, reference, outcome)
         if known:
             return known
     with outcome.clock("resolve"):
         return resolve(session, reference, outcome), None
 
 
-def _found_elsewhere(
+def found_elsewhere(
     session: Session, wanted: Wanted, image: Resolved, lost: File | None, outcome: Outcome
 ) -> Entry | None:
-    """The file that somebody else has built of an image, unless this host has kept its own, or shall build anew."""
-    cache = wanted.sif_cache
-    if not cache or wanted.force or outcome.sif_cache:
+    """The file that somebody else has built of an image, unless this host has kept its own, or shall build anew.
+
+    :raises SregistryError: as ``cached.look``.
+    """
+    cache = wanted.lender
+    if not cache:
         return None
     from . import cached
     from .image import ResolvedImage
 
-    if not isinstance(image, ResolvedImage):
-        return None
-    if is_kept(session, lost):
+    if not isinstance(image, ResolvedImage) or outcome.sif_cache == cached.MISS or is_kept(session, lost):
         return None
     return cached.look(session, cache, wanted.choice, image.reference, image.manifest_digest, outcome)
 

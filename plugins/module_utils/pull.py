@@ -17,7 +17,7 @@ from .claim import claimed
 from .document import Document, File
 from .errors import SregistryError, StorageError
 from .files import make_directory
-from .plan import Plan, Wanted, is_kept, plan, serves
+from .plan import Plan, Wanted, found_elsewhere, is_kept, plan, serves
 from .reference import Reference
 from .resolution import to_merged
 from .session import PRESENT, Outcome, Session
@@ -58,8 +58,8 @@ def pull(session: Session, wanted: Wanted, references: Sequence[Reference]) -> d
     session.progress.images, session.progress.done = len(outcomes), len(outcomes) - len(work)
     filling: list[Future[None]] = []
     with threads_for(session) as pool:
-        for planned, outcome, supply in work:
-            if planned.make and not is_kept(session, planned.lost):
+        for _planned, outcome, supply in work:
+            if supply:
                 with outcome.catching():
                     supply.begin(pool)
         for planned, outcome, supply in work:
@@ -102,7 +102,20 @@ def _refuse_what_does_not_fit(
             outcomes[reference].fail(error)
 
 
-def _supply(session: Session, wanted: Wanted, planned: Plan, outcome: Outcome) -> Supply:
+def _supply(session: Session, wanted: Wanted, planned: Plan, outcome: Outcome) -> Supply | None:
+    """What makes a file; None where none has to be made, or this host has kept it."""
+    if planned.make and not is_kept(session, planned.lost):
+        return _supply_of(session, wanted, planned, outcome)
+    return None
+
+
+def _substitute(session: Session, wanted: Wanted, planned: Plan, outcome: Outcome) -> Supply:
+    """What makes a file where the one that was kept turns out to be damaged."""
+    entry = found_elsewhere(session, wanted, planned.image, None, outcome)
+    return _supply_of(session, wanted, dataclasses.replace(planned, entry=entry), outcome)
+
+
+def _supply_of(session: Session, wanted: Wanted, planned: Plan, outcome: Outcome) -> Supply:
     from .supply import FromCache, supply_of
 
     finish = wanted.finishing(outcome.reference)
@@ -112,7 +125,7 @@ def _supply(session: Session, wanted: Wanted, planned: Plan, outcome: Outcome) -
     return make
 
 
-def _carry_out(session: Session, wanted: Wanted, planned: Plan, supply: Supply, outcome: Outcome) -> None:
+def _carry_out(session: Session, wanted: Wanted, planned: Plan, supply: Supply | None, outcome: Outcome) -> None:
     with claimed(session, outcome, planned.path, taking=planned.make):
         latest = session.inventory.get(*outcome.key)
         document = to_merged(planned.document, latest)
@@ -120,7 +133,9 @@ def _carry_out(session: Session, wanted: Wanted, planned: Plan, supply: Supply, 
             if latest and _was_done_meanwhile(wanted, planned, latest, outcome):
                 outcome.after, outcome.changed, outcome.action = latest, False, PRESENT
                 return
-            file = _restored(session, wanted, planned, outcome) or supply.make(planned.path)
+            file = _restored(session, wanted, planned, outcome)
+            if file is None:
+                file = (supply or _substitute(session, wanted, planned, outcome)).make(planned.path)
             _forget_replaced(session, outcome, file)
             document = _with_made(document, file)
         session.enter(outcome, document)
@@ -134,7 +149,9 @@ def _fill_cache(session: Session, wanted: Wanted, planned: Plan | None, outcome:
     from . import cached
 
     if session.check and planned and planned.make:
-        outcome.sif_cache = outcome.sif_cache if planned.entry else cached.PUSHED
+        with outcome.clock("total"), outcome.catching():
+            cached.foresee(session, cache, wanted.choice, planned.image, planned.lost, outcome, wanted.force)
+        outcome.changed = True
         return
     document = outcome.after or outcome.before
     file = document.file(outcome.path) if document and outcome.path else None

@@ -21,7 +21,7 @@ from . import artifact, upload
 from .artifact import Artifact, Parcel
 from .blobs import BlobCache, Source
 from .document import Document, File
-from .errors import InvalidManifest, Unreachable
+from .errors import Denied, InvalidManifest, RegistryError, Unauthorized, Unreachable
 from .files import storage_error
 from .image import blob_source
 from .location import Location
@@ -72,7 +72,7 @@ class SifCache:
         self._location = location
         self._registry = registry
         self._connections = connections
-        self._out: Unreachable | None = None
+        self._troubles: list[str] = []
         self.fills = fills
         self.required = required
 
@@ -141,14 +141,16 @@ class SifCache:
             raise storage_error(error, file.path) from error
 
     def _look(self, reference: Reference) -> Body | None:
-        """Nobody waits a second time for a registry that did not answer."""
-        if self._out:
-            raise Unreachable(str(self._out))
+        """Nobody waits a second time for a registry in trouble. A right that lacks may be there for the next image."""
+        if self._troubles:
+            raise Unreachable(self._troubles[0])
         try:
             return self._registry.look(reference)
-        except Unreachable as error:
-            self._out = error
+        except (Unauthorized, Denied):
             raise
+        except RegistryError as error:
+            self._troubles.append(str(error))
+            raise type(error)(self._troubles[0]) from error  # who waits at the same time says the same
 
     def reference(self, key: Key) -> Reference:
         """The name of an entry, which engines pull too. A registry's port cannot stand in a repository as it is."""

@@ -189,9 +189,8 @@ def finish(
     """End the task with what became of each image; it fails if one did, with the results of all."""
     images = [outcomes[reference].to_result(name) for name, reference in references]
     changed = [outcome for outcome in outcomes.values() if outcome.changed]
-    for outcome in outcomes.values():
-        for warning in [*outcome.warnings, *session.registries.warnings(outcome.reference)]:
-            module.warn(f"{outcome.reference}: {warning}")
+    for warning in warnings_of(session, outcomes):
+        module.warn(warning)
     result: dict[str, Any] = {"changed": bool(changed), "images": images}
     if module._diff:
         result["diff"] = [outcome.to_diff() for outcome in changed]
@@ -202,3 +201,15 @@ def finish(
     documents = [outcome.after or outcome.before for outcome in outcomes.values()]
     known = [document for document in documents if document]
     module.exit_json(ansible_facts=facts_after(module, session.inventory, known), **result)
+
+
+def warnings_of(session: Session, outcomes: dict[Reference, Outcome]) -> list[str]:
+    """What the user should know of images though their work went on: the same words once, for all images."""
+    concerned: dict[str, list[Reference]] = {}
+    for reference, outcome in outcomes.items():
+        for warning in [*outcome.warnings, *session.registries.warnings(reference)]:
+            concerned.setdefault(warning, []).append(reference)
+    return [
+        f"{images[0]}{f' and {len(images) - 1} more' if len(images) > 1 else ''}: {warning}"
+        for warning, images in concerned.items()
+    ]

@@ -114,7 +114,7 @@ options:
       - What to do if O(sif_cache) has no file of an image, or does not answer.
       - V(build) builds it here.
       - V(fail) fails for this image. In a fleet where one node builds for all, the others then never ask the image's
-        own registry all at once.
+        own registry all at once. With O(force=true) the file is then fetched again instead of built.
     type: str
     choices: [build, fail]
     default: build

@@ -90,6 +90,22 @@ def test_an_up_to_date_file_is_pushed_when_the_cache_lacks_it(node1: Host, cache
     assert [image(one)["action"] for one in (foreseen, pushed)] == ["pushed", "pushed"]
     assert foreseen["changed"] and pushed["changed"]
     assert not pull(node1, cache, sif_cache_push=True)["changed"]
+    node1.shell(f"rm {image(pushed)['path']}")
+    foreseen = pull(node1, cache, check=True, sif_cache_push=True)
+    restored = pull(node1, cache, sif_cache_push=True)
+    assert [(image(one)["action"], image(one)["sif_cache"]) for one in (foreseen, restored)] == [
+        ("repaired", "present")
+    ] * 2
+
+
+def test_nothing_is_built_where_that_is_forbidden(node1: Host, node2: Host, cache: str) -> None:
+    pull(node1, cache, sif_cache_push=True)
+    path = image(pull(node2, cache, sif_cache_miss="fail"))["path"]
+    # The copy that is kept is another name of the file, and so is damaged with it.
+    node2.shell(f"head -c 4096 /dev/urandom | dd of={path} bs=4096 seek=100 conv=notrunc status=none; rm {path}")
+    for force in (False, True):
+        fetched = image(pull(node2, cache, sif_cache_miss="fail", force=force))
+        assert (fetched["sif_cache"], fetched.get("builder")) == ("hit", None)
 
 
 def test_other_inputs_are_another_file(node1: Host, node2: Host, cache: str) -> None:
@@ -116,6 +132,8 @@ def test_a_cache_in_trouble_is_done_without_unless_it_is_required(node1: Host, n
         stays = pull(node2, behind, sif_cache_push=True, retries=0)
         assert "status 500" in stays["msg"], "who shall push must hear that it did not work"
         assert not stays["changed"]
+        foreseen = pull(node2, behind, check=True, sif_cache_push=True, retries=0, force=True)
+        assert "status 500" in foreseen["msg"], "who would push hears it in check mode, too"
 
 
 def test_a_login_of_the_task_is_for_its_own_registry(node1: Host, cache: str) -> None:

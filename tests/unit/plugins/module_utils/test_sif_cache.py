@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache
 from ansible_collections.hpc.sregistry.plugins.module_utils.document import SREGISTRY, Document, File
-from ansible_collections.hpc.sregistry.plugins.module_utils.errors import DigestMismatch, InvalidManifest, Unreachable
+from ansible_collections.hpc.sregistry.plugins.module_utils.errors import DigestMismatch, InvalidManifest, RegistryError
 from ansible_collections.hpc.sregistry.plugins.module_utils.image import resolve, revive
 from ansible_collections.hpc.sregistry.plugins.module_utils.location import Location
 from ansible_collections.hpc.sregistry.plugins.module_utils.means import sif_inputs
@@ -193,13 +193,19 @@ def test_what_is_no_sif_is_none(case: Case, stored: Stored) -> None:
         case.cache.find([case.key])
 
 
+@pytest.mark.parametrize(
+    ("trouble", "told"), [(faults.dropped(), "no answer from"), (faults.status(503), "failed to serve")]
+)
 def test_a_cache_that_is_out_is_asked_once(
-    stored: Stored, faulty: FaultyRegistry, connect: Connect, tmp_path: Path
+    stored: Stored, faulty: FaultyRegistry, connect: Connect, tmp_path: Path, trouble: faults.Fault, told: str
 ) -> None:
     case = Case(stored, faulty.address, connect, tmp_path)
     faulty.calm()
-    faulty.when("/manifests/", faults.dropped())
-    for _time in range(3):
-        with pytest.raises(Unreachable, match="no answer from"):
-            case.cache.find([case.key])
+    faulty.when("/manifests/", trouble)
+    words = set()
+    for digit in "abc":
+        with pytest.raises(RegistryError, match=told) as raised:
+            case.cache.find([replace(case.key, manifest_digest=f"sha256:{digit * 64}")])
+        words.add(str(raised.value))
     assert len(faulty.asked("/manifests/")) == 1
+    assert len(words) == 1, "so that it can be told once"

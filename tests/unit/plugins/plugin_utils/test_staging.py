@@ -10,14 +10,9 @@ import re
 from typing import Any
 
 import pytest
-from ansible_collections.hpc.sregistry.plugins.plugin_utils.staging import (
-    BUILD_ONCE,
-    EACH,
-    SHARED,
-    Order,
-    course,
-    summary,
-)
+from ansible_collections.hpc.sregistry.plugins.plugin_utils.course import course
+from ansible_collections.hpc.sregistry.plugins.plugin_utils.staging import summary
+from ansible_collections.hpc.sregistry.plugins.plugin_utils.stand import BUILD_ONCE, EACH, SHARED, Order
 
 A, B = "quay.io/org/solver:2.4", "ubuntu:24.04"
 NAMES = [A, B]

@@ -1,0 +1,221 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What became of one host that was to have images, by the strategy that brought them there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ansible_collections.hpc.sregistry.plugins.module_utils.reference import shown
+
+from .work import FAILED, Image, Work, line, told, unreachable
+
+EACH, BUILD_ONCE, SHARED = "each", "build_once", "shared"
+STRATEGIES = (EACH, BUILD_ONCE, SHARED)
+
+CURRENT, UPDATED = "current", "updated"
+
+_NOT_THE_FILE = ("attributes", "recorded", "pushed")
+"""Actions that change something and leave what is in the file."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One image on one host; ``cause`` is set if it failed, and empty if the host as a whole did.
+
+    ``speaker`` is the host that has failed, if it is another one.
+
+    ``unseen`` means that another host has put a file there which this one does not see.
+    """
+
+    state: str
+    action: str = ""
+    cause: str = ""
+    speaker: str = ""
+    image: Image | None = None
+    unseen: bool = False
+
+
+@dataclass(frozen=True)
+class Stand:
+    """What became of one host: a cell for each image by its name, and ``lost`` if there is one reason for all.
+
+    ``removed`` was what it should not have, and ``trouble`` is what went wrong with that.
+    """
+
+    host: str
+    cells: dict[str, Cell]
+    lost: str | None = None
+    removed: tuple[str, ...] = ()
+    trouble: str | None = None
+
+    @property
+    def state(self) -> str:
+        """Of the host: failed if anything did, updated if anything changed."""
+        states = {cell.state for cell in self.cells.values()}
+        if self.lost or self.trouble or FAILED in states:
+            return FAILED
+        return UPDATED if UPDATED in states or self.removed else CURRENT
+
+    @property
+    def differences(self) -> list[str]:
+        """What is, or was, another file than it shall be, or one that shall not be there."""
+        words = [
+            f"{name} ({cell.action})"
+            for name, cell in self.cells.items()
+            if cell.state == UPDATED and cell.action not in _NOT_THE_FILE
+        ]
+        return [*words, *(f"{what} (removed)" for what in self.removed)]
+
+    @property
+    def reasons(self) -> list[tuple[str, str, str]]:
+        """Why it failed: the reason, who gave it, and the image, empty for a reason of the host itself."""
+        whole = [(text, "", "") for text in (self.lost, self.trouble) if text]
+        return whole + [(cell.cause, cell.speaker, name) for name, cell in self.cells.items() if cell.cause]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What was to be done: by host the ``names`` of the images, in which way, and whether it was only tried.
+
+    ``locked`` means that a file which is not what it shall be is a failure where it is only tried.
+    """
+
+    names: Mapping[str, Sequence[str]]
+    strategy: str = EACH
+    check: bool = False
+    locked: bool = False
+    course: Mapping[str, Any] = field(default_factory=dict)
+
+    def group_of(self, host: str) -> Mapping[str, Any]:
+        """What its group learnt from the host that went first."""
+        found: Mapping[str, Any] = self.course.get("groups", {}).get(self.course.get("group_of", {}).get(host), {})
+        return found
+
+
+def stand_of(
+    order: Order, host: str, pulled: Mapping[str, Any], seen: Mapping[str, Any], removed: Mapping[str, Any]
+) -> Stand:
+    """What became of a host.
+
+    :param pulled: its result of ``sregistry_pull``, empty if it was not asked; ``seen`` that of ``sregistry_facts``, if
+        it only looks (``SHARED``); ``removed`` that of ``sregistry_remove``.
+    """
+    group, names = order.group_of(host), order.names.get(host, ())
+    if order.strategy == SHARED and not pulled:
+        cells, lost = _look(order.check, names, group, seen)
+    else:
+        foreseen = order.check and order.strategy == BUILD_ONCE and host != group.get("leader")
+        cells, lost = _cells(order.strategy, names, group, pulled, foreseen)
+    gone, trouble = _gone(removed)
+    return Stand(host, {told(name): cell for name, cell in cells.items()}, lost, gone, trouble)
+
+
+def _cells(
+    strategy: str, names: Sequence[str], group: Mapping[str, Any], pulled: Mapping[str, Any], foreseen: bool
+) -> tuple[dict[str, Cell], str | None]:
+    """What a host says that was to have the images by itself.
+
+    :param foreseen: whether what the cache of finished files misses will be there in the real run.
+    """
+    given = names
+    failed: Mapping[str, Cell] = {}
+    if strategy == BUILD_ONCE and group.get("failed"):
+        # Who followed was given the names that did not fail, and nothing at all if all did.
+        told = pulled.get("images")
+        if pulled.get("skipped") or (isinstance(told, Sequence) and len(told) == len(group["names"])):
+            given, failed = group["names"], _of_another(group)
+    work = Work.of(pulled, given)
+    if work.lost is not None:
+        return {name: Cell(FAILED) for name in names}, work.lost
+    images = {name: _as_foreseen(image) if foreseen else image for name, image in work.images.items()}
+    return {name: failed.get(name) or _cell(images.get(name)) for name in names}, None
+
+
+def _as_foreseen(image: Image) -> Image:
+    """What would be, once the leader has built and pushed."""
+    return replace(image, action="pulled", changed=True, error=None) if image.error and image.missed else image
+
+
+def _of_another(group: Mapping[str, Any]) -> dict[str, Cell]:
+    """The images that failed on the host that went first."""
+    return {
+        name: Cell(FAILED, cause=cause, speaker=str(group["speaker"]))
+        for name, cause in group.get("failed", {}).items()
+    }
+
+
+def _cell(image: Image | None) -> Cell:
+    if image is None:
+        return Cell(FAILED, cause="nothing was done for it")
+    if image.error:
+        return Cell(FAILED, image.action, image.error, image=image)
+    return Cell(UPDATED if image.changed else CURRENT, image.action, image=image)
+
+
+def _look(
+    check: bool, names: Sequence[str], group: Mapping[str, Any], seen: Mapping[str, Any]
+) -> tuple[dict[str, Cell], str | None]:
+    """What a host sees of what the leader of its group has filled."""
+    lost = None if "images" in seen else Work.of(seen, ()).lost
+    if lost is not None:
+        return {name: Cell(FAILED) for name in names}, lost
+    failed = _of_another(group)
+    filled = {name: replace(Image(**image), fetched=0) for name, image in group.get("images", {}).items()}
+    cells = {}
+    for name in names:
+        image = filled.get(name)
+        if image is None:
+            cells[name] = failed.get(name) or _cell(None)
+        elif check and image.changed and image.action not in _NOT_THE_FILE:
+            cells[name] = Cell(UPDATED, image.action, image=image)
+        else:
+            blindness = _blindness(group["leader"], image, seen.get("images"))
+            cells[name] = Cell(FAILED, cause=blindness, unseen=True) if blindness else Cell(CURRENT, image=image)
+    return cells, None
+
+
+def _blindness(leader: str, image: Image, rows: Any) -> str | None:
+    """Why a host does not see the file of another one; None if it does."""
+    listed = rows if isinstance(rows, list) else []
+    known = [row for row in listed if isinstance(row, Mapping) and row.get("uri") == image.uri]
+    path = shown(image.path, 1000)
+    if not listed:
+        return (
+            f"it does not see {path}, which is there on {leader}, and its inventory has none of the images; "
+            "is the file system mounted, and is the inventory on it?"
+        )
+    row = next((row for row in known if row.get("image") == image.path), None)
+    if row is None:
+        return f"its inventory does not know {path}, which is there on {leader}; is it the same file system?"
+    state = row.get("state")
+    if state == "missing":
+        return f"it does not see {path}, which is there on {leader}, though it sees the inventory"
+    if row.get("version") != image.sha256:
+        sha256 = shown(row.get("version"), 80)
+        return (
+            f"{path} is another file than on {leader}: the inventory says sha256 {sha256} instead of "
+            f"{shown(image.sha256, 80)}; is it the same file system?"
+        )
+    if state != "present":
+        return f"{path} has another size or modification time than the inventory of {leader} says"
+    return None
+
+
+def _gone(result: Mapping[str, Any]) -> tuple[tuple[str, ...], str | None]:
+    """What was removed from a host, and what went wrong with that."""
+    if result.get("unreachable"):
+        return (), f"while images were to be removed: {unreachable(result)}"
+    if not result or result.get("skipped"):
+        return (), None
+    images = result.get("images")
+    listed = [one for one in images if isinstance(one, Mapping)] if isinstance(images, list) else []
+    gone = [shown(str(one.get("uri")), 1000) for one in listed if one.get("changed") is True]
+    swept = result.get("swept")
+    gone += [shown(str(path), 1000) for path in swept] if isinstance(swept, list) else []
+    failed = not isinstance(images, list) or bool(result.get("msg"))
+    return tuple(dict.fromkeys(gone)), line(result.get("msg"), "nothing is known of it") if failed else None

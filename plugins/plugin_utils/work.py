@@ -1,0 +1,140 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a host did with a list of images, as the result of ``sregistry_pull`` tells it.
+
+Hosts are not trusted: what one of them returns can spoil its own row only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.hpc.sregistry.plugins.module_utils.errors import InvalidReference
+from ansible_collections.hpc.sregistry.plugins.module_utils.reference import check_digest, shown
+
+FAILED = "failed"
+
+WEB = ("https://", "http://")
+
+_SAID = "Task failed: "
+"""What Ansible puts before the reason."""
+_MAX_CAUSE = 2000
+_MAX_COUNT = 2**63 - 1
+_QUERY = re.compile(r"[?#].*?(?=(?:@sha(?:256|512):[0-9a-f]+)?\Z)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Image:
+    """What a host says of one image, of which it was given the name (sizes in bytes).
+
+    ``missed`` means that the cache of finished files did not have it.
+    """
+
+    name: str
+    uri: str
+    action: str
+    changed: bool
+    platform: str
+    digest: str | None
+    manifest_digest: str | None
+    path: str | None
+    size: int | None
+    sha256: str | None
+    fetched: int
+    error: str | None
+    missed: bool
+
+    @classmethod
+    def of(cls, name: str, value: Any) -> Image:
+        """Read one entry of the result of ``sregistry_pull``.
+
+        :raises ValueError: if it is none.
+        """
+        if not isinstance(value, Mapping) or not isinstance(value.get("action"), str):
+            raise ValueError("an image without an action")
+        failed = value["action"] == FAILED or value.get("error") is not None
+        fetched = value.get("fetched")
+        return cls(
+            name=name,
+            uri=shown(_text(value.get("uri")) or told(name), 1000),
+            action=shown(value["action"], 40),
+            changed=value.get("changed") is True,
+            platform=_text(value.get("platform")) or "",
+            digest=_digest(value.get("digest")),
+            manifest_digest=_digest(value.get("manifest_digest")),
+            path=_text(value.get("path")),
+            size=_count(value.get("size")),
+            sha256=_text(value.get("sha256")),
+            fetched=(_count(fetched.get("bytes")) or 0) if isinstance(fetched, Mapping) else 0,
+            error=line(value.get("error"), "it gave no reason") if failed else None,
+            missed=value.get("sif_cache") == "miss",
+        )
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a host did: its ``images`` by their names, or why there is nothing of it to tell (``lost``)."""
+
+    images: dict[str, Image] = field(default_factory=dict)
+    lost: str | None = None
+
+    @classmethod
+    def of(cls, result: Mapping[str, Any], names: Sequence[str]) -> Work:
+        """Read the result of ``sregistry_pull``; nothing that is in it raises an exception.
+
+        :param names: which the task was given, in their order.
+        """
+        if result.get("unreachable"):
+            return cls(lost=unreachable(result))
+        if result.get("skipped"):
+            return cls()
+        images = result.get("images")
+        if not isinstance(images, Sequence) or isinstance(images, str):
+            return cls(lost=line(result.get("msg"), "nothing is known of it: it failed or could not be reached before"))
+        if len(images) != len(names):
+            return cls(lost=f"its result tells of {len(images)} images, and it was asked for {len(names)}")
+        try:
+            return cls({name: Image.of(name, image) for name, image in zip(names, images)})
+        except ValueError as error:
+            return cls(lost=f"its result cannot be read: {error}")
+
+    @property
+    def useless(self) -> bool:
+        """Whether not a single image is in its place."""
+        return self.lost is not None or (bool(self.images) and all(one.error for one in self.images.values()))
+
+
+def line(value: Any, otherwise: str) -> str:
+    """A message on one line, not longer than somebody reads."""
+    return shown(" ".join(str(value or "").split()), _MAX_CAUSE) or otherwise
+
+
+def unreachable(result: Mapping[str, Any]) -> str:
+    """Why a host could not be reached, from the result of a task on it."""
+    said = line(result.get("msg"), "it gave no reason")
+    return f"unreachable: {said[len(_SAID) :] if said.startswith(_SAID) else said}"
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_COUNT else None
+
+
+def _digest(value: Any) -> str | None:
+    try:
+        return check_digest(value) if isinstance(value, str) else None
+    except InvalidReference:
+        return None
+
+
+def told(name: str) -> str:
+    """A name as it may be shown: the query of a web address may be a secret."""
+    return _QUERY.sub("", name) if name.startswith(WEB) else name
