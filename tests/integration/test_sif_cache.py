@@ -14,10 +14,19 @@ import pytest
 
 from tests import lab as laboratory
 from tests.faults import FaultyRegistry, faults
+from tests.lab import catalogue, oci, tree
 
 from .conftest import REGISTRY, Host
 
-IMAGE = "lab/tiny:1.0"
+IMAGE = f"sif-cache/{uuid.uuid4().hex}:1.0"
+"""An image that only these tests pull, so that what its registry is asked comes from them."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def pushed() -> None:
+    """The image is in the registry."""
+    mine = oci.layer(tree.Tree().file("mine", IMAGE.encode()).tar())
+    laboratory.push(IMAGE, catalogue.tiny_with(mine, Cmd=["/bin/busybox", "echo", "hello from tiny"]))
 
 
 @pytest.fixture
@@ -39,10 +48,10 @@ def image(result: dict[str, Any]) -> dict[str, Any]:
     return dict(one)
 
 
-def heard(since: int, repository: str = "lab/tiny") -> list[tuple[str, str]]:
+def heard(since: int) -> list[tuple[str, str]]:
     """What the registry was asked of the image itself: method and kind."""
     requests = laboratory.requests_of("plain", since=since)
-    mine = [one for one in requests if one.path.startswith(f"/v2/{repository}/")]
+    mine = [one for one in requests if one.path.startswith(f"/v2/{IMAGE.partition(':')[0]}/")]
     return [(one.method, one.path.split("/")[-2]) for one in mine]
 
 
@@ -111,7 +120,7 @@ def test_nothing_is_built_where_that_is_forbidden(node1: Host, node2: Host, cach
 def test_other_inputs_are_another_file(node1: Host, node2: Host, cache: str) -> None:
     pull(node1, cache, sif_cache_push=True)
     failed = pull(node2, cache, use_cmd=True, sif_cache_miss="fail")
-    assert "has no file of 127.0.0.1:5000/lab/tiny:1.0 (sha256:" in failed["msg"], failed
+    assert f"has no file of {REGISTRY}/{IMAGE} (sha256:" in failed["msg"], failed
     assert "command: cmd" in failed["msg"]
     assert image(pull(node2, cache, use_cmd=True))["sif_cache"] == "miss"
 
