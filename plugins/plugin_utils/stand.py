@@ -63,13 +63,13 @@ class Stand:
 
     @property
     def differences(self) -> list[str]:
-        """What is, or was, another file than it shall be, or one that shall not be there."""
+        """What is another file than it shall be, or one that shall not be there, and what would come of it."""
         words = [
-            f"{name} ({cell.action})"
+            f"{name} (would be {cell.action})"
             for name, cell in self.cells.items()
             if cell.state == UPDATED and cell.action not in _NOT_THE_FILE
         ]
-        return [*words, *(f"{what} (removed)" for what in self.removed)]
+        return [*words, *(f"{what} (would be removed)" for what in self.removed)]
 
     @property
     def reasons(self) -> list[tuple[str, str, str]]:

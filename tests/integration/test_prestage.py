@@ -236,4 +236,4 @@ def test_a_lock_wins_over_tags_and_check_mode_fails_where_nodes_differ_from_it(
     lock()
     differing = fleet.prestage([image], check=True, lock=str(file))
     assert (differing.status != 0, differing.failed) == (True, sorted(names)), differing.output
-    assert f"not as the lock says: {image} (rebuilt)" in differing.output
+    assert f"not as the lock says: {image} (would be rebuilt)" in differing.output

@@ -217,8 +217,8 @@ def test_check_mode_says_what_would_be() -> None:
 @pytest.mark.parametrize(
     ("action", "locked", "check", "verdict"),
     [
-        ("pulled", True, True, f"not as the lock says: {A} (pulled)"),
-        ("repaired", True, True, f"not as the lock says: {A} (repaired)"),
+        ("pulled", True, True, f"not as the lock says: {A} (would be pulled)"),
+        ("repaired", True, True, f"not as the lock says: {A} (would be repaired)"),
         ("present", True, True, ""),
         ("attributes", True, True, ""),
         ("recorded", True, True, ""),
@@ -239,7 +239,7 @@ def test_what_was_removed_is_told_and_counts_as_a_difference() -> None:
     document = of(EACH, results, [A], check=True, locked=True, removed={"n1": removed, "n2": removed})
     assert document["removed"][1] == {"what": "old:1", "count": 2, "hosts": "n[1-2]"}
     assert "would be removed from n[1-2]: old:1" in document["lines"]
-    assert document["verdict"] == "not as the lock says: old:1 (removed), /store/x.sif (removed)"
+    assert document["verdict"] == "not as the lock says: old:1 (would be removed), /store/x.sif (would be removed)"
     assert document["lines"][-1] == "FAILED on 2 hosts, n[1-2]: not as the lock says"
 
 
