@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from .document import VERIFIED, Document, File
 from .errors import NotFound, SregistryError
-from .image import ResolvedImage, revive
+from .image import ResolvedImage, revive, texts
 from .means import Choice
 from .reference import Reference
 from .session import Outcome, Session
@@ -95,8 +95,21 @@ def fill(
             outcome.sif_cache = THERE
             return
         if not session.check:
-            cache.put(key, document, file)
+            cache.put(key, document, file, _texts(session, document, file, outcome))
     outcome.sif_cache = PUSHED
+
+
+def _texts(session: Session, document: Document, file: File, outcome: Outcome) -> dict[str, str]:
+    """The documents of a file's image; nothing, with a warning, if its registry does not give them any more."""
+    if not document.digest or not file.manifest_digest or document.manifest_digest != file.manifest_digest:
+        return {}
+    reference = document.reference
+    try:
+        registry = session.registries.of(reference)
+        return texts(registry, session.cache, reference, document.digest, file.manifest_digest)
+    except SregistryError as error:
+        outcome.warnings.append(f"who fetches the file from the SIF cache has to ask {reference.registry}: {error}")
+        return {}
 
 
 def foresee(

@@ -6,14 +6,16 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .blobs import BlobCache, Obtained, Source
-from .errors import InvalidManifest, PlatformNotFound
+from .digest import matches
+from .errors import DigestMismatch, InvalidManifest, PlatformNotFound
 from .manifest import (
     IMAGE_TYPES,
     Config,
@@ -94,30 +96,64 @@ def manifests(
     return top.digest, found
 
 
-def revive(
-    reference: Reference, digest: str, manifest_digest: str, documents: dict[str, Any], platform: Platform
-) -> ResolvedImage:
-    """An image as it was resolved before, from its documents alone.
+def texts(
+    registry: Registry, cache: BlobCache, reference: Reference, digest: str, manifest_digest: str
+) -> dict[str, str]:
+    """The documents of an image as its registry has them, byte by byte: index, manifest, config.
 
-    :param documents: as ``ResolvedImage`` has them.
+    :param digest: what the name points at, the index if it is not the manifest itself.
+    :raises InvalidManifest: if a document is malformed.
+    :raises RegistryError, StorageError: as registry and cache raise them.
+    """
+    body = registry.fetch(reference.at(manifest_digest))
+    found = {"manifest": body.content}
+    if digest != manifest_digest:
+        found["index"] = registry.fetch(reference.at(digest)).content
+    manifest = parse_manifest(body.content, body.media_type, reference)
+    if isinstance(manifest, Image):
+        source = blob_source(registry, reference.repository, manifest.config.digest)
+        found["config"], _blob = cache.read(manifest.config, _MAX_CONFIG, source, f"the config of {reference}")
+    try:
+        return {name: content.decode() for name, content in found.items()}
+    except UnicodeDecodeError as error:
+        raise InvalidManifest(f"malformed document of {reference}: it is not in UTF-8") from error
+
+
+def revive(
+    reference: Reference, digest: str, manifest_digest: str, told: Mapping[str, Any], platform: Platform
+) -> ResolvedImage:
+    """An image as it was resolved before, from what somebody tells of its documents. The digests prove it.
+
+    :param told: as ``texts`` gives them.
     :param platform: of the image, where its config does not tell.
+    :raises DigestMismatch: if a document is missing, or another one.
     :raises InvalidManifest: if they are not those of an image.
     """
-    texts = {name: json.dumps(documents.get(name)).encode() for name in ("index", "manifest", "config")}
-    manifest = parse_manifest(texts["manifest"], "", reference)
+    found = {"manifest": _proven(told.get("manifest"), manifest_digest, reference)}
+    if digest != manifest_digest:
+        found["index"] = _proven(told.get("index"), digest, reference)
+    manifest = parse_manifest(found["manifest"], "", reference)
     if isinstance(manifest, Index):
         raise InvalidManifest(f"malformed manifest of {reference}: it is an index")
-    if "index" in documents and not isinstance(parse_manifest(texts["index"], "", reference), Index):
-        raise InvalidManifest(f"malformed index of {reference}: it is a manifest")
-    config = manifest.config if isinstance(manifest, Schema1) else parse_config(texts["config"], reference)
+    if isinstance(manifest, Image):
+        found["config"] = _proven(told.get("config"), manifest.config.digest, reference)
+        config = parse_config(found["config"], reference)
+    else:
+        config = manifest.config
     if not config.platform.architecture:
         config = replace(config, platform=platform)
-    top = documents.get("index") or documents["manifest"]
-    kind = top.get("mediaType")
-    # The inventory keeps them, so none goes there that was not read here.
-    read = ("index", "manifest") if isinstance(manifest, Schema1) else tuple(texts)
-    known = {name: documents[name] for name in read if name in documents}
-    return ResolvedImage(reference, digest, str(kind or ""), manifest_digest, config, manifest.layers, known)
+    top = found.get("index", found["manifest"])
+    parse_manifest(top, "", reference)
+    documents = {name: json.loads(content) for name, content in found.items()}
+    kind = documents.get("index", documents["manifest"]).get("mediaType")
+    return ResolvedImage(reference, digest, str(kind or ""), manifest_digest, config, manifest.layers, documents)
+
+
+def _proven(text: Any, digest: str, reference: Reference) -> bytes:
+    content = text.encode(errors="replace") if isinstance(text, str) else b""
+    if not matches(io.BytesIO(content), digest):
+        raise DigestMismatch(f"the document {digest} of {reference} is missing there, or another one")
+    return content
 
 
 def blob_source(registry: Registry, repository: str, digest: str) -> Source:

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache
-from ansible_collections.hpc.sregistry.plugins.module_utils.document import SREGISTRY, Document, File
+from ansible_collections.hpc.sregistry.plugins.module_utils.document import Document, File
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import DigestMismatch, InvalidManifest, RegistryError
-from ansible_collections.hpc.sregistry.plugins.module_utils.image import resolve, revive
+from ansible_collections.hpc.sregistry.plugins.module_utils.image import resolve, revive, texts
 from ansible_collections.hpc.sregistry.plugins.module_utils.location import Location
 from ansible_collections.hpc.sregistry.plugins.module_utils.means import sif_inputs
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
@@ -24,7 +24,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Ref
 from ansible_collections.hpc.sregistry.plugins.module_utils.sif_cache import Key, SifCache
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.conftest import Connect, Stored
 
-from tests.faults import FaultyRegistry, faults
+from tests.faults import Fault, FaultyRegistry, faults
 
 AMD64 = Platform.parse("linux/amd64")
 INPUTS = sif_inputs("entrypoint", "zstd", 3, True, "apptainer")
@@ -85,6 +85,7 @@ class Case:
         self.blobs = BlobCache(str(directory / "cache"))
         self.reference = Reference.parse(f"{stored.address}/team/multi:1")
         self.image = resolve(origin, self.blobs, self.reference, AMD64)
+        self.texts = texts(origin, self.blobs, self.reference, self.image.digest, self.image.manifest_digest)
         path = directory / "image.sif"
         path.write_bytes(CONTENT)
         sha256 = hashlib.sha256(CONTENT).hexdigest()
@@ -122,7 +123,7 @@ def case(stored: Stored, connect: Connect, tmp_path: Path) -> Case:
 def test_what_was_put_there_is_found_with_all_that_is_known_of_it(case: Case) -> None:
     assert case.cache.find([case.key]) is None
     assert not case.cache.has(case.key)
-    assert case.cache.put(case.key, case.document, case.file)
+    assert case.cache.put(case.key, case.document, case.file, case.texts)
     assert case.cache.has(case.key)
     other = replace(case.key, platform=Platform.parse("linux/arm64"))
     entry = case.cache.find([other, case.key])
@@ -136,53 +137,49 @@ def test_what_was_put_there_is_found_with_all_that_is_known_of_it(case: Case) ->
 
 
 def test_a_second_time_nothing_is_sent(case: Case) -> None:
-    assert case.cache.put(case.key, case.document, case.file)
-    assert not case.cache.put(case.key, case.document, case.file)
+    assert case.cache.put(case.key, case.document, case.file, case.texts)
+    assert not case.cache.put(case.key, case.document, case.file, case.texts)
 
 
 def test_an_image_can_be_told_from_the_cache_alone(case: Case) -> None:
-    case.cache.put(case.key, case.document, case.file)
+    case.cache.put(case.key, case.document, case.file, case.texts)
     entry = case.cache.find([case.key])
     assert entry is not None
-    documents = case.cache.documents(entry, case.blobs)
-    assert documents == case.image.documents
-    again = revive(case.reference, case.image.digest, case.image.manifest_digest, documents, AMD64)
+    told = case.cache.documents(entry, case.blobs)
+    assert told == case.texts
+    again = revive(case.reference, case.image.digest, case.image.manifest_digest, told, AMD64)
     assert replace(again, obtained=()) == replace(case.image, obtained=())
-
-
-def test_documents_of_another_manifest_are_not_put_there(case: Case) -> None:
-    moved = replace(case.document, manifest_digest=DIGEST)
-    case.cache.put(case.key, moved, case.file)
-    entry = case.cache.find([case.key])
-    assert entry is not None
-    assert case.cache.documents(entry, case.blobs) == {}
-    with pytest.raises(InvalidManifest):
-        revive(case.reference, case.image.digest, case.image.manifest_digest, {}, AMD64)
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"index": "text"}, {"index": []}, {"index": None}, {"index": {}}, {"config": []}, {"manifest": 1}],
+    [
+        {"index": None},
+        {"manifest": None},
+        {"config": None},
+        {"config": []},
+        {"index": "{}"},
+        {"manifest": "\ud800"},
+        {"config": '{"architecture": "amd64", "os": "linux", "config": {"Labels": {"a": "{{ evil }}"}}}'},
+    ],
     ids=str,
 )
-def test_documents_that_the_inventory_could_not_hold_are_refused(case: Case, wrong: dict[str, Any]) -> None:
-    documents = {**case.document.metrics, **wrong}
-    with pytest.raises(InvalidManifest):
-        revive(case.reference, case.image.digest, case.image.manifest_digest, documents, AMD64)
+def test_documents_that_their_digests_do_not_prove_are_refused(case: Case, wrong: dict[str, Any]) -> None:
+    told = {**case.texts, **wrong}
+    with pytest.raises(DigestMismatch, match="is missing there, or another one"):
+        revive(case.reference, case.image.digest, case.image.manifest_digest, told, AMD64)
 
 
-def test_what_a_host_took_over_from_sregistry_stays_there(case: Case) -> None:
-    rows = [{"image": "/home/ann/app.sif", "url": "https://example.org/app.sif?sig=SECRET"}]
-    case.cache.put(case.key, replace(case.document, metrics={**case.document.metrics, SREGISTRY: rows}), case.file)
-    entry = case.cache.find([case.key])
-    assert entry is not None
-    assert case.cache.documents(entry, case.blobs) == case.document.metrics
+def test_a_manifest_may_be_all_that_a_name_points_at(case: Case) -> None:
+    digest = case.image.manifest_digest
+    alone = {name: text for name, text in case.texts.items() if name != "index"}
+    assert revive(case.reference, digest, digest, alone, AMD64).layers == case.image.layers
 
 
 def test_a_file_that_is_another_one_by_now_is_not_put_there(case: Case) -> None:
     Path(case.file.path).write_bytes(CONTENT[:-1] + b"!")
     with pytest.raises(DigestMismatch, match="is another one; push it again"):
-        case.cache.put(case.key, case.document, case.file)
+        case.cache.put(case.key, case.document, case.file, case.texts)
     assert not case.cache.has(case.key)
 
 
@@ -197,7 +194,7 @@ def test_what_is_no_sif_is_none(case: Case, stored: Stored) -> None:
     ("trouble", "told"), [(faults.dropped(), "no answer from"), (faults.status(503), "failed to serve")]
 )
 def test_a_cache_that_is_out_is_asked_once(
-    stored: Stored, faulty: FaultyRegistry, connect: Connect, tmp_path: Path, trouble: faults.Fault, told: str
+    stored: Stored, faulty: FaultyRegistry, connect: Connect, tmp_path: Path, trouble: Fault, told: str
 ) -> None:
     case = Case(stored, faulty.address, connect, tmp_path)
     faulty.calm()
