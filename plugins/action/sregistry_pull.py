@@ -22,18 +22,30 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TextIO
 
 from ansible import constants
 from ansible.plugins.action.normal import ActionModule as Normal
 from ansible.plugins.loader import connection_loader
+from ansible.utils.color import stringc
 from ansible.utils.display import Display
+
+
+def _copied(stream: TextIO | None) -> int | None:
+    """A descriptor of its own for what a stream writes to, if there is such a thing."""
+    try:
+        return os.dup(stream.fileno()) if stream else None
+    except (OSError, ValueError):
+        return None
+
 
 # Ansible imports this in its main process before it forks the workers, which have no terminal any more.
 _TERMINAL = sys.stdout is not None and sys.stdout.isatty()
+_OUTPUT, _ERRORS = _copied(sys.stdout), _copied(sys.stderr)
 
 _MOST = 4096  # bytes of a report
 _PATIENCE = 1.0  # seconds that a look which is under way may hold up the end of a task
+_CONNECTIONS_TALK = 3  # the verbosity from which on they say what they do
 
 _display = Display()
 
@@ -103,7 +115,9 @@ class ActionModule(Normal):  # type: ignore[misc]
         finally:
             self._task.environment = before
             ended.set()
-            thread.join(_PATIENCE)
+            # What a connection says goes to the main process through a queue. A worker that ended in the middle of that
+            # would leave the queue locked, and all others would wait for ever.
+            thread.join(_PATIENCE if _display.verbosity < _CONNECTIONS_TALK else None)
             with suppress(OSError):
                 board.end(host)
             file.clear()
@@ -177,4 +191,11 @@ def _is_machine_read() -> bool:
 
 
 def _show(line: str) -> None:
-    _display.display(line, color=constants.COLOR_VERBOSE, screen_only=True, stderr=_is_machine_read())
+    """Write a line where the main process writes.
+
+    Ansible's own way for a worker leads through a queue, whose lock a worker that is told to end takes with it.
+    """
+    screen = _ERRORS if _is_machine_read() else _OUTPUT
+    if screen is not None:
+        with suppress(OSError):
+            os.write(screen, f"{stringc(line, constants.COLOR_VERBOSE)}\n".encode(errors="replace"))
