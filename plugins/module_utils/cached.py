@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from .document import VERIFIED, Document, File
 from .errors import NotFound, SregistryError
-from .image import ResolvedImage, revive, texts
+from .image import ResolvedImage, contents, revive
 from .means import Choice
 from .reference import Reference
 from .session import Outcome, Session
@@ -79,10 +79,17 @@ def look_for_pinned(
 
 
 def fill(
-    session: Session, cache: SifCache, outcome: Outcome, document: Document, file: File, force: bool = False
+    session: Session,
+    cache: SifCache,
+    outcome: Outcome,
+    document: Document,
+    file: File,
+    image: Resolved | None,
+    force: bool = False,
 ) -> None:
     """Put a file there that is not there yet.
 
+    :param image: what it was made from, if that was looked at in this run.
     :param force: replace what is there.
     :raises RegistryError, StorageError: if that fails.
     """
@@ -95,18 +102,22 @@ def fill(
             outcome.sif_cache = THERE
             return
         if not session.check:
-            cache.put(key, document, file, _texts(session, document, file, outcome))
+            cache.put(key, document, file, _contents(session, document, file, image, outcome))
     outcome.sif_cache = PUSHED
 
 
-def _texts(session: Session, document: Document, file: File, outcome: Outcome) -> dict[str, str]:
+def _contents(
+    session: Session, document: Document, file: File, image: Resolved | None, outcome: Outcome
+) -> Mapping[str, bytes]:
     """The documents of a file's image; nothing, with a warning, if its registry does not give them any more."""
+    if isinstance(image, ResolvedImage) and image.manifest_digest == file.manifest_digest:
+        return image.contents
     if not document.digest or not file.manifest_digest or document.manifest_digest != file.manifest_digest:
         return {}
     reference = document.reference
     try:
         registry = session.registries.of(reference)
-        return texts(registry, session.cache, reference, document.digest, file.manifest_digest)
+        return contents(registry, session.cache, reference, document.digest, file.manifest_digest)
     except SregistryError as error:
         outcome.warnings.append(f"who fetches the file from the SIF cache has to ask {reference.registry}: {error}")
         return {}

@@ -42,7 +42,7 @@ class ResolvedImage:
 
     ``digest`` is what the name points at (index or manifest), ``manifest_digest`` that of the platform's manifest.
     ``layers`` go from the oldest to the newest. ``documents`` are the JSON documents as received: index, manifest,
-    config.
+    config; ``contents`` the same byte by byte.
     """
 
     reference: Reference
@@ -53,6 +53,7 @@ class ResolvedImage:
     layers: tuple[Descriptor, ...]
     documents: dict[str, Any] = field(repr=False)
     obtained: tuple[Obtained, ...] = ()
+    contents: Mapping[str, bytes] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def size(self) -> int | None:
@@ -96,9 +97,9 @@ def manifests(
     return top.digest, found
 
 
-def texts(
+def contents(
     registry: Registry, cache: BlobCache, reference: Reference, digest: str, manifest_digest: str
-) -> dict[str, str]:
+) -> dict[str, bytes]:
     """The documents of an image as its registry has them, byte by byte: index, manifest, config.
 
     :param digest: what the name points at, the index if it is not the manifest itself.
@@ -113,10 +114,7 @@ def texts(
     if isinstance(manifest, Image):
         source = blob_source(registry, reference.repository, manifest.config.digest)
         found["config"], _blob = cache.read(manifest.config, _MAX_CONFIG, source, f"the config of {reference}")
-    try:
-        return {name: content.decode() for name, content in found.items()}
-    except UnicodeDecodeError as error:
-        raise InvalidManifest(f"malformed document of {reference}: it is not in UTF-8") from error
+    return found
 
 
 def revive(
@@ -124,7 +122,7 @@ def revive(
 ) -> ResolvedImage:
     """An image as it was resolved before, from what somebody tells of its documents. The digests prove it.
 
-    :param told: as ``texts`` gives them.
+    :param told: as ``ResolvedImage.contents`` has them, in texts.
     :param platform: of the image, where its config does not tell.
     :raises DigestMismatch: if a document is missing, or another one.
     :raises InvalidManifest: if they are not those of an image.
@@ -145,8 +143,8 @@ def revive(
     top = found.get("index", found["manifest"])
     parse_manifest(top, "", reference)
     documents = {name: json.loads(content) for name, content in found.items()}
-    kind = documents.get("index", documents["manifest"]).get("mediaType")
-    return ResolvedImage(reference, digest, str(kind or ""), manifest_digest, config, manifest.layers, documents)
+    kind = str(documents.get("index", documents["manifest"]).get("mediaType") or "")
+    return ResolvedImage(reference, digest, kind, manifest_digest, config, manifest.layers, documents, contents=found)
 
 
 def _proven(text: Any, digest: str, reference: Reference) -> bytes:
@@ -217,7 +215,7 @@ class _Search:
         return [entry for entry in index.manifests if not entry.platform and not entry.attestation]
 
     def _image(self, body: Body, manifest: Image | Schema1, claimed: Platform | None) -> ResolvedImage | None:
-        documents = {"manifest": json.loads(body.content)}
+        documents, found = {"manifest": json.loads(body.content)}, {"manifest": body.content}
         if isinstance(manifest, Schema1):
             config = manifest.config
         else:
@@ -225,7 +223,7 @@ class _Search:
             content, blob = self.cache.read(manifest.config, _MAX_CONFIG, source, f"the config of {self.reference}")
             self.obtained.append(blob)
             config = parse_config(content, self.reference)
-            documents["config"] = json.loads(content)
+            documents["config"], found["config"] = json.loads(content), content
             if claimed and not (config.platform.os and config.platform.architecture):
                 config = replace(config, platform=claimed)
             if not config.platform.architecture:
@@ -237,7 +235,7 @@ class _Search:
             self.offered.append(config.platform)
             return None
         if self.index is not None:
-            documents["index"] = self.index
+            documents["index"], found["index"] = self.index, self.top.content
         return ResolvedImage(
             self.reference,
             self.top.digest,
@@ -247,4 +245,5 @@ class _Search:
             manifest.layers,
             documents,
             tuple(self.obtained),
+            found,
         )

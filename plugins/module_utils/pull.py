@@ -159,7 +159,8 @@ def _fill_cache(session: Session, wanted: Wanted, planned: Plan | None, outcome:
         return
     changed = outcome.changed
     with outcome.clock("total"), outcome.catching():
-        cached.fill(session, cache, outcome, document, file, wanted.force)
+        image = planned.image if planned else None
+        cached.fill(session, cache, outcome, document, file, image, wanted.force)
         if outcome.sif_cache == cached.PUSHED:
             changed = True
             outcome.action = cached.PUSHED if outcome.action == PRESENT else outcome.action

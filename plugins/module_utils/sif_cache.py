@@ -100,7 +100,7 @@ class SifCache:
         return self._look(self.reference(key)) is not None
 
     def documents(self, entry: Entry, cache: BlobCache) -> dict[str, Any]:
-        """What is told of the documents of the image's own registry, as ``image.texts`` has them; nothing is proven.
+        """What is told of the documents of the image's own registry, as ``image.revive`` takes them; nothing is proven.
 
         :raises RegistryError, StorageError, InvalidManifest: if they cannot be read.
         """
@@ -121,17 +121,18 @@ class SifCache:
             self._registry, found.reference.repository, found.layer.digest, found.size, self._connections
         )
 
-    def put(self, key: Key, document: Document, file: File, texts: Mapping[str, str]) -> bool:
+    def put(self, key: Key, document: Document, file: File, contents: Mapping[str, bytes]) -> bool:
         """Put a file there, and what is known of it; returns whether it had to be sent.
 
-        :param texts: the documents of the image, as ``image.texts`` gives them.
+        :param contents: the documents of the image, as ``ResolvedImage`` has them.
         :raises StorageError: if it cannot be read.
         :raises RegistryError: if the registry does not take it.
         """
+        texts = {name: content.decode(errors="replace") for name, content in contents.items()}
         parcel = Parcel(
             layer=Descriptor(f"sha256:{file.sha256}", file.size),
             title=key.image.file_name.rpartition("/")[2],
-            config=json.dumps({_DOCUMENTS: dict(texts)}, sort_keys=True).encode(),
+            config=json.dumps({_DOCUMENTS: texts}, sort_keys=True).encode(),
             annotations=Provenance.of(document, file).annotations,
         )
         try:

@@ -115,7 +115,7 @@ def open_session(module: AnsibleModule) -> Iterator[Session]:
         module.fail_json(msg=f"ca_path {transport.verify} does not exist on this host")
     registries = Registries(keychain, transport, _mirrors(params["mirrors"]))
     platform = platform_of(module) or Platform.host()
-    pins = Pins.parse(params.get("digests") or {}, parse_registry(params["registry"]))
+    pins = Pins.parse(params["digests"], parse_registry(params["registry"])) if params.get("digests") else Pins()
     try:
         with _cache(module) as cache:
             yield Session(

@@ -16,7 +16,7 @@ import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache
 from ansible_collections.hpc.sregistry.plugins.module_utils.document import Document, File
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import DigestMismatch, InvalidManifest, RegistryError
-from ansible_collections.hpc.sregistry.plugins.module_utils.image import resolve, revive, texts
+from ansible_collections.hpc.sregistry.plugins.module_utils.image import contents, resolve, revive
 from ansible_collections.hpc.sregistry.plugins.module_utils.location import Location
 from ansible_collections.hpc.sregistry.plugins.module_utils.means import sif_inputs
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
@@ -85,7 +85,8 @@ class Case:
         self.blobs = BlobCache(str(directory / "cache"))
         self.reference = Reference.parse(f"{stored.address}/team/multi:1")
         self.image = resolve(origin, self.blobs, self.reference, AMD64)
-        self.texts = texts(origin, self.blobs, self.reference, self.image.digest, self.image.manifest_digest)
+        self.contents = self.image.contents
+        self.texts = {name: content.decode() for name, content in self.contents.items()}
         path = directory / "image.sif"
         path.write_bytes(CONTENT)
         sha256 = hashlib.sha256(CONTENT).hexdigest()
@@ -123,7 +124,7 @@ def case(stored: Stored, connect: Connect, tmp_path: Path) -> Case:
 def test_what_was_put_there_is_found_with_all_that_is_known_of_it(case: Case) -> None:
     assert case.cache.find([case.key]) is None
     assert not case.cache.has(case.key)
-    assert case.cache.put(case.key, case.document, case.file, case.texts)
+    assert case.cache.put(case.key, case.document, case.file, case.contents)
     assert case.cache.has(case.key)
     other = replace(case.key, platform=Platform.parse("linux/arm64"))
     entry = case.cache.find([other, case.key])
@@ -137,12 +138,12 @@ def test_what_was_put_there_is_found_with_all_that_is_known_of_it(case: Case) ->
 
 
 def test_a_second_time_nothing_is_sent(case: Case) -> None:
-    assert case.cache.put(case.key, case.document, case.file, case.texts)
-    assert not case.cache.put(case.key, case.document, case.file, case.texts)
+    assert case.cache.put(case.key, case.document, case.file, case.contents)
+    assert not case.cache.put(case.key, case.document, case.file, case.contents)
 
 
 def test_an_image_can_be_told_from_the_cache_alone(case: Case) -> None:
-    case.cache.put(case.key, case.document, case.file, case.texts)
+    case.cache.put(case.key, case.document, case.file, case.contents)
     entry = case.cache.find([case.key])
     assert entry is not None
     told = case.cache.documents(entry, case.blobs)
@@ -170,6 +171,11 @@ def test_documents_that_their_digests_do_not_prove_are_refused(case: Case, wrong
         revive(case.reference, case.image.digest, case.image.manifest_digest, told, AMD64)
 
 
+def test_documents_are_fetched_again_as_they_were_resolved(case: Case, stored: Stored, connect: Connect) -> None:
+    digests = case.image.digest, case.image.manifest_digest
+    assert contents(connect(stored.address), case.blobs, case.reference, *digests) == case.contents
+
+
 def test_a_manifest_may_be_all_that_a_name_points_at(case: Case) -> None:
     digest = case.image.manifest_digest
     alone = {name: text for name, text in case.texts.items() if name != "index"}
@@ -179,7 +185,7 @@ def test_a_manifest_may_be_all_that_a_name_points_at(case: Case) -> None:
 def test_a_file_that_is_another_one_by_now_is_not_put_there(case: Case) -> None:
     Path(case.file.path).write_bytes(CONTENT[:-1] + b"!")
     with pytest.raises(DigestMismatch, match="is another one; push it again"):
-        case.cache.put(case.key, case.document, case.file, case.texts)
+        case.cache.put(case.key, case.document, case.file, case.contents)
     assert not case.cache.has(case.key)
 
 
