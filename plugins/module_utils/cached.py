@@ -43,6 +43,7 @@ def look(
             raise
         outcome.warnings.append(f"the SIF cache {cache} was of no use: {error}")
         return None
+    outcome.warnings.extend(cache.warnings())
     outcome.sif_cache = HIT if entry else MISS
     if entry is None and cache.required:
         raise NotFound(

@@ -81,6 +81,18 @@ class MirroredRegistry(Registry):
         """As :meth:`Registry.fetch`."""
         return self._first(reference, lambda registry, there: registry.fetch(there), super().fetch)
 
+    def look(self, reference: Reference, writes: bool = False) -> Body | None:
+        """As :meth:`Registry.look`. What a mirror does not have, the registry may."""
+        for mirror, registry in self._usable(reference.repository) if not writes else ():
+            try:
+                body = registry.look(_there(mirror, reference))
+            except RegistryError as error:
+                self._note(mirror, reference.repository, error)
+            else:
+                if body:
+                    return body
+        return super().look(reference, writes)
+
     @contextmanager
     def blob(
         self, repository: str, digest: str, offset: int = 0, end: int | None = None
@@ -109,9 +121,8 @@ class MirroredRegistry(Registry):
         self, reference: Reference, ask: Callable[[Registry, Reference], _T], ask_origin: Callable[[Reference], _T]
     ) -> _T:
         for mirror, registry in self._usable(reference.repository):
-            there = replace(reference, registry=mirror.host, repository=mirror.prefix + reference.repository)
             try:
-                return ask(registry, there)
+                return ask(registry, _there(mirror, reference))
             except RegistryError as error:
                 self._note(mirror, reference.repository, error)
         try:
@@ -161,3 +172,8 @@ class MirroredRegistry(Registry):
                 self._tainted.add(digest)
             raise Unreachable(f"the mirror {mirror} is not used any more: {why}")
         yield held
+
+
+def _there(mirror: Location, reference: Reference) -> Reference:
+    """The name that an image has on a mirror."""
+    return replace(reference, registry=mirror.host, repository=mirror.prefix + reference.repository)

@@ -49,7 +49,7 @@ class Registries:
         """The session to the registry of a reference."""
         with self._lock:
             if reference.registry not in self._sessions:
-                self._sessions[reference.registry] = self._open(reference.registry)
+                self._sessions[reference.registry] = self._open(reference.registry, self._keychain, self._transport)
             return self._sessions[reference.registry]
 
     def origin_of(self, reference: Reference) -> Registry:
@@ -77,27 +77,25 @@ class Registries:
         return self._keychain.answer(reference.registry, reference.repository).login
 
     def at(self, location: Location, given_for: Collection[str]) -> Registry:
-        """A session with a registry for a purpose of its own.
+        """A session with a registry, or its mirrors, for a purpose of its own.
 
         :param given_for: the registries that the login of the task is for; no other one gets it.
         """
-        from .registry import Registry
-
         keychain = self._keychain if location.host in given_for else self._keychain.without_given()
-        registry = Registry(location.host, keychain, replace(self._transport, http=location.http))
+        registry = self._open(location.host, keychain, replace(self._transport, http=location.http))
         with self._lock:
             self._others.append(registry)
         return registry
 
-    def _open(self, host: str) -> Registry:
+    def _open(self, host: str, keychain: Keychain, transport: Transport) -> Registry:
         mirrors = self._mirrors.get(host)
         if mirrors:
             from .mirror import MirroredRegistry
 
-            return MirroredRegistry(host, self._keychain, self._transport, mirrors)
+            return MirroredRegistry(host, keychain, transport, mirrors)
         from .registry import Registry
 
-        return Registry(host, self._keychain, self._transport)
+        return Registry(host, keychain, transport)
 
     def close(self) -> None:
         """Close every session."""

@@ -79,6 +79,10 @@ class SifCache:
     def __str__(self) -> str:
         return str(self._location)
 
+    def warnings(self) -> list[str]:
+        """What the user should know though it answers: a mirror, or a login, that was of no use; each is told once."""
+        return self._registry.warnings(self._location.prefix.rstrip("/"))
+
     def find(self, keys: Sequence[Key]) -> Entry | None:
         """The file for the first of some keys that has one.
 

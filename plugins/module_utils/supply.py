@@ -179,6 +179,7 @@ class FromCache:
 
     def _place(self, path: str) -> File:
         fetched = self._shipment.arrive()
+        self._outcome.warnings.extend(self._cache.warnings())
         with self._outcome.clock("place"):
             placed = self._shipment.place(fetched, path, self._prepare)
         known = self._entry.provenance

@@ -14,13 +14,16 @@ from typing import Any
 
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache
+from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Keychain
 from ansible_collections.hpc.sregistry.plugins.module_utils.document import Document, File
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import DigestMismatch, InvalidManifest, RegistryError
 from ansible_collections.hpc.sregistry.plugins.module_utils.image import contents, resolve, revive
 from ansible_collections.hpc.sregistry.plugins.module_utils.location import Location
 from ansible_collections.hpc.sregistry.plugins.module_utils.means import sif_inputs
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
+from ansible_collections.hpc.sregistry.plugins.module_utils.reach import Transport
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
+from ansible_collections.hpc.sregistry.plugins.module_utils.registries import Registries
 from ansible_collections.hpc.sregistry.plugins.module_utils.sif_cache import Key, SifCache
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.conftest import Connect, Stored
 
@@ -212,3 +215,24 @@ def test_a_cache_that_is_out_is_asked_once(
         words.add(str(raised.value))
     assert len(faulty.asked("/manifests/")) == 1
     assert len(words) == 1, "so that it can be told once"
+
+
+def test_a_mirror_of_the_cache_is_asked_first_and_never_written_to(
+    stored: Stored, faulty: FaultyRegistry, connect: Connect, tmp_path: Path
+) -> None:
+    case = Case(stored, stored.address, connect, tmp_path)
+    location = Location.parse(f"http://{stored.address}/sif-{uuid.uuid4().hex}", "sif_cache")
+    mirrors = {stored.address: [Location.parse(f"http://{faulty.address}", "mirror")]}
+    registries = Registries(Keychain(), Transport(http=True, timeout=20.0, retries=0), mirrors)
+    cache = SifCache(location, registries.at(location, ()), 4, fills=True, required=False)
+    assert cache.put(case.key, case.document, case.file, case.contents)
+    assert not faulty.requests
+    entry = cache.find([case.key])
+    assert entry is not None
+    case.blobs.obtain(entry.artifact.layer, cache.source(entry), "it")
+    assert [one.method for one in faulty.requests] == ["GET", "GET"]
+    faulty.when("/", faults.status(503))
+    assert cache.find([case.key]) is not None, "the registry itself has it"
+    assert [warning for warning in cache.warnings() if "status 503" in warning]
+    assert not cache.warnings(), "told once"
+    registries.close()
