@@ -210,9 +210,17 @@ def mountable(compression: str = AUTO, level: int | None = None) -> list[tuple[s
     """The compressions, with their levels, of files for this host, the best first; no packer is needed.
 
     :param compression, level: as for ``find``.
-    :raises PackerError: if there is no such level.
+    :raises PackerError: if none has such a level.
     """
-    return [(choice, _level(choice, level)) for choice in _suitable(compression)]
+    found, objection = [], None
+    for choice in _suitable(compression):
+        try:
+            found.append((choice, _level(choice, level)))
+        except PackerError as error:
+            objection = objection or error
+    if not found and objection:
+        raise objection
+    return found
 
 
 def _suitable(compression: str) -> list[str]:

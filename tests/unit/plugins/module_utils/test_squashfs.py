@@ -160,6 +160,30 @@ def test_a_level_is_checked_against_the_compression_that_was_chosen(install: Ins
         squashfs.find("auto", 15)
 
 
+@pytest.mark.parametrize(
+    ("zstd", "compression", "level", "expected"),
+    [
+        (True, "auto", None, [("zstd", 3), ("gzip", 1)]),
+        (True, "auto", 9, [("zstd", 9), ("gzip", 9)]),
+        (True, "auto", 15, [("zstd", 15)]),
+        (False, "auto", None, [("gzip", 1)]),
+        (False, "xz", None, [("xz", None)]),
+    ],
+)
+def test_what_a_host_can_mount_needs_no_packer(
+    monkeypatch: pytest.MonkeyPatch, zstd: bool, compression: str, level: int | None, expected: list[tuple[str, int]]
+) -> None:
+    monkeypatch.setattr(squashfs, "_kernel_reads_zstd", lambda: zstd)
+    monkeypatch.setattr(squashfs, "_squashfuse_reads_zstd", lambda: zstd)
+    assert squashfs.mountable(compression, level) == expected
+
+
+def test_a_level_that_nothing_mountable_has_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(squashfs, "_kernel_reads_zstd", lambda: False)
+    with pytest.raises(PackerError, match="the compression gzip has no level 15"):
+        squashfs.mountable("auto", 15)
+
+
 @pytest.mark.parametrize("compression", ["zstd", "lz4", "xz"])
 def test_a_compression_that_the_packer_was_built_without_is_refused(install: Install, compression: str) -> None:
     path = install("mksquashfs", mksquashfs(compressors="gzip"))
