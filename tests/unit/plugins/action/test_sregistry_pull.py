@@ -153,8 +153,8 @@ def test_a_module_that_was_killed_leaves_nothing(monkeypatch: pytest.MonkeyPatch
 
 
 def test_who_does_not_watch_costs_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    run, before = Run(monkeypatch, tmp_path), threading.active_count()
+    run, before = Run(monkeypatch, tmp_path), set(threading.enumerate())
     assert action().run(task_vars=dict(HOST)) == RESULT
     assert (run.environment, run.commands, run.lines) == ([{"A": "b"}], [], [])
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before
     assert os.listdir(tmp_path) == []

@@ -127,10 +127,11 @@ def test_what_a_host_says_is_no_template_for_others() -> None:
     assert course(wanted("n1"), {"n1": first})["groups"]["x86_64"]["digests"] == {}
 
 
-def of(strategy: str, results: dict[str, Any], names: list[str] = NAMES, **more: Any) -> dict[str, Any]:
+def of(strategy: str, results: dict[str, Any], names: list[str] | None = None, **more: Any) -> dict[str, Any]:
     """A summary of hosts that all shall have the same images."""
     order = {key: more.pop(key) for key in ("check", "locked", "course") if key in more}
-    return summary(Order(dict.fromkeys(results, names), strategy, **order), results, **more)
+    wanted = NAMES if names is None else names
+    return summary(Order(dict.fromkeys(results, wanted), strategy, **order), results, **more)
 
 
 def numbers(document: dict[str, Any]) -> list[tuple[int, int, int]]:
