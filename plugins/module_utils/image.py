@@ -130,6 +130,7 @@ def revive(
     found = {"manifest": _proven(told.get("manifest"), manifest_digest, reference)}
     if digest != manifest_digest:
         found["index"] = _proven(told.get("index"), digest, reference)
+        parse_manifest(found["index"], "", reference)
     manifest = parse_manifest(found["manifest"], "", reference)
     if isinstance(manifest, Index):
         raise InvalidManifest(f"malformed manifest of {reference}: it is an index")
@@ -140,8 +141,6 @@ def revive(
         config = manifest.config
     if not config.platform.architecture:
         config = replace(config, platform=platform)
-    top = found.get("index", found["manifest"])
-    parse_manifest(top, "", reference)
     documents = {name: json.loads(content) for name, content in found.items()}
     kind = str(documents.get("index", documents["manifest"]).get("mediaType") or "")
     return ResolvedImage(reference, digest, kind, manifest_digest, config, manifest.layers, documents, contents=found)

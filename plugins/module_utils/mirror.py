@@ -83,15 +83,9 @@ class MirroredRegistry(Registry):
 
     def look(self, reference: Reference, writes: bool = False) -> Body | None:
         """As :meth:`Registry.look`. What a mirror does not have, the registry may."""
-        for mirror, registry in self._usable(reference.repository) if not writes else ():
-            try:
-                body = registry.look(_there(mirror, reference))
-            except RegistryError as error:
-                self._note(mirror, reference.repository, error)
-            else:
-                if body:
-                    return body
-        return super().look(reference, writes)
+        if writes:
+            return super().look(reference, writes)
+        return self._first(reference, lambda registry, there: registry.look(there), super().look)
 
     @contextmanager
     def blob(
@@ -121,10 +115,14 @@ class MirroredRegistry(Registry):
         self, reference: Reference, ask: Callable[[Registry, Reference], _T], ask_origin: Callable[[Reference], _T]
     ) -> _T:
         for mirror, registry in self._usable(reference.repository):
+            there = replace(reference, registry=mirror.host, repository=mirror.prefix + reference.repository)
             try:
-                return ask(registry, _there(mirror, reference))
+                answer = ask(registry, there)
             except RegistryError as error:
                 self._note(mirror, reference.repository, error)
+            else:
+                if answer is not None:
+                    return answer
         try:
             return ask_origin(reference)
         except RegistryError as error:
@@ -172,8 +170,3 @@ class MirroredRegistry(Registry):
                 self._tainted.add(digest)
             raise Unreachable(f"the mirror {mirror} is not used any more: {why}")
         yield held
-
-
-def _there(mirror: Location, reference: Reference) -> Reference:
-    """The name that an image has on a mirror."""
-    return replace(reference, registry=mirror.host, repository=mirror.prefix + reference.repository)

@@ -119,7 +119,7 @@ class Registry:
 
         :param writes: whether something is to be written there next, which takes another token.
         """
-        path, headers = self._path(reference), {"Accept": ", ".join(MANIFEST_TYPES)}
+        path, headers = self.manifest_path(reference), {"Accept": ", ".join(MANIFEST_TYPES)}
         scope = Scope(reference.repository, writes)
         with self.request("GET", path, scope, headers, str(reference), also=(404,)) as response:
             return None if response.status_code == 404 else self._body(response, reference)
@@ -179,14 +179,15 @@ class Registry:
         headers = {"Accept": ", ".join(MANIFEST_TYPES)}
         try:
             with self.request(
-                method, self._path(reference), Scope(reference.repository), headers, str(reference)
+                method, self.manifest_path(reference), Scope(reference.repository), headers, str(reference)
             ) as response:
                 yield response
         except NotFound as error:
             raise self._explain_absence(reference, error) from error
 
     @staticmethod
-    def _path(reference: Reference) -> str:
+    def manifest_path(reference: Reference) -> str:
+        """Where a manifest is, below ``/v2/``."""
         return f"{reference.repository}/manifests/{quote(reference.selector, safe=':')}"
 
     def _explain_absence(self, reference: Reference, error: NotFound) -> NotFound:

@@ -9,7 +9,6 @@ Source: OCI distribution specification 1.1, "Push".
 
 from __future__ import annotations
 
-import hashlib
 import re
 import time
 from contextlib import suppress
@@ -22,7 +21,7 @@ from .digest import matches
 from .errors import Denied, DigestMismatch, NotFound, RegistryError, StorageError, Unauthorized, Unreachable
 from .manifest import Descriptor
 from .reference import Reference, shown
-from .registry import Registry
+from .registry import Registry, manifest_digest
 from .response import content_length
 from .tokens import Scope
 from .transport import MAX_PAUSE, RETRIED, pause
@@ -83,8 +82,8 @@ def put_manifest(registry: Registry, reference: Reference, media_type: str, cont
     :returns: its digest.
     :raises RegistryError: one of its kinds, if the registry does not take it.
     """
-    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-    path = f"{reference.repository}/manifests/{quote(reference.selector, safe=':')}"
+    digest = manifest_digest(content)
+    path = registry.manifest_path(reference)
     scope = Scope(reference.repository, writes=True)
     headers = {"Content-Type": media_type}
     stored = digest
