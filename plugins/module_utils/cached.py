@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from .document import VERIFIED, Document, File
+from .document import Document, File
 from .errors import NotFound, SregistryError
 from .image import ResolvedImage, contents, revive
 from .means import Choice
@@ -96,8 +96,7 @@ def fill(
     """
     if outcome.sif_cache == HIT or not file.manifest_digest:
         return
-    inputs = {name: value for name, value in file.inputs.items() if name != VERIFIED}
-    key = Key(document.reference, file.manifest_digest, document.platform, inputs)
+    key = Key(document.reference, file.manifest_digest, document.platform, file.unmarked_inputs)
     with outcome.clock("push"):
         if outcome.sif_cache != MISS and not force and cache.has(key):
             outcome.sif_cache = THERE

@@ -117,6 +117,11 @@ class File:
         """The digest of its content; None of a directory."""
         return f"sha256:{self.sha256}" if self.sha256 else None
 
+    @property
+    def unmarked_inputs(self) -> dict[str, str]:
+        """Its inputs without the mark that it was verified, which is no part of how it came to be."""
+        return {name: value for name, value in self.inputs.items() if name != VERIFIED}
+
     def state(self, checksum: bool = False) -> str:
         """Whether it is still what was recorded, as ``storage.state`` tells it.
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .document import VERIFIED, Document, File
+from .document import Document, File
 from .errors import InvalidPlatform, InvalidReference
 from .platform import Platform
 from .reference import BUILD, DOCKER, ORAS, Reference, check_digest
@@ -57,7 +57,7 @@ class Provenance:
             name=None if origin.scheme == BUILD else origin.uri,
             digest=document.digest if file.manifest_digest == document.manifest_digest else None,
             manifest_digest=file.manifest_digest,
-            inputs={key: value for key, value in file.inputs.items() if key != VERIFIED},
+            inputs=file.unmarked_inputs,
             engine_version=file.engine_version,
             packer=file.packer,
             builder=file.builder,

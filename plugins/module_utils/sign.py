@@ -17,7 +17,7 @@ from typing import Any
 from . import sif, signature, storage
 from .blobs import BlobCache
 from .digest import sha256_of
-from .document import VERIFIED, File
+from .document import File
 from .engine import Engine
 from .errors import InvalidSif, SregistryError, StorageError
 from .files import clone, need_space, need_writable, replacing, storage_error
@@ -197,5 +197,5 @@ def _sign_copy(means: Means, path: str) -> None:
 
 def _signed(file: File, status: os.stat_result, sha256: str) -> File:
     """The same file, signed. It has to be verified anew: another signer may not be trusted."""
-    inputs = {key: value for key, value in file.inputs.items() if key != VERIFIED}
+    inputs = file.unmarked_inputs
     return dataclasses.replace(file, size=status.st_size, mtime_ns=status.st_mtime_ns, sha256=sha256, inputs=inputs)
