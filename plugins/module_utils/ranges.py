@@ -7,14 +7,15 @@
 """One large blob over several connections, where a single one is slow: a server may give each of them only so much.
 
 Ranges are fetched ahead into memory and given out in order, so that who writes them down never leaves a hole. That
-costs the processor half as much again as one stream does, so a quick stream stays alone.
+costs the processor half as much again as one stream does, and the server more connections. So a quick stream stays
+alone, and ranges that gain nothing, since a link or a disk is full, give way to one stream again.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -27,6 +28,8 @@ _TRIAL = 16 * 2**20  # bytes of the one stream that tell how quick it is
 _QUICK = 64 * 2**20  # bytes a second
 _RANGE = 8 * 2**20  # bytes, of which one for each connection is in memory, and one more
 _CONNECTIONS = 4
+_ROUNDS = 3  # of a range for each connection, after which ranges have shown what they gain
+_WORTH = 1.25  # times as quick as one stream, or more
 
 
 def blob_in_ranges(registry: Registry, repository: str, digest: str, size: int | None, connections: int) -> Source:
@@ -76,31 +79,56 @@ class _Reading:
 
         :raises RegistryError: if something does not come; ``Unreachable`` also if ranges are not honoured.
         """
-        position, since = begin, time.monotonic()
-        for chunk in stream:
+        position, since, waited = begin, time.monotonic(), 0.0
+        while True:
+            asked = time.monotonic()
+            chunk = next(stream, b"")
+            # What the reader does meanwhile, such as writing to a slow disk, says nothing about the server.
+            waited += time.monotonic() - asked
+            if not chunk:
+                break
             yield chunk
             position += len(chunk)
             tried = position - begin
             if tried >= _TRIAL and self._size - position >= _LARGE // 2:
-                if tried < _QUICK * (time.monotonic() - since):
+                if tried < _QUICK * waited:
                     break
                 yield from stream
                 return
-        yield from self._in_ranges(position)
+        alone = (position - begin) / max(time.monotonic() - since, 1e-9)
+        position = yield from self._in_ranges(position, alone)
+        if position < self._size:
+            yield from self._as_stream(position)
 
     def end(self) -> None:
         """Begin nothing more."""
         for future in self._coming:
             future.cancel()
 
-    def _in_ranges(self, position: int) -> Iterator[bytes]:
+    def _in_ranges(self, position: int, alone: float) -> Generator[bytes, None, int]:
+        """Bytes in ranges, to the end or until it is clear that they gain nothing; returns where they end.
+
+        :param alone: bytes a second that one stream brought.
+        """
         self._starts = iter(range(position, self._size, _RANGE))
         for _each in range(self._ahead):
             self._begin()
+        begin, since, trial = position, time.monotonic(), _ROUNDS * self._ahead * _RANGE
         while self._coming:
             data = self._coming.popleft().result()
             self._begin()
             yield from data
+            position += sum(map(len, data))
+            if trial and position - begin >= trial:
+                if position - begin < _WORTH * alone * (time.monotonic() - since):
+                    self._starts = iter(range(0))  # what is on its way is still taken
+                trial = 0
+        return position
+
+    def _as_stream(self, position: int) -> Iterator[bytes]:
+        with self._registry.blob(self._repository, self._digest, position) as (begin, chunks):
+            self._need_part(begin, position)
+            yield from chunks
 
     def _begin(self) -> None:
         start = next(self._starts, None)
@@ -109,8 +137,7 @@ class _Reading:
 
     def _fetch(self, start: int, end: int) -> list[bytes]:
         with self._registry.blob(self._repository, self._digest, start, end) as (begin, chunks):
-            if begin != start:
-                raise Unreachable(f"{self._registry.host} does not send {self._digest} in parts")
+            self._need_part(begin, start)
             # Kept as they come: joined, they would be copied twice, into memory that is new each time.
             data, size = [], 0
             for chunk in chunks:
@@ -121,3 +148,7 @@ class _Reading:
         if size != end - start:
             raise Unreachable(f"a part of {self._digest} that {self._registry.host} sends has another length")
         return data
+
+    def _need_part(self, begin: int, asked: int) -> None:
+        if begin != asked:
+            raise Unreachable(f"{self._registry.host} does not send {self._digest} in parts")

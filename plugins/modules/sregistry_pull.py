@@ -94,8 +94,8 @@ options:
         O(compression), O(compression_level), O(reproducible) and the kind of the engine decide what a file there is
         called, so that a moved tag or another option never finds a wrong one, and nothing has to be renewed.
       - What is found is verified by its digest, and continued where a transfer broke off. If it is large, and one
-        connection brings less than 64 MiB a second, it is fetched in several ranges at once. Neither packer nor engine
-        is needed for it.
+        connection brings less than 64 MiB a second, it is fetched in several ranges at once, as long as that is
+        quicker. Neither packer nor engine is needed for it.
       - If the registry fails, or has no such file, the image is built as always, unless O(sif_cache_miss=fail).
       - The login for it comes from O(authfile). O(username) and O(password) are only sent there if it is the registry
         of the images.

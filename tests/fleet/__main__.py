@@ -14,9 +14,9 @@ from pathlib import Path
 
 from tests import lab
 from tests.bench import machine
-from tests.fleet import chart, report, results, run, strategies
+from tests.fleet import chart, memory, report, results, run, strategies
 from tests.fleet.results import Image, Results
-from tests.lab import hosts, laboratory, oci, paths
+from tests.lab import commands, hosts, laboratory, oci, paths, registry
 from tests.lab.commands import CommandFailed
 from tests.lab.oci import RegistryRefused
 from tests.lab.processes import DidNotAnswer
@@ -27,6 +27,9 @@ IMAGES = {
     "compiler": "Debian with a compiler and an application",
 }
 COUNTS = (1, 2, 4, 8, 16)
+
+_COMMON = [each for each in strategies.TITLES if each != strategies.MIRRORED_3]
+"""The strategies that need no program that Debian does not have."""
 
 _EXPECTED = (run.Failed, CommandFailed, DidNotAnswer, RegistryRefused, laboratory.NotRoot, OSError, ValueError)
 
@@ -40,7 +43,9 @@ def main() -> int:
         else:
             measured = _measure(arguments)
         print(report.terminal(measured))
-        whole = not arguments.report and len(measured.pairs) == len(COUNTS) * len(strategies.TITLES)
+        whole = not arguments.report and all(
+            measured.pair(strategy, count) for strategy in _COMMON for count in strategies.ENOUGH.get(strategy, COUNTS)
+        )
         if arguments.report or arguments.output or (whole and measured.image.repository == "bench/science"):
             _write(measured, arguments.output or DOCS)
         else:
@@ -58,9 +63,12 @@ def _parser() -> argparse.ArgumentParser:
         "--hosts", default=COUNTS, type=_numbers, metavar="N,…", help="how many hosts (default: 1,2,4,8,16)"
     )
     parser.add_argument(
-        "--strategies", default=list(strategies.TITLES), type=lambda text: text.split(","), metavar="NAME,…",
-        help=f"of {', '.join(strategies.TITLES)} (default: all)",
+        "--strategies", type=lambda text: text.split(","), metavar="NAME,…",
+        help=f"of {', '.join(strategies.TITLES)} (default: all that can be run)",
     )  # fmt: skip
+    parser.add_argument(
+        "--registry3", metavar="PROGRAM", help=f"registry of Distribution 3, which {strategies.MIRRORED_3} needs"
+    )
     parser.add_argument("--output", type=Path, metavar="DIRECTORY", help="where to write the report (default: docs)")
     parser.add_argument("--resume", action="store_true", help="go on with the last one: what it has is not run again")
     parser.add_argument("report", nargs="?", choices=["report"], help="only write the tables of docs/fleet.json again")
@@ -73,6 +81,9 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 def _measure(arguments: argparse.Namespace) -> Results:
     """Bring up what is missing, and run each strategy on each number of hosts."""
+    chosen = arguments.strategies or (list(strategies.TITLES) if arguments.registry3 else _COMMON)
+    if strategies.MIRRORED_3 in chosen and not arguments.registry3:
+        raise run.Failed(f"{strategies.MIRRORED_3} needs --registry3 with the program")
     most = max(arguments.hosts)
     first = os.environ.get("SREGISTRY_LAB_FIRST")
     emptied = [strategies.MIRROR]
@@ -90,14 +101,22 @@ def _measure(arguments: argparse.Namespace) -> Results:
             raise run.Failed(
                 f"the last measurement is of {measured.image.repository}; start anew for {image.repository}"
             )
-    _say("Once unmeasured: memory that the machine touches for the first time is slow")
-    run.pair(strategies.EACH, image, members[:1], emptied)
+    if arguments.registry3:
+        measured.machine["registry of version 3"] = _version(arguments.registry3)
+    wanted = [
+        (strategy, count)
+        for strategy in chosen
+        for count in strategies.ENOUGH.get(strategy, arguments.hosts)
+        if not measured.pair(strategy, count)
+    ]
     try:
-        for strategy in arguments.strategies:
-            for count in arguments.hosts:
-                if measured.pair(strategy, count):
-                    continue
-                pair = run.pair(strategy, image, members[:count], emptied)
+        with memory.filler(paths.lab_dir()) as filler:
+            for strategy, count in wanted:
+                registry.use(
+                    strategies.MIRROR,
+                    arguments.registry3 if strategy == strategies.MIRRORED_3 else registry.DEBIANS,
+                )
+                pair = run.pair(strategy, image, members[:count], emptied, filler)
                 measured.pairs.append(pair)
                 _say(
                     f"  {count:>3} hosts  {strategies.TITLES[strategy]:<20} {pair.cold.controller.seconds:7.1f} s, "
@@ -105,8 +124,20 @@ def _measure(arguments: argparse.Namespace) -> Results:
                 )
                 _keep(measured)
     finally:
+        registry.use(strategies.MIRROR, registry.DEBIANS)
         run.make_cold(members, emptied)
     return measured
+
+
+def _version(program: str) -> str:
+    """What a registry says of itself.
+
+    :raises run.Failed: it is none of Distribution 3.
+    """
+    said = commands.output_of([program, "--version"]).decode().split()
+    if len(said) < 3 or not said[2].lstrip("v").startswith("3."):
+        raise run.Failed(f"{program} is no registry of Distribution 3: {' '.join(said)}")
+    return said[2]
 
 
 def _image(name: str) -> Image:

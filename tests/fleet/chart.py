@@ -27,6 +27,8 @@ STYLE = """\
   .line { fill: none; stroke-width: 2.5; }
   .each { stroke: #bc4c00; } .dot.each { fill: #bc4c00; }
   .each_mirror { stroke: #bf8700; stroke-dasharray: 6 4; } .dot.each_mirror { fill: #bf8700; }
+  .each_mirror_3 { stroke: #9a6700; stroke-dasharray: 2 6; } .dot.each_mirror_3 { fill: #9a6700; }
+  .loop { stroke: #cf222e; } .dot.loop { fill: #cf222e; }
   .build_once { stroke: #0969da; } .dot.build_once { fill: #0969da; }
   .at_once { stroke: #8250df; stroke-dasharray: 10 4; } .dot.at_once { fill: #8250df; }
   .build_once_dense { stroke: #0aa2c0; } .dot.build_once_dense { fill: #0aa2c0; }
@@ -38,6 +40,8 @@ STYLE = """\
     .grid { stroke: #3d444d; }
     .each { stroke: #db6d28; } .dot.each { fill: #db6d28; }
     .each_mirror { stroke: #d29922; } .dot.each_mirror { fill: #d29922; }
+    .each_mirror_3 { stroke: #bb8009; } .dot.each_mirror_3 { fill: #bb8009; }
+    .loop { stroke: #f85149; } .dot.loop { fill: #f85149; }
     .build_once { stroke: #4493f8; } .dot.build_once { fill: #4493f8; }
     .at_once { stroke: #ab7df8; } .dot.at_once { fill: #ab7df8; }
     .build_once_dense { stroke: #39c5cf; } .dot.build_once_dense { fill: #39c5cf; }

@@ -23,6 +23,15 @@ RATES = (10, 25, 100)
 CORES, FORKS, LINK = 16, 200, 10
 """What the model takes for granted: the cores of the controller and of the store, forks, and Gbit/s of a node."""
 
+_SPARING = (
+    strategies.MIRRORED,
+    strategies.MIRRORED_3,
+    strategies.BUILD_ONCE,
+    strategies.SHARED,
+    strategies.AT_ONCE,
+)
+"""What shall ask the origin for each blob once."""
+
 _BLOCK = re.compile(r"(<!-- figures: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.S)
 
 
@@ -63,7 +72,7 @@ def _promises(results: Results) -> Table:
         kept = "kept" if value <= bound else "MISSED"
         rows.append((promise, kept, f"{decimal(value) if value % 1 else f'{value:.0f}'} {unit}", f"at most {bound:g}"))
 
-    for strategy in (strategies.MIRRORED, strategies.BUILD_ONCE, strategies.SHARED, strategies.AT_ONCE):
+    for strategy in _SPARING:
         if pairs := results.of(strategy):
             blobs = pairs[-1].cold.registries[strategies.ORIGIN].traffic.blobs.values()
             row(f"{strategies.TITLES[strategy]}: the origin serves each blob", max(blobs), 1, "times")
@@ -72,6 +81,9 @@ def _promises(results: Results) -> Table:
             title, last, build = strategies.TITLES[strategy], pairs[-1], _build(pairs[0])
             share = last.cold.cpu / (last.hosts * build)
             row(f"{title}: CPU of {last.hosts} hosts, of that of as many such builds", share, 0.1, "")
+            if loops := results.of(strategies.LOOP):
+                share = last.cold.cpu / (last.hosts * _build(loops[0]))
+                row(f"{title}: CPU of {last.hosts} hosts, of that of as many apptainer pull", share, 0.1, "")
             for pair in (pair for pair in pairs if pair.cold.those(run.FETCHED)):
                 fetching = statistics.median(node.cpu for node in pair.cold.those(run.FETCHED))
                 row(

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import lab
-from tests.fleet import cpu, load, strategies
+from tests.fleet import cpu, load, memory, strategies
 from tests.fleet.results import Controller, Image, Node, Pair, Run, Served
 from tests.fleet.traffic import traffic
 from tests.lab import hosts, paths, processes, registry
@@ -35,15 +35,23 @@ class Failed(Exception):
 
 
 def pair(
-    strategy: str, image: Image, members: Sequence[hosts.Host], emptied: Sequence[str], **variables: object
+    strategy: str,
+    image: Image,
+    members: Sequence[hosts.Host],
+    emptied: Sequence[str],
+    filler: Path | None = None,
+    **variables: object,
 ) -> Pair:
     """Run a strategy from nothing, and once more. What goes to the store has a prefix of its own there.
 
     :param emptied: registries that are emptied before, so nobody else may use them.
+    :param filler: what the memory is filled with before.
     :param variables: more variables of the role.
     :raises Failed: a host failed, or the second run still did something.
     """
     make_cold(members, emptied)
+    if filler:
+        memory.fill(filler)
     prefix = f"fleet-{uuid.uuid4().hex[:8]}"
     play = strategies.play(strategy, image, [host.name for host in members], prefix, variables)
     ours = (f"/v2/{image.repository}/", f"/v2/{prefix}/")

@@ -1,7 +1,7 @@
 # Copyright: hpc.sregistry contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The strategies of the role ``prestage``: how each brings one image to all hosts, as a play."""
+"""How an image comes to all hosts, as a play: the strategies of the role ``prestage``, and what people did before."""
 
 from __future__ import annotations
 
@@ -13,16 +13,23 @@ from tests.lab.registry import REGISTRIES
 
 ORIGIN, MIRROR, STORE = "plain", "mirror", "store"
 
-EACH, MIRRORED, BUILD_ONCE, DENSE = "each", "each_mirror", "build_once", "build_once_dense"
+LOOP = "loop"
+EACH, MIRRORED, MIRRORED_3 = "each", "each_mirror", "each_mirror_3"
+BUILD_ONCE, DENSE = "build_once", "build_once_dense"
 SHARED, AT_ONCE = "shared", "at_once"
 TITLES = {
+    LOOP: "apptainer pull",
     EACH: "each",
     MIRRORED: "each, with a mirror",
+    MIRRORED_3: "each, mirror of version 3",
     BUILD_ONCE: "build_once",
     DENSE: "build_once, zstd 12",
     SHARED: "shared",
     AT_ONCE: "shared, all at once",
 }
+
+ENOUGH = {LOOP: (1,)}
+"""On how many hosts it is enough to run one: what hosts do in a loop over ``apptainer pull`` they do alone."""
 
 STORAGE = "/var/lib/fleet"
 CACHE = "/var/tmp/fleet"
@@ -39,12 +46,22 @@ def play(strategy: str, image: Image, hosts: Sequence[str], prefix: str, more: M
     """
     origin = REGISTRIES[ORIGIN].address
     name = f"{origin}/{image.repository}:latest"
+    if strategy == LOOP:
+        command = ["apptainer", "pull", "--no-https", f"{STORAGE}/image.sif", f"docker://{name}"]
+        return _play(
+            hosts,
+            environment={"APPTAINER_CACHEDIR": CACHE},
+            tasks=[
+                {"ansible.builtin.file": {"path": STORAGE, "state": "directory", "mode": "0755"}},
+                {"ansible.builtin.command": {"argv": command, "creates": f"{STORAGE}/image.sif"}},
+            ],
+        )
     if strategy == AT_ONCE:  # without the role, which would let one host go first
         options = {"name": [name], "no_https": True, "storage": f"{SHARED_STORAGE}/images"}
         options["cachedir"] = f"{SHARED_STORAGE}/cache"
         return _play(hosts, tasks=[{"name": "The image is there", "hpc.sregistry.sregistry_pull": options}])
     variables: dict[str, Any] = {
-        "prestage_strategy": {MIRRORED: EACH, DENSE: BUILD_ONCE}.get(strategy, strategy),
+        "prestage_strategy": {MIRRORED: EACH, MIRRORED_3: EACH, DENSE: BUILD_ONCE}.get(strategy, strategy),
         "prestage_images": [name],
         "prestage_no_https": True,
         "prestage_storage": STORAGE,
@@ -52,7 +69,7 @@ def play(strategy: str, image: Image, hosts: Sequence[str], prefix: str, more: M
         "prestage_summary": False,
         **more,
     }
-    if strategy == MIRRORED:
+    if strategy in (MIRRORED, MIRRORED_3):
         variables["prestage_mirrors"] = {origin: REGISTRIES[MIRROR].url}
     elif strategy in (BUILD_ONCE, DENSE):
         variables["prestage_sif_cache"] = f"{REGISTRIES[STORE].url}/{prefix}"

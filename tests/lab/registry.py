@@ -86,6 +86,9 @@ REGISTRIES = {
     )
 }
 
+DEBIANS = "docker-registry"
+_programs: dict[str, str] = {}
+
 _LINE = re.compile(
     r'(?P<remote>\S+) \S+ (?P<user>\S+) \[[^]]*\] "(?P<method>\S+) (?P<path>.*?) HTTP/[\d.]+" '
     r'(?P<status>\d+) (?P<size>\d+) "(?P<referer>(?:\\.|[^"\\])*)" "(?P<agent>(?:\\.|[^"\\])*)"'
@@ -97,6 +100,14 @@ def ensure() -> None:
     mirrors = [registry for registry in REGISTRIES.values() if registry.upstream]
     _wait_for([_ensure_tokens(), *(_ensure_registry(each) for each in REGISTRIES.values() if not each.upstream)])
     _wait_for([_ensure_registry(each) for each in mirrors])  # which start only where the upstream registry answers
+
+
+def use(name: str, program: str) -> None:
+    """Let a registry of an own storage be served by another program than Debian's, for as long as this process lasts.
+
+    Takes effect when it is emptied or ensured next.
+    """
+    _programs[name] = program
 
 
 def empty(name: str) -> None:
@@ -188,16 +199,20 @@ def _ensure_tokens() -> tuple[str, int, processes.Started]:
 
 
 def _ensure_registry(registry: Registry) -> tuple[str, int, processes.Started]:
-    name = _process(registry)
+    name, program = _process(registry), _program(registry)
     text = json.dumps(_configuration(registry), indent=1)
-    recipe = hashlib.sha256(text.encode()).hexdigest()
+    recipe = hashlib.sha256(f"{program}\n{text}".encode()).hexdigest()
     running = _running(name, recipe, registry.port)
     if not running:
         config = paths.config() / f"{name}.yml"
         config.write_text(text, encoding="utf-8")
         errors = paths.logs() / f"{name}.err"
-        running = processes.start(name, ["docker-registry", "serve", config], registry.access_log, errors, recipe)
+        running = processes.start(name, [program, "serve", config], registry.access_log, errors, recipe)
     return name, registry.port, running
+
+
+def _program(registry: Registry) -> str:
+    return _programs.get(registry.name, DEBIANS)
 
 
 def _process(registry: Registry) -> str:

@@ -10,8 +10,8 @@ name: image_actions
 type: aggregate
 short_description: Write what became of images
 description:
-  - Appends one line of JSON for each host and each task that returned C(images), or that failed, to the file that
-    E(IMAGE_ACTIONS_FILE) names.
+  - Appends one line of JSON for each host and each task that returned C(images), ran a command, or failed, to the
+    file that E(IMAGE_ACTIONS_FILE) names.
 requirements:
   - to be listed in C(callbacks_enabled)
 """
@@ -45,6 +45,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
 
     def _write(self, result: Any, failed: bool) -> None:
         images = result.result.get("images", [])
+        if "cmd" in result.result:  # apptainer itself
+            changed = result.result["changed"]
+            images = [{"changed": changed, "builder": "apptainer" if changed else None}]
         if not images and not failed:
             return
         keys = ("action", "changed", "sif_cache", "builder", "path", "size", "seconds", "error")

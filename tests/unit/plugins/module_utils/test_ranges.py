@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,34 @@ def test_a_quick_blob_comes_as_one_stream(case: Case, faulty: FaultyRegistry, mo
     monkeypatch.setattr(ranges, "_QUICK", 0)
     assert case.obtain() == case.content
     assert asked(faulty) == ["-"]
+
+
+def test_a_slow_reader_does_not_make_a_server_slow(
+    case: Case, faulty: FaultyRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranges, "_QUICK", TRIAL)  # bytes a second, which the server exceeds a hundred times
+    with case.source()(0) as (_begin, data):
+        for number, _chunk in enumerate(data):
+            time.sleep(0.7 if number < 2 else 0)
+    assert asked(faulty) == ["-"]
+
+
+def test_ranges_that_gain_nothing_give_way_to_one_stream(
+    case: Case, faulty: FaultyRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranges, "_ROUNDS", 1)
+    monkeypatch.setattr(ranges, "_WORTH", float("inf"))
+    assert case.obtain(connections=2) == case.content
+    _whole, *parts, rest = asked(faulty)
+    assert len(parts) == 4, "one round, and what was on its way"
+    assert rest == f"bytes={int(parts[-1].rpartition('-')[2]) + 1}-"
+
+
+def test_ranges_that_gain_something_stay(case: Case, faulty: FaultyRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranges, "_ROUNDS", 1)
+    monkeypatch.setattr(ranges, "_WORTH", 0)
+    assert case.obtain(connections=2) == case.content
+    assert not any(part.endswith("-") for part in asked(faulty)[1:])
 
 
 @pytest.mark.parametrize("connections", [1, 2, 3, 9])
