@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import IO
 
+from . import leftover
 from .errors import NoSpace, StorageError
 
 _FICLONE = 0x40049409  # ioctl_ficlone(2)
@@ -73,7 +74,8 @@ def swap_in(source: str, path: str, aside: str) -> None:
 def replacing(path: str, mode: int = 0o666, prepare: Callable[[str], None] | None = None) -> Iterator[IO[bytes]]:
     """Write a file beside its destination; when the block ends well, make it durable and rename it into place.
 
-    When the block fails nothing is left behind and the old file, if any, stays as it was.
+    When the block fails nothing is left behind and the old file, if any, stays as it was. What a killed run left is
+    removed by the next one.
 
     A file that is replaced passes on its owner, group and mode.
 
@@ -81,11 +83,15 @@ def replacing(path: str, mode: int = 0o666, prepare: Callable[[str], None] | Non
     :param prepare: told the path of the finished file before it gets its name.
     :raises StorageError: if it cannot be written; ``NoSpace`` if there is no room.
     """
-    temporary = None
+    temporary, held = None, -1
+    leftover.remove_files(path)
     try:
-        prefix = f".{os.path.basename(path)[:50]}."  # 255 bytes is the most that a name may have
-        descriptor, temporary = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=os.path.dirname(path))
+        descriptor, temporary = tempfile.mkstemp(
+            prefix=leftover.prefix(path), suffix=leftover.SUFFIX, dir=os.path.dirname(path)
+        )
         with os.fdopen(descriptor, "w+b") as stream:
+            leftover.hold(descriptor)
+            held = os.dup(descriptor)
             yield stream
             stream.flush()
             _pass_on(path, stream.fileno(), mode)
@@ -98,6 +104,8 @@ def replacing(path: str, mode: int = 0o666, prepare: Callable[[str], None] | Non
     except OSError as error:
         raise storage_error(error, path) from error
     finally:
+        if held >= 0:
+            os.close(held)
         if temporary:
             with suppress(OSError):
                 os.unlink(temporary)
@@ -119,11 +127,12 @@ def link_in_place(source: str, path: str, accept: Callable[[IO[bytes]], bool], p
             return False  # there is none, or whatever it is, it is no file of ours
         try:
             with os.fdopen(descriptor, "rb") as stream:
+                leftover.hold(descriptor)
                 if not accept(stream):
                     return False
                 _pass_on(path, stream.fileno(), 0o777)
-            prepare(temporary)
-            os.replace(temporary, path)
+                prepare(temporary)
+                os.replace(temporary, path)
             _sync_directory(os.path.dirname(path))
         except OSError as error:
             raise storage_error(error, path) from error
@@ -142,8 +151,8 @@ def give_name(source: str, path: str) -> None:
 @contextmanager
 def _linked(source: str, path: str) -> Iterator[str]:
     """A hidden name of a file, beside the one that it may get, for the time of a block."""
-    directory, name = os.path.split(path)
-    temporary = os.path.join(directory, f".{name[:50]}.{os.urandom(6).hex()}.tmp")
+    hidden = f"{leftover.prefix(path)}{os.urandom(6).hex()}{leftover.SUFFIX}"
+    temporary = os.path.join(os.path.dirname(path), hidden)
     os.link(source, temporary, follow_symlinks=False)
     try:
         yield temporary

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from . import storage
+from . import leftover, storage
 from .claim import claimed
 from .document import Document, File
 from .errors import SregistryError, StorageError
@@ -95,6 +95,9 @@ def _refuse_what_does_not_fit(
         return
     from .room import need_room  # most runs make nothing, and need no code for it
 
+    if not session.check:  # a killed run may have left more than there is room for now
+        for reference in making:
+            leftover.remove_files(plans[reference].path)
     try:
         need_room(session, [plans[reference] for reference in making])
     except SregistryError as error:

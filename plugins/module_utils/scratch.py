@@ -6,21 +6,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import stat
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from . import leftover
 from .errors import StorageError
 from .files import storage_error
 
 _TEMPORARY = "sregistry-"
-_ABANDONED = 60.0  # seconds; younger directories may be about to be locked
 
 
 @contextmanager
@@ -46,12 +44,12 @@ def beside(path: str) -> Iterator[str]:
     :param path: absolute, in a directory that exists.
     :raises StorageError: if it cannot be made, or if root would work where others can move files about.
     """
-    parent, name = os.path.split(path)
+    parent = os.path.dirname(path)
     if os.geteuid() == 0:
         _refuse_hostile(parent, "a path")
-    prefix = f".{name[:50]}."
-    _sweep(parent, prefix, ".tmp")
-    with _directory(parent, prefix, ".tmp") as directory:
+    prefix = leftover.prefix(path)
+    _sweep(parent, prefix, leftover.SUFFIX)
+    with _directory(parent, prefix, leftover.SUFFIX) as directory:
         yield directory
 
 
@@ -63,8 +61,7 @@ def _directory(parent: str, prefix: str, suffix: str = "") -> Iterator[str]:
     except OSError as error:
         raise storage_error(error, parent) from error
     try:
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        leftover.hold(descriptor)
         yield path
     finally:
         _remove_tree(path)
@@ -106,21 +103,10 @@ def _refuse_hostile(directory: str, option: str) -> None:
 
 
 def _sweep(parent: str, prefix: str, suffix: str = "") -> None:
-    """Remove what killed runs of this user left: directories of ours that nobody holds any more."""
-    with suppress(OSError), os.scandir(parent) as entries:
-        for entry in entries:
-            named = entry.name.startswith(prefix) and entry.name.endswith(suffix)
-            if not named or not entry.is_dir(follow_symlinks=False):
-                continue
-            status = entry.stat(follow_symlinks=False)
-            if status.st_uid != os.geteuid() or time.time() - status.st_mtime < _ABANDONED:
-                continue
-            descriptor = os.open(entry.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _remove_tree(entry.path)
-            finally:
-                os.close(descriptor)
+    """Remove the directories that killed runs left, and what is in them."""
+    for path in leftover.abandoned(parent, prefix, suffix):
+        if os.path.isdir(path):
+            _remove_tree(path)
 
 
 def _remove_tree(path: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from ansible_collections.hpc.sregistry.plugins.module_utils import leftover, room
 from ansible_collections.hpc.sregistry.plugins.module_utils.artifact import Artifact
 from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache, Obtained
 from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Keychain
@@ -371,3 +372,14 @@ def test_what_is_built_here_is_refused_where_a_signature_is_asked_for(site: Site
     refused = site.pull(name=Reference.parse(f"{site.server.address}/team/app:1"), trust=site.trust())
     assert "sign its file with sregistry_sign after the pull" in str(refused.error)
     assert site.requests == []
+
+
+def test_what_a_killed_run_left_takes_no_room(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Path(str(site.pull(check=True).path))
+    left = place.with_name(f".{place.name}.abcdefgh.tmp")
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half of it")
+    monkeypatch.setattr(leftover, "_ABANDONED", -1.0)
+    monkeypatch.setattr(room, "free_space", lambda _directory: 0 if left.exists() else len(SIF))
+    assert summary(site.pull()) == ("pulled", True, None)
+    assert not left.exists()
