@@ -94,6 +94,8 @@ def _measure(arguments: argparse.Namespace) -> Results:
     members = [hosts.Host(int(first or 1) + number) for number in range(most)]
     image = _image(arguments.image)
     command = "make fleet" + ("" if arguments.hosts == COUNTS else f" HOSTS={','.join(map(str, arguments.hosts))}")
+    if arguments.registry3:
+        command += ' ARGS="--registry3 PROGRAM"'
     measured = Results(time.strftime("%Y-%m-%d"), command, machine.machine(), image, [])
     if arguments.resume:
         measured = results.from_json(_last().read_text(encoding="utf-8"))
