@@ -237,3 +237,6 @@ def test_a_lock_wins_over_tags_and_check_mode_fails_where_nodes_differ_from_it(
     differing = fleet.prestage([image], check=True, lock=str(file))
     assert (differing.status != 0, differing.failed) == (True, sorted(names)), differing.output
     assert f"not as the lock says: {image} (would be rebuilt)" in differing.output
+    lacking = fleet.prestage([image, "lab/none:1"], check=True, lock=str(file))
+    assert "the lock does not know lab/none:1; lock them" in lacking.output
+    assert lacking.output.count("fatal: [") == 1, lacking.output
