@@ -15,7 +15,8 @@ from tests.fleet.results import Pair, Results
 
 GIGABYTE = 10**9
 WIDTH, PANEL_WIDTH, PANEL_HEIGHT = 892, 236, 200
-LEFT, TOP, GAP, FOOT = 56, 96, 46, 84
+LEFT, TOP, GAP, FOOT = 56, 96, 46, 106
+COLUMNS, COLUMN, ROW = 4, 208, 22  # of the legend
 
 STYLE = """\
   .paper { fill: #ffffff; stroke: #d0d7de; }
@@ -79,7 +80,7 @@ def svg(results: Results) -> str:
             _text(24, 32, title, "title"),
             _text(24, 54, "Each run begins with nothing on hosts, mirror and store. Lower is better.", "faint"),
             *panels,
-            _legend(results, height - 24),
+            _legend(results, height - FOOT + 60),
             "</svg>",
             "",
         ]
@@ -115,13 +116,13 @@ def _panel(results: Results, name: str, figure: Callable[[Pair], float], left: i
     return "\n".join(parts)
 
 
-def _legend(results: Results, y: float) -> str:
-    parts, left = [], LEFT
-    for strategy, title in strategies.TITLES.items():
-        if results.of(strategy):
-            parts.append(f'<line class="line {strategy}" x1="{left}" x2="{left + 28}" y1="{y - 4}" y2="{y - 4}"/>')
-            parts.append(_text(left + 36, y, title))
-            left += 60 + 8 * len(title)
+def _legend(results: Results, top: float) -> str:
+    parts = []
+    shown = [each for each in strategies.TITLES if results.of(each)]
+    for number, strategy in enumerate(shown):
+        left, y = LEFT + number % COLUMNS * COLUMN, top + number // COLUMNS * ROW
+        parts.append(f'<line class="line {strategy}" x1="{left}" x2="{left + 28}" y1="{y - 4}" y2="{y - 4}"/>')
+        parts.append(_text(left + 36, y, strategies.TITLES[strategy]))
     return "\n".join(parts)
 
 
