@@ -145,7 +145,8 @@ def foresee(
 
 def _is_there(cache: SifCache, key: Key, outcome: Outcome, force: bool) -> bool:
     """Whether a file need not be put there. This run may know already that it is not."""
-    if outcome.sif_cache == MISS or force or not cache.has(key):
+    # With force, too, it is asked: check mode shall find out whether the cache can be reached.
+    if outcome.sif_cache == MISS or not cache.has(key) or force:
         return False
     outcome.sif_cache = THERE
     return True

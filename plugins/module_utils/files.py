@@ -71,20 +71,23 @@ def swap_in(source: str, path: str, aside: str) -> None:
 
 
 @contextmanager
-def replacing(path: str, mode: int = 0o666, prepare: Callable[[str], None] | None = None) -> Iterator[IO[bytes]]:
+def replacing(
+    path: str, mode: int = 0o666, prepare: Callable[[str], None] | None = None, sweep: bool = True
+) -> Iterator[IO[bytes]]:
     """Write a file beside its destination; when the block ends well, make it durable and rename it into place.
 
-    When the block fails nothing is left behind and the old file, if any, stays as it was. What a killed run left is
-    removed by the next one.
+    When the block fails nothing is left behind and the old file, if any, stays as it was.
 
     A file that is replaced passes on its owner, group and mode.
 
     :param mode: permission bits of a new file, before the umask.
     :param prepare: told the path of the finished file before it gets its name.
+    :param sweep: remove what a killed run left of it, which takes a look at the whole directory.
     :raises StorageError: if it cannot be written; ``NoSpace`` if there is no room.
     """
     temporary, held = None, -1
-    leftover.remove_files(path)
+    if sweep:
+        leftover.remove_files(path)
     try:
         descriptor, temporary = tempfile.mkstemp(
             prefix=leftover.prefix(path), suffix=leftover.SUFFIX, dir=os.path.dirname(path)
@@ -105,7 +108,8 @@ def replacing(path: str, mode: int = 0o666, prepare: Callable[[str], None] | Non
         raise storage_error(error, path) from error
     finally:
         if held >= 0:
-            os.close(held)
+            with suppress(OSError):
+                os.close(held)
         if temporary:
             with suppress(OSError):
                 os.unlink(temporary)
@@ -127,12 +131,11 @@ def link_in_place(source: str, path: str, accept: Callable[[IO[bytes]], bool], p
             return False  # there is none, or whatever it is, it is no file of ours
         try:
             with os.fdopen(descriptor, "rb") as stream:
-                leftover.hold(descriptor)
                 if not accept(stream):
                     return False
                 _pass_on(path, stream.fileno(), 0o777)
-                prepare(temporary)
-                os.replace(temporary, path)
+            prepare(temporary)
+            os.replace(temporary, path)
             _sync_directory(os.path.dirname(path))
         except OSError as error:
             raise storage_error(error, path) from error
@@ -151,7 +154,7 @@ def give_name(source: str, path: str) -> None:
 @contextmanager
 def _linked(source: str, path: str) -> Iterator[str]:
     """A hidden name of a file, beside the one that it may get, for the time of a block."""
-    hidden = f"{leftover.prefix(path)}{os.urandom(6).hex()}{leftover.SUFFIX}"
+    hidden = f"{leftover.link_prefix(path)}{os.urandom(6).hex()}{leftover.SUFFIX}"
     temporary = os.path.join(os.path.dirname(path), hidden)
     os.link(source, temporary, follow_symlinks=False)
     try:

@@ -70,7 +70,7 @@ class Inventory:
             content = _encode(document.to_json())
         except RecursionError as error:
             raise InventoryError(f"the manifest or config of {document.reference} nests too deep to be kept") from error
-        with replacing(path) as stream:
+        with replacing(path, sweep=False) as stream:
             stream.write(content)
 
     def remove(self, reference: Reference, platform: Platform) -> None:

@@ -17,42 +17,46 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from .blobs import Source
-from .errors import Unreachable
+from .errors import RegistryError, Unreachable
 from .registry import Registry
 
 _LARGE = 128 * 2**20  # bytes; below, the connections would hardly get up to speed
-_TRIAL = 16 * 2**20  # bytes of the one stream that tell how quick it is
+_TRIAL = 16 * 2**20  # bytes of a stream that tell how quick it is; it is looked at again after each
 _QUICK = 64 * 2**20  # bytes a second
 _RANGE = 8 * 2**20  # bytes, of which one for each connection is in memory, and one more
 _CONNECTIONS = 4
 _ROUNDS = 3  # of a range for each connection, after which ranges have shown what they gain
 _WORTH = 1.25  # times as quick as one stream, or more
+_REFUSALS = 2  # some servers, or proxies, allow an address one connection only
 
 
 def blob_in_ranges(registry: Registry, repository: str, digest: str, size: int | None, connections: int) -> Source:
     """What ``BlobCache.obtain`` needs to fetch one blob, by several requests at once if it is large and comes slowly.
 
-    A registry that does not honour ranges serves it by one.
+    A registry that does not honour ranges, or refuses them, serves it by one.
 
     :param size: in bytes, if it is known.
     :param connections: how many this run may use.
     """
     ahead = min(_CONNECTIONS, connections)
+    refusals: list[RegistryError] = []
 
     @contextmanager
     def source(offset: int) -> Iterator[tuple[int, Iterator[bytes]]]:
         with registry.blob(repository, digest, offset) as (begin, chunks):
             # A registry that begins elsewhere than it was asked to knows no ranges.
-            if not registry.divisible or begin != offset or size is None or size - begin < _LARGE or ahead < 2:
+            divisible = registry.divisible and begin == offset and len(refusals) < _REFUSALS
+            if not divisible or size is None or size - begin < _LARGE or ahead < 2:
                 yield begin, chunks
                 return
             with ThreadPoolExecutor(ahead) as pool:
-                reading = _Reading(registry, repository, digest, size, pool, ahead)
+                reading = _Reading(registry, repository, digest, size, pool, ahead, refusals)
                 try:
-                    yield begin, reading.after_trial(begin, chunks)
+                    with closing(reading.chunks(begin, chunks)) as given:
+                        yield begin, given
                 finally:
                     reading.end()
 
@@ -60,10 +64,20 @@ def blob_in_ranges(registry: Registry, repository: str, digest: str, size: int |
 
 
 class _Reading:
-    """One blob, as one stream or, from some byte on, in ranges: as many are on their way as there are connections."""
+    """One blob, as a stream while that is quick, else in ranges: as many are on their way as there are connections.
+
+    ``refusals`` are added to when a range does not come.
+    """
 
     def __init__(
-        self, registry: Registry, repository: str, digest: str, size: int, pool: ThreadPoolExecutor, ahead: int
+        self,
+        registry: Registry,
+        repository: str,
+        digest: str,
+        size: int,
+        pool: ThreadPoolExecutor,
+        ahead: int,
+        refusals: list[RegistryError],
     ) -> None:
         self._registry = registry
         self._repository = repository
@@ -71,64 +85,78 @@ class _Reading:
         self._size = size
         self._pool = pool
         self._ahead = ahead
+        self._refusals = refusals
         self._starts = iter(range(0))
         self._coming: deque[Future[list[bytes]]] = deque()
+        self._ended = False
+        self._alone = 0.0  # bytes a second that a stream brought before there were ranges
+        self._gave_way = False  # whether ranges have gained nothing, once
 
-    def after_trial(self, begin: int, stream: Iterator[bytes]) -> Iterator[bytes]:
-        """All chunks of a stream in order; if it turns out to be slow, what is left of it comes in ranges.
+    def chunks(self, begin: int, stream: Iterator[bytes]) -> Generator[bytes, None, None]:
+        """All of the blob from a byte on, in order.
 
-        :raises RegistryError: if something does not come; ``Unreachable`` also if ranges are not honoured.
+        :param stream: what comes from there.
+        :raises RegistryError: if something does not come; ``Unreachable`` also if a range does not, or is none.
         """
-        position, since, waited = begin, time.monotonic(), 0.0
+        position = yield from self._as_stream(begin, stream)
+        while position < self._size:
+            position = yield from self._in_ranges(position)
+            if position < self._size:
+                with self._registry.blob(self._repository, self._digest, position) as (start, rest):
+                    self._need_part(start, position)
+                    position = yield from self._as_stream(position, rest)
+
+    def end(self) -> None:
+        """Begin nothing more, and read nothing more of what is on its way."""
+        self._ended = True
+        for future in self._coming:
+            future.cancel()
+
+    def _as_stream(self, position: int, stream: Iterator[bytes]) -> Generator[bytes, None, int]:
+        """Bytes of a stream, to its end or until it is so slow that ranges are worth a try; returns where that is."""
+        begin, since, waited = position, time.monotonic(), 0.0
         while True:
             asked = time.monotonic()
             chunk = next(stream, b"")
             # What the reader does meanwhile, such as writing to a slow disk, says nothing about the server.
             waited += time.monotonic() - asked
             if not chunk:
-                break
+                return self._size  # that it is whole, the stream itself has seen to
             yield chunk
             position += len(chunk)
             tried = position - begin
             if tried >= _TRIAL and self._size - position >= _LARGE // 2:
-                if tried < _QUICK * waited:
-                    break
-                yield from stream
-                return
-        alone = (position - begin) / max(time.monotonic() - since, 1e-9)
-        position = yield from self._in_ranges(position, alone)
-        if position < self._size:
-            yield from self._as_stream(position)
+                rate = tried / max(time.monotonic() - since, 1e-9)
+                # Ranges that gained nothing may do so later: a server may throttle who has had much.
+                slow = rate < self._alone / 2 if self._gave_way else tried < _QUICK * waited
+                if slow:
+                    self._alone = rate
+                    return position
+                begin, since, waited = position, time.monotonic(), 0.0
 
-    def end(self) -> None:
-        """Begin nothing more."""
-        for future in self._coming:
-            future.cancel()
-
-    def _in_ranges(self, position: int, alone: float) -> Generator[bytes, None, int]:
-        """Bytes in ranges, to the end or until it is clear that they gain nothing; returns where they end.
-
-        :param alone: bytes a second that one stream brought.
+    def _in_ranges(self, position: int) -> Generator[bytes, None, int]:
+        """Bytes in ranges, to the end or until it is clear that they gain nothing, which is asked once; returns where
+        they end.
         """
         self._starts = iter(range(position, self._size, _RANGE))
         for _each in range(self._ahead):
             self._begin()
         begin, since, trial = position, time.monotonic(), _ROUNDS * self._ahead * _RANGE
         while self._coming:
-            data = self._coming.popleft().result()
+            try:
+                data = self._coming.popleft().result()
+            except RegistryError as error:
+                self._refusals.append(error)
+                raise Unreachable(f"a part of {self._digest} did not come: {error}") from error
             self._begin()
             yield from data
             position += sum(map(len, data))
-            if trial and position - begin >= trial:
-                if position - begin < _WORTH * alone * (time.monotonic() - since):
+            if not self._gave_way and position - begin >= trial:
+                trial = self._size
+                if position - begin < _WORTH * self._alone * (time.monotonic() - since):
+                    self._gave_way = True
                     self._starts = iter(range(0))  # what is on its way is still taken
-                trial = 0
         return position
-
-    def _as_stream(self, position: int) -> Iterator[bytes]:
-        with self._registry.blob(self._repository, self._digest, position) as (begin, chunks):
-            self._need_part(begin, position)
-            yield from chunks
 
     def _begin(self) -> None:
         start = next(self._starts, None)
@@ -143,7 +171,7 @@ class _Reading:
             for chunk in chunks:
                 data.append(chunk)
                 size += len(chunk)
-                if size > end - start:
+                if size > end - start or self._ended:
                     break
         if size != end - start:
             raise Unreachable(f"a part of {self._digest} that {self._registry.host} sends has another length")

@@ -18,8 +18,6 @@ from . import leftover
 from .errors import StorageError
 from .files import storage_error
 
-_TEMPORARY = "sregistry-"
-
 
 @contextmanager
 def temporary_directory(parent: str) -> Iterator[str]:
@@ -31,8 +29,8 @@ def temporary_directory(parent: str) -> Iterator[str]:
     """
     if os.geteuid() == 0:
         _refuse_hostile(parent, "a tmpdir")
-    _sweep(parent, _TEMPORARY)
-    with _directory(parent, _TEMPORARY) as path:
+    _sweep(leftover.directories(parent))
+    with _directory(parent, leftover.prefix()) as path:
         yield path
 
 
@@ -47,9 +45,8 @@ def beside(path: str) -> Iterator[str]:
     parent = os.path.dirname(path)
     if os.geteuid() == 0:
         _refuse_hostile(parent, "a path")
-    prefix = leftover.prefix(path)
-    _sweep(parent, prefix, leftover.SUFFIX)
-    with _directory(parent, prefix, leftover.SUFFIX) as directory:
+    _sweep(leftover.directories_beside(path))
+    with _directory(parent, leftover.prefix(path), leftover.SUFFIX) as directory:
         yield directory
 
 
@@ -102,10 +99,10 @@ def _refuse_hostile(directory: str, option: str) -> None:
         )
 
 
-def _sweep(parent: str, prefix: str, suffix: str = "") -> None:
-    """Remove the directories that killed runs left, and what is in them."""
-    for path in leftover.abandoned(parent, prefix, suffix):
-        if os.path.isdir(path):
+def _sweep(left: Iterator[str]) -> None:
+    """Remove directories, and what is in them."""
+    for path in left:
+        with suppress(OSError):
             _remove_tree(path)
 
 

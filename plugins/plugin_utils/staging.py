@@ -21,7 +21,7 @@ from .work import FAILED
 _MAX_NAMED = 5
 _MAX_REASONS = 5
 
-_VARYING = re.compile(r"\bsif-[0-9a-f]{64}\b|\d+(?:\.\d+)?|/tmp/\S+|\bsregistry-[A-Za-z0-9_]+", re.ASCII)
+_VARYING = re.compile(r"\bsif-[0-9a-f]{64}\b|\d+(?:\.\d+)?|/tmp/\S+|\bsregistry-[A-Za-z0-9_-]+", re.ASCII)
 """What differs in messages that mean the same: tags of a SIF cache, figures, and temporary directories."""
 
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -76,6 +77,17 @@ def test_a_name_that_another_run_is_about_to_give_stays(path: Path) -> None:
     assert link_in_place(str(source), str(path), lambda _stream: True, nobody_took_it)
 
 
+def test_a_run_that_only_waits_for_the_same_file_is_not_held_up_by_a_name_of_it(path: Path) -> None:
+    source = path.with_name("blob")
+    source.write_bytes(b"content")
+
+    def lockable(_temporary: str) -> None:
+        with open(source, "rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    assert link_in_place(str(source), str(path), lambda _stream: True, lockable)
+
+
 def test_what_is_young_may_be_about_to_be_held(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leftover, "_ABANDONED", 60.0)
     left = left_by_a_killed_run(path)
@@ -85,15 +97,29 @@ def test_what_is_young_may_be_about_to_be_held(path: Path, monkeypatch: pytest.M
     assert left.exists()
 
 
-def test_nothing_but_temporary_files_of_the_same_name_goes(path: Path) -> None:
-    stay = [f".{NAME}.x", f"{NAME}.tmp", ".other.sif.x.tmp", f".{NAME}.d.tmp", f".{NAME}.l.tmp"]
-    for name in stay[:3]:
-        path.with_name(name).touch()
-    path.with_name(stay[3]).mkdir()
-    path.with_name(stay[4]).symlink_to(path.with_name(stay[0]))
-    path.with_name(f".{NAME}.x.tmp").touch()
+def test_what_another_host_left_stays_for_a_day(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = left_by_a_killed_run(path)
+    other = left.with_name(left.name.replace(leftover.prefix(str(path)), f".{NAME}.sregistry-0123abcd-"))
+    left.rename(other)
     leftover.remove_files(str(path))
-    assert sorted(os.listdir(path.parent)) == sorted(stay)
+    assert other.exists()
+    monkeypatch.setattr(leftover, "_FORGOTTEN", -1.0)
+    leftover.remove_files(str(path))
+    assert not other.exists()
+
+
+def test_nothing_but_temporary_files_of_the_same_path_goes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leftover, "_FORGOTTEN", -1.0)
+    own = leftover.prefix(str(path))
+    stay = [f".{NAME}.tmp", f".{NAME}.notes.tmp", f"{own}x", f"{NAME}.tmp", leftover.prefix("/other.sif") + "x.tmp"]
+    for name in stay:
+        path.with_name(name).touch()
+    path.with_name(f"{own}d.tmp").mkdir()
+    path.with_name(f"{own}l.tmp").symlink_to(path.with_name(stay[0]))
+    path.with_name(f"{own}x.tmp").touch()
+    path.with_name(leftover.link_prefix(str(path)) + "x.tmp").touch()
+    leftover.remove_files(str(path))
+    assert sorted(os.listdir(path.parent)) == sorted([*stay, f"{own}d.tmp", f"{own}l.tmp"])
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
@@ -104,10 +130,17 @@ def test_the_file_of_another_user_stays(path: Path) -> None:
     assert left.exists()
 
 
+def test_a_file_that_its_owner_may_not_write_to_goes_too(path: Path) -> None:
+    left_by_a_killed_run(path).chmod(0o444)
+    leftover.remove_files(str(path))
+    assert os.listdir(path.parent) == []
+
+
 def test_one_that_is_held_does_not_keep_the_others(path: Path) -> None:
     for number in range(4):
-        path.with_name(f".{NAME}.{number}.tmp").touch()
-    with open(path.with_name(f".{NAME}.1.tmp"), "rb") as held:
+        path.with_name(f"{leftover.prefix(str(path))}{number}.tmp").touch()
+    name = f"{leftover.prefix(str(path))}1.tmp"
+    with open(path.with_name(name), "rb") as held:
         leftover.hold(held.fileno())
         leftover.remove_files(str(path))
-        assert os.listdir(path.parent) == [f".{NAME}.1.tmp"]
+        assert os.listdir(path.parent) == [name]

@@ -6,18 +6,24 @@
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils import ranges
 from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache, Source
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import Unreachable
 from ansible_collections.hpc.sregistry.plugins.module_utils.manifest import Descriptor
+from ansible_collections.hpc.sregistry.plugins.module_utils.registry import Registry
 from ansible_collections.hpc.sregistry.plugins.module_utils.response import CHUNK
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.conftest import Connect, Stored
 
 from tests.faults import Fault, FaultyRegistry, faults
+from tests.faults.server import Answer, Request, Upstream
 
 STEP = 500_000
 BLOB = r"/blobs/sha256:"
@@ -159,4 +165,37 @@ def test_a_range_of_another_length_is_an_interruption(case: Case, faulty: Faulty
     faulty.when(BLOB, fault, times=1, after=2)
     with pytest.raises(Unreachable, match="has another length"), case.source()(0) as (_begin, data):
         list(data)
+    assert case.obtain() == case.content
+
+
+def test_one_stream_that_becomes_slow_gives_way_to_ranges(
+    case: Case, faulty: FaultyRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranges, "_QUICK", 2 * TRIAL)  # bytes a second
+    pauses, blob = iter([0.0] * 4 + [0.6] * 3), Registry.blob
+
+    def throttled(data: Iterator[bytes]) -> Iterator[bytes]:
+        for chunk in data:
+            time.sleep(next(pauses, 0.0))
+            yield chunk
+
+    @contextmanager
+    def throttling(self: Registry, *what: Any) -> Iterator[tuple[int, Iterator[bytes]]]:
+        with blob(self, *what) as (begin, data):
+            yield begin, throttled(data)
+
+    monkeypatch.setattr(Registry, "blob", throttling)
+    assert case.obtain() == case.content
+    assert len(asked(faulty)) > 2, "the first look saw nothing"
+
+
+@pytest.mark.parametrize("code", [503, 429])
+def test_a_server_that_refuses_ranges_serves_it_by_one_in_the_end(
+    case: Case, faulty: FaultyRegistry, code: int
+) -> None:
+    def refuse_parts(request: Request, upstream: Upstream) -> Answer:
+        part = re.fullmatch(r"bytes=\d+-\d+", request.headers.get("range", ""))
+        return Answer(code, {}, b"") if part else upstream(request)
+
+    faulty.when(BLOB, refuse_parts)
     assert case.obtain() == case.content

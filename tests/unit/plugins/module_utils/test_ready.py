@@ -376,7 +376,7 @@ def test_what_is_built_here_is_refused_where_a_signature_is_asked_for(site: Site
 
 def test_what_a_killed_run_left_takes_no_room(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     place = Path(str(site.pull(check=True).path))
-    left = place.with_name(f".{place.name}.abcdefgh.tmp")
+    left = place.with_name(f"{leftover.prefix(str(place))}x.tmp")
     left.parent.mkdir(parents=True)
     left.write_bytes(b"half of it")
     monkeypatch.setattr(leftover, "_ABANDONED", -1.0)
