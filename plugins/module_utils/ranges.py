@@ -30,6 +30,7 @@ _RANGE = 8 * 2**20  # bytes, of which one for each connection is in memory, and 
 _CONNECTIONS = 4
 _ROUNDS = 3  # of a range for each connection, after which ranges have shown what they gain
 _WORTH = 1.25  # times as quick as one stream, or more
+_FALL = 8  # times slower than before: a server throttles who has had much, a link is only shared by more
 _REFUSALS = 2  # some servers, or proxies, allow an address one connection only
 
 
@@ -89,7 +90,7 @@ class _Reading:
         self._starts = iter(range(0))
         self._coming: deque[Future[list[bytes]]] = deque()
         self._ended = False
-        self._alone = 0.0  # bytes a second that a stream brought before there were ranges
+        self._alone = self._best = 0.0  # bytes a second that a stream brought last, and ever
         self._gave_way = False  # whether ranges have gained nothing, once
 
     def chunks(self, begin: int, stream: Iterator[bytes]) -> Generator[bytes, None, None]:
@@ -126,11 +127,10 @@ class _Reading:
             position += len(chunk)
             tried = position - begin
             if tried >= _TRIAL and self._size - position >= _LARGE // 2:
-                rate = tried / max(time.monotonic() - since, 1e-9)
-                # Ranges that gained nothing may do so later: a server may throttle who has had much.
-                slow = rate < self._alone / 2 if self._gave_way else tried < _QUICK * waited
+                self._alone = tried / max(time.monotonic() - since, 1e-9)
+                slow = tried < _QUICK * waited and (not self._best or self._alone < self._best / _FALL)
+                self._best = max(self._best, self._alone)
                 if slow:
-                    self._alone = rate
                     return position
                 begin, since, waited = position, time.monotonic(), 0.0
 
