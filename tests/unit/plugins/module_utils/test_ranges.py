@@ -9,16 +9,14 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.hpc.sregistry.plugins.module_utils import ranges
+from ansible_collections.hpc.sregistry.plugins.module_utils import ranges, registry
 from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache, Source
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import Unreachable
 from ansible_collections.hpc.sregistry.plugins.module_utils.manifest import Descriptor
-from ansible_collections.hpc.sregistry.plugins.module_utils.registry import Registry
 from ansible_collections.hpc.sregistry.plugins.module_utils.response import CHUNK
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.conftest import Connect, Stored
 
@@ -172,19 +170,14 @@ def test_one_stream_that_becomes_slow_gives_way_to_ranges(
     case: Case, faulty: FaultyRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ranges, "_QUICK", 2 * TRIAL)  # bytes a second
-    pauses, blob = iter([0.0] * 4 + [0.6] * 3), Registry.blob
+    pauses, real = iter([0.0] * 4 + [0.6] * 3), registry.chunks
 
-    def throttled(data: Iterator[bytes]) -> Iterator[bytes]:
-        for chunk in data:
+    def throttled(response: Any, what: object) -> Iterator[bytes]:
+        for chunk in real(response, what):
             time.sleep(next(pauses, 0.0))
             yield chunk
 
-    @contextmanager
-    def throttling(self: Registry, *what: Any) -> Iterator[tuple[int, Iterator[bytes]]]:
-        with blob(self, *what) as (begin, data):
-            yield begin, throttled(data)
-
-    monkeypatch.setattr(Registry, "blob", throttling)
+    monkeypatch.setattr(registry, "chunks", throttled)
     assert case.obtain() == case.content
     assert len(asked(faulty)) > 2, "the first look saw nothing"
 
