@@ -17,7 +17,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils import ranges, regis
 from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache, Source
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import Unreachable
 from ansible_collections.hpc.sregistry.plugins.module_utils.manifest import Descriptor
-from ansible_collections.hpc.sregistry.plugins.module_utils.response import CHUNK
+from ansible_collections.hpc.sregistry.plugins.module_utils.response import CHUNK, chunks
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.conftest import Connect, Stored
 
 from tests.faults import Fault, FaultyRegistry, faults
@@ -170,7 +170,7 @@ def test_one_stream_that_becomes_slow_gives_way_to_ranges(
     case: Case, faulty: FaultyRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ranges, "_QUICK", 2 * TRIAL)  # bytes a second
-    pauses, real = iter([0.0] * 4 + [0.6] * 3), registry.chunks
+    pauses, real = iter([0.0] * 4 + [0.6] * 3), chunks
 
     def throttled(response: Any, what: object) -> Iterator[bytes]:
         for chunk in real(response, what):
