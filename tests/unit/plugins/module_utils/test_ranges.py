@@ -170,10 +170,10 @@ def test_one_stream_that_becomes_slow_gives_way_to_ranges(
     case: Case, faulty: FaultyRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ranges, "_QUICK", 2 * TRIAL)  # bytes a second
-    pauses, real = iter([0.0] * 4 + [0.6] * 3), chunks
+    pauses = iter([0.0] * 4 + [0.6] * 3)
 
     def throttled(response: Any, what: object) -> Iterator[bytes]:
-        for chunk in real(response, what):
+        for chunk in chunks(response, what):
             time.sleep(next(pauses, 0.0))
             yield chunk
 
