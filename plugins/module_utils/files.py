@@ -85,7 +85,7 @@ def replacing(
     :param sweep: remove what a killed run left of it, which takes a look at the whole directory.
     :raises StorageError: if it cannot be written; ``NoSpace`` if there is no room.
     """
-    temporary, held = None, -1
+    temporary = None
     if sweep:
         leftover.remove_files(path)
     try:
@@ -93,23 +93,19 @@ def replacing(
             prefix=leftover.prefix(path), suffix=leftover.SUFFIX, dir=os.path.dirname(path)
         )
         with os.fdopen(descriptor, "w+b") as stream:
-            leftover.hold(descriptor)
-            held = os.dup(descriptor)
+            leftover.hold(descriptor)  # until it has its name, so it is closed only then
             yield stream
             stream.flush()
             _pass_on(path, stream.fileno(), mode)
             os.fsync(stream.fileno())
-        if prepare:
-            prepare(temporary)
-        os.replace(temporary, path)
-        temporary = None
+            if prepare:
+                prepare(temporary)
+            os.replace(temporary, path)
+            temporary = None
         _sync_directory(os.path.dirname(path))
     except OSError as error:
         raise storage_error(error, path) from error
     finally:
-        if held >= 0:
-            with suppress(OSError):
-                os.close(held)
         if temporary:
             with suppress(OSError):
                 os.unlink(temporary)
