@@ -98,7 +98,8 @@ def fill(
         return
     key = Key(document.reference, file.manifest_digest, document.platform, file.unmarked_inputs)
     with outcome.clock("push"):
-        if _is_there(cache, key, outcome, force):
+        if outcome.sif_cache != MISS and not force and cache.has(key):
+            outcome.sif_cache = THERE
             return
         if not session.check:
             cache.put(key, document, file, _contents(session, document, file, image, outcome))
@@ -138,18 +139,13 @@ def foresee(
     """
     if outcome.sif_cache == HIT or not image.manifest_digest:
         return
-    inputs = lost.inputs if lost else choice.sif_inputs()[0]
-    if not _is_there(cache, Key(image.reference, image.manifest_digest, session.platform, inputs), outcome, force):
-        outcome.sif_cache = PUSHED
-
-
-def _is_there(cache: SifCache, key: Key, outcome: Outcome, force: bool) -> bool:
-    """Whether a file need not be put there. This run may know already that it is not."""
-    # With force, too, it is asked: check mode shall find out whether the cache can be reached.
-    if outcome.sif_cache == MISS or not cache.has(key) or force:
-        return False
-    outcome.sif_cache = THERE
-    return True
+    if outcome.sif_cache != MISS:
+        inputs = lost.inputs if lost else choice.sif_inputs()[0]
+        there = cache.has(Key(image.reference, image.manifest_digest, session.platform, inputs))
+        if there and not force:
+            outcome.sif_cache = THERE
+            return
+    outcome.sif_cache = PUSHED
 
 
 def _in_words(inputs: Mapping[str, str]) -> str:
