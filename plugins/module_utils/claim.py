@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from .document import Document
 from .inventory import BUILD_TIMEOUT, LOCK_TIMEOUT
@@ -21,15 +21,18 @@ def other_owners(session: Session, outcome: Outcome, path: str) -> list[Document
 
 @contextmanager
 def claimed(session: Session, outcome: Outcome, path: str, taking: bool = True) -> Iterator[None]:
-    """Hold a path and the document of its image, for a block.
+    """Hold a path and the document of its image, for a block. The step ``wait`` is until other runs let go of them.
 
     :param taking: a new file comes there: if the block changed something, what other images had there is theirs no
         longer.
     :raises StorageError: if another run does not let go of them in time.
     """
     inventory = session.inventory
-    with inventory.locked_path(path, BUILD_TIMEOUT):
-        with inventory.locked(outcome.reference, outcome.platform, BUILD_TIMEOUT):
+    with ExitStack() as file:
+        with ExitStack() as image:
+            with outcome.clock("wait"):
+                file.enter_context(inventory.locked_path(path, BUILD_TIMEOUT))
+                image.enter_context(inventory.locked(outcome.reference, outcome.platform, BUILD_TIMEOUT))
             yield
         if taking and outcome.changed:  # with its own image let go of: two runs might wait for each other
             _dispossess(session, outcome, path)

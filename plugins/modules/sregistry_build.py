@@ -325,9 +325,9 @@ images:
       type: dict
       sample: {blobs: 0, bytes: 0}
     seconds:
-      description: How long each step took. C(build) is the engine's.
+      description: How long each step took. C(build) is the engine's, C(wait) is until other runs let go of the file.
       type: dict
-      sample: {resolve: 0.4, build: 41.1, assemble: 0.2, total: 41.8}
+      sample: {resolve: 0.4, wait: 0.0, build: 41.1, assemble: 0.2, total: 41.8}
     builder:
       description: The builder that made the file, and why that one.
       returned: when a SIF file of an image in a registry was built

@@ -379,15 +379,16 @@ images:
       sample: {blobs: 0, bytes: 0}
     seconds:
       description:
-        - How long each step took. Only C(resolve) and C(total) are there when nothing was built.
+        - How long each step took. Only C(resolve) and C(total) are there when nothing had to be done.
+        - C(wait) is until other runs let go of the image and of its file, which may be the time of a whole build.
         - C(metadata) is the engine's part, C(assemble) the SIF around the file system and its way to disk.
         - A streamed image has C(pack), from the first byte of its newest layer to the end. An unpacked one has C(index)
           and C(unpack) before that.
-        - A file from the cache has only C(restore). A finished file has C(fetch) and C(place).
+        - A file from the cache has C(restore) instead. A finished file has C(fetch) and C(place).
         - C(fetch) is the part of C(pack) or C(index) that waited for layers to arrive.
         - C(push) is the way into O(sif_cache).
       type: dict
-      sample: {resolve: 0.4, metadata: 0.2, fetch: 1.1, pack: 2.1, assemble: 0.1, total: 2.9}
+      sample: {resolve: 0.4, wait: 0.0, metadata: 0.2, fetch: 1.1, pack: 2.1, assemble: 0.1, total: 2.9}
     builder:
       description: The builder that made the file, and why that one.
       returned: when a file was built

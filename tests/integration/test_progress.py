@@ -25,7 +25,7 @@ from tests.integration.conftest import LAB, REGISTRY, Host
 WORK = "/tmp/progress"
 IMAGE = "lab/tiny:2.0"  # one layer of about 1 MiB
 RATE = 60_000  # bytes a second
-LINE = re.compile(r"^\W*\S*(node\d+): \S+/lab/tiny:2\.0: \w+, fetched (\d\.\d) of 1\.0 MiB", re.MULTILINE)
+LINE = re.compile(r"^\W*\S*(node\d+): \S+/lab/tiny:2\.0: (?:\w+, )?fetched (\d\.\d) of 1\.0 MiB", re.MULTILINE)
 SUMMARY = re.compile(r"(\d) of 5 hosts done, (\d) at work: fetched \d\.\d of \d\.\d MiB")
 
 
