@@ -141,7 +141,7 @@ class _Reading:
         self._starts = iter(range(position, self._size, _RANGE))
         for _each in range(self._ahead):
             self._begin()
-        begin, since, trial = position, time.monotonic(), _ROUNDS * self._ahead * _RANGE
+        begin, since, asked = position, time.monotonic(), self._gave_way
         while self._coming:
             try:
                 data = self._coming.popleft().result()
@@ -151,8 +151,8 @@ class _Reading:
             self._begin()
             yield from data
             position += sum(map(len, data))
-            if not self._gave_way and position - begin >= trial:
-                trial = self._size
+            if not asked and position - begin >= _ROUNDS * self._ahead * _RANGE:
+                asked = True
                 if position - begin < _WORTH * self._alone * (time.monotonic() - since):
                     self._gave_way = True
                     self._starts = iter(range(0))  # what is on its way is still taken
