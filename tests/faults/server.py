@@ -107,6 +107,7 @@ class FaultyRegistry:
         self._requests: list[Request] = []
         self._connections = 0
         self._stopped = threading.Event()
+        self._hurried = threading.Event()
         self._server: _Server | None = None
 
     def __enter__(self) -> FaultyRegistry:
@@ -118,6 +119,7 @@ class FaultyRegistry:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._stopped.set()
+        self._hurried.set()
         if self._server:
             self._server.shutdown()
             self._server.server_close()
@@ -176,6 +178,14 @@ class FaultyRegistry:
         with self._lock:
             self._requests.append(replace(request, status=answer.status))
         return answer
+
+    def hurry(self) -> None:
+        """Send what is slowed as fast as it goes from now on, also what is on its way."""
+        self._hurried.set()
+
+    def pace(self, seconds: float) -> None:
+        """Wait between two pieces of what is slowed."""
+        self._hurried.wait(seconds)
 
     def wait(self, seconds: float) -> None:
         """Sleep, but not longer than the registry lives, and not by time.sleep, which tests replace."""
@@ -273,7 +283,7 @@ class _Exchange(BaseHTTPRequestHandler):
         for begin in range(0, len(body), piece):
             self.wfile.write(body[begin : begin + piece])
             if rate:
-                self.server.registry.wait(1 / _A_SECOND)
+                self.server.registry.pace(1 / _A_SECOND)
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing: ``FaultyRegistry.requests`` tells."""
