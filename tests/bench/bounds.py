@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from tests.bench import contenders as who
 from tests.bench import playbooks
-from tests.bench.results import MEGABYTE, Comparison, Plays, Results
-from tests.bench.table import TIMES
+from tests.bench.results import Comparison, Plays, Results
+from tests.measure.figures import MEGABYTE, TIMES, decimal
 
 FASTER_THAN_PULL = {"compiler": 10.0, "science": 10.0}
 FASTER_THAN_PULL_ELSEWHERE = 5.0
@@ -47,7 +47,7 @@ class Bound:
     @property
     def measured(self) -> str:
         """The value with as many digits as tell it from the limit."""
-        return f"{self.value:.{0 if self.value >= 100 else 1 if self.value >= 10 else 2}f} {self.unit}"
+        return f"{decimal(self.value)} {self.unit}"
 
 
 def bounds(results: Results) -> list[Bound]:

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from tests.bench import bounds, contenders
-from tests.bench.results import MEGABYTE, Comparison, Results, Series
-from tests.bench.table import TIMES, Table
+from tests.bench.results import Comparison, Results, Series
+from tests.measure.figures import TIMES, decimal, megabytes
+from tests.measure.table import Table
 
 HEADS = ("runs", "median s", "from … to", f"{TIMES} ours", "CPU s", "process MB", "all MB", "written MB", "result MB")
 
@@ -59,17 +60,6 @@ def _figures(key: str, series: Series, ours: Series) -> list[str]:
         megabytes(series.median(lambda sample: sample.written)),
         megabytes(series.median(lambda sample: sample.size)),
     ]
-
-
-def decimal(seconds: float) -> str:
-    """Three significant digits, as far as a stop watch would go."""
-    return f"{seconds:.{0 if seconds >= 100 else 1 if seconds >= 10 else 2}f}"
-
-
-def megabytes(count: float) -> str:
-    """Megabytes without a fraction, unless there is little."""
-    value = count / MEGABYTE
-    return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
 
 
 def _bounds(results: Results) -> Table:

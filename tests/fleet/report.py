@@ -9,13 +9,12 @@ import re
 import statistics
 from collections.abc import Callable, Iterable
 
-from tests.bench.report import decimal, megabytes
-from tests.bench.table import TIMES, Table
 from tests.fleet import model, run, strategies
 from tests.fleet.model import Measured, Site
 from tests.fleet.results import Pair, Results
+from tests.measure.figures import GIGABYTE, TIMES, decimal, megabytes
+from tests.measure.table import Table
 
-GIGABYTE = 10**9
 GIGABIT = 10**9 / 8
 FLEETS = (1_000, 10_000)
 MODELLED = (strategies.EACH, strategies.MIRRORED, strategies.BUILD_ONCE, strategies.SHARED)

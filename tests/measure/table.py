@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-TIMES = "\N{MULTIPLICATION SIGN}"
-
 
 @dataclass(frozen=True)
 class Table:
