@@ -84,16 +84,9 @@ def _of_plays(plays: dict[str, Plays]) -> list[Bound]:
     if not plays:
         return []
     ping, one, hundred = (plays[key] for key in (playbooks.PING, playbooks.ONE, playbooks.HUNDRED))
-    return [
-        Bound("Ansible", "1 unchanged image, against a ping; whole playbooks", one.run / ping.run, ONE_OF_PING),
-        Bound("Ansible", "1 unchanged image, against a ping; the tasks alone", one.task / ping.task, ONE_OF_PING),
-        Bound(
-            "Ansible", "100 unchanged images, against a ping; whole playbooks", hundred.run / ping.run, HUNDRED_OF_PING
-        ),
-        Bound(
-            "Ansible",
-            "100 unchanged images, against a ping; the tasks alone",
-            hundred.task / ping.task,
-            HUNDRED_OF_PING,
-        ),
-    ]
+    pulls = (("1 unchanged image", one, ONE_OF_PING), ("100 unchanged images", hundred, HUNDRED_OF_PING))
+    found = []
+    for what, pull, limit in pulls:
+        found.append(Bound("Ansible", f"{what}, against a ping; whole playbooks", pull.run / ping.run, limit))
+        found.append(Bound("Ansible", f"{what}, against a ping; the tasks alone", pull.task / ping.task, limit))
+    return found
