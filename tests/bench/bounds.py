@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from tests.bench import contenders as who
 from tests.bench import playbooks
-from tests.bench.results import MEGABYTE, Comparison, Plays, Results
-from tests.bench.table import TIMES
+from tests.bench.results import Comparison, Plays, Results
+from tests.measure.figures import MEGABYTE, TIMES, decimal
 
 FASTER_THAN_PULL = {"compiler": 10.0, "science": 10.0}
 FASTER_THAN_PULL_ELSEWHERE = 5.0
@@ -47,7 +47,7 @@ class Bound:
     @property
     def measured(self) -> str:
         """The value with as many digits as tell it from the limit."""
-        return f"{self.value:.{0 if self.value >= 100 else 1 if self.value >= 10 else 2}f} {self.unit}"
+        return f"{decimal(self.value)} {self.unit}"
 
 
 def bounds(results: Results) -> list[Bound]:
@@ -84,16 +84,9 @@ def _of_plays(plays: dict[str, Plays]) -> list[Bound]:
     if not plays:
         return []
     ping, one, hundred = (plays[key] for key in (playbooks.PING, playbooks.ONE, playbooks.HUNDRED))
-    return [
-        Bound("Ansible", "1 unchanged image, against a ping; whole playbooks", one.run / ping.run, ONE_OF_PING),
-        Bound("Ansible", "1 unchanged image, against a ping; the tasks alone", one.task / ping.task, ONE_OF_PING),
-        Bound(
-            "Ansible", "100 unchanged images, against a ping; whole playbooks", hundred.run / ping.run, HUNDRED_OF_PING
-        ),
-        Bound(
-            "Ansible",
-            "100 unchanged images, against a ping; the tasks alone",
-            hundred.task / ping.task,
-            HUNDRED_OF_PING,
-        ),
-    ]
+    pulls = (("1 unchanged image", one, ONE_OF_PING), ("100 unchanged images", hundred, HUNDRED_OF_PING))
+    found = []
+    for what, pull, limit in pulls:
+        found.append(Bound("Ansible", f"{what}, against a ping; whole playbooks", pull.run / ping.run, limit))
+        found.append(Bound("Ansible", f"{what}, against a ping; the tasks alone", pull.task / ping.task, limit))
+    return found

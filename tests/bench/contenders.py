@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from tests.bench import node
 from tests.bench.results import Sample
 from tests.lab.registry import REGISTRIES
+from tests.measure.command import Failed
 
 REGISTRY = REGISTRIES["plain"].address
 SQUASHFS = "-comp zstd -Xcompression-level 3"
@@ -62,12 +63,12 @@ class Contender:
         """Run it once on the host."""
         figures, printed = node.measure(self.reset, self.command, self.output)
         if not figures["size"]:
-            raise node.Failed(f"{self.command} ended well and made no {self.output}")
+            raise Failed(f"{self.command} ended well and made no {self.output}")
         phases: dict[str, float] = {}
         if self.action is not None:
             (image,) = json.loads(printed)["images"]
             if image["action"] != self.action:
-                raise node.Failed(f"{self.key}: the action is {image['action']} where {self.action} was expected")
+                raise Failed(f"{self.key}: the action is {image['action']} where {self.action} was expected")
             phases = image["seconds"]
         return Sample(**figures, phases=phases)
 
@@ -99,9 +100,9 @@ def check(contenders: list[Contender]) -> None:
     made = {each.key: _listing(each) for each in contenders if each.key in (OURS, FLOOR, PULL)}
     for key, wanted, got in ((OURS, made[PULL], made[OURS]), (FLOOR, made[PULL], made[FLOOR])):
         if missing := sorted(wanted - got)[:5]:
-            raise node.Failed(f"{TITLES[key]} made an image without {', '.join(missing)}")
+            raise Failed(f"{TITLES[key]} made an image without {', '.join(missing)}")
     if more := sorted(made[OURS] - made[PULL])[:5]:
-        raise node.Failed(f"{TITLES[OURS]} made an image with {', '.join(more)}")
+        raise Failed(f"{TITLES[OURS]} made an image with {', '.join(more)}")
 
 
 def _listing(contender: Contender) -> set[str]:

@@ -6,10 +6,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shlex
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -17,29 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.results import Play
-from tests.lab import hosts, paths
+from tests.lab import hosts
+from tests.measure import remote
+from tests.measure.command import Failed
 
 HOST = hosts.Host(1)
 BENCH = "/root/bench"
 """All that the benchmark makes on the host."""
 
 METER = Path(__file__).with_name("meter.py")
-CALLBACKS = Path(__file__).with_name("callback_plugins")
-
-
-class Failed(Exception):
-    """A command of the benchmark ended with an error."""
 
 
 def shell(script: str, stdin: str = "") -> str:
     """What a script of bash prints on the host."""
-    command = [*hosts.ssh_command(HOST), f"bash -euo pipefail -c {shlex.quote(script)}"]
-    done = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise Failed(
-            f"on {HOST.name}: {script}\nended with {done.returncode}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
-        )
-    return done.stdout
+    return remote.shell(HOST, script, stdin)
 
 
 def prepare() -> None:
@@ -69,26 +57,11 @@ def play(task: Mapping[str, Any], environment: Mapping[str, str], **settings: st
     """
     plays = [{"hosts": HOST.name, "gather_facts": False, "environment": dict(environment), "tasks": [dict(task)]}]
     with tempfile.TemporaryDirectory() as directory:
-        playbook, record = Path(directory, "play.json"), Path(directory, "seconds.json")
-        playbook.write_text(json.dumps(plays), encoding="utf-8")
-        own = {
-            "ANSIBLE_CALLBACK_PLUGINS": str(CALLBACKS),
-            "ANSIBLE_CALLBACKS_ENABLED": "task_seconds",
-            "TASK_SECONDS_FILE": str(record),
-        }
-        command = ["ansible-playbook", "--inventory", str(paths.inventory()), str(playbook)]
+        playbook = remote.playbook(Path(directory), plays, **settings)
         begin = time.perf_counter()
-        done = subprocess.run(
-            command, env={**os.environ, **own, **settings}, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(playbook.command, env=playbook.environment, capture_output=True, text=True, check=False)
         seconds = time.perf_counter() - begin
         if done.returncode:
             raise Failed(f"{json.dumps(task)[:500]}\n{done.stdout[-4000:]}{done.stderr[-2000:]}")
-        (line,) = record.read_text(encoding="utf-8").splitlines()
-    result = json.loads(line)
+        (result,) = playbook.lines()
     return Play(seconds, result["seconds"]), result["changed"]
-
-
-def say(text: str) -> None:
-    """Tell the user what is being done."""
-    print(text, file=sys.stderr, flush=True)

@@ -12,6 +12,7 @@ from tests.bench.contenders import REGISTRY
 from tests.bench.results import Play, Plays
 from tests.bench.rounds import rounds
 from tests.lab.catalogue import BENCH_TINY
+from tests.measure.command import Failed, say
 
 PING, ONE, HUNDRED = "ping", "one", "hundred"
 TITLES = {PING: "ansible.builtin.ping", ONE: "1 image, unchanged", HUNDRED: "100 images, unchanged"}
@@ -22,14 +23,14 @@ def measure(runs: int) -> dict[str, Plays]:
     plays: dict[str, list[Play]] = {key: [] for key in TITLES}
     times: dict[str, list[float]] = {key: [] for key in TITLES}
     for key, title in TITLES.items():
-        node.say(f"  preparing {title}")
+        say(f"  preparing {title}")
         _run(key)
     for number, keys in rounds(times, runs, float("inf")):
         for key in keys:
             play, changed = _run(key)
             if changed:
-                raise node.Failed(f"{TITLES[key]}: the task changed something")
-            node.say(f"  {number}/{runs}  {TITLES[key]:<22} {play.run:6.2f} s, the task {play.task:.2f} s")
+                raise Failed(f"{TITLES[key]}: the task changed something")
+            say(f"  {number}/{runs}  {TITLES[key]:<22} {play.run:6.2f} s, the task {play.task:.2f} s")
             plays[key].append(play)
             times[key].append(play.run)
     return {key: Plays(TITLES[key], plays[key]) for key in TITLES}

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from tests.bench import bounds, contenders
-from tests.bench.results import MEGABYTE, Comparison, Results, Series
-from tests.bench.table import TIMES, Table
+from tests.bench.results import Comparison, Results, Series
+from tests.measure.figures import TIMES, decimal, megabytes
+from tests.measure.table import Table
 
 HEADS = ("runs", "median s", "from … to", f"{TIMES} ours", "CPU s", "process MB", "all MB", "written MB", "result MB")
 
@@ -34,7 +35,8 @@ def markdown(results: Results, chart: str) -> str:
     if results.plays:
         parts += ["## Through Ansible", _THROUGH_ANSIBLE, _plays(results).markdown()]
     machine = Table(("what", "is"), list(results.machine.items()), texts=2)
-    parts += ["## Commands", _commands(), "## How it is measured", _METHOD, "## The machine", machine.markdown()]
+    parts += ["## Commands", _commands(), "## How it is measured", _METHOD]
+    parts += ["## The machine", machine.markdown()]
     parts += ["## Again", f"```bash\n{results.command}\n```", _AGAIN]
     return "\n\n".join(parts) + "\n"
 
@@ -61,39 +63,29 @@ def _figures(key: str, series: Series, ours: Series) -> list[str]:
     ]
 
 
-def decimal(seconds: float) -> str:
-    """Three significant digits, as far as a stop watch would go."""
-    return f"{seconds:.{0 if seconds >= 100 else 1 if seconds >= 10 else 2}f}"
-
-
-def megabytes(count: float) -> str:
-    """Megabytes without a fraction, unless there is little."""
-    value = count / MEGABYTE
-    return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
-
-
 def _bounds(results: Results) -> Table:
-    rows = [
-        (each.subject, each.promise, "kept" if each.kept else "MISSED", each.measured, each.wanted)
-        for each in bounds.bounds(results)
-    ]
-    return Table(("of", "promise", "is", "measured", "promised"), rows, texts=3)
+    return Table.of(
+        bounds.bounds(results),
+        ("of", lambda bound: bound.subject),
+        ("promise", lambda bound: bound.promise),
+        ("is", lambda bound: "kept" if bound.kept else "MISSED"),
+        ("measured", lambda bound: bound.measured),
+        ("promised", lambda bound: bound.wanted),
+        texts=3,
+    )
 
 
 def _plays(results: Results) -> Table:
     first = next(iter(results.plays.values()))
-    rows = [
-        (
-            plays.title,
-            str(len(plays.plays)),
-            decimal(plays.run),
-            f"{plays.run / first.run:.2f}",
-            decimal(plays.task),
-            f"{plays.task / first.task:.2f}",
-        )
-        for plays in results.plays.values()
-    ]
-    return Table(("task", "runs", "playbook s", f"{TIMES} ping", "task s", f"{TIMES} ping"), rows)
+    return Table.of(
+        results.plays.values(),
+        ("task", lambda plays: plays.title),
+        ("runs", lambda plays: str(len(plays.plays))),
+        ("playbook s", lambda plays: decimal(plays.run)),
+        (f"{TIMES} ping", lambda plays: f"{plays.run / first.run:.2f}"),
+        ("task s", lambda plays: decimal(plays.task)),
+        (f"{TIMES} ping", lambda plays: f"{plays.task / first.task:.2f}"),
+    )
 
 
 def _phases(comparison: Comparison) -> str:
@@ -110,11 +102,14 @@ def _phases(comparison: Comparison) -> str:
 
 
 def _images(results: Results) -> str:
-    rows = [
-        (each.image.name, each.image.title, str(each.image.layers), megabytes(each.image.compressed))
-        for each in results.comparisons
-    ]
-    return Table(("image", "what it is", "layers", "compressed MB"), rows, texts=2).markdown()
+    return Table.of(
+        [each.image for each in results.comparisons],
+        ("image", lambda image: image.name),
+        ("what it is", lambda image: image.title),
+        ("layers", lambda image: str(image.layers)),
+        ("compressed MB", lambda image: megabytes(image.compressed)),
+        texts=2,
+    ).markdown()
 
 
 def _commands() -> str:

@@ -1,19 +1,15 @@
 # Copyright: hpc.sregistry contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What was measured: samples, the machine, and all of a run, to and from JSON."""
+"""What was measured: the samples, and what is made of them."""
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
 
-MEGABYTE = 10**6
+from tests.measure.record import Record
 
 
 @dataclass(frozen=True)
@@ -109,40 +105,8 @@ class Plays:
 
 
 @dataclass(frozen=True)
-class Results:
+class Results(Record):
     """A whole run of the benchmark."""
 
-    date: str
-    command: str
-    machine: dict[str, str]
     comparisons: list[Comparison]
     plays: dict[str, Plays]
-
-
-def to_json(results: Results) -> str:
-    """As text that :func:`from_json` reads."""
-    return json.dumps(asdict(results), indent=1) + "\n"
-
-
-def from_json(text: str) -> Results:
-    """Read what :func:`to_json` wrote."""
-    document: dict[str, Any] = json.loads(text)
-    comparisons = [
-        Comparison(Image(**each["image"]), {key: _series(value) for key, value in each["series"].items()})
-        for each in document["comparisons"]
-    ]
-    plays = {
-        key: Plays(value["title"], [Play(**play) for play in value["plays"]])
-        for key, value in document["plays"].items()
-    }
-    return Results(document["date"], document["command"], document["machine"], comparisons, plays)
-
-
-def _series(document: dict[str, Any]) -> Series:
-    return Series(document["title"], [Sample(**sample) for sample in document["samples"]])
-
-
-def last() -> Path:
-    """Where the last run is kept."""
-    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(caches).absolute() / "hpc.sregistry" / "bench" / "last.json"

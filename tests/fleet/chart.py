@@ -1,29 +1,23 @@
 # Copyright: hpc.sregistry contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The curves: a panel for each figure, a line for each strategy, as an SVG that needs nothing else."""
+"""The curves: a panel for each figure, a line for each strategy."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from html import escape
 
-from tests.bench.report import decimal
 from tests.fleet import strategies
 from tests.fleet.results import Pair, Results
+from tests.measure.figures import GIGABYTE, decimal
+from tests.measure.paper import MARGIN, Paper
 
-GIGABYTE = 10**9
-WIDTH, PANEL_WIDTH, PANEL_HEIGHT = 892, 236, 200
+PANEL_WIDTH, PANEL_HEIGHT = 236, 200
 LEFT, TOP, GAP, FOOT = 56, 96, 46, 106
 COLUMNS, COLUMN, ROW = 4, 208, 22  # of the legend
 
-STYLE = """\
-  .paper { fill: #ffffff; stroke: #d0d7de; }
-  text { font: 12px system-ui, -apple-system, "Segoe UI", "Helvetica Neue", Arial, sans-serif; fill: #1f2328; }
-  .title { font-size: 18px; font-weight: 600; }
-  .panel { font-size: 13px; font-weight: 600; }
-  .faint { fill: #59636e; }
+_LIGHT = """\
   .grid { stroke: #d0d7de; stroke-width: 1; }
   .line { fill: none; stroke-width: 2.5; }
   .each { stroke: #bc4c00; } .dot.each { fill: #bc4c00; }
@@ -33,11 +27,9 @@ STYLE = """\
   .build_once { stroke: #0969da; } .dot.build_once { fill: #0969da; }
   .at_once { stroke: #8250df; stroke-dasharray: 10 4; } .dot.at_once { fill: #8250df; }
   .build_once_dense { stroke: #0aa2c0; } .dot.build_once_dense { fill: #0aa2c0; }
-  .shared { stroke: #1a7f37; stroke-dasharray: 2 4; } .dot.shared { fill: #1a7f37; }
-  @media (prefers-color-scheme: dark) {
-    .paper { fill: #0d1117; stroke: #3d444d; }
-    text { fill: #f0f6fc; }
-    .faint { fill: #9198a1; }
+  .shared { stroke: #1a7f37; stroke-dasharray: 2 4; } .dot.shared { fill: #1a7f37; }"""
+
+_DARK = """\
     .grid { stroke: #3d444d; }
     .each { stroke: #db6d28; } .dot.each { fill: #db6d28; }
     .each_mirror { stroke: #d29922; } .dot.each_mirror { fill: #d29922; }
@@ -46,8 +38,9 @@ STYLE = """\
     .build_once { stroke: #4493f8; } .dot.build_once { fill: #4493f8; }
     .at_once { stroke: #ab7df8; } .dot.at_once { fill: #ab7df8; }
     .build_once_dense { stroke: #39c5cf; } .dot.build_once_dense { fill: #39c5cf; }
-    .shared { stroke: #3fb950; } .dot.shared { fill: #3fb950; }
-  }"""
+    .shared { stroke: #3fb950; } .dot.shared { fill: #3fb950; }"""
+
+PAPER = Paper(892, 12, _LIGHT, _DARK, places=1)
 
 PANELS: tuple[tuple[str, Callable[[Pair], float]], ...] = (
     ("CPU seconds of all hosts", lambda pair: pair.cold.cpu),
@@ -69,22 +62,9 @@ def svg(results: Results) -> str:
         _panel(results, name, figure, LEFT + number * (PANEL_WIDTH + GAP))
         for number, (name, figure) in enumerate(PANELS)
     ]
-    return "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"',
-            ' role="img" aria-labelledby="title description">',
-            f'<title id="title">{escape(title)}</title>',
-            f'<desc id="description">{escape(_description(results))}</desc>',
-            f"<style>\n{STYLE}\n</style>",
-            f'<rect class="paper" x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="8"/>',
-            _text(24, 32, title, "title"),
-            _text(24, 54, "Each run begins with nothing on hosts, mirror and store. Lower is better.", "faint"),
-            *panels,
-            _legend(results, height - FOOT + 60),
-            "</svg>",
-            "",
-        ]
-    )
+    how = "Each run begins with nothing on hosts, mirror and store. Lower is better."
+    parts = [PAPER.text(MARGIN, 54, how, "faint"), *panels, _legend(results, height - FOOT + 60)]
+    return PAPER.svg(height, title, _description(results), parts)
 
 
 def _panel(results: Results, name: str, figure: Callable[[Pair], float], left: int) -> str:
@@ -98,15 +78,15 @@ def _panel(results: Results, name: str, figure: Callable[[Pair], float], left: i
     def y(value: float) -> float:
         return bottom - PANEL_HEIGHT * value / ceiling
 
-    parts = [_text(left, TOP - 14, name, "panel")]
+    parts = [PAPER.text(left, TOP - 14, name, "panel")]
     for step in range(5):
         value = ceiling * step / 4
         parts.append(
             f'<line class="grid" x1="{left}" x2="{left + PANEL_WIDTH}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>'
         )
-        parts.append(_text(left - 6, y(value) + 4, f"{value:g}", "faint", "end"))
-    parts += [_text(x(count), bottom + 18, str(count), "faint", "middle") for count in counts]
-    parts.append(_text(left + PANEL_WIDTH, bottom + 34, "hosts", "faint", "end"))
+        parts.append(PAPER.text(left - 6, y(value) + 4, f"{value:g}", "faint", "end"))
+    parts += [PAPER.text(x(count), bottom + 18, str(count), "faint", "middle") for count in counts]
+    parts.append(PAPER.text(left + PANEL_WIDTH, bottom + 34, "hosts", "faint", "end"))
     for strategy in strategies.TITLES:
         points = [(x(pair.hosts), y(figure(pair))) for pair in results.of(strategy)]
         if points:
@@ -122,7 +102,7 @@ def _legend(results: Results, top: float) -> str:
     for number, strategy in enumerate(shown):
         left, y = LEFT + number % COLUMNS * COLUMN, top + number // COLUMNS * ROW
         parts.append(f'<line class="line {strategy}" x1="{left}" x2="{left + 28}" y1="{y - 4}" y2="{y - 4}"/>')
-        parts.append(_text(left + 36, y, strategies.TITLES[strategy]))
+        parts.append(PAPER.text(left + 36, y, strategies.TITLES[strategy]))
     return "\n".join(parts)
 
 
@@ -142,8 +122,3 @@ def _ceiling(value: float) -> float:
         return 1.0
     unit = 10.0 ** math.floor(math.log10(value))
     return float(next(unit * step for step in (1, 1.2, 1.6, 2, 2.4, 3.2, 4, 5, 6, 8, 10) if unit * step >= value))
-
-
-def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "") -> str:
-    attributes = (f' class="{kind}"' if kind else "") + (f' text-anchor="{anchor}"' if anchor else "")
-    return f'<text x="{x:.1f}" y="{y:.1f}"{attributes}>{escape(text)}</text>'

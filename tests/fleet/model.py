@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from tests.fleet import run, strategies
 from tests.fleet.results import Pair, Results, Run
+from tests.measure.command import Failed
 
 
 @dataclass(frozen=True)
@@ -74,12 +75,12 @@ class Forecast:
 def measured(results: Results) -> Measured:
     """Read the figures off a measurement.
 
-    :raises ValueError: it lacks ``each`` or ``build_once`` on several hosts.
+    :raises Failed: it lacks ``each`` or ``build_once`` on several hosts.
     """
     once, each = results.of(strategies.BUILD_ONCE), results.of(strategies.EACH)
     mirrored = results.of(strategies.MIRRORED)
     if len(once) < 2 or not each:
-        raise ValueError("a model needs 'each', and 'build_once' on at least two numbers of hosts")
+        raise Failed("a model needs 'each', and 'build_once' on at least two numbers of hosts")
     most = once[-1].cold
     store = most.registries[strategies.STORE]
     # The fewest hosts come closest to nodes that share their cores with nobody.

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
-from tests.bench.report import decimal, megabytes
-from tests.bench.table import TIMES, Table
 from tests.fleet import model, run, strategies
-from tests.fleet.model import Measured, Site
+from tests.fleet.model import Forecast, Measured, Site
 from tests.fleet.results import Pair, Results
+from tests.fleet.traffic import Traffic
+from tests.measure.figures import GIGABYTE, TIMES, decimal, megabytes
+from tests.measure.table import Table
 
-GIGABYTE = 10**9
 GIGABIT = 10**9 / 8
 FLEETS = (1_000, 10_000)
 MODELLED = (strategies.EACH, strategies.MIRRORED, strategies.BUILD_ONCE, strategies.SHARED)
@@ -31,6 +31,11 @@ _SPARING = (
     strategies.AT_ONCE,
 )
 """What shall ask the origin for each blob once."""
+
+_WHO: tuple[tuple[str, Callable[[Pair], str]], ...] = (
+    ("strategy", lambda pair: strategies.TITLES[pair.strategy]),
+    ("hosts", lambda pair: str(pair.hosts)),
+)
 
 _BLOCK = re.compile(r"(<!-- figures: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.S)
 
@@ -68,37 +73,29 @@ def _promises(results: Results) -> Table:
     """What a fleet is promised, and what it got with most hosts."""
     rows: list[tuple[str, str, str, str]] = []
 
-    def row(promise: str, value: float, bound: float, unit: str) -> None:
-        kept = "kept" if value <= bound else "MISSED"
-        rows.append((promise, kept, f"{decimal(value) if value % 1 else f'{value:.0f}'} {unit}", f"at most {bound:g}"))
+    def row(promise: str, value: float, bound: float, unit: str = "") -> None:
+        figure = decimal(value) if value % 1 else f"{value:.0f}"
+        rows.append((promise, "kept" if value <= bound else "MISSED", figure + unit, f"at most {bound:g}"))
 
     for strategy in _SPARING:
         if pairs := results.of(strategy):
             blobs = pairs[-1].cold.registries[strategies.ORIGIN].traffic.blobs.values()
-            row(f"{strategies.TITLES[strategy]}: the origin serves each blob", max(blobs), 1, "times")
+            row(f"{strategies.TITLES[strategy]}: the origin serves each blob", max(blobs), 1, " times")
     for strategy in (strategies.BUILD_ONCE, strategies.DENSE):
         if pairs := results.of(strategy):
             title, last, build = strategies.TITLES[strategy], pairs[-1], _build(pairs[0])
             share = last.cold.cpu / (last.hosts * build)
-            row(f"{title}: CPU of {last.hosts} hosts, of that of as many such builds", share, 0.1, "")
+            row(f"{title}: CPU of {last.hosts} hosts, of that of as many such builds", share, 0.1)
             if loops := results.of(strategies.LOOP):
                 share = last.cold.cpu / (last.hosts * _build(loops[0]))
-                row(f"{title}: CPU of {last.hosts} hosts, of that of as many apptainer pull", share, 0.1, "")
+                row(f"{title}: CPU of {last.hosts} hosts, of that of as many apptainer pull", share, 0.1)
             for pair in (pair for pair in pairs if pair.cold.those(run.FETCHED)):
                 fetching = statistics.median(node.cpu for node in pair.cold.those(run.FETCHED))
-                row(
-                    f"{title}: CPU of a node that fetches, of that of a build, {pair.hosts} hosts",
-                    fetching / build,
-                    0.1,
-                    "",
-                )
+                share = fetching / build
+                row(f"{title}: CPU of a node that fetches, of that of a build, {pair.hosts} hosts", share, 0.1)
     if pairs := results.of(strategies.AT_ONCE):
-        row(f"shared, {pairs[-1].hosts} at once: builds", len(pairs[-1].cold.those(run.BUILT)), 1, "")
-    return Table(("promise", "is", "measured", "promised"), [_stripped(each) for each in rows], texts=2)
-
-
-def _stripped(cells: Iterable[str]) -> tuple[str, ...]:
-    return tuple(cell.strip() for cell in cells)
+        row(f"shared, {pairs[-1].hosts} at once: builds", len(pairs[-1].cold.those(run.BUILT)), 1)
+    return Table(("promise", "is", "measured", "promised"), rows, texts=2)
 
 
 def _build(pair: Pair) -> float:
@@ -106,37 +103,33 @@ def _build(pair: Pair) -> float:
     return statistics.median(node.cpu for node in pair.cold.those(run.BUILT))
 
 
+def _idle(pair: Pair) -> float:
+    """CPU seconds of a node that finds all done."""
+    return statistics.median(node.cpu for node in pair.again.nodes.values())
+
+
 def _curve(results: Results) -> Table:
-    rows = []
-    for pair in _all(results):
-        traffic = {name: pair.cold.registries[name].traffic for name in run.REGISTRIES}
-        origin = traffic[strategies.ORIGIN]
-        times = sorted(set(origin.blobs.values()))
-        rows.append(
-            (
-                strategies.TITLES[pair.strategy],
-                str(pair.hosts),
-                megabytes(origin.sent),
-                " to ".join(f"{each:g}" for each in (times[:1] + times[1:][-1:])) or "0",
-                f"{origin.manifest_gets} + {origin.manifest_heads}",
-                megabytes(traffic[strategies.MIRROR].sent),
-                megabytes(traffic[strategies.STORE].sent),
-                decimal(pair.cold.cpu),
-                f"{len(pair.cold.those(run.BUILT))}",
-            )
-        )
-    heads = (
-        "strategy",
-        "hosts",
-        "origin MB",
-        "each blob, times",
-        "manifests GET + HEAD",
-        "mirror MB",
-        "store MB",
-        "CPU s, all hosts",
-        "builds",
+    def of(pair: Pair, name: str) -> Traffic:
+        return pair.cold.registries[name].traffic
+
+    def times(pair: Pair) -> str:
+        found = sorted(set(of(pair, strategies.ORIGIN).blobs.values()))
+        return " to ".join(f"{each:g}" for each in (found[:1] + found[1:][-1:])) or "0"
+
+    def manifests(pair: Pair) -> str:
+        return f"{of(pair, strategies.ORIGIN).manifest_gets} + {of(pair, strategies.ORIGIN).manifest_heads}"
+
+    return Table.of(
+        _all(results),
+        *_WHO,
+        ("origin MB", lambda pair: megabytes(of(pair, strategies.ORIGIN).sent)),
+        ("each blob, times", times),
+        ("manifests GET + HEAD", manifests),
+        ("mirror MB", lambda pair: megabytes(of(pair, strategies.MIRROR).sent)),
+        ("store MB", lambda pair: megabytes(of(pair, strategies.STORE).sent)),
+        ("CPU s, all hosts", lambda pair: decimal(pair.cold.cpu)),
+        ("builds", lambda pair: str(len(pair.cold.those(run.BUILT)))),
     )
-    return Table(heads, rows, texts=1)
 
 
 def _nodes(results: Results) -> Table:
@@ -144,96 +137,57 @@ def _nodes(results: Results) -> Table:
     rows = []
     for pair in _all(results):
         build = _build(results.of(pair.strategy)[0])
-        idle = statistics.median(node.cpu for node in pair.again.nodes.values())
         for did in (run.BUILT, run.FETCHED, run.SAW):
             if used := [node.cpu for node in pair.cold.those(did)]:
-                middle = statistics.median(used)
-                rows.append(
-                    (
-                        strategies.TITLES[pair.strategy],
-                        str(pair.hosts),
-                        did,
-                        str(len(used)),
-                        decimal(middle),
-                        f"{decimal(min(used))} to {decimal(max(used))}",
-                        f"{middle / build:.3f}",
-                        decimal(idle),
-                    )
-                )
+                middle, ends = statistics.median(used), f"{decimal(min(used))} to {decimal(max(used))}"
+                figures = (decimal(middle), ends, f"{middle / build:.3f}", decimal(_idle(pair)))
+                rows.append((strategies.TITLES[pair.strategy], str(pair.hosts), did, str(len(used)), *figures))
     heads = ("strategy", "hosts", "did", "nodes", "CPU s, median", "from to", f"{TIMES} a build", "CPU s, second run")
-    return Table(heads, rows, texts=1)
+    return Table(heads, rows)
 
 
 def _registries(results: Results) -> Table:
     rows = []
     for pair in _all(results):
         for name in run.REGISTRIES:
-            served = pair.cold.registries[name]
-            if not served.traffic.requests:
-                continue
-            load = served.load
-            rows.append(
-                (
-                    strategies.TITLES[pair.strategy],
-                    str(pair.hosts),
-                    "origin" if name == strategies.ORIGIN else name,
-                    str(served.traffic.requests),
-                    decimal(load.cpu),
-                    f"{100 * load.peak_cpu:.0f} %",
-                    str(load.peak_connections),
-                    megabytes(load.peak_bytes),
-                    f"{load.peak_requests:.0f}",
-                )
-            )
-    heads = (
-        "strategy",
-        "hosts",
-        "registry",
-        "requests",
-        "CPU s",
-        "peak of a core",
-        "peak connections",
-        "peak MB/s",
-        "peak requests/s",
-    )
-    return Table(heads, rows, texts=1)
+            requests, load = pair.cold.registries[name].traffic.requests, pair.cold.registries[name].load
+            if requests:
+                title = "origin" if name == strategies.ORIGIN else name
+                work = (decimal(load.cpu), f"{100 * load.peak_cpu:.0f} %", str(load.peak_connections))
+                rates = (megabytes(load.peak_bytes), f"{load.peak_requests:.0f}")
+                rows.append((strategies.TITLES[pair.strategy], str(pair.hosts), title, str(requests), *work, *rates))
+    heads = ("strategy", "hosts", "registry", "requests", "CPU s", "peak of a core", "peak connections")
+    return Table((*heads, "peak MB/s", "peak requests/s"), rows)
 
 
 def _controller(results: Results) -> Table:
-    rows = [
-        (
-            strategies.TITLES[pair.strategy],
-            str(pair.hosts),
-            decimal(pair.cold.controller.seconds),
-            decimal(pair.cold.controller.cpu),
-            decimal(pair.cold.controller.main_cpu),
-            decimal(pair.again.controller.seconds),
-            decimal(pair.again.controller.cpu),
-        )
-        for pair in _all(results)
-    ]
-    heads = ("strategy", "hosts", "wall s", "CPU s", "of it the main process", "second run, wall s", "CPU s")
-    return Table(heads, rows, texts=1)
+    return Table.of(
+        _all(results),
+        *_WHO,
+        ("wall s", lambda pair: decimal(pair.cold.controller.seconds)),
+        ("CPU s", lambda pair: decimal(pair.cold.controller.cpu)),
+        ("of it the main process", lambda pair: decimal(pair.cold.controller.main_cpu)),
+        ("second run, wall s", lambda pair: decimal(pair.again.controller.seconds)),
+        ("CPU s", lambda pair: decimal(pair.again.controller.cpu)),
+    )
 
 
 def _again(results: Results) -> Table:
     """A run that finds all done."""
-    rows = []
-    for pair in _all(results):
-        if pair.hosts == max(each.hosts for each in results.pairs):
-            asked = {name: pair.again.registries[name].traffic for name in run.REGISTRIES}
-            used = [node.cpu for node in pair.again.nodes.values()]
-            rows.append(
-                (
-                    strategies.TITLES[pair.strategy],
-                    str(pair.hosts),
-                    *(str(asked[name].requests) for name in run.REGISTRIES),
-                    megabytes(sum(each.sent for each in asked.values())),
-                    decimal(statistics.median(used)),
-                )
-            )
-    heads = ("strategy", "hosts", "requests to origin", "to mirror", "to store", "MB", "CPU s of a node")
-    return Table(heads, rows, texts=1)
+    most = max(pair.hosts for pair in results.pairs)
+
+    def asked(name: str) -> Callable[[Pair], str]:
+        return lambda pair: str(pair.again.registries[name].traffic.requests)
+
+    return Table.of(
+        [pair for pair in _all(results) if pair.hosts == most],
+        *_WHO,
+        ("requests to origin", asked(strategies.ORIGIN)),
+        ("to mirror", asked(strategies.MIRROR)),
+        ("to store", asked(strategies.STORE)),
+        ("MB", lambda pair: megabytes(sum(each.traffic.sent for each in pair.again.registries.values()))),
+        ("CPU s of a node", lambda pair: decimal(_idle(pair))),
+    )
 
 
 def _inputs(figures: Measured) -> Table:
@@ -252,41 +206,30 @@ def _inputs(figures: Measured) -> Table:
     return Table(("figure", "what it is", "measured"), rows, texts=2)
 
 
+def _forecasts(figures: Measured) -> list[tuple[str, str, Forecast]]:
+    """The costs by the words for nodes and strategy."""
+    return [
+        (f"{nodes:,}", strategies.TITLES[strategy], model.forecast(strategy, nodes, figures, FORKS))
+        for nodes in FLEETS
+        for strategy in MODELLED
+    ]
+
+
 def _model(figures: Measured) -> Table:
     rows = []
-    for nodes in FLEETS:
-        for strategy in MODELLED:
-            title, cost = strategies.TITLES[strategy], model.forecast(strategy, nodes, figures, FORKS)
-            rows.append(
-                (
-                    f"{nodes:,}",
-                    title,
-                    _gigabytes(cost.origin),
-                    _gigabytes(cost.near),
-                    f"{cost.cpu / 3600:.1f}",
-                    f"{cost.controller / 60:.0f}",
-                    f"{cost.connections:.0f}" if cost.connections else "-",
-                )
-            )
-    heads = (
-        "nodes",
-        "strategy",
-        "origin GB",
-        "mirror, store or file system GB",
-        "CPU h, all nodes",
-        "CPU min, controller",
-        "connections at once",
-    )
-    return Table(heads, rows, texts=2)
+    for nodes, title, cost in _forecasts(figures):
+        cpu = (f"{cost.cpu / 3600:.1f}", f"{cost.controller / 60:.0f}")
+        connections = f"{cost.connections:.0f}" if cost.connections else "-"
+        rows.append((nodes, title, _gigabytes(cost.origin), _gigabytes(cost.near), *cpu, connections))
+    heads = ("nodes", "strategy", "origin GB", "mirror, store or file system GB", "CPU h, all nodes")
+    return Table((*heads, "CPU min, controller", "connections at once"), rows, texts=2)
 
 
 def _times(figures: Measured) -> Table:
-    rows = []
-    for nodes in FLEETS:
-        for strategy in MODELLED:
-            title, cost = strategies.TITLES[strategy], model.forecast(strategy, nodes, figures, FORKS)
-            sent = max(cost.origin, cost.near)
-            rows.append((f"{nodes:,}", title, *(_duration(sent / (rate * GIGABIT)) for rate in RATES)))
+    rows = [
+        (nodes, title, *(_duration(max(cost.origin, cost.near) / (rate * GIGABIT)) for rate in RATES))
+        for nodes, title, cost in _forecasts(figures)
+    ]
     return Table(("nodes", "strategy", *(f"at {rate} Gbit/s" for rate in RATES)), rows, texts=2)
 
 
@@ -303,24 +246,19 @@ def _walls(figures: Measured) -> Table:
 
 def _levels(figures: Measured) -> Table:
     """Seconds of the data alone, from one store, several, and peers that pass on what they have."""
-    rows = []
-    for nodes in FLEETS:
-        for stores in (1, 2, 4, 16):
-            rows.append(
-                (
-                    f"{nodes:,}",
-                    str(stores),
-                    *(_duration(nodes * figures.sif / (stores * rate * GIGABIT)) for rate in RATES),
-                )
-            )
+    rows = [
+        (f"{nodes:,}", str(stores), *(_duration(nodes * figures.sif / (stores * rate * GIGABIT)) for rate in RATES))
+        for nodes in FLEETS
+        for stores in (1, 2, 4, 16)
+    ]
     return Table(("nodes", "stores", *(f"at {rate} Gbit/s each" for rate in RATES)), rows)
 
 
 def _machine(results: Results) -> str:
-    rows = Table(("what", "is"), list(results.machine.items()), texts=2).markdown()
+    where = Table(("what", "is"), list(results.machine.items()), texts=2).markdown()
     image = results.image
     told = f"`{image.repository}`: {image.title}; {len(image.layers)} layers, {megabytes(image.compressed)} MB"
-    return f"Measured on {results.date} with `{results.command}`. The image is {told} compressed.\n\n{rows}"
+    return f"Measured on {results.date} with `{results.command}`. The image is {told} compressed.\n\n{where}"
 
 
 def _all(results: Results) -> list[Pair]:

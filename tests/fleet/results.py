@@ -1,18 +1,15 @@
 # Copyright: hpc.sregistry contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What was measured: runs and all that belongs to them, to and from JSON."""
+"""What was measured: runs and all that belongs to them."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from tests.fleet.load import Load
 from tests.fleet.traffic import Traffic
-
-MEGABYTE = 10**6
+from tests.measure.record import Record
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ class Served:
 class Node:
     """One host in one run: what it did, and the CPU seconds of all that ran on it.
 
-    ``did`` is ``built``, ``fetched``, ``saw`` (it was there) or ``failed``.
+    ``did`` is ``built``, ``fetched``, or ``saw`` (it was there).
     """
 
     did: str
@@ -88,12 +85,9 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Results:
+class Results(Record):
     """A whole measurement."""
 
-    date: str
-    command: str
-    machine: dict[str, str]
     image: Image
     pairs: list[Pair]
 
@@ -104,28 +98,3 @@ class Results:
     def of(self, strategy: str) -> list[Pair]:
         """All of one strategy, fewest hosts first."""
         return sorted((each for each in self.pairs if each.strategy == strategy), key=lambda each: each.hosts)
-
-
-def to_json(results: Results) -> str:
-    """As text that :func:`from_json` reads."""
-    return json.dumps(asdict(results), indent=1) + "\n"
-
-
-def from_json(text: str) -> Results:
-    """Read what :func:`to_json` wrote."""
-    document: dict[str, Any] = json.loads(text)
-    pairs = [
-        Pair(each["strategy"], each["hosts"], _run(each["cold"]), _run(each["again"])) for each in document["pairs"]
-    ]
-    return Results(document["date"], document["command"], document["machine"], Image(**document["image"]), pairs)
-
-
-def _run(document: dict[str, Any]) -> Run:
-    return Run(
-        {name: Node(**node) for name, node in document["nodes"].items()},
-        Controller(**document["controller"]),
-        {
-            name: Served(Traffic(**served["traffic"]), Load(**served["load"]))
-            for name, served in document["registries"].items()
-        },
-    )

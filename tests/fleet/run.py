@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shlex
 import signal
 import subprocess
 import tempfile
@@ -23,15 +21,12 @@ from tests import lab
 from tests.fleet import cpu, load, memory, strategies
 from tests.fleet.results import Controller, Image, Node, Pair, Run, Served
 from tests.fleet.traffic import traffic
-from tests.lab import hosts, paths, processes, registry
+from tests.lab import hosts, processes, registry
+from tests.measure import remote
+from tests.measure.command import Failed
 
-CALLBACKS = Path(__file__).with_name("callback_plugins")
-BUILT, FETCHED, SAW, FAILED = "built", "fetched", "saw", "failed"
+BUILT, FETCHED, SAW = "built", "fetched", "saw"
 REGISTRIES = (strategies.ORIGIN, strategies.MIRROR, strategies.STORE)
-
-
-class Failed(Exception):
-    """Something ended with an error that makes figures meaningless."""
 
 
 def pair(
@@ -65,27 +60,11 @@ def pair(
 def make_cold(members: Sequence[hosts.Host], emptied: Sequence[str]) -> None:
     """Remove what earlier runs left: on the hosts, in their common directory, and in registries."""
     own = " ".join(strategies.OWN_DIRECTORIES)
-    on_all(members, f"rm -rf {own}")
-    on_all(members[:1], f"rm -rf {strategies.SHARED_STORAGE}")
+    with ThreadPoolExecutor(len(members)) as pool:
+        list(pool.map(lambda host: remote.shell(host, f"rm -rf {own}"), members))
+    remote.shell(members[0], f"rm -rf {strategies.SHARED_STORAGE}")
     lab.empty(*emptied)
     os.sync()
-
-
-def on_all(members: Sequence[hosts.Host], script: str) -> None:
-    """Run a script on each host, side by side.
-
-    :raises Failed: it failed somewhere.
-    """
-
-    def on(host: hosts.Host) -> None:
-        done = subprocess.run(
-            [*hosts.ssh_command(host), f"sh -c {shlex.quote(script)}"], capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise Failed(f"on {host.name}: {script}\n{done.stdout}{done.stderr}")
-
-    with ThreadPoolExecutor(max(1, len(members))) as pool:
-        list(pool.map(on, members))
 
 
 def run(plays: list[dict[str, Any]], image: Image, members: Sequence[hosts.Host], ours: tuple[str, ...]) -> Run:
@@ -122,7 +101,7 @@ def _watched(name: str, since: int) -> load.Watched:
 
 def _node(host: str, lines: Iterable[Mapping[str, Any]], used: float) -> Node:
     """What a host did, from the last task that told of images there."""
-    own = [line for line in lines if line["host"] == host]
+    own = [line for line in lines if line["host"] == host and (line["images"] or line["failed"])]
     if not own:
         raise Failed(f"the playbook said nothing of {host}")
     if error := next((line["error"] for line in own if line["failed"]), None):
@@ -138,23 +117,16 @@ def _node(host: str, lines: Iterable[Mapping[str, Any]], used: float) -> Node:
 def _playbook(plays: list[dict[str, Any]], forks: int) -> tuple[Controller, list[dict[str, Any]]]:
     """Run plays with connections of their own; returns what that took, and the lines of the callback."""
     with tempfile.TemporaryDirectory(prefix="fleet-") as directory:
-        playbook, record = Path(directory, "play.json"), Path(directory, "actions.json")
-        playbook.write_text(json.dumps(plays), encoding="utf-8")
-        record.touch()
-        sockets = Path(directory, "cp")
-        environment = {
-            **os.environ,
-            "ANSIBLE_CALLBACK_PLUGINS": str(CALLBACKS),
-            "ANSIBLE_CALLBACKS_ENABLED": "image_actions",
-            "ANSIBLE_SSH_CONTROL_PATH_DIR": str(sockets),
-            "ANSIBLE_FORKS": str(forks),
-            "IMAGE_ACTIONS_FILE": str(record),
-        }
-        command = ["ansible-playbook", "--inventory", str(paths.inventory()), str(playbook)]
+        sockets = str(Path(directory, "cp"))
+        playbook = remote.playbook(
+            Path(directory), plays, ANSIBLE_SSH_CONTROL_PATH_DIR=sockets, ANSIBLE_FORKS=str(forks)
+        )
         begin, main_cpu = time.monotonic(), 0.0
         with (
             Path(directory, "output").open("w+b") as output,
-            subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT) as process,
+            subprocess.Popen(
+                playbook.command, env=playbook.environment, stdout=output, stderr=subprocess.STDOUT
+            ) as process,
         ):
             while True:
                 found = cpu.process(process.pid)
@@ -166,11 +138,11 @@ def _playbook(plays: list[dict[str, Any]], forks: int) -> tuple[Controller, list
                 time.sleep(0.05)
             seconds = time.monotonic() - begin
             # The connections outlive the playbook, and are no children of it any more.
-            connections = cpu.of_all(str(sockets))
-            for number in cpu.named(str(sockets)):
+            connections = cpu.of_all(sockets)
+            for number in cpu.named(sockets):
                 with suppress(ProcessLookupError):
                     os.kill(number, signal.SIGTERM)
-            lines = [json.loads(line) for line in record.read_text(encoding="utf-8").splitlines()]
+            lines = playbook.lines()
             if process.returncode and not any(line["failed"] for line in lines):
                 output.seek(0)
                 raise Failed(output.read().decode(errors="replace")[-3000:])

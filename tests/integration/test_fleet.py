@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import subprocess
@@ -16,7 +15,8 @@ import pytest
 
 from tests.fleet import cpu, run, strategies
 from tests.fleet.results import Image, Pair
-from tests.lab import hosts, oci, processes
+from tests.lab import hosts, processes
+from tests.measure import images
 
 # Beside those of the other workers of pytest-xdist.
 FIRST = int(os.environ.get("SREGISTRY_LAB_FIRST", "1")) + 6
@@ -39,10 +39,7 @@ def _left_clean() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def image() -> Image:
     """A small Debian, always there."""
-    with oci.Client() as client:
-        manifest = client.manifest(oci.reference("lab/oci:latest"))[0]
-    layers = {each["digest"]: each["size"] for each in json.loads(manifest)["layers"]}
-    return Image("lab/oci", "a small Debian", oci.digest_of(manifest), layers)
+    return Image("lab/oci", "a small Debian", *images.manifest("lab/oci:latest"))
 
 
 @pytest.fixture(scope="module")

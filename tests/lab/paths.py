@@ -26,13 +26,16 @@ PARTS = (
 """Everything that the lab makes in its directory."""
 
 
-def lab_dir() -> Path:
-    """The lab directory: ``$SREGISTRY_LAB_DIR``, or ``hpc.sregistry/lab`` in the user's cache directory."""
-    chosen = os.environ.get("SREGISTRY_LAB_DIR")
-    if chosen:
-        return Path(chosen).absolute()
+def home() -> Path:
+    """Where all that tests make lives: ``hpc.sregistry`` in the user's cache directory."""
     caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(caches).absolute() / "hpc.sregistry" / "lab"
+    return Path(caches).absolute() / "hpc.sregistry"
+
+
+def lab_dir() -> Path:
+    """The lab directory: ``$SREGISTRY_LAB_DIR``, or ``lab`` beside all else."""
+    chosen = os.environ.get("SREGISTRY_LAB_DIR")
+    return Path(chosen).absolute() if chosen else home() / "lab"
 
 
 def _within(*parts: str) -> Path:

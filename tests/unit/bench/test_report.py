@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from tests.bench import bounds, chart, contenders, playbooks, report, results
+from tests.bench import bounds, chart, contenders, playbooks, report
 from tests.bench.results import Comparison, Image, Play, Plays, Results, Sample, Series
-from tests.bench.table import Table
+from tests.measure import record
 
 SECONDS = {
     contenders.OURS: (3.0, 2.0, 40.0),
@@ -59,8 +60,9 @@ def test_steps_are_medians_too_and_a_step_that_did_not_happen_took_no_time() -> 
     assert Series("x", samples).phases() == {"a": 2.0, "b": 0.0}
 
 
-def test_results_survive_json() -> None:
-    assert results.from_json(results.to_json(everything())) == everything()
+def test_results_survive_their_file(tmp_path: Path) -> None:
+    record.write(everything(), tmp_path / "last.json")
+    assert record.read(Results, tmp_path / "last.json") == everything()
 
 
 @pytest.mark.parametrize(
@@ -87,28 +89,6 @@ def test_small_files_may_be_five_times_as_fast_where_others_are_ten() -> None:
     assert limits == [10, 5]
 
 
-def test_a_table_as_text_parts_groups() -> None:
-    table = Table(("image", "command", "s"), [("a", "x", "1.5"), ("a", "yy", "10"), ("b", "x", "2")], texts=2)
-    assert table.text().splitlines() == [
-        "image  command    s",
-        "-----  -------  ---",
-        "a      x        1.5",
-        "a      yy        10",
-        "",
-        "b      x          2",
-    ]
-
-
-def test_a_table_as_markdown_escapes_bars() -> None:
-    table = Table(("what", "s"), [("a | b", "1")])
-    assert table.markdown().splitlines() == ["| what | s |", "| --- | ---: |", "| a \\| b | 1 |"]
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(0.512, "0.51"), (9.994, "9.99"), (12.34, "12.3"), (150.2, "150")])
-def test_seconds_have_three_digits(seconds: float, text: str) -> None:
-    assert report.decimal(seconds) == text
-
-
 def test_the_document_has_all_figures_and_says_what_was_missed() -> None:
     document = report.markdown(everything(), "plot.svg")
     assert "](plot.svg)" in document
@@ -131,4 +111,4 @@ def test_the_plot_is_a_picture_with_words() -> None:
     assert "apptainer pull 31.0 s" in description
     rectangles = root.findall("svg:rect[@class='pull']", space)
     assert len(rectangles) == 2
-    assert all(float(each.attrib["x"]) + float(each.attrib["width"]) < chart.WIDTH for each in rectangles)
+    assert all(float(each.attrib["x"]) + float(each.attrib["width"]) < chart.PAPER.width for each in rectangles)

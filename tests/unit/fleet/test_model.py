@@ -7,13 +7,16 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
-from tests.fleet import chart, model, report, results, run, strategies
+from tests.fleet import chart, model, report, run, strategies
 from tests.fleet.load import Load
 from tests.fleet.results import Controller, Image, Node, Pair, Results, Run, Served
 from tests.fleet.traffic import Traffic
+from tests.measure import record
+from tests.measure.command import Failed
 
 IMAGE = Image("bench/image", "an image", "sha256:1", {"sha256:a": 600, "sha256:b": 400})
 SIF = 1200
@@ -87,12 +90,13 @@ def test_the_first_wall_is_the_longest(site: model.Site, first: str) -> None:
 
 def test_a_measurement_without_several_hosts_gives_no_model() -> None:
     few = dataclasses.replace(everything(), pairs=[measured(strategies.BUILD_ONCE, 1), measured(strategies.EACH, 1)])
-    with pytest.raises(ValueError, match="build_once"):
+    with pytest.raises(Failed, match="build_once"):
         model.measured(few)
 
 
-def test_results_survive_their_file() -> None:
-    assert results.from_json(results.to_json(everything())) == everything()
+def test_results_survive_their_file(tmp_path: Path) -> None:
+    record.write(everything(), tmp_path / "last.json")
+    assert record.read(Results, tmp_path / "last.json") == everything()
 
 
 def test_only_what_stands_between_the_comments_is_written() -> None:

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
-TIMES = "\N{MULTIPLICATION SIGN}"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,12 @@ class Table:
     heads: Sequence[str]
     rows: Sequence[Sequence[str]]
     texts: int = 1
+
+    @classmethod
+    def of(cls, items: Iterable[T], *columns: tuple[str, Callable[[T], str]], texts: int = 1) -> Table:
+        """A row for each item; a column is its head and what it says of an item."""
+        rows = [[cell(item) for _head, cell in columns] for item in items]
+        return cls([head for head, _cell in columns], rows, texts)
 
     def markdown(self) -> str:
         """With figures to the right."""

@@ -12,14 +12,14 @@ import re
 import subprocess
 from pathlib import Path
 
-from tests.bench import node
-from tests.lab import commands, paths
+from tests.lab import commands, hosts, paths
+from tests.measure.remote import shell
 
 ROOT = Path(__file__).parents[2]
 
 
-def machine() -> dict[str, str]:
-    """What there is to say, by its name."""
+def machine(host: hosts.Host) -> dict[str, str]:
+    """What there is to say, by its name; ``host`` stands for all hosts of the lab."""
     cpu = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.M)
     memory = re.search(r"^MemTotal:\s*(\d+)", _read("/proc/meminfo"), re.M)
     packages = {"Apptainer": "apptainer", "squashfs-tools": "squashfs-tools", "skopeo": "skopeo", "gzip": "gzip"}
@@ -28,10 +28,10 @@ def machine() -> dict[str, str]:
         "memory": f"{int(memory[1]) / (1 << 20):.0f} GiB" if memory else "unknown",
         "kernel": platform.release(),
         "file system": f"overlayfs on {_file_system()}",
-        "host": re.sub(r'PRETTY_NAME="?|"?\n', "", node.shell("grep PRETTY_NAME /etc/os-release")),
-        "Python of the host": node.shell("python3 -c 'import platform; print(platform.python_version())'").strip()
-        + _decompressors(),
-        **{name: _package(package) for name, package in packages.items()},
+        "host": re.sub(r'PRETTY_NAME="?|"?\n', "", shell(host, "grep PRETTY_NAME /etc/os-release")),
+        "Python of the host": shell(host, "python3 -c 'import platform; print(platform.python_version())'").strip()
+        + _decompressors(host),
+        **{name: _package(host, package) for name, package in packages.items()},
         "ansible-core": f"{importlib.metadata.version('ansible-core')} on Python {platform.python_version()}",
         "hpc.sregistry": _collection(),
     }
@@ -45,14 +45,14 @@ def _file_system() -> str:
     return commands.output_of(["findmnt", "-n", "-o", "FSTYPE", "--target", paths.lab_dir()]).decode().strip()
 
 
-def _package(package: str) -> str:
-    return node.shell(f"dpkg-query --show --showformat '${{Version}}' {package}")
+def _package(host: hosts.Host, package: str) -> str:
+    return shell(host, f"dpkg-query --show --showformat '${{Version}}' {package}")
 
 
-def _decompressors() -> str:
+def _decompressors(host: hosts.Host) -> str:
     """The libraries that the modules use when they find them."""
     there = "import importlib.util as u; print(*[m for m in ('isal', 'zstandard') if u.find_spec(m)])"
-    found = node.shell(f'python3 -c "{there}"').split()
+    found = shell(host, f'python3 -c "{there}"').split()
     return f", with {' and '.join(found)}" if found else ", without isal"
 
 

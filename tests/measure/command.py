@@ -1,0 +1,39 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A command that measures: where it writes, what it says meanwhile, how it fails."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.lab.commands import CommandFailed
+from tests.lab.laboratory import NotRoot
+from tests.lab.oci import RegistryRefused
+from tests.lab.processes import DidNotAnswer
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+class Failed(Exception):
+    """Something went wrong that makes figures meaningless."""
+
+
+@contextmanager
+def run(name: str) -> Iterator[None]:
+    """A block that is a whole command: what may go wrong ends it with one message.
+
+    :raises SystemExit: it did.
+    """
+    try:
+        yield
+    except (Failed, CommandFailed, DidNotAnswer, RegistryRefused, NotRoot, OSError) as error:
+        raise SystemExit(f"{name}: {error}") from error
+
+
+def say(text: str) -> None:
+    """Tell the user what is being done."""
+    print(text, file=sys.stderr, flush=True)
