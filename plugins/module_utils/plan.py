@@ -233,6 +233,18 @@ def _is_guarded(path: str) -> bool:
     return status.st_uid in (0, os.geteuid()) and not writable and not intruders(os.path.dirname(path))
 
 
+def need_place(session: Session, wanted: Wanted, planned: Plan, latest: Document | None, outcome: Outcome) -> None:
+    """Refuse once more what must not be replaced, with the path in hand: others had it since it was planned.
+
+    :param latest: what the inventory has of the image by now.
+    :raises StorageError: naming what is there.
+    """
+    file = latest.file(planned.path) if latest else None
+    _refuse_own_work(wanted, outcome.reference, file)
+    if file is None:
+        _look_at_place(session, wanted, planned.path, outcome)
+
+
 def _look_at_place(session: Session, wanted: Wanted, path: str, outcome: Outcome) -> None:
     """See what is at the path of a new file, and refuse what must not be replaced.
 
@@ -240,6 +252,7 @@ def _look_at_place(session: Session, wanted: Wanted, path: str, outcome: Outcome
     the name alone is not taken from another image: with two such images each run would undo the other. What nobody
     could fetch again, a file that was added or built here or is no image at all, is only replaced by force.
     """
+    outcome.displaced = None
     if not os.path.lexists(path):
         return
     if not os.path.isfile(path) and not os.path.islink(path):
@@ -250,6 +263,9 @@ def _look_at_place(session: Session, wanted: Wanted, path: str, outcome: Outcome
         raise StorageError(
             f"{path} is a file, and no image; remove it, give another dest, or force: true to replace it"
         )
+    unknown = f"{path} was there and is replaced; the inventory does not know it"
+    if not owners and unknown not in outcome.warnings:
+        outcome.warnings.append(unknown)
     for owner in owners:
         file = owner.file(path)
         if file and file.manifest_digest is None and not wanted.force and file.state() != storage.MISSING:

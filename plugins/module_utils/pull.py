@@ -17,7 +17,7 @@ from .claim import claimed
 from .document import Document, File
 from .errors import SregistryError, StorageError
 from .files import make_directory
-from .plan import Plan, Wanted, found_elsewhere, is_kept, plan, serves
+from .plan import Plan, Wanted, found_elsewhere, is_kept, need_place, plan, serves
 from .reference import Reference
 from .resolution import to_merged
 from .session import PRESENT, Outcome, Session
@@ -136,6 +136,7 @@ def _carry_out(session: Session, wanted: Wanted, planned: Plan, supply: Supply |
             if latest and _was_done_meanwhile(wanted, planned, latest, outcome):
                 outcome.after, outcome.changed, outcome.action = latest, False, PRESENT
                 return
+            need_place(session, wanted, planned, latest, outcome)
             file = _restored(session, wanted, planned, outcome)
             if file is None:
                 file = (supply or _substitute(session, wanted, planned, outcome)).make(planned.path)

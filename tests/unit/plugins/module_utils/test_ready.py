@@ -341,6 +341,56 @@ def test_what_nobody_can_fetch_again_is_replaced_by_force_alone(site: Site, cont
     assert dest.read_bytes() == SIF
 
 
+def test_an_image_that_no_inventory_knows_is_replaced_with_a_warning(site: Site) -> None:
+    dest = site.directory / "dest"
+    dest.write_bytes(written(squashfs=b"hsqs" + bytes(9000)))
+    for check in (True, False):
+        (warning,) = site.pull(check=check, dest=str(dest)).warnings
+        assert warning == f"{dest} was there and is replaced; the inventory does not know it"
+    assert dest.read_bytes() == SIF
+    assert site.pull(dest=str(dest)).warnings == []
+
+
+@pytest.mark.parametrize("platform", [AMD64, Platform("linux", "arm64")], ids=["added", "of another platform"])
+def test_what_another_run_put_there_meanwhile_is_not_replaced(
+    site: Site, platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inventory, locked_path = Inventory(str(site.directory / "inventory")), Inventory.locked_path
+    own = platform == AMD64
+    path = Path(str(site.pull(check=True).path))
+
+    def meddled(self: Inventory, place: str, timeout: float) -> Any:
+        if not path.exists():
+            path.parent.mkdir(parents=True)
+            path.write_bytes(SIF)
+            status = path.stat()
+            file = File(
+                str(path),
+                status.st_size,
+                status.st_mtime_ns,
+                "0" * 64,
+                None if own else "sha256:1",
+                {},
+                None,
+                None,
+                None,
+                "",
+            )
+            document = Document.local(Reference.parse("vendor/solver:1") if own else site.name, platform, url="")
+            inventory.put(document.with_file(file))
+        return locked_path(self, place, timeout)
+
+    monkeypatch.setattr(Inventory, "locked_path", meddled)
+    refused = site.pull()
+    assert refused.action == "failed"
+    assert not refused.changed
+    assert f"{path} is the file of " in str(refused.error)
+    assert "force: true" in str(refused.error)
+    assert path.read_bytes() == SIF
+    (owner,) = inventory.owners(str(path))
+    assert owner.platform == platform
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
 @pytest.mark.parametrize(("owner", "mode"), [(4711, 0o755), (0, 0o775), (0, 0o757)])
 def test_a_file_that_somebody_else_could_change_is_verified_each_time(site: Site, owner: int, mode: int) -> None:
