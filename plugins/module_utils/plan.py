@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from . import storage
-from .claim import other_owners
 from .document import VERIFIED, Document, File
 from .errors import EngineError, PackerError, StorageError, Unsigned
 from .files import need_writable
@@ -255,6 +254,8 @@ def _look_at_place(session: Session, wanted: Wanted, path: str, outcome: Outcome
     outcome.displaced = None
     if not os.path.lexists(path):
         return
+    from .claim import other_owners  # most runs replace nothing
+
     if not os.path.isfile(path) and not os.path.islink(path):
         raise StorageError(f"{path} is there and is no regular file; remove it, or give another dest")
     outcome.path_before = path

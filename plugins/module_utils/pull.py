@@ -13,7 +13,6 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from . import leftover, storage
-from .claim import claimed
 from .document import Document, File
 from .errors import SregistryError, StorageError
 from .files import make_directory
@@ -129,6 +128,8 @@ def _supply_of(session: Session, wanted: Wanted, planned: Plan, outcome: Outcome
 
 
 def _carry_out(session: Session, wanted: Wanted, planned: Plan, supply: Supply | None, outcome: Outcome) -> None:
+    from .claim import claimed  # most runs change nothing
+
     with claimed(session, outcome, planned.path, taking=planned.make):
         latest = session.inventory.get(*outcome.key)
         document = to_merged(planned.document, latest)

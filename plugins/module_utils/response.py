@@ -22,6 +22,8 @@ CHUNK = 256 * 1024  # bytes read at a time; as much may be lost when a connectio
 
 _MAX_DISCARDED = 64 * 1024  # bytes; reading that much is cheaper than a new connection
 _MAX_WORDS = 64 * 1024  # bytes
+_PATIENCE = 120.0  # seconds for a whole document
+_SHORT_PATIENCE = 15.0  # for what is of little use
 
 
 def content(response: requests.Response, limit: int, what: object) -> bytes:
@@ -29,6 +31,7 @@ def content(response: requests.Response, limit: int, what: object) -> bytes:
 
     :raises InvalidManifest: if it is larger than the limit, in bytes.
     :raises RegistryError: if it is encoded, which it was asked not to be.
+    :raises Unreachable: if the connection breaks, or after two minutes.
     """
     if _is_encoded(response):
         encoding = shown(response.headers["Content-Encoding"], 40)
@@ -36,18 +39,23 @@ def content(response: requests.Response, limit: int, what: object) -> bytes:
             f"{host_of(response.url)} sent {what} with the Content-Encoding {encoding!r}, though it was asked for "
             "'identity'; a proxy may do that, so try without it"
         )
+    from .deadline import ending  # many runs get no document at all
+
     parts: list[bytes] = []
     total = 0
     try:
-        while True:
-            chunk = response.raw.read(65536, decode_content=False)
-            if not chunk:
-                break
-            total += len(chunk)
-            if total > limit:
-                break
-            parts.append(chunk)
+        with ending(response, _PATIENCE) as late:
+            while True:
+                chunk = response.raw.read(65536, decode_content=False)
+                if not chunk:
+                    break
+                total += len(chunk)
+                if total > limit:
+                    break
+                parts.append(chunk)
     except Exception as error:
+        if is_broken(error) and late.is_set():
+            raise _too_slow(response, what) from error
         if is_broken(error):
             raise Unreachable(
                 f"the connection to {host_of(response.url)} broke while reading {what}: {reason(error)}"
@@ -55,6 +63,8 @@ def content(response: requests.Response, limit: int, what: object) -> bytes:
         raise
     if total > limit:
         raise InvalidManifest(f"{host_of(response.url)} sent more than {limit} bytes for {what}; that is no manifest")
+    if late.is_set():
+        raise _too_slow(response, what)
     _need_all(response, total, what)
     return b"".join(parts)
 
@@ -87,10 +97,13 @@ def said(response: requests.Response, secrets: Iterable[str] = ()) -> str:
     Registries write ``errors`` (distribution specification, "Error Codes"), token servers ``details`` (Docker's and
     distribution's) or ``error`` and ``error_description`` (RFC 6749, section 5.2).
     """
+    from .deadline import ending  # most answers are no refusal
+
     if _is_encoded(response):
         return ""
     try:
-        document = json.loads(response.raw.read(_MAX_WORDS, decode_content=False))
+        with ending(response, _SHORT_PATIENCE):
+            document = json.loads(response.raw.read(_MAX_WORDS, decode_content=False))
         if "errors" in document:
             words = "; ".join(_joined(each, "code", "message") for each in document["errors"])
         else:
@@ -124,7 +137,13 @@ def content_length(response: requests.Response) -> int | None:
 def discard(response: requests.Response) -> None:
     """Have done with a response; its connection is used again if there is little left to read from it."""
     try:
-        response.raw.read(_MAX_DISCARDED, decode_content=False)
+        if response.request.method == "HEAD":
+            response.raw.read(decode_content=False)  # which is nothing, and frees the connection
+        else:
+            from .deadline import ending
+
+            with ending(response, _SHORT_PATIENCE):
+                response.raw.read(_MAX_DISCARDED, decode_content=False)
     except Exception as error:  # a broken connection is closed below like any other
         if not is_broken(error):
             raise
@@ -148,6 +167,13 @@ def reason(error: BaseException) -> str:
     text = str(inner) or type(inner).__name__
     text = re.sub(r"<[^<>]*object at 0x[0-9a-f]+>:? ?", "", text[:2000])
     return shown(re.sub(r"\?[^\s'\")]+", "?…", text))  # the query of an address may be a secret
+
+
+def _too_slow(response: requests.Response, what: object) -> Unreachable:
+    return Unreachable(
+        f"{host_of(response.url)} sends {what} so slowly that it was not there after {_PATIENCE:.0f} s; try again later, "
+        "or ask whoever runs it"
+    )
 
 
 def _is_encoded(response: requests.Response) -> bool:

@@ -12,11 +12,13 @@ import json
 import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
 
 import pytest
 import requests
+from ansible_collections.hpc.sregistry.plugins.module_utils import response
 from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Keychain
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import (
     CertificateError,
@@ -779,6 +781,37 @@ def test_a_registry_that_hangs_is_given_up(fault: Fault, faulty: FaultyRegistry,
     with pytest.raises(Unreachable, match="timed out"):
         connect(faulty.address, timeout=0.3, retries=0).fetch(name(faulty))
     assert time.monotonic() - begin < 15
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+def test_a_document_that_comes_a_byte_at_a_time_is_given_up(
+    secure: bool, tls: Path, stored: Stored, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(response, "_PATIENCE", 0.5)
+    certificate = (tls / "server.pem", tls / "server.key") if secure else None
+    with FaultyRegistry(stored.url, certificate) as faulty:
+        faulty.when(MANIFESTS, faults.slowed(10))
+        session = connect(faulty.address, http=not secure, verify=str(tls / "ca.pem"), timeout=5.0, retries=0)
+        begin = time.monotonic()
+        with pytest.raises(Unreachable, match="so slowly that it was not there after"):
+            session.fetch(name(faulty))
+        assert time.monotonic() - begin < 4
+        faulty.calm()
+        assert session.fetch(name(faulty)).content == stored.tiny.manifest()
+
+
+def test_a_refusal_that_comes_a_byte_at_a_time_is_still_one(
+    faulty: FaultyRegistry, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(response, "_SHORT_PATIENCE", 0.3)
+    words = faults.status(404, word="MANIFEST_UNKNOWN", message="x" * 1000)
+    faulty.when(MANIFESTS, lambda request, upstream: replace(words(request, upstream), rate=10))
+    begin = time.monotonic()
+    with pytest.raises(NotFound):
+        connect(faulty.address, timeout=5.0, retries=0).find(name(faulty))
+    with pytest.raises(NotFound):
+        connect(faulty.address, timeout=5.0, retries=0).fetch(name(faulty))
+    assert time.monotonic() - begin < 10
 
 
 # TLS
