@@ -35,6 +35,8 @@ options:
   no_https:
     description:
       - Speak plain HTTP to the registry. Logins and images then travel unencrypted.
+      - It counts for all registries that the names of the task are from, and for no mirror or cache of SIF files, where
+        V(http://) before the name says the same.
       - If the option is not given, the first of E(SREGISTRY_DOCKERHUB_NOHTTPS), E(APPTAINER_NOHTTPS) and
         E(SINGULARITY_NOHTTPS) that is set on the managed host is used.
     type: bool

@@ -76,7 +76,7 @@ options:
       - name: SREGISTRY_DOCKERHUB_SECRETS
   no_https:
     description:
-      - Speak plain HTTP to the registry.
+      - Speak plain HTTP to the registries of all names.
     type: bool
     default: false
     env:
@@ -148,6 +148,7 @@ _raw:
 """
 
 import os
+import sys
 import tempfile
 from typing import Any
 
@@ -181,7 +182,10 @@ class LookupModule(LookupBase):  # type: ignore[misc]  # Ansible is untyped here
             known = ", ".join(sorted(name for name in self._options if not name.startswith("_")))
             raise AnsibleLookupError(f"hpc.sregistry.digest has no option {', '.join(unknown)}; it has {known}")
         if not HAS_REQUESTS:
-            raise AnsibleLookupError("the Python library requests is missing on the controller; install it")
+            raise AnsibleLookupError(
+                f"the Python library requests is missing for {sys.executable} on the controller: "
+                f"{sys.executable} -m pip install requests"
+            )
         try:
             return self._answers([str(term) for term in terms])
         except SregistryError as error:

@@ -30,7 +30,8 @@ def ending(response: requests.Response, seconds: float) -> Iterator[threading.Ev
     def end() -> None:
         late.set()
         with suppress(OSError, ValueError):
-            with socket.fromfd(response.raw.fileno(), socket.AF_INET, socket.SOCK_STREAM) as connection:
+            connection = socket.fromfd(response.raw.fileno(), socket.AF_INET, socket.SOCK_STREAM)
+            with connection:
                 connection.shutdown(socket.SHUT_RDWR)  # which wakes whoever reads from it, as closing does not
 
     timer = threading.Timer(seconds, end)

@@ -204,7 +204,8 @@ def need_writable(directory: str) -> None:
         raise storage_error(NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)), existing)
     if not os.access(existing, os.W_OK | os.X_OK):
         code = errno.EROFS if os.statvfs(existing).f_flag & os.ST_RDONLY else errno.EACCES
-        raise storage_error(OSError(code, os.strerror(code)), existing)
+        where = existing if existing == directory else f"{existing}, where {directory} is to be made"
+        raise storage_error(OSError(code, os.strerror(code)), where)
 
 
 def free_space(directory: str) -> int:
@@ -238,6 +239,8 @@ def storage_error(error: OSError, path: str) -> StorageError | NoSpace:
     if error.errno in _FULL:
         with suppress(OSError):
             status = os.statvfs(os.path.dirname(path) or ".")
+            if status.f_files and not status.f_favail:
+                return NoSpace(f"no space left while writing {path}: there are no inodes left; remove some files")
             left = in_words(status.f_bavail * status.f_frsize)
             return NoSpace(
                 f"no space left while writing {path}: it needs more than the {left} that are free; free some"
@@ -246,9 +249,10 @@ def storage_error(error: OSError, path: str) -> StorageError | NoSpace:
     reason = error.strerror or str(error)
     concerned = error.filename2 or error.filename  # of a rename, what was to be replaced
     named = concerned if isinstance(concerned, str) else path
-    return StorageError(
-        f"cannot use {named}: {reason}; check that the directory exists and that this user may write there"
-    )
+    way_out = "check that the directory exists and that this user may write there"
+    if error.errno in (errno.EACCES, errno.EPERM) and os.geteuid():
+        way_out = "give the task become: true, or a place where this user may write"
+    return StorageError(f"cannot use {named}: {reason}; {way_out}")
 
 
 def in_words(size: int) -> str:

@@ -47,7 +47,7 @@ class MirroredRegistry(Registry):
             mirror: Registry(
                 mirror.host,
                 public,
-                replace(transport, http=mirror.http, timeout=min(transport.timeout, _PATIENCE)),
+                replace(transport, http=mirror.http, by_prefix=True, timeout=min(transport.timeout, _PATIENCE)),
             )
             for mirror in mirrors
         }

@@ -11,9 +11,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Transport:
-    """How to reach a registry. ``timeout`` is in seconds, for connecting and for each wait for data."""
+    """How to reach a registry. ``timeout`` is in seconds, for connecting and for each wait for data.
+
+    ``by_prefix``: what stands before the registry's name decides between TLS and plain HTTP, not an option.
+    """
 
     http: bool = False
+    by_prefix: bool = False
     verify: bool | str = True
     timeout: float = 30.0
     retries: int = 3

@@ -39,11 +39,14 @@ class Asker:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A response that is not what was asked for. ``rightless``: the login is known, but has no right to this."""
+    """A response that is not what was asked for. ``rightless``: the login is known, but has no right to this.
+    ``clear``: it was asked for without TLS.
+    """
 
     status: int
     words: str
     rightless: bool
+    clear: bool
     retry_after: str
     limit: str
 
@@ -60,6 +63,7 @@ class Refusal:
             status=response.status_code,
             words=f"status {response.status_code} from {host_of(response.url)}" + (f": {theirs}" if theirs else ""),
             rightless=insufficient or "DENIED" in theirs.split(),
+            clear=response.url.startswith("http:"),
             retry_after=shown(response.headers.get("Retry-After", ""), 40),
             limit=shown(response.headers.get("ratelimit-limit", "").partition(";")[0], 20),
         )
@@ -90,6 +94,8 @@ class Refusal:
         tried = f", tried {tries} times" if tries > 1 else ""
         if self.status == 405 and deed == "push":
             later = "; it may be a mirror, which only passes on what other registries have"
+        if self.status == 400 and self.clear:
+            later = "; it was asked in plain HTTP and may want TLS: leave out no_https, or http:// before its name"
         failed = "failed to serve" if deed == "pull" else "did not take"
         return RegistryError(f"{registry} {failed} {what} ({self.words}{tried}){later}")
 
@@ -119,6 +125,6 @@ class Refusal:
             )
         return Unauthorized(
             f"unauthorized: {registry} wants a login for {what} ({self.words}); tried as anonymous, for "
-            f"{asker.lacking}; give username and password, or an authfile with a login for it. Docker Hub also answers "
-            "so when the repository does not exist"
+            f"{asker.lacking}; give username and password, or an authfile with a login for it. Some registries also "
+            "answer so when the repository does not exist"
         )

@@ -82,7 +82,7 @@ class Registries:
         :param given_for: the registries that the login of the task is for; no other one gets it.
         """
         keychain = self._keychain if location.host in given_for else self._keychain.without_given()
-        registry = self._open(location.host, keychain, replace(self._transport, http=location.http))
+        registry = self._open(location.host, keychain, replace(self._transport, http=location.http, by_prefix=True))
         with self._lock:
             self._others.append(registry)
         return registry

@@ -25,7 +25,7 @@ from .address import host_of, origin
 from .authentication import Authentication, Permit
 from .challenge import parse_challenge
 from .credentials import Keychain
-from .errors import DigestMismatch, InvalidReference, NotFound, RegistryError
+from .errors import DigestMismatch, InvalidReference, NotFound, RegistryError, Unreachable
 from .reach import Transport
 from .reference import DOCKER_HUB, Reference, check_digest, shown
 from .refusal import Refusal
@@ -238,9 +238,17 @@ class Registry:
         permit = self._authentication.remembered(scope) if own else Permit()
         challenged = not own
         while True:
-            response, tries = self._connections.ask(
-                method, url, what, headers, permit.authorization, body=body, once=once
-            )
+            try:
+                response, tries = self._connections.ask(
+                    method, url, what, headers, permit.authorization, body=body, once=once
+                )
+            except Unreachable as error:
+                if self.host != DOCKER_HUB:
+                    raise
+                raise Unreachable(
+                    f"{error}. A name without a registry is one of Docker Hub; write REGISTRY/NAME for another one, or "
+                    "set registry"
+                ) from error
             at_home = own and origin(response.url) == origin(url)
             if response.status_code < 300 or response.status_code in also:
                 break

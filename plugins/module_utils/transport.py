@@ -124,7 +124,7 @@ class Connections:
                     auth=_no_netrc,
                 )
             except requests.exceptions.SSLError as error:
-                raise _certificate_error(url, what, error) from error
+                raise self._certificate_error(url, what, error) from error
             except requests.exceptions.RequestException as error:
                 if not last and isinstance(error, (requests.exceptions.ConnectionError, requests.exceptions.Timeout)):
                     return None
@@ -156,6 +156,15 @@ class Connections:
                 )
         raise RegistryError(f"{host_of(url)} redirects {what} more than {_MAX_REDIRECTS} times")
 
+    def _certificate_error(self, url: str, what: str, error: Exception) -> CertificateError:
+        why = reason(error)
+        way_out = "give the registry's CA with ca_path"
+        if "WRONG_VERSION_NUMBER" in why or "record layer failure" in why:
+            way_out = "it may speak plain HTTP, then give no_https: true, which is for all registries of a task"
+            if self._transport.by_prefix:
+                way_out = "it may speak plain HTTP, then write http:// before its name; no_https does not count for it"
+        return CertificateError(f"TLS failure at {host_of(url)} while asking for {what}: {why}; {way_out}")
+
 
 @dataclass(frozen=True)
 class _Request:
@@ -183,15 +192,6 @@ def _sent(content: Mapping[str, str] | bytes | IO[bytes] | None) -> Mapping[str,
         return io.BytesIO(content)
     content.seek(0)
     return content
-
-
-def _certificate_error(url: str, what: str, error: Exception) -> CertificateError:
-    why = reason(error)
-    plain = "WRONG_VERSION_NUMBER" in why or "record layer failure" in why
-    way_out = "give the registry's CA with ca_path"
-    if plain:
-        way_out = "it may speak plain http: no_https: true, or http:// before its name in mirrors and sif_cache"
-    return CertificateError(f"TLS failure at {host_of(url)} while asking for {what}: {why}; {way_out}")
 
 
 def _no_netrc(request: Any) -> Any:

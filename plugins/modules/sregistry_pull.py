@@ -59,6 +59,7 @@ options:
       - An image file that is there is replaced, but one that was added or built here, and a file that is no image, only
         with O(force=true). If it belonged to another image in the inventory, such as the version before,
         it does not any more. Two tasks that give two images the same O(dest) therefore undo each other's work.
+        If the inventory did not know it, there is a warning.
       - Without O(dest), a path that belongs to another image, or to another platform of this one, is refused unless
         O(force=true).
     type: path

@@ -246,6 +246,12 @@ NETWORK_CASES: Mapping[str, tuple[str, Mapping[str, Any], tuple[str, ...]]] = {
         ("TLS failure at 127.0.0.1:5001", "certificate", "ca_path"),
     ),
     "plain http": (f"{REGISTRY}/lab/tiny", {"no_https": False}, (f"TLS failure at {REGISTRY}", "no_https: true")),
+    "plain http of a store": (
+        f"{PRIVATE}/lab/tiny",
+        {**SECURE, **LOGIN, "sif_cache": f"{REGISTRY}/sif", "sif_cache_miss": "fail"},
+        (f"TLS failure at {REGISTRY}", "write http:// before its name; no_https does not count"),
+    ),
+    "TLS": (f"{PRIVATE}/lab/tiny", {}, ("status 400 from 127.0.0.1:5001", "leave out no_https")),
     "no such CA file": (
         f"{PRIVATE}/lab/tiny",
         {**SECURE, "ca_path": "/nonexistent.pem"},

@@ -159,16 +159,27 @@ def test_what_is_no_directory_is_not_writable(tmp_path: Path) -> None:
         files.need_writable(str(tmp_path / "file" / "directory"))
 
 
-@pytest.mark.parametrize(("flags", "said"), [(0, "Permission denied"), (os.ST_RDONLY, "Read-only file system")])
+@pytest.mark.parametrize(
+    ("flags", "uid", "said", "way_out"),
+    [
+        (0, 0, "Permission denied", "check that"),  # root is nobody on many file systems of a network
+        (0, 4711, "Permission denied", "give the task become: true"),
+        (os.ST_RDONLY, 4711, "Read-only file system", "check that"),
+    ],
+)
 def test_a_directory_without_the_right_to_write_is_named(
-    flags: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    flags: int, uid: int, said: str, way_out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     actual = os.statvfs(tmp_path)
     monkeypatch.setattr(os, "access", lambda _path, _mode: False)  # root may write everywhere
     fields = [flags if index == 8 else value for index, value in enumerate(actual)]
     monkeypatch.setattr(os, "statvfs", lambda _path: os.statvfs_result(fields))
-    with pytest.raises(StorageError, match=f"cannot use {tmp_path}: {said}; check that"):
-        files.need_writable(str(tmp_path / "not" / "yet"))
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    with pytest.raises(StorageError, match=f"cannot use {tmp_path}: {said}; {way_out}"):
+        files.need_writable(str(tmp_path))
+    yet = tmp_path / "not" / "yet"
+    with pytest.raises(StorageError, match=f"cannot use {tmp_path}, where {yet} is to be made: {said}; {way_out}"):
+        files.need_writable(str(yet))
 
 
 @pytest.mark.parametrize(
@@ -182,6 +193,18 @@ def test_errors_of_the_system_become_errors_of_this_library(
     error = files.storage_error(OSError(code, os.strerror(code)), path)
     assert error.__class__ is kind
     assert path in str(error)
+
+
+@pytest.mark.parametrize(
+    ("left", "words"), [((1, 1), "it needs more than the"), ((1, 0), "no inodes left"), ((0, 0), "it needs more than")]
+)
+def test_a_file_system_is_full_of_data_or_of_files(
+    left: tuple[int, int], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actual = list(os.statvfs(tmp_path))
+    actual[5], actual[7] = left  # f_files, which is 0 where there is no such limit, and f_favail
+    monkeypatch.setattr(os, "statvfs", lambda _path: os.statvfs_result(actual))
+    assert words in str(files.storage_error(OSError(errno.ENOSPC, "No space left on device"), str(tmp_path / "file")))
 
 
 def test_of_a_rename_that_fails_the_target_is_named() -> None:

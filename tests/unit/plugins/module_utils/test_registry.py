@@ -774,6 +774,15 @@ def test_a_host_that_does_not_exist_is_reported(connect: Connect, pauses: list[f
     assert len(pauses) == 1
 
 
+def test_who_meant_no_registry_is_told_that_docker_hub_was_asked(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    session = connect("docker.io", retries=0)
+    with pytest.raises(Unreachable, match=r"no answer from registry-1\.docker\.io.*write REGISTRY/NAME"):
+        session.find(Reference.parse("team/tiny"))
+
+
 @pytest.mark.parametrize("fault", [faults.delayed(30), faults.truncated(10, stall=30)], ids=["silent", "stalling"])
 def test_a_registry_that_hangs_is_given_up(fault: Fault, faulty: FaultyRegistry, connect: Connect) -> None:
     faulty.when(MANIFESTS, fault)
