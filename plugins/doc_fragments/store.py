@@ -13,6 +13,7 @@ options:
       - The store, a directory on the managed host. Images without a path of their own are filed below it as
         C(<registry>/<collection>/<name>-<tag>.sif). The registry is left out for Docker Hub, and no file name holds a
         colon.
+      - It is made if it is missing, also where a file system should have been mounted and is not.
       - If the option is not given, E(SREGISTRY_STORAGE) of the managed host is used, then the default.
     type: path
     default: ~/.singularity/shub

@@ -171,8 +171,8 @@ def reason(error: BaseException) -> str:
 
 def _too_slow(response: requests.Response, what: object) -> Unreachable:
     return Unreachable(
-        f"{host_of(response.url)} sends {what} so slowly that it was not there after {_PATIENCE:.0f} s; try again later, "
-        "or ask whoever runs it"
+        f"{host_of(response.url)} sends {what} so slowly that it was not there after {_PATIENCE:.0f} s; try again "
+        "later, or ask whoever runs it"
     )
 
 
