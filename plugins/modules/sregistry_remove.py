@@ -248,6 +248,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.selection import Cho
 
 _KEEP = "keep"
 _PRUNE = "prune"
+_NAMED = 5  # files that a warning names
 
 
 def main() -> None:
@@ -312,12 +313,23 @@ def _clean(
 ) -> None:
     """Remove what no image has: files of the store, blobs of the cache."""
     if module.params["sweep"]:
-        more["swept"] = sweep(inventory, module.params["storage"], changes, module.check_mode)
-        _show(more, "files that no image has", more["swept"])
+        swept = sweep(inventory, module.params["storage"], changes, module.check_mode)
+        more["swept"] = swept.gone
+        _show(more, "files that no image has", swept.gone)
+        _warn_of(module, swept.strangers)
     if module.params["cache"] == _PRUNE:
         pruned = prune(inventory, cache, changes, module.check_mode)
         more["pruned"] = {"blobs": len(pruned), "bytes": sum(blob.size for blob in pruned)}
         _show(more, f"the cache {cache.directory}", [blob.what for blob in pruned])
+
+
+def _warn_of(module: AnsibleModule, strangers: list[str]) -> None:
+    if strangers:
+        more = f" and {len(strangers) - _NAMED} more" if len(strangers) > _NAMED else ""
+        module.warn(
+            f"sweep leaves what is named as an image and is none, as far as can be told: "
+            f"{', '.join(strangers[:_NAMED])}{more}; what nobody needs, remove with ansible.builtin.file"
+        )
 
 
 def _show(more: dict[str, Any], header: str, gone: list[str]) -> None:
