@@ -225,6 +225,8 @@ def sweep(inventory: Inventory, store: str, removed: Sequence[Change], check: bo
             f"there is no inventory in {inventory.directory}, so that every image below {store} would go; correct "
             "database or storage, or remove the files with ansible.builtin.file"
         )
+    for path in images:
+        need_removable(path)
     swept = images if check else [path for path in images if _sweep(inventory, path)]
     swept += survey.leftovers(store, inventory.directory, check)
     return Swept(swept, [path for path in unknown if path not in images])

@@ -301,6 +301,18 @@ def test_a_store_with_another_inventory_than_the_one_that_is_asked_is_not_swept(
     assert shelf.left() == (["library/a:1"], ["a-1.sif"])
 
 
+def test_where_one_file_cannot_be_removed_none_is_swept(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf.image("a:1")
+    for name in ("first.sif", "z/closed.sif"):
+        write(shelf.store / name, sif_bytes())
+    closed, real = str(shelf.store / "z"), os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != closed and real(path, mode))  # root may write there
+    for check in (True, False):
+        with pytest.raises(StorageError, match=closed):
+            sweep(shelf.inventory, str(shelf.store), [], check)
+    assert (shelf.store / "first.sif").exists()
+
+
 def linked(shelf: Shelf, name: str) -> tuple[Path, Path]:
     """An image whose file is in the store, and in the inventory by a symlink to a symlink outside; both paths."""
     target = write(shelf.store / "x" / "tool.sif", sif_bytes("tool"))
