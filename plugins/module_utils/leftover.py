@@ -68,7 +68,7 @@ def found_in(parent: str) -> Iterator[str]:
     """The temporary files and directories in a directory that were made for any path there. Each is held meanwhile."""
     own = f".{prefix()}"
     with suppress(OSError), os.scandir(parent) as entries:
-        for entry in entries:
+        for entry in sorted(entries, key=lambda one: one.name):
             if _MADE_FOR_A_PATH.fullmatch(entry.name):
                 kind = stat.S_IFDIR if entry.is_dir(follow_symlinks=False) else stat.S_IFREG
                 with suppress(OSError):
