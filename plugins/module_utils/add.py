@@ -16,6 +16,7 @@ from . import storage
 from .change import PRESENT, Change, facet
 from .digest import sha256_of
 from .document import Document, File, timestamp
+from .entry import adopt, copy, discard, is_one_name, leads_to
 from .errors import InvalidImage, InvalidReference, SregistryError, StorageError
 from .files import need_writable
 from .format import SUFFIXES, Format, identify
@@ -132,7 +133,7 @@ def _add(inventory: Inventory, wanted: Wanted, item: Item, change: Change) -> No
             raise InvalidImage(f"there is no file {path} to add as {item.reference}") from error
         return
     target = path if wanted.method == IN_PLACE else _place(wanted.storage, item.reference, kind)
-    if storage.is_one_name(path, target):  # to move it onto itself would be to remove it
+    if is_one_name(path, target):  # to move it onto itself would be to remove it
         path = target
     source = _Source(path, kind, platform_of(kind, wanted.platform, path), sha256_of(path), target)
     change.platform, change.path = str(source.platform), target
@@ -179,7 +180,7 @@ def _carry_out(inventory: Inventory, wanted: Wanted, reference: Reference, sourc
     if not wanted.check:
         inventory.put(change.document)
         if wanted.method == MOVE and source.path != source.target:
-            storage.discard(source.path)
+            discard(source.path)
 
 
 def _kept(document: Document | None, wanted: Wanted, source: _Source) -> File | None:
@@ -229,7 +230,7 @@ def _look_at_bereft(
     for owner in inventory.documents():
         if document and owner.key == document.key:
             continue
-        if not any(file.path == source.path or storage.is_one_name(file.path, source.path) for file in owner.files):
+        if not any(_needs(file.path, source.path) for file in owner.files):
             continue
         if not wanted.force:
             raise taken(
@@ -239,6 +240,11 @@ def _look_at_bereft(
                 f"{COPY}, or take it away with force: true",
             )
         change.warnings.append(f"{source.path} is moved away from {owner.reference} for {owner.platform}")
+
+
+def _needs(path: str, other: str) -> bool:
+    """Whether a path has no file without another one: it is the same, or a symlink to it."""
+    return path == other or is_one_name(path, other) or leads_to(path, other)
 
 
 def _look_at_stranger(wanted: Wanted, source: _Source, change: Change) -> None:
@@ -260,8 +266,8 @@ def _place_file(wanted: Wanted, source: _Source) -> None:
     if source.path == source.target:
         wanted.prepare(source.path)
     elif wanted.method == MOVE:
-        storage.adopt(source.path, source.target, wanted.prepare)
-    elif storage.copy(source.path, source.target, wanted.prepare) != source.sha256:
+        adopt(source.path, source.target, wanted.prepare)
+    elif copy(source.path, source.target, wanted.prepare) != source.sha256:
         raise StorageError(f"{source.path} was written to while it was copied; add it again when it is finished")
 
 

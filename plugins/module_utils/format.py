@@ -51,29 +51,13 @@ def identify(path: str) -> Format:
     :raises InvalidImage: if it is no image, or a truncated one.
     :raises FileNotFoundError: if there is none.
     """
-    try:
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
-            status = os.fstat(stream.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise _irregular(path)
-            head = stream.read(_HEAD)
-    except FileNotFoundError:
-        raise
-    except IsADirectoryError as error:
-        raise _irregular(path) from error
-    except OSError as error:
-        raise InvalidImage(f"cannot read {path}: {error.strerror}; let this user read it") from error
+    head, size = _head(path)
     if _is_sif(head):
         return _sif(path)
-    launch = head.find(_LAUNCH)
-    offset = launch + len(_LAUNCH) + 1 if launch > 0 else 0
-    for name, end in ((SQUASHFS, _squashfs_end(head[offset:])), (EXT3, _ext_end(head[offset:]))):
-        if end is not None:
-            if offset + end > status.st_size:
-                raise InvalidImage(
-                    f"{path} is truncated: it has {status.st_size} of {offset + end} bytes; fetch or copy it again"
-                )
-            return Format(name)
+    for name, end in _file_systems(head):
+        if end > size:
+            raise InvalidImage(f"{path} is truncated: it has {size} of {end} bytes; fetch or copy it again")
+        return Format(name)
     raise InvalidImage(
         f"{path} is no image: it is neither a SIF nor one of Singularity 2 (squashfs or ext3); "
         "build an image of it first, with apptainer build or singularity build"
@@ -93,9 +77,51 @@ def is_image(path: str) -> bool:
     return _is_sif(head) or head.startswith(_SQUASHFS_MAGIC)
 
 
+def begins_as_image(path: str) -> bool:
+    """Whether a file begins as an image of any format does, whole or not.
+
+    :raises InvalidImage: if it is no regular file, or cannot be read.
+    :raises FileNotFoundError: if there is none.
+    """
+    head, _size = _head(path)
+    return _is_sif(head) or _is_launched(head) or head.startswith(_SQUASHFS_MAGIC) or bool(_file_systems(head))
+
+
+def is_left_by_an_engine(path: str) -> bool:
+    """Whether a file is an image, or the beginning of one, beyond doubt. An empty file is nobody's work either.
+
+    An ext file system without the interpreter line of Singularity 2 may be an overlay, or the disk of a machine.
+
+    :raises InvalidImage, FileNotFoundError: as ``begins_as_image``.
+    """
+    head, size = _head(path)
+    return size == 0 or _is_sif(head) or _is_launched(head) or head.startswith(_SQUASHFS_MAGIC)
+
+
 def is_sandbox(path: str) -> bool:
     """Whether a directory is what an engine has built."""
     return os.path.isdir(os.path.join(path, ".singularity.d"))
+
+
+def _head(path: str) -> tuple[bytes, int]:
+    """The first bytes of a regular file, and its size."""
+    try:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
+            status = os.fstat(stream.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise _irregular(path)
+            return stream.read(_HEAD), status.st_size
+    except FileNotFoundError:
+        raise
+    except IsADirectoryError as error:
+        raise _irregular(path) from error
+    except OSError as error:
+        raise InvalidImage(f"cannot read {path}: {error.strerror}; let this user read it") from error
+
+
+def _is_launched(head: bytes) -> bool:
+    """Whether a file begins with the interpreter line that makes it run itself."""
+    return head.startswith(b"#!") and head.partition(b"\n")[0].endswith(_LAUNCH)
 
 
 def _is_sif(head: bytes) -> bool:
@@ -113,6 +139,14 @@ def _sif(path: str) -> Format:
         return Format(SIF, sif.read_header(path).architecture)
     except InvalidSif as error:
         raise InvalidImage(f"{error}; fetch or copy it again") from error
+
+
+def _file_systems(head: bytes) -> list[tuple[str, int]]:
+    """The file system that a file begins with, or that follows an interpreter line: its format, and where it ends."""
+    launch = head.find(_LAUNCH)
+    offset = launch + len(_LAUNCH) + 1 if launch > 0 else 0
+    ends = ((SQUASHFS, _squashfs_end(head[offset:])), (EXT3, _ext_end(head[offset:])))
+    return [(name, offset + end) for name, end in ends if end is not None]
 
 
 def _squashfs_end(superblock: bytes) -> int | None:

@@ -9,6 +9,7 @@ Reading or writing one document does not depend on how many there are.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -23,6 +24,9 @@ from .lock import locked
 from .platform import Platform
 from .reference import DOCKER, Reference
 
+SUBDIRECTORY = ".sregistry"
+"""Where in a store its inventory is, unless somebody chose another place."""
+
 LOCK_TIMEOUT = 600.0  # seconds; who holds a document only writes it
 BUILD_TIMEOUT = 6 * 3600.0  # seconds that one run waits for another that makes the same file
 
@@ -36,13 +40,13 @@ class Inventory:
 
     def __init__(self, directory: str) -> None:
         self.directory = directory
-        self._documents = os.path.join(directory, "images")
+        self.images = os.path.join(directory, "images")
         self._locks = os.path.join(directory, "locks")
 
     @property
     def begun(self) -> bool:
         """Whether anything was ever recorded here."""
-        return os.path.isdir(self._documents)
+        return os.path.isdir(self.images)
 
     def get(self, reference: Reference, platform: Platform) -> Document | None:
         """The document of an image of one platform; None if it was never recorded.
@@ -51,11 +55,8 @@ class Inventory:
         """
         path = self._path(reference, platform)
         document = _load(path)
-        if document and (document.reference, document.platform) != (reference, platform):
-            raise InventoryError(
-                f"the inventory document {path} is that of {document.reference} for {document.platform}; "
-                "it was moved or tampered with, remove it and pull or record the image again"
-            )
+        if document and document.key != (reference, platform):
+            raise _misplaced(path, document)
         return document
 
     def put(self, document: Document) -> None:
@@ -65,7 +66,7 @@ class Inventory:
         :raises InventoryError: if the registry's documents nest too deep to be written.
         """
         path = self._path(document.reference, document.platform)
-        make_directory(self._documents)
+        make_directory(self.images)
         try:
             content = _encode(document.to_json())
         except RecursionError as error:
@@ -128,10 +129,13 @@ class Inventory:
     def documents(self) -> Iterator[Document]:
         """All documents, in the order of their file names.
 
-        :raises InventoryError: at the first that cannot be read.
+        :raises InventoryError: at the first that cannot be read, or has the name of another one. To pass it over would
+            be to take its files for nobody's.
         """
         for entry in self._scan():
             document = _load(entry.path)
+            if document and entry.name != _file_name(*document.key) + _SUFFIX:
+                raise _misplaced(entry.path, document)
             if document:
                 yield document
 
@@ -159,7 +163,7 @@ class Inventory:
 
         :raises StorageError: naming the directory.
         """
-        need_writable(self._documents)
+        need_writable(self.images)
         need_writable(self._locks)
 
     def need_unchanged(self, document: Document) -> None:
@@ -172,16 +176,16 @@ class Inventory:
 
     def _scan(self) -> list[os.DirEntry[str]]:
         try:
-            with os.scandir(self._documents) as entries:
+            with os.scandir(self.images) as entries:
                 found = [entry for entry in entries if _is_document(entry)]
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise storage_error(error, self._documents) from error
+            raise storage_error(error, self.images) from error
         return sorted(found, key=lambda entry: entry.name)
 
     def _path(self, reference: Reference, platform: Platform) -> str:
-        return os.path.join(self._documents, _file_name(reference, platform) + _SUFFIX)
+        return os.path.join(self.images, _file_name(reference, platform) + _SUFFIX)
 
 
 def taken(path: str, owner: Document, way_out: str) -> StorageError:
@@ -194,8 +198,16 @@ def changed_meanwhile(reference: Reference) -> StorageError:
     return StorageError(f"another run has changed {reference} meanwhile; run this again when it has ended")
 
 
+def _misplaced(path: str, document: Document) -> InventoryError:
+    name = _file_name(*document.key) + _SUFFIX
+    return InventoryError(
+        f"the inventory document {path} is that of {document.reference} for {document.platform}; it was moved, copied "
+        f"or tampered with, remove it, or give it its own name {name} if there is none of that name"
+    )
+
+
 def _is_document(entry: os.DirEntry[str]) -> bool:
-    return entry.name.endswith(_SUFFIX) and not entry.name.startswith(".") and entry.is_file(follow_symlinks=False)
+    return entry.name.endswith(_SUFFIX) and not entry.name.startswith(".")
 
 
 def _file_name(reference: Reference, platform: Platform) -> str:
@@ -215,6 +227,11 @@ def _encode(data: dict[str, Any]) -> bytes:
 
 
 def _unreadable(path: str, error: OSError) -> InventoryError:
+    if error.errno == errno.ELOOP:
+        return InventoryError(
+            f"cannot read the inventory document {path}: it is a symlink, which is not followed; put the document "
+            "itself there, or remove the link"
+        )
     return InventoryError(
         f"cannot read the inventory document {path}: {error.strerror}; "
         "let this user read it, or remove it and pull or record the image again"

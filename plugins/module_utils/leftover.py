@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import stat
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from contextlib import suppress
 SUFFIX = ".tmp"
 
 _MARK = "sregistry-"
+_MADE_FOR_A_PATH = re.compile(rf"\..+\.{_MARK}(?:[0-9a-f]{{8}}|link)-\w+{re.escape(SUFFIX)}", re.DOTALL)
 _ABANDONED = 60.0  # seconds; what is younger may be about to be held
 _FORGOTTEN = 24 * 3600.0  # seconds, for what another host made, or nobody can hold
 
@@ -60,6 +62,17 @@ def directories(parent: str) -> Iterator[str]:
 def directories_beside(path: str) -> Iterator[str]:
     """As ``directories``, of those that were made for a path."""
     return _abandoned(os.path.dirname(path), path, SUFFIX, stat.S_IFDIR)
+
+
+def found_in(parent: str) -> Iterator[str]:
+    """The temporary files and directories in a directory that were made for any path there. Each is held meanwhile."""
+    own = f".{prefix()}"
+    with suppress(OSError), os.scandir(parent) as entries:
+        for entry in sorted(entries, key=lambda one: one.name):
+            if _MADE_FOR_A_PATH.fullmatch(entry.name):
+                kind = stat.S_IFDIR if entry.is_dir(follow_symlinks=False) else stat.S_IFREG
+                with suppress(OSError):
+                    yield from _not_held(entry, kind, _ABANDONED if own in entry.name else _FORGOTTEN)
 
 
 def _start(path: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -19,7 +19,7 @@ from ansible.module_utils.basic import AnsibleModule
 from .document import Document
 from .errors import SregistryError
 from .executable import home_of, kind_of
-from .inventory import Inventory
+from .inventory import SUBDIRECTORY, Inventory
 from .platform import Platform
 
 _MANY_DOCUMENTS = 1000
@@ -27,7 +27,12 @@ _MANY_DOCUMENTS = 1000
 
 @contextmanager
 def failing(module: AnsibleModule) -> Iterator[None]:
-    """An error of this library is the failure of the task, in its own words. Who is told to end cleans up first."""
+    """An error of this library is the failure of the task, in its own words. Who is told to end cleans up first.
+
+    All that the module says meanwhile is legible, so that no file name makes a task fail whose work is done.
+    """
+    for name in ("exit_json", "fail_json", "warn"):
+        setattr(module, name, _legibly(getattr(module, name)))
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
     try:
@@ -36,13 +41,33 @@ def failing(module: AnsibleModule) -> Iterator[None]:
         module.fail_json(msg=str(error))
 
 
+def _legibly(say: Callable[..., None]) -> Callable[..., None]:
+    return lambda *words, **result: say(*legible(words), **legible(result))
+
+
+def legible(value: Any) -> Any:
+    """What a module says, with each byte of a file name that is no UTF-8 as an escape: Ansible refuses others."""
+    if isinstance(value, str):
+        return value if value.isascii() else _escaped(value)
+    if isinstance(value, dict):
+        return {legible(name): legible(part) for name, part in value.items()}
+    return [legible(part) for part in value] if isinstance(value, (list, tuple)) else value
+
+
+def _escaped(text: str) -> str:
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half a surrogate pair, which no file name has
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def _end(number: int, _frame: object) -> NoReturn:
     raise SystemExit(128 + number)
 
 
 def inventory_of(module: AnsibleModule) -> Inventory:
     """The inventory that the options name."""
-    return Inventory(module.params["database"] or os.path.join(module.params["storage"], ".sregistry"))
+    return Inventory(module.params["database"] or os.path.join(module.params["storage"], SUBDIRECTORY))
 
 
 def blob_directory(module: AnsibleModule) -> str:

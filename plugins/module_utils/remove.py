@@ -13,14 +13,16 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from . import storage
+from . import storage, survey
 from .blobs import BlobCache, Pruned
 from .change import ABSENT, PRESENT, Change, facet
 from .document import Document, File
-from .errors import InventoryError, StorageError
-from .format import SUFFIXES
+from .entry import discard, entries, entry, need_removable
+from .errors import InvalidImage, InventoryError, StorageError
+from .format import begins_as_image, is_left_by_an_engine
 from .inventory import LOCK_TIMEOUT, Inventory
 from .platform import Platform
+from .scratch import intruders
 from .selection import Choice
 
 FORGOTTEN, RECORDED = "forgotten", "recorded"
@@ -123,7 +125,7 @@ def _remove(
         change.path = change.file.path if change.file else None
         bare = dataclasses.replace(document, files=()) if wanted.state == RECORDED else None
         change.after, change.document = facet(bare), bare
-        doomed = [] if wanted.state == FORGOTTEN else _doomed(wanted, document, staying)
+        doomed = [] if wanted.state == FORGOTTEN else _doomed(inventory, wanted, document, staying)
         change.more["files"] = [file.path for file in doomed if os.path.lexists(file.path)]
         change.changed = bare != document
         change.action = _ACTIONS[wanted.state] if change.changed else PRESENT
@@ -132,7 +134,7 @@ def _remove(
         if wanted.check:
             return
         for file in doomed:
-            storage.discard(file.path)
+            discard(file.path)
         for digest in change.dropped:
             cache.forget(digest)
         if bare is None:
@@ -141,69 +143,109 @@ def _remove(
             inventory.put(bare)
 
 
-def _doomed(wanted: Wanted, document: Document, staying: Sequence[Document]) -> list[File]:
-    """The files of an image that go with it: not those that are another image's as well.
+def _doomed(inventory: Inventory, wanted: Wanted, document: Document, staying: Sequence[Document]) -> list[File]:
+    """The files of an image that go with it: not those that another image needs as well.
 
     :raises StorageError: if one cannot be removed, or is not what was built or added here.
     """
-    needed = {_place(file.path) for other in staying for file in other.files}
-    files = [file for file in document.files if _place(file.path) not in needed]
+    needed = {need for other in staying for file in other.files for need in entries(file.path)}
+    files = [file for file in document.files if entry(file.path) not in needed]
     for file in files:
-        storage.need_removable(file.path)
-        if not wanted.force and _is_modified(file):
-            raise StorageError(
-                f"{file.path} is not the file any more that was built or added as {document.reference}: somebody put "
-                f"another one there, or wrote to it; save it if it is of use, remove it with force: true, or only "
-                f"forget it with state: {FORGOTTEN}"
-            )
+        need_removable(file.path)
+        if not wanted.force:
+            _need_ours(inventory, document, file)
     return files
 
 
-def _is_modified(file: File) -> bool:
-    """Whether a file has another content. One that was only touched has not."""
-    return file.state() == storage.MODIFIED and file.state(checksum=True) == storage.MODIFIED
+def _need_ours(inventory: Inventory, document: Document, file: File) -> None:
+    """Refuse to remove what is not the image that was built or added.
+
+    Who may write the inventory could have entered any file of this host, with its size and time, for this user to
+    remove. Then only the content counts; and a directory, which has no checksum, has to lie where others may write.
+
+    :raises StorageError: saying what it is.
+    """
+    way_out = f"remove it with force: true, or only forget it with state: {FORGOTTEN}"
+    others = intruders(inventory.images, strict=True)
+    state = file.state(checksum=bool(others))
+    if state == storage.MODIFIED and not others:  # it may have been touched, and no more
+        state = file.state(checksum=True)
+    if state == storage.MODIFIED:
+        raise StorageError(
+            f"{file.path} is not the file any more that was built or added as {document.reference}: somebody put "
+            f"another one there, or wrote to it; save it if it is of use, {way_out}"
+        )
+    if state == storage.MISSING:
+        return
+    if not file.sha256:
+        if others and not intruders(os.path.dirname(file.path), strict=True):
+            raise StorageError(
+                f"{file.path}, the directory of {document.reference}, may be anybody's: others can write the inventory "
+                f"({others}), and not there; look what it is, {way_out}"
+            )
+    elif not _is_image(file.path):
+        raise StorageError(f"{file.path}, the file of {document.reference}, is no image; look what it is, {way_out}")
 
 
-def sweep(inventory: Inventory, store: str, removed: Sequence[Change], check: bool) -> list[str]:
-    """Remove the image files below a store, told by their endings, that no image of the inventory has.
+def _is_image(path: str) -> bool:
+    try:
+        return begins_as_image(path)
+    except (FileNotFoundError, InvalidImage):
+        return False
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What was removed from a store, or would be; and what stays there, though it is named as images are."""
+
+    gone: list[str]
+    strangers: list[str]
+
+
+def sweep(inventory: Inventory, store: str, removed: Sequence[Change], check: bool) -> Swept:
+    """Remove the images below a store that no image of the inventory has, and what killed runs left there.
+
+    A path may be spelled otherwise than in the inventory, as through a linked directory, or lead to the file by a
+    symlink. What lies in a sandbox, or in another store, is the work of somebody; so is what is no image.
 
     :param removed: images that go with the same run; what becomes of their files is decided.
-    A path may be spelled otherwise than in the inventory, as through a linked directory. What lies in a sandbox is the
-    work of somebody.
-
-    :returns: their paths.
-    :raises InventoryError: if there is no inventory, so that every file would go, or it cannot be read.
+    :raises InventoryError: if there is no inventory, so that every file would go, or another one; or it cannot be read.
     :raises StorageError: if a file cannot be removed.
     """
-    known = {_place(file.path) for document in inventory.documents() for file in document.files}
-    known |= {_place(path) for change in removed for path in change.before.get("files", {})}
-    found = storage.image_files(os.path.normpath(store), tuple(SUFFIXES.values()))
-    swept = [path for path in found if _place(path) not in known]
-    if swept and not inventory.begun:
+    store = os.path.normpath(store)
+    survey.need_no_other_inventory(store, inventory.directory)
+    gone = {(change.uri, change.platform) for change in removed if change.changed and not change.error and check}
+    documents = [one for one in inventory.documents() if (one.reference.uri, str(one.platform)) not in gone]
+    known = {need for document in documents for file in document.files for need in entries(file.path)}
+    known |= {entry(path) for change in removed for path in change.before.get("files", {})}
+    unknown = [path for path in survey.image_files(store, inventory.directory) if entry(path) not in known]
+    images = [path for path in unknown if _is_nobodys(path)]
+    if images and not inventory.begun:
         raise InventoryError(
             f"there is no inventory in {inventory.directory}, so that every image below {store} would go; correct "
             "database or storage, or remove the files with ansible.builtin.file"
         )
-    return swept if check else [path for path in swept if _sweep(inventory, path)]
+    for path in images:
+        need_removable(path)
+    swept = images if check else [path for path in images if _sweep(inventory, path)]
+    swept += survey.leftovers(store, inventory.directory, check)
+    return Swept(swept, [path for path in unknown if path not in images])
 
 
-def _place(path: str) -> tuple[object, str]:
-    """What two spellings of a path have in common: the directory itself, and the name in it."""
-    directory, name = os.path.split(path)
+def _is_nobodys(path: str) -> bool:
     try:
-        status = os.stat(directory)
-    except OSError:
-        return directory, name
-    return (status.st_dev, status.st_ino), name
+        return is_left_by_an_engine(path)
+    except (FileNotFoundError, InvalidImage):
+        return False
 
 
 def _sweep(inventory: Inventory, path: str) -> bool:
     """Remove a file, unless a run that builds it has entered it meanwhile; such a run holds its lock."""
     with inventory.locked_path(path, LOCK_TIMEOUT):
-        known = (file.path for document in inventory.documents() for file in document.files)
-        if _place(path) in map(_place, known):
+        needed = (need for one in inventory.documents() for file in one.files for need in entries(file.path))
+        if entry(path) in needed:
             return False
-        storage.discard(path)
+        discard(path)
         return True
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
 from . import storage
 from .change import Change, facet
+from .digest import sha256_of
 from .document import Document, File, timestamp
+from .entry import discard, entries, entry, is_one_name, is_second_name, leads_to, move_aside, move_back, need_movable
 from .errors import InvalidReference, InventoryError, SregistryError, StorageError
 from .files import need_writable
 from .format import SUFFIXES, is_sandbox
@@ -44,11 +46,12 @@ class Wanted:
 
 @dataclass(frozen=True)
 class _Move:
-    """A file that gets another path; ``there`` tells whether it exists."""
+    """A file that gets another path: whether it exists, and whether that path has it already."""
 
     file: File
     path: str
     there: bool
+    done: bool = False
 
 
 def rename(inventory: Inventory, wanted: Wanted) -> list[Change]:
@@ -100,6 +103,8 @@ def _begun(wanted: Wanted, old: Sequence[Document], new: Sequence[Document]) -> 
             states = {file.state() for file in [*other.files, *(move.file for move in moves if move.there)]}
         except SregistryError:
             continue
+        if any(leads_to(move.path, move.file.path) for move in moves):
+            continue
         if dataclasses.replace(after, updated_at=other.updated_at) == other and states <= {storage.PRESENT}:
             begun[document.platform] = other
     return begun
@@ -108,7 +113,7 @@ def _begun(wanted: Wanted, old: Sequence[Document], new: Sequence[Document]) -> 
 def _finish(inventory: Inventory, wanted: Wanted, document: Document, after: Document, change: Change) -> None:
     """Take the old name away, and the old names of files, as the run would have that wrote the new document."""
     moves = [move for move in _moves(wanted, document) if move.path != move.file.path]
-    gone = [move for move in moves if move.there and not storage.is_one_name(move.file.path, move.path)]
+    gone = [move for move in moves if move.there and not is_one_name(move.file.path, move.path)]
     paths = [path for move in moves for path in (move.file.path, move.path)]
     with nullcontext() if wanted.check else inventory.held(paths, [document.key, after.key]):
         change.before, change.after = facet(document), facet(after)
@@ -123,7 +128,7 @@ def _finish(inventory: Inventory, wanted: Wanted, document: Document, after: Doc
             inventory.need_unchanged(known)
         inventory.remove(document.reference, document.platform)
         for move in gone:
-            storage.discard(move.file.path)
+            discard(move.file.path)
 
 
 def _of(wanted: Wanted) -> str:
@@ -151,8 +156,7 @@ def _rename(inventory: Inventory, wanted: Wanted, document: Document, change: Ch
         after = _after(wanted, document, moves)
         if after == document:
             return
-        for move in moves:
-            _need_free(inventory, document, move)
+        moves = [_looked_at(inventory, document, move) for move in moves]
         change.action = RENAMED if wanted.new != document.reference else MOVED
         change.after, change.changed = facet(after), True
         change.path = moves[-1].path if moves else change.path
@@ -227,22 +231,52 @@ def _held(inventory: Inventory, wanted: Wanted, document: Document, moves: Seque
         yield
 
 
-def _need_free(inventory: Inventory, document: Document, move: _Move) -> None:
-    """Refuse a path that is another image's, or anybody's.
+def _looked_at(inventory: Inventory, document: Document, move: _Move) -> _Move:
+    """A move that nothing is in the way of; what a run before this one has done of it is told.
 
-    :raises StorageError: saying whose.
+    :raises StorageError: if the path is another image's, or anybody's, or another image needs the file where it is.
     """
     for owner in inventory.owners(move.path, besides=document.key):
         raise taken(move.path, owner, "choose another dest")
-    if storage.is_one_name(move.file.path, move.path):
-        return  # the same place by another spelling: only the inventory changes
-    killed = move.there and os.path.exists(move.path) and os.path.samefile(move.file.path, move.path)
-    if os.path.lexists(move.path) and not killed:  # a run that was killed has left both names
-        raise StorageError(f"{move.path} is there already; remove it, or choose another name or dest")
+    old, new = move.file.path, move.path
+    if is_one_name(old, new):
+        return move  # the same place by another spelling: only the inventory changes
     if move.there:
-        need_writable(os.path.dirname(move.path))
-        need_writable(os.path.dirname(move.file.path))
-        storage.need_movable(move.file.path, move.path)
+        _need_nobodys(inventory, document, old)
+    if os.path.lexists(new):
+        if leads_to(new, old):
+            raise StorageError(
+                f"{new} is a symlink to {old}, and would lead to nothing; remove it, or choose another name or dest"
+            )
+        if not move.there or not (is_second_name(old, new) or _is_copied(move)):
+            raise StorageError(f"{new} is there already; remove it, or choose another name or dest")
+        move = dataclasses.replace(move, done=True)
+    if move.there:
+        need_writable(os.path.dirname(new))
+        need_writable(os.path.dirname(old))
+        need_movable(old, new)
+    return move
+
+
+def _need_nobodys(inventory: Inventory, document: Document, path: str) -> None:
+    """Refuse to take a file away that another image has as well, maybe by a symlink.
+
+    :raises StorageError: saying which.
+    """
+    for other in inventory.documents():
+        if other.key != document.key and any(entry(path) in entries(file.path) for file in other.files):
+            raise taken(path, other, "forget that image first, with sregistry_remove and state: forgotten")
+
+
+def _is_copied(move: _Move) -> bool:
+    """Whether a path has the content of the file already, as a run leaves it that was killed after it had copied it to
+    another file system. The old file must not be worth more than the copy.
+    """
+    if not move.file.sha256 or os.path.islink(move.path) or not os.path.isfile(move.path):
+        return False
+    if os.path.getsize(move.path) != move.file.size or move.file.state(checksum=True) != storage.PRESENT:
+        return False
+    return sha256_of(move.path) == move.file.sha256
 
 
 def _after(wanted: Wanted, document: Document, moves: Sequence[_Move]) -> Document:
@@ -259,18 +293,34 @@ def _carry_out(
     inventory: Inventory, wanted: Wanted, document: Document, after: Document, moves: Sequence[_Move]
 ) -> Document:
     """Give files their new names first and take the old ones last: whenever this is killed, no file is lost."""
-    there = [move for move in moves if move.there and not storage.is_one_name(move.file.path, move.path)]
-    for move in there:
-        storage.move_aside(move.file.path, move.path)
-        wanted.prepare(move.path)
-        after = _restamped(after, move)
-    after = dataclasses.replace(after, updated_at=timestamp())
-    inventory.put(after)
+    there = [move for move in moves if move.there and not is_one_name(move.file.path, move.path)]
+    with _undone_if_it_fails() as moved:
+        for move in there:
+            if not move.done:
+                move_aside(move.file.path, move.path)
+                moved.append(move)
+            wanted.prepare(move.path)
+            after = _restamped(after, move)
+        after = dataclasses.replace(after, updated_at=timestamp())
+        inventory.put(after)
     if wanted.new != document.reference:
         inventory.remove(document.reference, document.platform)
     for move in there:
-        storage.discard(move.file.path)
+        discard(move.file.path)
     return after
+
+
+@contextmanager
+def _undone_if_it_fails() -> Iterator[list[_Move]]:
+    """Take moves back that were made in a block, as copies of large files where there is no room for the document."""
+    moved: list[_Move] = []
+    try:
+        yield moved
+    except SregistryError:
+        for move in moved:
+            with suppress(OSError):
+                move_back(move.file.path, move.path)
+        raise
 
 
 def _restamped(document: Document, move: _Move) -> Document:

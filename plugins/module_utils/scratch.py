@@ -27,8 +27,7 @@ def temporary_directory(parent: str) -> Iterator[str]:
 
     :raises StorageError: if it cannot be made, or if root would work where others can move files about.
     """
-    if os.geteuid() == 0:
-        _refuse_hostile(parent, "a tmpdir")
+    need_safe(parent, "a tmpdir")
     _sweep(leftover.directories(parent))
     with _directory(parent, leftover.prefix()) as path:
         yield path
@@ -43,8 +42,7 @@ def beside(path: str) -> Iterator[str]:
     :raises StorageError: if it cannot be made, or if root would work where others can move files about.
     """
     parent = os.path.dirname(path)
-    if os.geteuid() == 0:
-        _refuse_hostile(parent, "a path")
+    need_safe(parent, "a path")
     _sweep(leftover.directories_beside(path))
     with _directory(parent, leftover.prefix(path), leftover.SUFFIX) as directory:
         yield directory
@@ -61,17 +59,18 @@ def _directory(parent: str, prefix: str, suffix: str = "") -> Iterator[str]:
         leftover.hold(descriptor)
         yield path
     finally:
-        _remove_tree(path)
+        remove_tree(path)
         os.close(descriptor)
 
 
-def intruders(directory: str) -> str:
+def intruders(directory: str, strict: bool = False) -> str:
     """Who else could put a file of his own in the place of one of this user's in a directory; empty if nobody but root.
 
     :param directory: it need not exist yet; its parents count too.
+    :param strict: count also whom a group lets write, and who could only add a file to the directory.
     :raises StorageError: if it cannot be looked at.
     """
-    path = os.path.realpath(directory)
+    path = real = os.path.realpath(directory)
     while True:
         try:
             status = os.stat(path)
@@ -82,16 +81,23 @@ def intruders(directory: str) -> str:
             raise storage_error(error, path) from error
         if status.st_uid not in (0, os.geteuid()):
             return f"{path}: it belongs to the user {status.st_uid}"
-        if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
+        sticky = status.st_mode & stat.S_ISVTX and not (strict and path == real)
+        if status.st_mode & stat.S_IWOTH and not sticky:
             return f"{path}: every user may write there"
+        if strict and status.st_mode & stat.S_IWGRP and status.st_gid and not sticky:
+            return f"{path}: the group {status.st_gid} may write there"
         if path == "/":
             return ""
         path = os.path.dirname(path)
 
 
-def _refuse_hostile(directory: str, option: str) -> None:
-    """Root must not build where another user could put a symlink in the place of what root just made."""
-    why = intruders(directory)
+def need_safe(directory: str, option: str) -> None:
+    """Root must not build where another user could put a symlink in the place of what root just made.
+
+    :param option: what names the directory.
+    :raises StorageError: if this is root, and another user could.
+    """
+    why = intruders(directory) if os.geteuid() == 0 else ""
     if why:
         raise StorageError(
             f"{directory} is not safe for temporary files of root: {why}; give {option} that belongs to root, in "
@@ -103,10 +109,11 @@ def _sweep(left: Iterator[str]) -> None:
     """Remove directories, and what is in them."""
     for path in left:
         with suppress(OSError):
-            _remove_tree(path)
+            remove_tree(path)
 
 
-def _remove_tree(path: str) -> None:
+def remove_tree(path: str) -> None:
+    """Remove a directory and all that is in it, as far as that is possible."""
     with suppress(RecursionError):  # Python before 3.13 calls itself for each level
         shutil.rmtree(path, ignore_errors=True)
     if os.path.lexists(path):

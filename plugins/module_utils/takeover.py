@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
-from . import legacy, storage
+from . import legacy, survey
 from .add import ADDED, platform_of
 from .change import Change, facet
 from .digest import sha256_of
 from .document import CLIENT_LOCAL, SREGISTRY, Document, File, timestamp
 from .errors import InvalidImage, InvalidReference
-from .format import SUFFIXES, identify
+from .format import identify
 from .inventory import Inventory
 from .legacy import Container
 from .platform import Platform
@@ -83,7 +83,7 @@ def take_over(inventory: Inventory, estate: Estate) -> tuple[list[Change], list[
     """
     containers = legacy.read_containers(estate.database) if estate.database else []
     known = {file.path for document in inventory.documents() for file in document.files}
-    heirs, left = _heirs(estate, containers, known)
+    heirs, left = _heirs(inventory, estate, containers, known)
     if estate.directory and not os.path.isdir(estate.directory):
         reason = "there is no such directory, so no files were looked for; correct directory, or give it empty"
         left.append(Left(estate.directory, reason))
@@ -97,7 +97,9 @@ def take_over(inventory: Inventory, estate: Estate) -> tuple[list[Change], list[
     return changes, left
 
 
-def _heirs(estate: Estate, containers: Sequence[Container], known: set[str]) -> tuple[list[_Heir], list[Left]]:
+def _heirs(
+    inventory: Inventory, estate: Estate, containers: Sequence[Container], known: set[str]
+) -> tuple[list[_Heir], list[Left]]:
     """The images that containers and files make, by name and platform.
 
     :param known: the paths that the inventory has.
@@ -116,7 +118,7 @@ def _heirs(estate: Estate, containers: Sequence[Container], known: set[str]) -> 
         heir.finds += [find] if find else []
     mentioned = {os.path.normpath(container.image) for container in containers if container.image} | known
     collections = {container.collection for container in containers if container.collection}
-    for path in _strangers(estate, mentioned):
+    for path in _strangers(inventory, estate, mentioned):
         name = legacy.name_of(os.path.relpath(path, estate.directory), collections)
         if name is None:
             left.append(Left(path, "its name cannot be told from its path; add it with images, which gives it one"))
@@ -132,11 +134,11 @@ def _heirs(estate: Estate, containers: Sequence[Container], known: set[str]) -> 
     return list(heirs.values()), left
 
 
-def _strangers(estate: Estate, mentioned: set[str]) -> Iterable[str]:
+def _strangers(inventory: Inventory, estate: Estate, mentioned: set[str]) -> Iterable[str]:
     """The files of the storage that neither the database nor the inventory mentions."""
     if not estate.directory:
         return []
-    return [path for path in storage.image_files(estate.directory, tuple(SUFFIXES.values())) if path not in mentioned]
+    return [path for path in survey.image_files(estate.directory, inventory.directory) if path not in mentioned]
 
 
 def _look(estate: Estate, path: str | None, created_at: str | None) -> tuple[_Find | None, Platform]:

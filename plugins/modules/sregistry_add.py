@@ -89,6 +89,7 @@ options:
           - The directory of images. Files in it that the database does not know are entered too, if their paths tell
             their names, as C(library-ubuntu:latest.simg) and C(library/ubuntu/latest@3f0a….sif) do. The others are
             listed in RV(left).
+          - A directory in it with a C(.sregistry) of its own is another store, and is not entered.
           - V("") means none.
           - If the option is not given, E(SREGISTRY_STORAGE) of the managed host is used, then the default.
         type: path
@@ -107,8 +108,8 @@ options:
       - Replace the file that the name has, if it has another one, and a file in the store that the inventory does not
         know. A warning names what was replaced.
       - It does not replace the files of other names, and no images from registries.
-      - With O(method=move), take also a file that another name of the inventory has. A warning names that one, which
-        has no file any more.
+      - With O(method=move), take also a file that another name of the inventory has, maybe by a symlink. A warning
+        names that one, which has no file any more.
     type: bool
     default: false
   checksum:

@@ -47,8 +47,16 @@ options:
     elements: str
   sweep:
     description:
-      - Remove also each file below O(storage) whose name ends in C(.sif), C(.simg) or C(.img) and that no image of the
-        inventory has. It makes O(storage) what the inventory says.
+      - Remove also each file below O(storage) whose name ends in C(.sif), C(.simg) or C(.img), that is an image or was
+        to become one, and that no image of the inventory has, not even by a symlink. It makes O(storage) what the
+        inventory says.
+      - An image is a SIF, a squashfs, or an ext file system behind the interpreter line of Singularity 2. One that is
+        truncated goes too, and so does an empty file. A warning names other files with such a name, as the disks of
+        virtual machines, overlays and notes. They stay.
+      - A directory with a C(.sregistry) of its own is another store, and is not entered. Nothing is swept where
+        O(storage) has one, and O(database) is another inventory.
+      - It removes also the hidden files and directories that killed tasks of this user left below O(storage), if
+        nobody holds them. Those of this host go after a minute, those of others after a day.
     type: bool
     default: false
   state:
@@ -66,8 +74,10 @@ options:
     type: str
   force:
     description:
-      - Remove also a file whose content is not that any more which was built or added. Somebody put it there, and
-        without this option the task fails.
+      - Remove also a file whose content is not that any more which was built or added, or that is no image. Somebody
+        put it there, or a crash damaged it, and without this option the task fails.
+      - Size and modification time tell whether the content is the same, unless others than root and this user may
+        write the inventory. Then each file that is to go is read, and its SHA-256 compared.
       - Remove every image though O(keep) means none.
     type: bool
     default: false
@@ -91,7 +101,10 @@ options:
 notes:
   - A file that is in use can be removed. Containers that run from it go on, and the space is free when they end.
   - A file that two images have stays as long as one of them does.
-  - The inventory says which files go. As root, do not work with one that other users can write.
+  - The inventory says which files go. As root, better do not work with one that other users can write. Without
+    O(force=true) it can only make root remove images, and only those whose SHA-256 its writer knows.
+  - A file that another image has by a symlink stays, as does each symlink on the way to it.
+  - A byte of a file name that is no UTF-8 is shown as an escape, such as C(\xff), in all that modules return.
   - Files go, and directories that an engine has built. Other directories that become empty stay, as another task may
     be about to build in them.
 seealso:
@@ -189,7 +202,7 @@ images:
       type: str
       sample: cannot use /shared/images; Permission denied
 swept:
-  description: The files that no image had and that were removed.
+  description: The files that no image had and that were removed, then what killed tasks had left.
   returned: with O(sweep=true)
   type: list
   elements: str
@@ -248,6 +261,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.selection import Cho
 
 _KEEP = "keep"
 _PRUNE = "prune"
+_NAMED = 5  # files that a warning names
 
 
 def main() -> None:
@@ -312,12 +326,23 @@ def _clean(
 ) -> None:
     """Remove what no image has: files of the store, blobs of the cache."""
     if module.params["sweep"]:
-        more["swept"] = sweep(inventory, module.params["storage"], changes, module.check_mode)
-        _show(more, "files that no image has", more["swept"])
+        swept = sweep(inventory, module.params["storage"], changes, module.check_mode)
+        more["swept"] = swept.gone
+        _show(more, "files that no image has", swept.gone)
+        _warn_of(module, swept.strangers)
     if module.params["cache"] == _PRUNE:
         pruned = prune(inventory, cache, changes, module.check_mode)
         more["pruned"] = {"blobs": len(pruned), "bytes": sum(blob.size for blob in pruned)}
         _show(more, f"the cache {cache.directory}", [blob.what for blob in pruned])
+
+
+def _warn_of(module: AnsibleModule, strangers: list[str]) -> None:
+    if strangers:
+        more = f" and {len(strangers) - _NAMED} more" if len(strangers) > _NAMED else ""
+        module.warn(
+            f"sweep leaves what is named as an image and is none, as far as can be told: "
+            f"{', '.join(strangers[:_NAMED])}{more}; what nobody needs, remove with ansible.builtin.file"
+        )
 
 
 def _show(more: dict[str, Any], header: str, gone: list[str]) -> None:

@@ -14,7 +14,8 @@ author:
   - hpc.sregistry contributors (@hpc-sregistry)
 description:
   - Gives an image of the inventory another name, its file another path, or both. The inventory follows.
-  - Nothing is overwritten, whether the inventory knows it or not.
+  - Nothing is overwritten, whether the inventory knows it or not. A symlink to the file itself is in the way too.
+  - A file that another image has as well, maybe by a symlink, is not taken from that one.
   - It answers to C(sregistry rename) and C(sregistry mv). No registry is asked for anything.
 extends_documentation_fragment:
   - hpc.sregistry.naming
@@ -54,6 +55,8 @@ options:
       - A new path for the file, absolute. It is taken for a directory if it ends with a slash or is one, and the file
         then keeps its own name.
       - Missing directories are created. To another file system the file is copied, and appears there as a whole.
+      - A copy of the file that is there already is taken for what a killed task left, and used. The SHA-256 tells.
+        Where the inventory cannot be written, no copy stays behind.
     type: path
   path:
     description:

@@ -117,11 +117,18 @@ def test_facts_do_without_an_engine(node1: Host) -> None:
 def test_only_what_is_kept_stays_in_store_and_cache(node1: Host) -> None:
     kept, gone = push("kept")[0], push("gone")[0]
     paths = [image["path"] for image in node1.sregistry("pull", kept, gone)["images"]]
-    node1.shell(f"touch {STORE}/stray.sif")
+    node1.shell(
+        f"cd {STORE}; touch stray.sif \"$(printf 'bad\\377.sif')\"; echo no image > notes.sif; "
+        "mkdir -p team/.sregistry; touch team/theirs.sif"
+    )
     before = node1.shell("find ~/.apptainer/cache/blob/blobs -type f").stdout.split()
     done = twice(node1, "remove", keep=[f"{REGISTRY}/{kept}"], sweep=True, cache="prune")
     assert [image["uri"] for image in done["images"]] == [f"{REGISTRY}/{gone}"]
-    assert done["swept"] == [f"{STORE}/stray.sif"]
+    assert done["swept"] == [f"{STORE}/bad\\xff.sif", f"{STORE}/stray.sif"]
+    assert f"sweep leaves what is named as an image and is none, as far as can be told: {STORE}/notes.sif" in str(
+        done["warnings"]
+    )
+    node1.shell(f"rm {STORE}/notes.sif {STORE}/team/theirs.sif")
     after = node1.shell("find ~/.apptainer/cache/blob/blobs -type f").stdout.split()
     assert done["pruned"]["blobs"] > 0
     assert set(after) < set(before)

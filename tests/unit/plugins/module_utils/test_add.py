@@ -288,6 +288,15 @@ def test_the_file_of_another_image_is_moved_away_only_by_force(shelf: Shelf, mes
     assert (forced.changed, place.exists()) == (True, False)
 
 
+def test_a_file_that_another_image_has_by_a_symlink_is_not_moved_away(shelf: Shelf, mesher: Path) -> None:
+    link = shelf.root / "current.sif"
+    link.symlink_to(mesher)
+    shelf.add(link, method="in_place")
+    change = shelf.add(mesher, "other:1", method="move")
+    assert f"{mesher} is the file of {NAME} for linux/amd64; give that image another name" in str(change.error)
+    assert link.exists()
+
+
 def test_a_file_that_was_added_in_place_is_moved_into_the_store(shelf: Shelf, mesher: Path) -> None:
     shelf.add(mesher, method="in_place")
     change = shelf.add(mesher, method="move")

@@ -13,7 +13,14 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import InvalidImage
-from ansible_collections.hpc.sregistry.plugins.module_utils.format import Format, identify, is_image, is_sandbox
+from ansible_collections.hpc.sregistry.plugins.module_utils.format import (
+    Format,
+    begins_as_image,
+    identify,
+    is_image,
+    is_left_by_an_engine,
+    is_sandbox,
+)
 
 from tests.lab.shelf import (
     LAUNCH,
@@ -99,6 +106,30 @@ def test_a_real_squashfs_and_a_real_ext3_are_known(tmp_path: Path) -> None:
 def test_an_image_is_known_by_its_first_bytes(tmp_path: Path, content: bytes, expected: bool) -> None:
     (tmp_path / "file").write_bytes(content)
     assert is_image(str(tmp_path / "file")) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "begins", "left"),
+    [
+        (sif_bytes(), True, True),
+        (sif_bytes()[:200], True, True),
+        (squashfs_bytes(), True, True),
+        (squashfs_bytes()[:10], True, True),
+        (LAUNCH, True, True),
+        (LAUNCH + squashfs_bytes(), True, True),
+        (LAUNCH + ext_bytes(), True, True),
+        (ext_bytes(), True, False),  # an overlay, or the disk of a machine, as likely as an image
+        (b"", False, True),
+        (b"MB " * 100, False, False),
+        (bytes(5000), False, False),
+        (b"#!/bin/sh\necho run-singularity\n", False, False),
+        (b"See how to run-singularity\n", False, False),
+    ],
+)
+def test_what_is_an_image_and_what_is_nobodys_work(tmp_path: Path, content: bytes, begins: bool, left: bool) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    assert (begins_as_image(str(path)), is_left_by_an_engine(str(path))) == (begins, left)
 
 
 def test_a_sandbox_is_known_by_what_an_engine_puts_into_it(tmp_path: Path) -> None:

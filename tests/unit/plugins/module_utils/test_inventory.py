@@ -362,26 +362,37 @@ def _as_directory(path: Path) -> None:
     path.mkdir()
 
 
+def _as_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 def _as_endless_link(path: Path) -> None:
     path.unlink()
     path.symlink_to(path.name)
 
 
+def _as_link(path: Path) -> None:
+    path.rename(path.parent.parent / "elsewhere.json")
+    path.symlink_to("../elsewhere.json")
+
+
+NO_FILE = "it is no regular file of a sane size; let this user read it, or remove it and pull or record the image again"
+A_LINK = "it is a symlink, which is not followed; put the document itself there, or remove the link"
+
+
 @pytest.mark.parametrize(
-    ("spoil", "why"),
-    [(_as_directory, "it is no regular file of a sane size"), (_as_endless_link, "Too many levels of symbolic links")],
+    ("spoil", "why"), [(_as_directory, NO_FILE), (_as_endless_link, A_LINK), (_as_link, A_LINK), (_as_pipe, NO_FILE)]
 )
-def test_an_unreadable_document_is_named(inventory: Inventory, spoil: Callable[[Path], None], why: str) -> None:
+def test_an_unreadable_document_is_named_by_who_asks_for_it_and_by_who_asks_for_all(
+    inventory: Inventory, spoil: Callable[[Path], None], why: str
+) -> None:
     path = document_path(inventory, "ubuntu")
     spoil(path)
-    with pytest.raises(InventoryError) as error:
-        get(inventory, "ubuntu")
-    assert str(error.value) == (
-        f"cannot read the inventory document {path}: {why}; "
-        "let this user read it, or remove it and pull or record the image again"
-    )
-    assert inventory.rows() == []
-    assert list(inventory.documents()) == []
+    for ask in (lambda: get(inventory, "ubuntu"), inventory.rows, lambda: inventory.owners("/a.sif")):
+        with pytest.raises(InventoryError) as error:
+            ask()
+        assert str(error.value) == f"cannot read the inventory document {path}: {why}"
 
 
 def test_a_broken_document_touches_no_other(inventory: Inventory) -> None:
@@ -595,7 +606,7 @@ def test_files_that_are_no_documents_are_no_rows(inventory: Inventory) -> None:
     (path.parent / f".{path.name}.abc.tmp").write_bytes(b"{")  # of a run that was killed while writing
     (path.parent / f".{path.name}").write_bytes(b"{")
     (path.parent / "README").write_bytes(b"")
-    (path.parent / "dangling.json").symlink_to("nowhere")
+    (path.parent / ".dangling.json").symlink_to("nowhere")
     assert [row["uri"] for row in inventory.rows()] == ["library/ubuntu:latest"]
     assert [found.reference.uri for found in inventory.documents()] == ["library/ubuntu:latest"]
 
@@ -648,8 +659,27 @@ def test_a_document_put_in_the_place_of_another_is_refused(inventory: Inventory)
     (evil,) = images(inventory)
     path = document_path(inventory, "ubuntu")
     evil.replace(path)
-    with pytest.raises(InventoryError, match=r"is that of evil\.example\.org/app:latest for linux/amd64; it was moved"):
-        get(inventory, "ubuntu")
+    for ask in (lambda: get(inventory, "ubuntu"), inventory.rows):
+        with pytest.raises(
+            InventoryError, match=r"is that of evil\.example\.org/app:latest for linux/amd64; it was mo"
+        ):
+            ask()
+
+
+def test_a_copy_of_a_document_is_an_error_that_says_what_to_do(inventory: Inventory) -> None:
+    path = document_path(inventory, "ubuntu")
+    copy = path.with_name("backup-" + path.name)
+    copy.write_bytes(path.read_bytes())
+    with pytest.raises(InventoryError) as error:
+        inventory.rows()
+    assert str(error.value) == (
+        f"the inventory document {copy} is that of library/ubuntu:latest for linux/amd64; it was moved, copied or "
+        f"tampered with, remove it, or give it its own name {path.name} if there is none of that name"
+    )
+    assert get(inventory, "ubuntu") is not None
+    path.unlink()
+    copy.rename(path)
+    assert len(inventory.rows()) == 1
 
 
 # Schema

@@ -2,12 +2,18 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The message of a task in which some images failed."""
+"""What every module says: the message of a task in which some images failed, and file names that nobody can read."""
 
 from __future__ import annotations
 
+import json
+import os
+from typing import Any
+
 import pytest
-from ansible_collections.hpc.sregistry.plugins.module_utils.module import failure
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.hpc.sregistry.plugins.module_utils.errors import StorageError
+from ansible_collections.hpc.sregistry.plugins.module_utils.module import failing, failure, legible
 
 
 @pytest.mark.parametrize(
@@ -24,3 +30,69 @@ def test_each_reason_is_said_once_with_all_images_that_failed_for_it(
     failed: list[tuple[str, str]], total: int, check: bool, message: str
 ) -> None:
     assert failure(failed, total, check) == message
+
+
+BAD = os.fsdecode(b"/srv/bad\xff.sif")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("/srv/a.sif", "/srv/a.sif"),
+        ("/srv/gr\u00fc\u00dfe/\u2603.sif", "/srv/gr\u00fc\u00dfe/\u2603.sif"),
+        (BAD, "/srv/bad\\xff.sif"),
+        ("\udcc3\udcbc\udcff", "\u00fc\\xff"),  # bytes that are a letter, and one that is none
+        ("half a pair \ud83d", "half a pair \\ud83d"),
+        ("\ud83d and \udcff", "\\ud83d and \\udcff"),
+    ],
+)
+def test_what_is_no_utf_8_is_said_as_an_escape(text: str, said: str) -> None:
+    assert legible(text) == said
+    json.dumps(legible(text), ensure_ascii=False).encode()
+
+
+def test_a_result_is_legible_in_all_its_parts() -> None:
+    result = {"images": [{"path": BAD, "size": 1, "changed": True, "error": None}], BAD: (BAD, 1.5)}
+    said = "/srv/bad\\xff.sif"
+    assert legible(result) == {
+        "images": [{"path": said, "size": 1, "changed": True, "error": None}],
+        said: [said, 1.5],
+    }
+
+
+class Said(Exception):
+    """What a module would have told Ansible."""
+
+
+class Mouth(AnsibleModule):  # type: ignore[misc]
+    """A module that raises what it says."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def exit_json(self, **result: Any) -> None:
+        """End well."""
+        raise Said("exit", result)
+
+    def fail_json(self, msg: str, **result: Any) -> None:
+        """End badly."""
+        raise Said("fail", {"msg": msg, **result})
+
+    def warn(self, warning: str) -> None:
+        """Warn."""
+        self.warnings.append(warning)
+
+
+def test_all_that_a_module_says_is_legible() -> None:
+    module = Mouth()
+    with failing(module):
+        module.warn(BAD)
+    assert module.warnings == ["/srv/bad\\xff.sif"]
+    module = Mouth()
+    with pytest.raises(Said) as said, failing(module):
+        module.exit_json(swept=[BAD])
+    assert said.value.args == ("exit", {"swept": ["/srv/bad\\xff.sif"]})
+    module = Mouth()
+    with pytest.raises(Said) as said, failing(module):
+        raise StorageError(f"cannot use {BAD}")
+    assert said.value.args == ("fail", {"msg": "cannot use /srv/bad\\xff.sif"})

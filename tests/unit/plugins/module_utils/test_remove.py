@@ -9,9 +9,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from ansible_collections.hpc.sregistry.plugins.module_utils import leftover
 from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache
 from ansible_collections.hpc.sregistry.plugins.module_utils.change import Change
 from ansible_collections.hpc.sregistry.plugins.module_utils.document import Document, File
@@ -29,6 +31,8 @@ from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.test_inve
     image_file,
 )
 
+from tests.lab.shelf import LAUNCH, ext_bytes, sif_bytes, squashfs_bytes, write
+
 
 class Shelf:
     """A store with images, its inventory and a cache."""
@@ -42,7 +46,7 @@ class Shelf:
         """An image with a file, which the cache keeps as well."""
         place = self.store / (path or f"{name.replace('/', '_').replace(':', '-')}.sif")
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(content or name)
+        place.write_bytes(sif_bytes(content or name))
         one = document(name, self.file(place), platform=platform)
         self.cache.keep(str(place), f"sha256:{one.files[0].sha256}")
         self.inventory.put(one)
@@ -77,6 +81,18 @@ class Shelf:
             (c.uri, c.action, c.before, c.after, c.more, str(c.error)) for c in done
         ]
         return done
+
+    def sweep(self, store: Path | str = "", removed: Sequence[Change] = ()) -> tuple[list[str], list[str]]:
+        """Sweep a store, first in check mode, which must foretell it: what is gone, and what stays unrecognised."""
+        before = self.left()
+        foretold = sweep(self.inventory, str(store or self.store), removed, True)
+        assert self.left() == before
+        done = sweep(self.inventory, str(store or self.store), removed, False)
+        assert foretold == done
+        assert sweep(self.inventory, str(store or self.store), removed, False).gone == []
+        return [os.path.relpath(path, store or self.store) for path in done.gone], [
+            os.path.relpath(path, store or self.store) for path in done.strangers
+        ]
 
     def left(self) -> tuple[list[str], list[str]]:
         """The names in the inventory, and the files in the store."""
@@ -195,7 +211,7 @@ def test_a_sandbox_is_removed_and_never_looked_into(shelf: Shelf) -> None:
     inside = sandbox / "opt" / "inner.sif"
     inside.parent.mkdir()
     inside.write_text("part of the image")
-    assert sweep(shelf.inventory, str(shelf.store), [], False) == []
+    assert shelf.sweep() == ([], [])
     file = dataclasses.replace(
         image_file(str(sandbox)), sha256="", inputs={"format": "sandbox"}, builder="engine", manifest_digest=None
     )
@@ -218,16 +234,235 @@ def test_a_file_that_another_image_has_too_stays(shelf: Shelf) -> None:
 
 def test_what_no_image_has_is_swept(shelf: Shelf) -> None:
     shelf.image("a:1")
-    for name in ("x.sif", "old/y.simg", "old/z.img", ".tmp.sif", "notes.txt"):
-        path = shelf.store / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text("x")
-    expected = [str(shelf.store / name) for name in ("x.sif", "old/y.simg", "old/z.img")]
-    for check in (True, False):
-        assert sorted(sweep(shelf.inventory, str(shelf.store), [], check)) == sorted(expected)
-    assert sweep(shelf.inventory, str(shelf.store), [], False) == []
-    assert (shelf.store / "notes.txt").exists()
+    images = {
+        "old/y.simg": squashfs_bytes(),
+        "old/z.img": LAUNCH + ext_bytes(),
+        "empty.sif": b"",
+        "half.sif": sif_bytes()[:1000],
+        "x.sif": sif_bytes(),
+    }
+    others = {".tmp.sif": sif_bytes(), "notes.txt": b"x"}
+    for name, content in {**images, **others}.items():
+        write(shelf.store / name, content)
+    gone, strangers = shelf.sweep()
+    assert (sorted(gone), strangers) == (sorted(images), [])
+    assert all((shelf.store / name).exists() for name in others)
     assert shelf.left()[0] == ["library/a:1"]
+
+
+def test_what_is_no_image_is_told_and_stays(shelf: Shelf) -> None:
+    shelf.image("a:1")
+    others = {
+        "notes.sif": b"which image is which",
+        "vm/disk.img": b"\xeb\x63\x90" + bytes(10_000),
+        "vm/overlay.img": ext_bytes(),
+        "vm/unwritten.simg": bytes(100),
+    }
+    for name, content in others.items():
+        write(shelf.store / name, content)
+    os.mkfifo(shelf.store / "pipe.sif")
+    gone, strangers = shelf.sweep()
+    assert (gone, sorted(strangers)) == ([], sorted([*others, "pipe.sif"]))
+    assert all((shelf.store / name).read_bytes() == content for name, content in others.items())
+
+
+def test_the_stores_of_other_inventories_are_not_swept(shelf: Shelf) -> None:
+    shelf.image("a:1")
+    project = Shelf(shelf.store / "team")
+    project.image("b:1")
+    write(project.store / "more" / "unknown.sif", sif_bytes())
+    write(shelf.store / "team" / "stray.sif", sif_bytes())
+    assert shelf.sweep() == (["team/stray.sif"], [])
+    assert [path.name for path in project.store.rglob("*.sif")] == ["b-1.sif", "unknown.sif"]
+    assert project.sweep() == (["more/unknown.sif"], [])
+
+
+def test_a_directory_with_the_inventory_of_the_whole_store_is_swept(shelf: Shelf) -> None:
+    shelf.image("a:1")
+    write(shelf.store.parent / "stray.sif", sif_bytes())
+    write(shelf.store / "other.sif", sif_bytes())
+    (shelf.store.parent / "link").symlink_to(shelf.store)
+    shelf.inventory = Inventory(str(shelf.store.parent / "link" / ".sregistry"))
+    assert shelf.sweep(shelf.store.parent) == (["stray.sif", "store/other.sif"], [])
+    assert shelf.left() == (["library/a:1"], ["a-1.sif"])
+
+
+def test_a_store_with_another_inventory_than_the_one_that_is_asked_is_not_swept(shelf: Shelf, tmp_path: Path) -> None:
+    shelf.image("a:1")
+    other = Inventory(str(tmp_path / "database"))
+    other.put(document("b:1"))
+    for check in (True, False):
+        with pytest.raises(InventoryError) as error:
+            sweep(other, str(shelf.store), [], check)
+        assert str(error.value).startswith(
+            f"{shelf.store} has an inventory of its own, {shelf.store}/.sregistry, so that it cannot be swept by "
+            f"{tmp_path}/database; "
+        )
+    assert shelf.left() == (["library/a:1"], ["a-1.sif"])
+
+
+def test_where_one_file_cannot_be_removed_none_is_swept(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf.image("a:1")
+    for name in ("first.sif", "z/closed.sif"):
+        write(shelf.store / name, sif_bytes())
+    closed, real = str(shelf.store / "z"), os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != closed and real(path, mode))  # root may write there
+    for check in (True, False):
+        with pytest.raises(StorageError, match=closed):
+            sweep(shelf.inventory, str(shelf.store), [], check)
+    assert (shelf.store / "first.sif").exists()
+
+
+def linked(shelf: Shelf, name: str) -> tuple[Path, Path]:
+    """An image whose file is in the store, and in the inventory by a symlink to a symlink outside; both paths."""
+    target = write(shelf.store / "x" / "tool.sif", sif_bytes("tool"))
+    (shelf.store.parent / "current.sif").symlink_to("latest.sif")
+    (shelf.store.parent / "latest.sif").symlink_to(target)
+    shelf.inventory.put(document(name, Shelf.file(shelf.store.parent / "current.sif")))
+    return target, shelf.store.parent / "current.sif"
+
+
+def test_a_file_that_an_image_has_by_a_symlink_is_not_swept(shelf: Shelf) -> None:
+    target, _link = linked(shelf, "foo/tool:1")
+    assert shelf.sweep() == ([], [])
+    assert target.exists()
+
+
+@pytest.mark.parametrize("step", ["x/tool.sif", "../latest.sif"])
+def test_a_file_that_another_image_has_by_a_symlink_stays(shelf: Shelf, step: str) -> None:
+    target, link = linked(shelf, "foo/tool:1")
+    shelf.inventory.put(document("b:1", Shelf.file(shelf.store / step)))
+    (change,) = shelf.remove("b:1")
+    assert (change.action, change.more["files"]) == ("removed", [])
+    assert link.read_bytes() == target.read_bytes() == sif_bytes("tool")
+
+
+def test_what_an_image_had_by_a_symlink_is_swept_with_the_same_run(shelf: Shelf) -> None:
+    target, link = linked(shelf, "foo/tool:1")
+    wanted = Wanted([Choice.parse("foo/tool:1")], [], None, "absent", False, check=True)
+    told = []
+    for check in (True, False):
+        changes = remove(shelf.inventory, shelf.cache, dataclasses.replace(wanted, check=check))
+        told.append((changes[0].more["files"], sweep(shelf.inventory, str(shelf.store), changes, check).gone))
+    assert told == [([str(link)], [str(target)])] * 2
+    assert not target.exists()
+
+
+def leave(directory: Path, name: str = "big-1.sif", host: str = "", kind: str = "file") -> Path:
+    """What a killed run leaves where it made a file, or a directory tree."""
+    directory.mkdir(parents=True, exist_ok=True)
+    mark = leftover.prefix(name) if not host else leftover.prefix(name)[: -len("01234567-")] + f"{host}-"
+    path = directory / f"{mark}abc_12.tmp"
+    if kind == "file":
+        path.write_bytes(b"half")
+    else:
+        write(path / "new" / "etc" / "passwd", b"root")
+    return path
+
+
+def test_what_killed_runs_left_is_swept(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf.image("a:1")
+    file = leave(shelf.store / "big")
+    tree = leave(shelf.store, kind="tree")
+    away = leave(shelf.store, host="0123abcd")
+    link = leave(shelf.store, host="link")
+    (shelf.store / ".notes.sregistry-mine.tmp").write_text("work")
+    (shelf.store / ".big.sregistry-0123abcd-x.tmp.txt").write_text("work")
+    nested = leave(shelf.store / "team")
+    (shelf.store / "team" / ".sregistry").mkdir()
+    assert shelf.sweep() == ([], []), "what is young may be about to be held"
+    monkeypatch.setattr(leftover, "_ABANDONED", -1.0)
+    with file.open("rb") as held:
+        leftover.hold(held.fileno())
+        assert shelf.sweep() == ([tree.name], [])
+    assert shelf.sweep() == ([f"big/{file.name}"], [])
+    monkeypatch.setattr(leftover, "_FORGOTTEN", -1.0)
+    gone, _strangers = shelf.sweep()
+    assert sorted(gone) == sorted([away.name, link.name])
+    assert nested.exists()
+    assert len(list(shelf.store.glob(".*.tmp*"))) == 2
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to another user")
+
+
+def give_away(shelf: Shelf, how: str) -> None:
+    """Let others write the inventory."""
+    directory = Path(shelf.inventory.images)
+    directory.mkdir(parents=True, exist_ok=True)
+    if how == "owner":
+        os.chown(directory, 1000, 1000)
+    elif how == "group":
+        os.chown(directory, 0, 1000)
+        directory.chmod(0o775)
+    else:
+        directory.chmod(0o1777)
+
+
+@needs_root
+@pytest.mark.parametrize("how", ["owner", "group", "all, by sticky bit"])
+@pytest.mark.parametrize(
+    ("content", "sha256", "why"),
+    [
+        (b"precious", "0" * 64, "is not the file any more that was built or added as library/evil:1"),
+        (b"precious", "", "is not the file any more that was built or added as library/evil:1"),
+        (b"precious", hashlib.sha256(b"precious").hexdigest(), "the file of library/evil:1, is no image"),
+        (sif_bytes(), "0" * 64, "is not the file any more that was built or added as library/evil:1"),
+    ],
+)
+def test_what_others_wrote_into_the_inventory_makes_root_remove_nothing_but_that_image(
+    shelf: Shelf, tmp_path: Path, how: str, content: bytes, sha256: str, why: str
+) -> None:
+    shelf.image("a:1")
+    precious = write(tmp_path / "root" / "precious", content)
+    give_away(shelf, how)
+    shelf.inventory.put(document("evil:1", dataclasses.replace(Shelf.file(precious), sha256=sha256)))
+    for choice in ({"keep": ("a:1",)}, {"names": ("evil:1",)}):
+        (change,) = shelf.remove(*choice.get("names", ()), keep=choice.get("keep"))
+        assert why in str(change.error)
+    assert precious.read_bytes() == content
+    assert actions(shelf.remove("a:1")) == [("library/a:1", "removed")], "what is true is believed"
+    assert actions(shelf.remove("evil:1", state="forgotten")) == [("library/evil:1", "forgotten")]
+
+
+@needs_root
+def test_a_directory_that_others_wrote_into_the_inventory_goes_where_they_may_write(
+    shelf: Shelf, tmp_path: Path
+) -> None:
+    give_away(shelf, "owner")
+    for parent in ("theirs", "hostile", "root"):
+        place = tmp_path / parent / "box"
+        (place / ".singularity.d").mkdir(parents=True)
+        shelf.inventory.put(document(f"{parent}:1", dataclasses.replace(image_file(str(place)), sha256="")))
+    os.chown(tmp_path / "theirs", 0, 1000)
+    (tmp_path / "theirs").chmod(0o775)
+    os.chown(tmp_path / "hostile", 1000, 1000)
+    first, second, third = shelf.remove("root:1", "hostile:1", "theirs:1")
+    assert "may be anybody's: others can write the inventory" in str(first.error)
+    assert "is not safe for temporary files of root" in str(second.error)
+    assert (third.action, third.error) == ("removed", None)
+    assert actions(shelf.remove("root:1", force=True)) == [("library/root:1", "removed")]
+
+
+@pytest.mark.parametrize("content", [b"precious", b"", bytes(10_000)])
+def test_what_is_no_image_is_removed_only_with_force(shelf: Shelf, content: bytes) -> None:
+    """As after a crash: the size and time of the file, and nothing in it; or somebody's mistake in the inventory."""
+    one = shelf.image("a:1")
+    path = Path(one.files[0].path)
+    path.write_bytes(content)
+    shelf.inventory.put(dataclasses.replace(one, files=(dataclasses.replace(Shelf.file(path), sha256="1" * 64),)))
+    (change,) = shelf.remove("a:1")
+    assert f"{path}, the file of library/a:1, is no image; look what it is, remove it with force" in str(change.error)
+    assert actions(shelf.remove("a:1", force=True)) == [("library/a:1", "removed")]
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("content", [squashfs_bytes(), LAUNCH + squashfs_bytes(), ext_bytes(), LAUNCH + ext_bytes()])
+def test_images_of_all_formats_are_removed(shelf: Shelf, content: bytes) -> None:
+    path = write(shelf.store / "old.img", content)
+    shelf.inventory.put(document("a:1", Shelf.file(path)))
+    assert actions(shelf.remove("a:1")) == [("library/a:1", "removed")]
+    assert not path.exists()
 
 
 def blob(cache: BlobCache, words: str) -> str:
@@ -320,23 +555,24 @@ def test_a_store_that_is_spelled_otherwise_is_not_swept_empty(shelf: Shelf, tmp_
     shelf.image("a:1")
     (tmp_path / "link").symlink_to(shelf.store)
     for check in (True, False):
-        assert sweep(shelf.inventory, spelling.format(root=tmp_path), [], check) == []
+        assert sweep(shelf.inventory, spelling.format(root=tmp_path), [], check).gone == []
     assert shelf.left() == (["library/a:1"], ["a-1.sif"])
 
 
-def test_nothing_is_swept_where_there_is_no_inventory(shelf: Shelf, tmp_path: Path) -> None:
-    shelf.image("a:1")
-    for check in (True, False):
-        with pytest.raises(InventoryError, match="there is no inventory in"):
-            sweep(Inventory(str(tmp_path / "typo")), str(shelf.store), [], check)
-    assert shelf.left() == (["library/a:1"], ["a-1.sif"])
+def test_nothing_is_swept_where_there_is_no_inventory(tmp_path: Path) -> None:
+    place = write(tmp_path / "images" / "a.sif", sif_bytes())
+    for directory in (tmp_path / "typo", tmp_path / "images" / ".sregistry"):
+        for check in (True, False):
+            with pytest.raises(InventoryError, match="there is no inventory in"):
+                sweep(Inventory(str(directory)), str(tmp_path / "images"), [], check)
+    assert place.exists()
 
 
 def test_what_lies_in_a_sandbox_is_not_swept(shelf: Shelf) -> None:
     shelf.image("a:1")
     (shelf.store / "dev/box/.singularity.d").mkdir(parents=True)
-    (shelf.store / "dev/box/disk.img").write_text("work")
-    assert sweep(shelf.inventory, str(shelf.store), [], False) == []
+    write(shelf.store / "dev/box/disk.img", squashfs_bytes())
+    assert shelf.sweep() == ([], [])
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils import storage
 from ansible_collections.hpc.sregistry.plugins.module_utils.change import Change
 from ansible_collections.hpc.sregistry.plugins.module_utils.document import Document
-from ansible_collections.hpc.sregistry.plugins.module_utils.errors import InvalidReference, InventoryError
+from ansible_collections.hpc.sregistry.plugins.module_utils.errors import InvalidReference, InventoryError, NoSpace
 from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Inventory
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
@@ -139,13 +139,19 @@ def test_a_new_name_and_a_new_place_at_once(shelf: Shelf) -> None:
     assert not shelf.rename(new=NEW, dest=dest)[0].changed
 
 
-@pytest.mark.parametrize("code", [errno.EXDEV, errno.EPERM])
-def test_where_no_link_is_possible_the_file_is_copied(shelf: Shelf, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+def no_links(monkeypatch: pytest.MonkeyPatch, code: int = errno.EXDEV) -> None:
+    """As between file systems."""
+
     def refuse(*_arguments: Any, **_named: Any) -> None:
         raise OSError(code, os.strerror(code))
 
-    shelf.image(OLD)
     monkeypatch.setattr(os, "link", refuse)
+
+
+@pytest.mark.parametrize("code", [errno.EXDEV, errno.EPERM])
+def test_where_no_link_is_possible_the_file_is_copied(shelf: Shelf, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    shelf.image(OLD)
+    no_links(monkeypatch, code)
     dest = f"{shelf.root}/other/s.sif"
     assert shelf.rename(dest=dest)[0].changed
     assert shelf.states() == {OLD: [(dest, "present")]}
@@ -258,6 +264,109 @@ def test_a_modified_file_is_still_one_after_it_moved(shelf: Shelf) -> None:
     assert shelf.states() == {NEW: [(f"{shelf.store}/tools/solver-2.4.sif", "modified")]}
 
 
+@pytest.mark.parametrize("through", [False, True])
+def test_a_symlink_to_the_file_itself_is_in_the_way(shelf: Shelf, through: bool) -> None:
+    place = Path(shelf.image(OLD).files[0].path)
+    os.link(place, shelf.root / "kept")  # as the cache has it
+    link, more = place.with_name("latest.sif"), place.with_name("more.sif")
+    more.symlink_to(place.name)
+    link.symlink_to(more if through else place)
+    (change,) = shelf.rename(dest=str(link))
+    assert str(change.error) == (
+        f"{link} is a symlink to {place}, and would lead to nothing; remove it, or choose another name or dest"
+    )
+    assert shelf.states() == {OLD: [(str(place), "present")]}
+    assert link.read_text() == OLD
+
+
+def test_a_file_that_another_image_needs_does_not_move(shelf: Shelf) -> None:
+    place = Path(shelf.image(OLD).files[0].path)
+    link = shelf.root / "current.sif"
+    link.symlink_to(place)
+    for other in (place, link):
+        shelf.inventory.put(document("b:1", Files.file(other)))
+        for given in ({"new": NEW}, {"dest": f"{shelf.root}/there.sif"}):
+            (change,) = shelf.rename(**given)
+            assert f"{place} is the file of library/b:1 for linux/amd64; forget that image first" in str(change.error)
+    assert link.read_text() == OLD
+
+
+def test_a_symlink_that_would_lead_elsewhere_does_not_move(shelf: Shelf) -> None:
+    place = Path(shelf.image("b:1", shelf.root / "real.sif").files[0].path)
+    link = shelf.root / "own" / "link.sif"
+    link.parent.mkdir()
+    link.symlink_to("../real.sif")
+    shelf.inventory.put(document(OLD, Files.file(link)))
+    (change,) = shelf.rename(dest=f"{shelf.root}/own/deeper/l.sif")
+    assert f"{link} is a symlink to ../real.sif, which leads elsewhere from" in str(change.error)
+    assert shelf.rename(dest=f"{shelf.root}/own/l.sif")[0].action == "moved"
+    assert (link.with_name("l.sif").read_text(), place.read_text()) == ("b:1", "b:1")
+
+
+def fail_to_put(shelf: Shelf, **given: Any) -> str:
+    """Rename an image where there is no room for its document; what the task says."""
+
+    def no_room(*_arguments: Any) -> None:
+        raise NoSpace("no space left")
+
+    before = shelf.tree()
+    reference = Reference.parse(OLD)
+    wanted = Wanted(reference, None, reference, None, None, str(shelf.store), False, shelf.prepared.append)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shelf.inventory, "put", no_room)
+        (change,) = rename(shelf.inventory, dataclasses.replace(wanted, **given))
+    assert shelf.tree() == before
+    return str(change.error)
+
+
+@pytest.mark.parametrize("given", [{"dest": "there/s.sif"}, {"new": Reference.parse(NEW)}])
+@pytest.mark.parametrize("linked", [False, True])
+def test_where_the_document_cannot_be_written_no_copy_stays(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], linked: bool
+) -> None:
+    if not linked:
+        no_links(monkeypatch)
+    shelf.image(OLD)
+    given = {name: f"{shelf.root}/{value}" if name == "dest" else value for name, value in given.items()}
+    assert fail_to_put(shelf, **given) == "no space left"
+    (change,) = shelf.rename(**{**given, "new": str(given.get("new", OLD))})
+    assert (change.error, change.changed) == (None, True)
+    assert len(shelf.tree()) == 1
+
+
+def test_where_the_document_cannot_be_written_a_sandbox_is_where_it_was(shelf: Shelf, sandbox: Path) -> None:
+    assert fail_to_put(shelf, dest=f"{shelf.root}/moved") == "no space left"
+    assert shelf.states() == {OLD: [(str(sandbox), "present")]}
+
+
+def test_what_a_killed_run_has_copied_is_taken(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    no_links(monkeypatch)
+    kill_at("put", shelf)
+    place = shelf.store / "tools" / "solver-2.4.sif"
+    assert place.read_text() == OLD
+    inode = place.stat().st_ino
+    (change,) = shelf.rename(new=NEW)
+    assert (change.error, change.action) == (None, "renamed")
+    assert shelf.states() == {NEW: [(str(place), "present")]}
+    assert (shelf.tree(), place.stat().st_ino) == ({str(place): OLD}, inode)
+
+
+@pytest.mark.parametrize("change", ["content", "size", "symlink", "old content"])
+def test_what_is_no_copy_of_the_file_is_in_the_way(shelf: Shelf, change: str) -> None:
+    place = Path(shelf.image(OLD).files[0].path)
+    dest = shelf.root / "there.sif"
+    dest.write_text({"content": OLD.upper(), "size": OLD + "!"}.get(change, OLD))
+    if change == "symlink":
+        dest.rename(shelf.root / "real")
+        dest.symlink_to("real")
+    elif change == "old content":
+        place.write_text(OLD.upper())
+    before = shelf.tree()
+    (failed,) = shelf.rename(dest=str(dest))
+    assert str(failed.error) == f"{dest} is there already; remove it, or choose another name or dest"
+    assert shelf.tree() == before
+
+
 def kill_at(stage: str, shelf: Shelf) -> None:
     """Rename an image, and die where the inventory is about to do something."""
 
@@ -285,6 +394,16 @@ def test_a_run_that_is_killed_loses_no_file_and_the_next_one_ends_it(shelf: Shel
     assert shelf.states() == {NEW: [(place, "present")]}
     assert len(shelf.tree()) == 1
     assert not shelf.rename(new=NEW)[0].changed
+
+
+def test_what_a_killed_run_wrote_and_somebody_made_a_symlink_of_is_another_image(shelf: Shelf) -> None:
+    kill_at("remove", shelf)
+    old, new = (Path(storage.place(str(shelf.store), Reference.parse(name))) for name in (OLD, NEW))
+    new.unlink()
+    new.symlink_to(old)
+    with pytest.raises(InventoryError, match="is there already for linux/amd64; remove it first"):
+        shelf.rename(new=NEW)
+    assert new.read_text() == OLD
 
 
 @pytest.mark.parametrize("change", ["other time", "other file", "new file modified", "old file modified"])

@@ -78,3 +78,25 @@ def test_who_could_swap_files_is_told_for_a_directory_that_is_not_there_yet(tmp_
     assert scratch.intruders(str(tmp_path / "a" / "b")) == f"{tmp_path}: every user may write there"
     tmp_path.chmod(0o1777)
     assert scratch.intruders(str(tmp_path / "a" / "b")) == ""
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("group", "mode", "inner", "why"),
+    [
+        (1000, 0o775, 0o755, "the group 1000 may write there"),
+        (1000, 0o1775, 0o755, ""),  # who may add files to the parent, and swap none
+        (0, 0o775, 0o755, ""),
+        (1000, 0o755, 0o1777, "every user may write there"),
+    ],
+)
+def test_who_could_add_a_file_is_told_to_who_asks_for_it(
+    tmp_path: Path, group: int, mode: int, inner: int, why: str
+) -> None:
+    directory = tmp_path / "outer" / "inner"
+    directory.mkdir(parents=True)
+    os.chown(directory.parent, 0, group)
+    directory.parent.chmod(mode)
+    directory.chmod(inner)
+    assert scratch.intruders(str(directory)) == ""
+    assert scratch.intruders(str(directory), strict=True).rpartition(": ")[2] == why

@@ -106,6 +106,11 @@ def _dangle(path: Path) -> None:
     path.symlink_to("nowhere")
 
 
+def _replace_by_a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 def _move_behind_a_link(path: Path) -> None:
     path.rename(path.with_suffix(".moved"))
     path.symlink_to(path.with_suffix(".moved"))
@@ -120,6 +125,7 @@ def _move_behind_a_link(path: Path) -> None:
         (_grow, "modified", "modified"),
         (_remove, "missing", "missing"),
         (_dangle, "missing", "missing"),
+        (_replace_by_a_pipe, "modified", "modified"),
         (_move_behind_a_link, "present", "present"),
     ],
 )
@@ -142,6 +148,11 @@ def test_a_file_that_cannot_be_looked_at_is_named(recorded: Path) -> None:
     with pytest.raises(StorageError) as error:
         state(recorded, checksum=True)
     assert str(error.value).startswith(f"cannot use {recorded}: Too many levels of symbolic links; ")
+
+
+def test_nobody_waits_for_what_a_pipe_may_have_to_say(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert storage.state(str(tmp_path / "pipe"), 0, 0, SHA256, checksum=True) == "modified"
 
 
 @pytest.mark.parametrize(

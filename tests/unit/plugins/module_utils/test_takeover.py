@@ -321,3 +321,12 @@ def test_a_storage_that_is_not_there_is_listed(house: House) -> None:
     assert "there is no such directory" in left.reason
     house.estate = dataclasses.replace(house.estate, directory=None)
     assert house.take() == ([], [])
+
+
+def test_the_files_of_another_store_are_not_taken_over(house: House) -> None:
+    house.estate = dataclasses.replace(house.estate, database=None)
+    write(house.shub / "library-ubuntu:latest.simg", squashfs_bytes())
+    write(house.shub / "team" / ".sregistry" / "images" / "a.json", b"{}")
+    write(house.shub / "team" / "library-centos:7.simg", squashfs_bytes("centos"))
+    changes, left = house.take()
+    assert ([change.uri for change in changes], left) == (["library/ubuntu:latest"], [])
