@@ -40,10 +40,25 @@ def push(name: str, version: int) -> None:
 
 
 def report(hosts: list[Host], page: Path, check: bool = False, ask: bool = False, **variables: Any) -> dict[str, Any]:
-    """Run the role on hosts and on one that does not answer; the result is what Ansible counted on the first host."""
+    """Run the role on hosts and on one that does not answer, which is the first; the result is what Ansible said."""
+    done = run_role(hosts, page, check, ask, **variables)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return {"changed": done.stdout.count("changed: ["), "output": done.stdout}
+
+
+def run_role(
+    hosts: list[Host],
+    page: Path,
+    check: bool = False,
+    ask: bool = False,
+    strategy: str = "linear",
+    when: str = "true",
+    **variables: Any,
+) -> subprocess.CompletedProcess[str]:
+    """The same, whatever becomes of it; ``when`` is a condition on the role."""
     names = [host.name for host in hosts]
     inventory = {"all": {"hosts": {"gone": {"ansible_host": "127.0.1.250", "ansible_port": 9}}}}
-    second = page.with_name("gone.yml")
+    second = page.parents[1] / f"{page.parent.name}-gone.yml"
     second.write_text(json.dumps(inventory), encoding="utf-8")
     asked = {
         "hpc.sregistry.sregistry_record": {"name": [f"{REGISTRY}/{MOVED}", f"{REGISTRY}/{KEPT}"], "no_https": True},
@@ -58,13 +73,18 @@ def report(hosts: list[Host], page: Path, check: bool = False, ask: bool = False
     play = {
         "hosts": ["gone", *names],
         "gather_facts": False,
+        "strategy": strategy,
         "tasks": [
             *([asked] if ask else []),
-            {"ansible.builtin.import_role": role, "vars": {"report_path": str(page), **digests, **variables}},
+            {
+                "ansible.builtin.import_role": role,
+                "vars": {"report_path": str(page), **digests, **variables},
+                "when": when,
+            },
         ],
     }
     command = ["ansible-playbook", "-i", str(LAB / "inventory.yml"), "-i", str(second), *["--check"] * check]
-    done = subprocess.run(
+    return subprocess.run(
         [*command, "/dev/stdin"],
         input=json.dumps([play]),
         capture_output=True,
@@ -72,8 +92,6 @@ def report(hosts: list[Host], page: Path, check: bool = False, ask: bool = False
         timeout=120,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return {"changed": done.stdout.count("changed: ["), "output": done.stdout}
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +165,28 @@ def test_the_registry_decides_if_it_was_asked(unlike: tuple[Host, Host], tmp_pat
     document = json.loads((tmp_path / "fleet.json").read_text(encoding="utf-8"))
     assert states(document)["report-moved:latest"] == ["unknown", "outdated", "outdated"]
     assert states(document)["report-kept:latest"] == ["unknown", "current", "current"]
+
+
+@pytest.mark.parametrize("strategy", ["linear", "free"])
+def test_a_first_host_that_is_left_out_does_not_keep_the_page_from_being_written(
+    hosts: tuple[Host, Host], tmp_path: Path, strategy: str
+) -> None:
+    done = run_role(list(hosts), tmp_path / "fleet.html", strategy=strategy, when="inventory_hostname != 'gone'")
+    assert done.returncode == 0, done.stdout + done.stderr
+    document = json.loads((tmp_path / "fleet.json").read_text(encoding="utf-8"))
+    found = {host["name"]: host["status"] for host in document["hosts"]}
+    assert found == {"gone": "silent", hosts[0].name: "ok", hosts[1].name: "ok"}
+    assert (tmp_path / "fleet.html").exists()
+
+
+@pytest.mark.parametrize(("strategy", "check"), [("linear", False), ("free", True)])
+def test_a_missing_directory_is_found_before_any_host_is_asked(
+    hosts: tuple[Host, Host], tmp_path: Path, strategy: str, check: bool
+) -> None:
+    done = run_role(list(hosts), tmp_path / "missing" / "fleet.html", check=check, strategy=strategy)
+    assert done.returncode != 0
+    assert f"there is no directory {tmp_path}/missing on the controller" in done.stdout + done.stderr
+    assert "Read the inventory" not in done.stdout
 
 
 @pytest.fixture(scope="module")

@@ -75,10 +75,15 @@ def play(site: Site, *options: str) -> Run:
     """Apply both roles to both hosts."""
     names = f"{site.first.name},{site.second.name}"
     roles = ["hpc.sregistry.engine", "hpc.sregistry.mirror"]
-    command = ["ansible-playbook", "-i", str(LAB / "inventory.yml"), "-i", str(site.inventory), *options, "/dev/stdin"]
+    return run_play(site.inventory, {"hosts": names, "roles": roles}, *options)
+
+
+def run_play(inventory: Path, content: dict[str, Any], *options: str) -> Run:
+    """Run a play, with one inventory beside that of the lab."""
+    command = ["ansible-playbook", "-i", str(LAB / "inventory.yml"), "-i", str(inventory), *options, "/dev/stdin"]
     done = subprocess.run(
         command,
-        input=json.dumps([{"hosts": names, "gather_facts": False, "roles": roles}]),
+        input=json.dumps([{"gather_facts": False, **content}]),
         capture_output=True,
         text=True,
         timeout=300,
@@ -259,6 +264,55 @@ def test_systemd_finds_no_fault_with_the_units(site: Site, runs: Runs) -> None:
         assert len(units) == count
         verified = host.shell(f"systemd-analyze verify {' '.join(units)}", check=False)
         assert (verified.returncode, verified.stdout + verified.stderr) == (0, "")
+
+
+def test_the_check_of_the_service_knows_which_registry_answers(site: Site, runs: Runs) -> None:
+    role = {"name": "hpc.sregistry.mirror", "tasks_from": "answer"}
+    content = {"hosts": site.second.name, "tasks": [{"ansible.builtin.import_role": role}]}
+    with running(site.second, "store"):
+        ours = run_play(site.inventory, content)
+    assert ours.status == 0, ours.output
+    other = {"mirror_port": lab.REGISTRIES["private"].port, "_mirror_tries": 1}
+    taken = run_play(site.inventory, content, "--extra-vars", json.dumps(other))
+    assert taken.status != 0
+    assert f"port {other['mirror_port']} is taken: something else than sregistry-mirror-store answers" in taken.output
+    silent = run_play(site.inventory, content, "--extra-vars", json.dumps({"_mirror_tries": 1}))
+    assert f"sregistry-mirror-store does not answer at port {site.store}: " in silent.output
+
+
+OF_A_PATH, OF_A_USER = "is match(_mirror_path_form)", "mirror_users | reject('match', _mirror_login_form) | length == 0"
+OF_AN_ADDRESS = "mirror_upstream is not defined or mirror_upstream is match(_mirror_address_form)"
+ODD: dict[str, tuple[str, dict[str, Any]]] = {
+    "a_storage_with_a_space": (f"mirror_storage {OF_A_PATH}", {"mirror_storage": "/srv/mir ror"}),
+    "a_storage_with_a_specifier": (f"mirror_storage {OF_A_PATH}", {"mirror_storage": "/srv/%h"}),
+    "a_storage_with_a_quote": (f"mirror_storage {OF_A_PATH}", {"mirror_storage": "/srv/o'neill"}),
+    "a_relative_storage": (f"mirror_storage {OF_A_PATH}", {"mirror_storage": "srv"}),
+    "a_binary_with_arguments": (f"_mirror_binary {OF_A_PATH}", {"mirror_binary": "/bin/registry;id"}),
+    "a_user_in_a_comment": (OF_A_USER, {"mirror_users": {"#bob": "x"}}),
+    "a_user_who_is_an_option": (OF_A_USER, {"mirror_users": {"-al": "x"}}),
+    "a_user_with_a_colon": (OF_A_USER, {"mirror_users": {"bob:x": "x"}}),
+    "a_name_of_two_lines": ("mirror_name is match(_mirror_name_form)", {"mirror_name": "store\nx"}),
+    "an_upstream_with_a_specifier": (OF_AN_ADDRESS, {"mirror_mode": "proxy", "mirror_upstream": "https://x/%n"}),
+    "an_upstream_without_scheme": (OF_AN_ADDRESS, {"mirror_mode": "proxy", "mirror_upstream": "quay.io"}),
+    "an_upstream_with_a_login": (
+        "'@' not in mirror_upstream | default('')",
+        {"mirror_mode": "proxy", "mirror_upstream": f"https://bob:{OF_UPSTREAM}@quay.io"},
+    ),
+}
+
+
+def test_what_cannot_stand_in_a_unit_or_a_file_of_passwords_is_refused(
+    hosts: tuple[Host, Host], tmp_path: Path
+) -> None:
+    address = {"ansible_host": f"127.0.1.{hosts[0].name.removeprefix('node')}", "mirror_mode": "store"}
+    names = {name: {**address, **values} for name, (_assertion, values) in ODD.items()}
+    inventory = tmp_path / "odd.json"
+    inventory.write_text(json.dumps({"all": {"children": {"lab": {"hosts": names}}}}), encoding="utf-8")
+    content = {"hosts": ",".join(names), "roles": ["hpc.sregistry.mirror"]}
+    done = run_play(inventory, content, "--check", "--forks", str(len(names)))
+    refused = dict(re.findall(r'^fatal: \[(\w+)\]: FAILED! => \{"assertion": "(.*?)", "changed"', done.output, re.M))
+    assert refused == {name: assertion for name, (assertion, _values) in ODD.items()}, done.output
+    assert OF_UPSTREAM not in done.output
 
 
 def test_what_is_pulled_through_the_proxy_is_fetched_from_upstream_once(site: Site, runs: Runs) -> None:
