@@ -23,7 +23,7 @@ _MAX_REASONS = 5
 
 _STATES = (CURRENT, UPDATED, CLEANED, LACKING, UNCLEAN, UNREACHABLE)
 _OF_ROOT = "root's home, which nobody else can read; prestage_storage chooses another store"
-_UNLED = "none of prestage_leaders is with them in this play (hosts:, --limit, serial), or none that is can be reached"
+_UNLED = "no host of prestage_leaders with their platform and images took part (hosts:, --limit, serial)"
 
 _VARYING = re.compile(r"\bsif-[0-9a-f]{64}\b|\d+(?:\.\d+)?|/tmp/\S+|\bsregistry-[A-Za-z0-9_-]+", re.ASCII)
 """What differs in messages that mean the same: tags of a SIF cache, figures, and temporary directories."""
@@ -123,6 +123,8 @@ def _causes(names: Sequence[str], stands: Sequence[Stand]) -> list[dict[str, Any
             if text not in known:
                 known[text] = _alike(reason, speaker or stand.host, name)
             cause = found.setdefault(known[text], _Cause(text))
+            if speaker:  # also those who went first are better told of by name
+                cause.text = text
             cause.hosts.setdefault(stand.host, set()).update({name} - {""})
     rows = []
     for cause in found.values():

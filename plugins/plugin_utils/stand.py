@@ -116,12 +116,8 @@ class Order:
     @property
     def unled(self) -> list[str]:
         """The hosts of a group of which nobody may go first."""
-        groups = self.course.get("groups", {})
-        return [
-            host
-            for host, group in self.course.get("group_of", {}).items()
-            if not groups.get(group, {"led": True})["led"]
-        ]
+        unled = {name for name, group in self.course.get("groups", {}).items() if not group["led"]}
+        return [host for host, group in self.course.get("group_of", {}).items() if group in unled]
 
     def group_of(self, host: str) -> Mapping[str, Any]:
         """What its group learnt from the host that went first."""

@@ -273,6 +273,9 @@ def test_it_is_told_from_where_nothing_was_removed_as_something_is_missing() -> 
     assert of(SHARED, shared, clean=True, course=way, seen={"n2": {"images": [row(A)]}})["spared"] == ["n1"]
 
 
+OF_ROOT = "root's home, which nobody else can read; prestage_storage chooses another store"
+
+
 def stored(store: Any) -> dict[str, Any]:
     return {**result(image(A)), "ansible_facts": {"sregistry": {"storage": store}}}
 
@@ -292,8 +295,7 @@ def stored(store: Any) -> dict[str, Any]:
         (
             {"n1": stored("/root/.singularity/shub")},
             {},
-            "store: /root/.singularity/shub (root's home, which nobody else can read; prestage_storage chooses "
-            "another store)",
+            f"store: /root/.singularity/shub ({OF_ROOT})",
         ),
     ],
 )
@@ -359,7 +361,7 @@ def test_what_the_builder_could_not_build_has_the_same_reason_everywhere() -> No
     results, way = followed(first, result(image(A, "pulled")), result(image(A)))
     document = of(BUILD_ONCE, results, course=way)
     assert numbers(document) == [(1, 2, 0), (0, 0, 3)]
-    assert document["lines"][-2:] == ["FAILED on 3 hosts, n[1-3]:", f"  {B}: manifest unknown"]
+    assert document["lines"][-2:] == ["FAILED on 3 hosts, n[1-3]:", f"  {B}: n1 failed: manifest unknown"]
     own = of(BUILD_ONCE, {"n2": results["n2"]}, course=way)
     assert own["verdict"] == f"{B}: n1 failed: manifest unknown"
 
@@ -369,8 +371,8 @@ def test_where_nobody_could_build_the_others_did_nothing_and_say_why() -> None:
     document = of(BUILD_ONCE, results, course=way)
     assert numbers(document) == [(0, 0, 2), (0, 0, 2)]
     assert [(row["hosts"], row["text"]) for row in document["causes"]] == [
-        ("n[1-2]", "no answer from docker.io"),
-        ("n[1-2]", "no answer from quay.io"),
+        ("n[1-2]", "n1 failed: no answer from docker.io"),
+        ("n[1-2]", "n1 failed: no answer from quay.io"),
     ]
 
 
@@ -427,7 +429,7 @@ def test_who_shares_what_could_not_be_filled_has_the_same_reason() -> None:
     document = of(SHARED, results, course=way, seen=seen)
     assert numbers(document) == [(1, 1, 2), (0, 0, 4)]
     assert [(one["hosts"], one["text"]) for one in document["causes"]] == [
-        ("n[1-2]", "manifest unknown"),
+        ("n[1-2]", "n1 failed: manifest unknown"),
         ("n4", "nothing is known of it: it failed or could not be reached before"),
         ("n3", "unreachable: no route to host"),
     ]
