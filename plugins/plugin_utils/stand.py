@@ -141,16 +141,18 @@ def stand_of(
         cells, lost = _cells(order.strategy, names, group, pulled, foreseen)
     gone, trouble = _gone(removed)
     short = lost is None and any(cell.state == FAILED for cell in cells.values())
+    away = any(result.get("unreachable") for result in (pulled, seen, removed))
+    given = "" if away else shown(order.stores.get(host) or "", 1000)
     return Stand(
         host,
         {told(name): cell for name, cell in cells.items()},
         lost,
         gone,
         trouble,
-        away=any(result.get("unreachable") for result in (pulled, seen, removed)),
+        away=away,
         # Where hosts share a file system, only the one that filled it would have removed anything.
         spared=order.clean and short and (order.strategy != SHARED or host == group.get("leader")),
-        store=_store(pulled) or _store(seen) or shown(order.stores.get(host) or "", 1000),
+        store=_store(pulled) or _store(seen) or given,
     )
 
 

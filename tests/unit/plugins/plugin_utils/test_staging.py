@@ -288,6 +288,7 @@ def stored(store: Any) -> dict[str, Any]:
         ({"n1": stored("/s")}, {"n1": "/mnt/../s"}, "store: /s"),
         ({"n1": {}, "n2": {}}, {"n1": "/s", "n2": "/s"}, "store: /s"),
         ({"n1": {}}, {}, None),
+        ({"n1": stored("/s"), "n2": UNREACHABLE}, {"n2": "/t"}, "store: /s"),
         ({"n1": stored(3)}, {}, None),
         ({"n1": {"ansible_facts": 3}}, {}, None),
         ({"n1": stored("/s\x1b")}, {}, r"store: /s\x1b"),
