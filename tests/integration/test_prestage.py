@@ -269,7 +269,7 @@ def test_a_lock_wins_over_tags_and_check_mode_fails_where_nodes_differ_from_it(
 
 
 def test_what_is_wrong_with_the_variables_is_said_before_any_host_is_asked(tmp_path: Path) -> None:
-    lock = {"images": {}}
+    lock: dict[str, Any] = {"images": {}}
     said = Fleet(tmp_path).refused(
         {},
         {"lock": 3},
