@@ -137,7 +137,7 @@ def stand_of(
     if order.strategy == SHARED and not pulled:
         cells, lost = _look(order.check, names, group, seen)
     else:
-        foreseen = order.check and order.strategy == BUILD_ONCE and host != group.get("leader")
+        foreseen = order.check and order.strategy == BUILD_ONCE and group.get("leader") not in (None, host)
         cells, lost = _cells(order.strategy, names, group, pulled, foreseen)
     gone, trouble = _gone(removed)
     short = lost is None and any(cell.state == FAILED for cell in cells.values())

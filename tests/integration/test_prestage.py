@@ -278,6 +278,7 @@ def test_what_is_wrong_with_the_variables_is_said_before_any_host_is_asked(tmp_p
         {"lock": lock, "images": ["lab/none:1"]},
         {"lock": lock, "strategy": "build_once"},
         {"lock": lock, "strategy": "shared", "leaders": ["node1", "login1"]},
+        {"lock": lock, "strategy": "build_once", "sif_cache": "r.example", "leaders": ["login1"]},
         {"lock": lock, "keep_only": True},
         {"lock": lock, "summary_path": "/none/summary.txt"},
     )
@@ -289,6 +290,7 @@ def test_what_is_wrong_with_the_variables_is_said_before_any_host_is_asked(tmp_p
         "the lock does not know lab/none:1; lock them",
         "the strategy build_once needs prestage_sif_cache",
         "none of prestage_leaders (node1, login1) is a host of this play; the strategy shared needs one",
+        "none of prestage_leaders (login1) is a host of this play; the strategy build_once needs one that builds",
         "prestage_keep_only with an empty list would remove every image",
         "prestage_summary_path: there is no directory /none on the controller",
     ]

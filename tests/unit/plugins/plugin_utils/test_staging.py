@@ -389,6 +389,8 @@ def test_in_check_mode_a_miss_is_what_the_real_run_would_fetch() -> None:
     document = of(BUILD_ONCE, results, course=way, check=True)
     assert (numbers(document), document["verdict"]) == ([(0, 2, 0), (2, 0, 0)], "")
     assert of(BUILD_ONCE, results, course=way)["failed"] == ["n2"]
+    unled = course(wanted("n2"), {}, leaders=[])
+    assert of(BUILD_ONCE, {"n2": results["n2"]}, course=unled, check=True)["failed"] == ["n2"]
 
 
 def row(name: str, state: str = "present", **more: Any) -> dict[str, Any]:
