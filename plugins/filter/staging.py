@@ -51,6 +51,16 @@ options:
       - What P(hpc.sregistry.staging_course#filter) said last, where some hosts went first.
     type: dict
     default: {}
+  clean:
+    description:
+      - Whether images that are not listed were to be removed. The summary then tells where that was left undone.
+    type: bool
+    default: false
+  stores:
+    description:
+      - By host, the store that it was given. What a host says itself goes first.
+    type: dict
+    default: {}
   seen:
     description:
       - By host, the result of M(hpc.sregistry.sregistry_facts), for the hosts that only look at what another host put
@@ -89,8 +99,13 @@ _value:
   type: dict
   contains:
     hosts:
-      description: The numbers of hosts C(total), C(current), C(updated) and C(failed).
+      description:
+        - The numbers of hosts C(total), C(current), C(updated), C(cleaned), on which something was removed and nothing
+          else done, and C(failed), and of those that failed the ones that were C(unreachable).
       type: dict
+    store:
+      description: The store, if it is known and the same on all hosts.
+      type: str
     images:
       description:
         - For each image C(name), C(uri), C(size) in bytes, the numbers of hosts C(current), C(updated) and C(failed),
@@ -107,6 +122,14 @@ _value:
       description: C(what) was removed, from how many hosts (C(count)), and from which C(hosts).
       type: list
       elements: dict
+    spared:
+      description: The names of the hosts from which nothing was removed, as not every image is in its place.
+      type: list
+      elements: str
+    unled:
+      description: The names of the hosts for which nobody could go first, where some are to.
+      type: list
+      elements: str
     bytes:
       description: How much the images take on a host.
       type: int
@@ -153,6 +176,8 @@ def staging(
     course: Mapping[str, Any] | None = None,
     seen: _Results | None = None,
     removed: _Results | None = None,
+    clean: bool = False,
+    stores: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Read the options, and sum up.
 
@@ -165,7 +190,8 @@ def staging(
         raise AnsibleFilterError("staging wants a list of the names of images, or one for each host")
     if strategy not in STRATEGIES:
         raise AnsibleFilterError(f"staging knows no strategy {strategy!r}; choose one of {', '.join(STRATEGIES)}")
-    return summary(Order(names, strategy, check, locked, course or {}), results, seen, removed)
+    order = Order(names, strategy, check, locked, course or {}, clean, stores or {})
+    return summary(order, results, seen, removed)
 
 
 class FilterModule:

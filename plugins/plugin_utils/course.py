@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .hostlist import fold
-from .work import WEB, Image, Work
+from .work import WEB, Image, Work, inert
 
 _PLATFORM = re.compile(r"\A[a-z0-9]+(/[a-z0-9._-]+){1,2}\Z", re.ASCII)
 _MAX_TRIED = 3
@@ -56,7 +56,7 @@ def course(
         waiting = any(group_of.get(host) == group for host in pending)
         if leader is None and fresh and len(tried) < limit and not waiting:
             following.append(fresh[0])
-        groups[group] = _group(leader, tried, names)
+        groups[group] = {"led": bool(order), **_group(leader, tried, names)}
     return {"next": following, "group_of": group_of, "groups": groups}
 
 
@@ -71,11 +71,11 @@ def _group(leader: str | None, tried: Mapping[str, Work], names: Sequence[str]) 
     speaker = leader or next((host for host, one in tried.items() if one.images), None)
     if speaker is not None:
         spoken = tried[speaker].images.values()
-        failed = {one.name: _inert(one.error) for one in spoken if one.error}
+        failed = {one.name: inert(one.error) for one in spoken if one.error}
     else:
         speaker = fold(tried)
         words = "; ".join(dict.fromkeys(str(one.lost) for one in tried.values()))
-        failed = dict.fromkeys(names, _inert(words)) if tried else {}
+        failed = dict.fromkeys(names, inert(words)) if tried else {}
     there = [image for image in work.images.values() if not image.error]
     return {
         "leader": leader,
@@ -83,13 +83,8 @@ def _group(leader: str | None, tried: Mapping[str, Work], names: Sequence[str]) 
         "names": [name for name in names if name not in failed],
         "failed": failed,
         "digests": {image.name: _pin(image) for image in there if _can_be_pinned(image)},
-        "images": {image.name: {key: _inert(value) for key, value in vars(image).items()} for image in there},
+        "images": {image.name: {key: inert(value) for key, value in vars(image).items()} for image in there},
     }
-
-
-def _inert(value: Any) -> Any:
-    """A text that Ansible before 2.19 takes for no template, which another host could have written."""
-    return re.sub(r"\{(?=[{%#])", "{ ", value) if isinstance(value, str) else value
 
 
 def _can_be_pinned(image: Image) -> bool:

@@ -15,11 +15,15 @@ from typing import Any
 from ansible_collections.hpc.sregistry.plugins.module_utils.files import in_words
 
 from .hostlist import fold, natural
-from .stand import CURRENT, UPDATED, Cell, Order, Stand, stand_of
-from .work import FAILED
+from .stand import CLEANED, CURRENT, LACKING, UNCLEAN, UNREACHABLE, UPDATED, Cell, Order, Stand, stand_of
+from .work import FAILED, inert
 
 _MAX_NAMED = 5
 _MAX_REASONS = 5
+
+_STATES = (CURRENT, UPDATED, CLEANED, LACKING, UNCLEAN, UNREACHABLE)
+_OF_ROOT = "root's home, which nobody else can read; prestage_storage chooses another store"
+_UNLED = "no host of prestage_leaders with their platform and images took part (hosts:, --limit, serial)"
 
 _VARYING = re.compile(r"\bsif-[0-9a-f]{64}\b|\d+(?:\.\d+)?|/tmp/\S+|\bsregistry-[A-Za-z0-9_-]+", re.ASCII)
 """What differs in messages that mean the same: tags of a SIF cache, figures, and temporary directories."""
@@ -48,19 +52,42 @@ def summary(
         "strategy": order.strategy,
         "check": order.check,
         "locked": order.locked,
-        "hosts": {"total": len(stands), **{state: hosts[state] for state in (CURRENT, UPDATED, FAILED)}},
+        "hosts": {
+            "total": len(stands),
+            **{state: hosts[state] for state in (CURRENT, UPDATED, CLEANED)},
+            FAILED: sum(stand.failed for stand in stands),
+            UNREACHABLE: hosts[UNREACHABLE],
+        },
+        "store": _store(stands),
         "images": images,
         "causes": _causes(names, stands),
         "removed": _removed(stands),
+        "spared": [stand.host for stand in stands if stand.spared],
         "bytes": sum(image["size"] or 0 for image in images),
         "fetched": sum(cell.image.fetched for stand in stands for cell in stand.cells.values() if cell.image),
-        "failed": [stand.host for stand in stands if stand.state == FAILED],
+        "failed": [stand.host for stand in stands if stand.failed],
         "differs": [stand.host for stand in stands if stand.differences],
+        "unled": sorted(order.unled, key=natural),
         "unseen": [name for name in names if any(name in stand.cells and stand.cells[name].unseen for stand in stands)],
     }
     document["verdict"] = _verdict(order, names, document["causes"], stands)
-    document["lines"] = list(_lines(document))
+    document["lines"] = [inert(line) for line in _lines(document, hosts, _differing(stands))]
     return document
+
+
+def _store(stands: Sequence[Stand]) -> str | None:
+    """The store, if all hosts that know theirs have the same."""
+    stores = {stand.store for stand in stands if stand.store}
+    return stores.pop() if len(stores) == 1 else None
+
+
+def _differing(stands: Sequence[Stand]) -> dict[str, list[str]]:
+    """By what is not as it shall be, the hosts."""
+    hosts: dict[str, list[str]] = {}
+    for stand in stands:
+        if stand.differences:
+            hosts.setdefault(_first(stand.differences), []).append(stand.host)
+    return hosts
 
 
 def _column(name: str, cells: Sequence[Cell]) -> dict[str, Any]:
@@ -96,6 +123,8 @@ def _causes(names: Sequence[str], stands: Sequence[Stand]) -> list[dict[str, Any
             if text not in known:
                 known[text] = _alike(reason, speaker or stand.host, name)
             cause = found.setdefault(known[text], _Cause(text))
+            if speaker:  # also those who went first are better told of by name
+                cause.text = text
             cause.hosts.setdefault(stand.host, set()).update({name} - {""})
     rows = []
     for cause in found.values():
@@ -145,17 +174,26 @@ def _verdict(order: Order, names: Sequence[str], causes: Sequence[Mapping[str, A
     return "; ".join(reasons[:_MAX_REASONS]) + more
 
 
-def _lines(document: Mapping[str, Any]) -> Iterable[str]:
-    """The document for people: a line for each image, and below them what needs somebody."""
-    hosts, images, would = document["hosts"], document["images"], "would be " if document["check"] else ""
-    what = f"{_counted(len(images), 'image')} on {_counted(hosts['total'], 'host')}"
-    words = ", ".join(f"{hosts[state]} {_word(state, would)}" for state in (CURRENT, UPDATED, FAILED) if hosts[state])
-    yield f"{what}, {document['strategy']}: {words or 'nothing to do'}"
+def _lines(
+    document: Mapping[str, Any], hosts: Mapping[str, int], differing: Mapping[str, Sequence[str]]
+) -> Iterable[str]:
+    """The document for people: a line for each image, and below them what needs somebody.
+
+    :param hosts: how many there are of each state.
+    :param differing: by what is not as it shall be, the hosts.
+    """
+    images, check = document["images"], document["check"]
+    would = "would be " if check else ""
+    what = f"{_counted(len(images), 'image')} on {_counted(document['hosts']['total'], 'host')}"
+    words = ", ".join(f"{hosts[state]} {_word(state, hosts[state], check)}" for state in _STATES if hosts[state])
+    yield f"{what} (strategy {document['strategy']}): {words or 'nothing to do'}"
+    if document["store"]:
+        yield f"store: {document['store']}{_hint(document['store'])}"
     if images:
         width = max(len("all of them"), *(len(image["uri"]) for image in images))
         yield f"{'image':{width}}  {'size':>10}  current  {would}updated  failed"
         for image in images:
-            actions = ", ".join(f"{count} {action}" for action, count in image["actions"].items())
+            actions = ", ".join(f"{count} {_done(action, check)}" for action, count in image["actions"].items())
             line = (
                 f"{image['uri']:{width}}  {_size(image['size']):>10}  {image['current']:7}  "
                 f"{image['updated']:{len(would) + 7}}  {image['failed']:6}"
@@ -168,13 +206,37 @@ def _lines(document: Mapping[str, Any]) -> Iterable[str]:
     for row in document["causes"]:
         yield f"FAILED on {_counted(row['count'], 'host')}, {row['hosts']}:"
         yield f"  {_with_images(row, len(images))}"
-    if document["differs"] and document["locked"] and document["check"]:
-        differing = document["differs"]
-        yield f"FAILED on {_counted(len(differing), 'host')}, {fold(differing)}: not as the lock says"
+    if document["locked"] and check:
+        for words, names in differing.items():
+            yield f"FAILED on {_counted(len(names), 'host')}, {fold(names)}: not as the lock says: {words}"
+    if document["unled"]:
+        yield f"nobody went first for {fold(document['unled'])}: {_UNLED}"
+    if document["spared"]:
+        place = "would be" if check else "is"
+        spared = fold(document["spared"])
+        yield f"nothing {'would be' if check else 'was'} removed from {spared}: not every image {place} in its place"
 
 
-def _word(state: str, would: str) -> str:
-    return would + state if state == UPDATED else state
+def _hint(store: str) -> str:
+    """What somebody who did not choose the store may not know of it."""
+    return f" ({_OF_ROOT})" if f"{store}/".startswith("/root/") else ""
+
+
+def _word(state: str, count: int, check: bool) -> str:
+    """What is said of so many hosts, which in check mode is what would be."""
+    would = "would " if check else ""
+    if state == LACKING:
+        return f"{would}lack something" if check or count != 1 else "lacks something"
+    if state == UNCLEAN:
+        return f"{would}keep what is to be removed" if check or count != 1 else "keeps what is to be removed"
+    return f"{would}be {state}" if check and state in (UPDATED, CLEANED) else state
+
+
+def _done(action: str, check: bool) -> str:
+    """What was done to an image, or in check mode would be."""
+    if action == "attributes":
+        return "would get other attributes" if check else "got other attributes"
+    return f"would be {action}" if check else action
 
 
 def _with_images(row: Mapping[str, Any], total: int) -> str:

@@ -17,7 +17,10 @@ from .work import FAILED, Image, Work, line, told, unreachable
 EACH, BUILD_ONCE, SHARED = "each", "build_once", "shared"
 STRATEGIES = (EACH, BUILD_ONCE, SHARED)
 
-CURRENT, UPDATED = "current", "updated"
+CURRENT, UPDATED, CLEANED = "current", "updated", "cleaned"
+
+LACKING, UNCLEAN, UNREACHABLE = "lacking", "unclean", "unreachable"
+"""How a host can fail: it lacks an image, what it should not have could not be removed, or it does not answer."""
 
 _NOT_THE_FILE = ("attributes", "recorded", "pushed")
 """Actions that change something and leave what is in the file."""
@@ -44,7 +47,9 @@ class Cell:
 class Stand:
     """What became of one host: a cell for each image by its name, and ``lost`` if there is one reason for all.
 
-    ``removed`` was what it should not have, and ``trouble`` is what went wrong with that.
+    ``removed`` was what it should not have, and ``trouble`` is what went wrong with that. ``spared`` means that nothing
+    was to be removed before every image is in its place. ``store`` is the directory of its images, as far as it is
+    known.
     """
 
     host: str
@@ -52,14 +57,28 @@ class Stand:
     lost: str | None = None
     removed: tuple[str, ...] = ()
     trouble: str | None = None
+    away: bool = False
+    spared: bool = False
+    store: str = ""
 
     @property
     def state(self) -> str:
-        """Of the host: failed if anything did, updated if anything changed."""
+        """Of the host, by the worst that can be said of it."""
         states = {cell.state for cell in self.cells.values()}
-        if self.lost or self.trouble or FAILED in states:
-            return FAILED
-        return UPDATED if UPDATED in states or self.removed else CURRENT
+        if self.away:
+            return UNREACHABLE
+        if self.lost or FAILED in states:
+            return LACKING
+        if self.trouble:
+            return UNCLEAN
+        if UPDATED in states:
+            return UPDATED
+        return CLEANED if self.removed else CURRENT
+
+    @property
+    def failed(self) -> bool:
+        """Whether anything did."""
+        return self.state in (LACKING, UNCLEAN, UNREACHABLE)
 
     @property
     def differences(self) -> list[str]:
@@ -82,7 +101,8 @@ class Stand:
 class Order:
     """What was to be done: by host the ``names`` of the images, in which way, and whether it was only tried.
 
-    ``locked`` means that a file which is not what it shall be is a failure where it is only tried.
+    ``locked`` means that a file which is not what it shall be is a failure where it is only tried. ``clean`` means that
+    what is not listed was to be removed. ``stores`` tells by host which store it was given, if it was.
     """
 
     names: Mapping[str, Sequence[str]]
@@ -90,6 +110,14 @@ class Order:
     check: bool = False
     locked: bool = False
     course: Mapping[str, Any] = field(default_factory=dict)
+    clean: bool = False
+    stores: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def unled(self) -> list[str]:
+        """The hosts of a group of which nobody may go first."""
+        unled = {name for name, group in self.course.get("groups", {}).items() if not group["led"]}
+        return [host for host, group in self.course.get("group_of", {}).items() if group in unled]
 
     def group_of(self, host: str) -> Mapping[str, Any]:
         """What its group learnt from the host that went first."""
@@ -109,10 +137,31 @@ def stand_of(
     if order.strategy == SHARED and not pulled:
         cells, lost = _look(order.check, names, group, seen)
     else:
-        foreseen = order.check and order.strategy == BUILD_ONCE and host != group.get("leader")
+        foreseen = order.check and order.strategy == BUILD_ONCE and group.get("leader") not in (None, host)
         cells, lost = _cells(order.strategy, names, group, pulled, foreseen)
     gone, trouble = _gone(removed)
-    return Stand(host, {told(name): cell for name, cell in cells.items()}, lost, gone, trouble)
+    short = lost is None and any(cell.state == FAILED for cell in cells.values())
+    away = any(result.get("unreachable") for result in (pulled, seen, removed))
+    given = "" if away else shown(order.stores.get(host) or "", 1000)
+    return Stand(
+        host,
+        {told(name): cell for name, cell in cells.items()},
+        lost,
+        gone,
+        trouble,
+        away=away,
+        # Where hosts share a file system, only the one that filled it would have removed anything.
+        spared=order.clean and short and (order.strategy != SHARED or host == group.get("leader")),
+        store=_store(pulled) or _store(seen) or given,
+    )
+
+
+def _store(result: Mapping[str, Any]) -> str:
+    """The store, as a host says it where its task did not fail."""
+    facts = result.get("ansible_facts")
+    inventory = facts.get("sregistry") if isinstance(facts, Mapping) else None
+    found = inventory.get("storage") if isinstance(inventory, Mapping) else None
+    return shown(found, 1000) if isinstance(found, str) else ""
 
 
 def _cells(
@@ -169,7 +218,9 @@ def _look(
     cells = {}
     for name in names:
         image = filled.get(name)
-        if image is None:
+        if image is None and group.get("leader") is None and not failed:
+            cells[name] = Cell(FAILED, cause="there is no host of its platform that went first and filled the store")
+        elif image is None:
             cells[name] = failed.get(name) or _cell(None)
         elif check and image.changed and image.action not in _NOT_THE_FILE:
             cells[name] = Cell(UPDATED, image.action, image=image)

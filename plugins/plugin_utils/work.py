@@ -50,9 +50,10 @@ class Image:
     missed: bool
 
     @classmethod
-    def of(cls, name: str, value: Any) -> Image:
+    def of(cls, name: str, value: Any, sizes: Mapping[str, int] | None = None) -> Image:
         """Read one entry of the result of ``sregistry_pull``.
 
+        :param sizes: by the name in its canonical form, how much the layers are of an image that has no file yet.
         :raises ValueError: if it is none.
         """
         if not isinstance(value, Mapping) or not isinstance(value.get("action"), str):
@@ -68,7 +69,7 @@ class Image:
             digest=_digest(value.get("digest")),
             manifest_digest=_digest(value.get("manifest_digest")),
             path=_text(value.get("path")),
-            size=_count(value.get("size")),
+            size=_count(value.get("size")) or (sizes or {}).get(str(value.get("uri"))),
             sha256=_text(value.get("sha256")),
             fetched=(_count(fetched.get("bytes")) or 0) if isinstance(fetched, Mapping) else 0,
             error=line(value.get("error"), "it gave no reason") if failed else None,
@@ -99,7 +100,8 @@ class Work:
         if len(images) != len(names):
             return cls(lost=f"its result tells of {len(images)} images, and it was asked for {len(names)}")
         try:
-            return cls({name: Image.of(name, image) for name, image in zip(names, images)})
+            sizes = _sizes(result.get("diff"))
+            return cls({name: Image.of(name, image, sizes) for name, image in zip(names, images)})
         except ValueError as error:
             return cls(lost=f"its result cannot be read: {error}")
 
@@ -107,6 +109,17 @@ class Work:
     def useless(self) -> bool:
         """Whether not a single image is in its place."""
         return self.lost is not None or (bool(self.images) and all(one.error for one in self.images.values()))
+
+
+def _sizes(differences: Any) -> dict[str, int]:
+    """By the name of an image, how much its layers are, which a result tells in diff mode only."""
+    sizes = {}
+    for one in differences if isinstance(differences, list) else []:
+        after = one.get("after") if isinstance(one, Mapping) else None
+        size = _count(after.get("size")) if isinstance(after, Mapping) else None
+        if size is not None:
+            sizes[str(one.get("after_header"))] = size
+    return sizes
 
 
 def line(value: Any, otherwise: str) -> str:
@@ -118,6 +131,11 @@ def unreachable(result: Mapping[str, Any]) -> str:
     """Why a host could not be reached, from the result of a task on it."""
     said = line(result.get("msg"), "it gave no reason")
     return f"unreachable: {said[len(_SAID) :] if said.startswith(_SAID) else said}"
+
+
+def inert(value: Any) -> Any:
+    """A text that Ansible before 2.19 takes for no template, which another host could have written."""
+    return re.sub(r"\{(?=[{%#])", "{ ", value) if isinstance(value, str) else value
 
 
 def _text(value: Any) -> str | None:

@@ -58,18 +58,36 @@ class Fleet:
 
         :param role: its variables, without their prefix.
         """
+        return self._run([self._play(images, role)], *options, *["--check"] * check)
+
+    def refused(self, *cases: dict[str, Any]) -> list[str]:
+        """What is said of variables, for each of the cases; the host of the play does not exist."""
+        tasks = [
+            {
+                "vars": {f"prestage_{name}": value for name, value in role.items()},
+                "block": [{"ansible.builtin.include_role": {"name": "hpc.sregistry.prestage"}}],
+                "rescue": [{"ansible.builtin.debug": {"msg": "SAID {{ ansible_failed_result.msg }}"}}],
+            }
+            for role in cases
+        ]
+        output = self._run([{"hosts": "gone", "gather_facts": False, "tasks": tasks}]).output
+        return re.findall(r'"msg": "SAID (.*)"', output)
+
+    def _play(self, images: list[str] | None, role: dict[str, Any]) -> dict[str, Any]:
         given = {"no_https": True, "storage": STORE, **role, **({} if images is None else {"images": images})}
-        play = {
+        return {
             "hosts": list(self._hosts),
             "gather_facts": False,
             "vars": {f"prestage_{name}": value for name, value in given.items()},
             "roles": ["hpc.sregistry.prestage"],
             "tasks": [{"ansible.builtin.debug": {"msg": "{{ inventory_hostname }} goes on"}}],
         }
+
+    def _run(self, plays: list[dict[str, Any]], *options: str) -> Run:
         command = ["ansible-playbook", "-i", str(LAB / "inventory.yml"), "-i", str(self._inventory), *options]
         done = subprocess.run(
-            [*command, *["--check"] * check, "/dev/stdin"],
-            input=json.dumps([play]),
+            [*command, "/dev/stdin"],
+            input=json.dumps(plays),
             capture_output=True,
             text=True,
             timeout=120,
@@ -138,12 +156,19 @@ def test_a_full_disk_stops_nobody_the_next_run_finishes_and_what_is_not_listed_g
     hosts[1].shell(f"mkdir -p {STORE} && mount -t tmpfs -o size=5m tmpfs {STORE}")
     fleet = Fleet(tmp_path, *names)
 
-    failing = fleet.prestage([small, large])
+    said = tmp_path / "summary.txt"
+    failing = fleet.prestage([small, large], summary_path=str(said))
     assert (failing.status != 0, failing.failed) == (True, [second]), failing.output
     assert f"{first} goes on" in failing.output
     assert failing.numbers(small) in ([0, 2, 0], [0, 1, 1])  # what does not fit may be refused as a whole
     assert failing.numbers(large) == [0, 1, 1]
     assert f"FAILED on 1 host, {second}:" in failing.output
+    assert f"FAILED on 1 host, {second}:" in said.read_text(encoding="utf-8").splitlines()
+    assert f"store: {STORE}" in failing.output
+    # The summary is the last of the role, and what fails the hosts is the same for all of them.
+    after = failing.output.partition(f"fatal: [{second}]: FAILED! => ")[2]
+    assert "this host has not all that it shall have; the summary below says what, and why" in after.split("\n")[0]
+    assert ("2 images on 2 hosts" in after, after.count("fatal: [")) == (True, 0), failing.output
 
     hosts[1].shell(f"mount -o remount,size=50m {STORE}")
     finishing = fleet.prestage([small, large], keep_only=True)
@@ -152,6 +177,10 @@ def test_a_full_disk_stops_nobody_the_next_run_finishes_and_what_is_not_listed_g
 
     careful = fleet.prestage([small, missing], keep_only=True)
     assert careful.failed == sorted(names)
+    assert "nothing was removed from node[" in careful.output
+    unmounted = fleet.prestage([small, large], require_mount=STORE)
+    assert (unmounted.failed, unmounted.numbers(large)) == ([first], [1, 0, 1]), unmounted.output
+    assert f"{STORE} is not a mount point (prestage_require_mount); nothing was fetched or made" in unmounted.output
     assert files(hosts[0]) == files(hosts[1]) == sorted([file_of(small), file_of(large)])
 
     foreseen = fleet.prestage([small], check=True, keep_only=True)
@@ -237,6 +266,32 @@ def test_a_lock_wins_over_tags_and_check_mode_fails_where_nodes_differ_from_it(
     differing = fleet.prestage([image], check=True, lock=str(file))
     assert (differing.status != 0, differing.failed) == (True, sorted(names)), differing.output
     assert f"not as the lock says: {image} (would be rebuilt)" in differing.output
-    lacking = fleet.prestage([image, "lab/none:1"], check=True, lock=str(file))
-    assert "the lock does not know lab/none:1; lock them" in lacking.output
-    assert lacking.output.count("fatal: [") == 1, lacking.output
+
+
+def test_what_is_wrong_with_the_variables_is_said_before_any_host_is_asked(tmp_path: Path) -> None:
+    lock: dict[str, Any] = {"images": {}}
+    said = Fleet(tmp_path).refused(
+        {},
+        {"lock": 3},
+        {"lock": "images.lok.yml"},
+        {"lock": "/none/images.lok.yml"},
+        {"lock": lock, "images": ["lab/none:1"]},
+        {"lock": lock, "strategy": "build_once"},
+        {"lock": lock, "strategy": "shared", "leaders": ["node1", "login1"]},
+        {"lock": lock, "strategy": "build_once", "sif_cache": "r.example", "leaders": ["login1"]},
+        {"lock": lock, "keep_only": True},
+        {"lock": lock, "summary_path": "/none/summary.txt"},
+    )
+    expected = [
+        "prestage needs prestage_images, or prestage_lock",
+        "prestage_lock is neither a path nor the content of a lock file",
+        "no file images.lok.yml on the controller; it was looked for as /dev/files/images.lok.yml, /dev/images.lok.yml",
+        "there is no file /none/images.lok.yml on the controller; it was looked for as /none/images.lok.yml",
+        "the lock does not know lab/none:1; lock them",
+        "the strategy build_once needs prestage_sif_cache",
+        "none of prestage_leaders (node1, login1) is a host of this play; the strategy shared needs one",
+        "none of prestage_leaders (login1) is a host of this play; the strategy build_once needs one that builds",
+        "prestage_keep_only with an empty list would remove every image",
+        "prestage_summary_path: there is no directory /none on the controller",
+    ]
+    assert [one for one, words in zip(said, expected, strict=True) if words not in one] == [], said

@@ -99,6 +99,15 @@ def test_without_a_chosen_host_in_the_play_the_others_try_all_and_fetch_what_is_
     assert (group["leader"], group["names"], group["failed"], group["digests"]) == (None, NAMES, {}, {})
 
 
+def test_it_is_told_for_whom_nobody_could_go_first() -> None:
+    hosts = {**wanted("n10", "n9"), **wanted("arm1", group="aarch64"), **wanted("gone", group="")}
+    results = {"n10": GOOD, "n9": GOOD, "arm1": GOOD, "gone": UNREACHABLE}
+    for leaders, told in [(["arm1"], "n[9-10]"), (["n9", "arm1"], None), (None, None), (["gone"], "arm1,n[9-10]")]:
+        lines = of(BUILD_ONCE, results, course=course(hosts, {}, leaders))["lines"]
+        found = [line for line in lines if line.startswith("nobody went first for")]
+        assert [line.partition(":")[0] for line in found] == ([f"nobody went first for {told}"] if told else [])
+
+
 def test_who_was_asked_and_has_no_result_is_an_error_only_where_the_others_wait() -> None:
     with pytest.raises(ValueError, match=r"n1 had to go first and has no result yet.*strategy linear"):
         course(wanted("n1", "n2"), {}, asked=["n1"])
@@ -124,12 +133,15 @@ def test_what_a_host_says_is_no_template_for_others() -> None:
     text = str(course(wanted("n1"), {"n1": first}))
     assert "lookup" in text
     assert not any(mark in text.replace("{'", "") for mark in ("{{ ", "{% ", "{# "))
+    lines = "".join(of(EACH, {"n1": first})["lines"])  # they become a variable as well
+    assert "lookup" in lines
+    assert not any(mark in lines for mark in ("{{", "{%", "{#"))
     assert course(wanted("n1"), {"n1": first})["groups"]["x86_64"]["digests"] == {}
 
 
 def of(strategy: str, results: dict[str, Any], names: list[str] | None = None, **more: Any) -> dict[str, Any]:
     """A summary of hosts that all shall have the same images."""
-    order = {key: more.pop(key) for key in ("check", "locked", "course") if key in more}
+    order = {key: more.pop(key) for key in ("check", "locked", "course", "clean", "stores") if key in more}
     wanted = NAMES if names is None else names
     return summary(Order(dict.fromkeys(results, wanted), strategy, **order), results, **more)
 
@@ -149,11 +161,11 @@ def test_each_image_counts_its_hosts() -> None:
         },
     )
     assert numbers(document) == [(1, 1, 2), (0, 1, 3)]
-    assert document["hosts"] == {"total": 4, "current": 0, "updated": 1, "failed": 3}
+    assert document["hosts"] == {"total": 4, "current": 0, "updated": 1, "cleaned": 0, "failed": 3, "unreachable": 1}
     assert document["failed"] == ["n2", "n3", "n4"]
     assert document["fetched"] == MIB
     assert document["lines"] == [
-        "2 images on 4 hosts, each: 1 updated, 3 failed",
+        "2 images on 4 hosts (strategy each): 1 updated, 2 lack something, 1 unreachable",
         "image                         size  current  updated  failed",
         "quay.io/org/solver:2.4     3.0 MiB        1        1       2  (1 rebuilt)",
         "ubuntu:24.04               3.0 MiB        0        1       3  (1 pulled)",
@@ -207,12 +219,90 @@ def test_hosts_that_lack_other_images_for_the_same_reason_are_told_apart() -> No
 def test_check_mode_says_what_would_be() -> None:
     document = of(EACH, {"n1": result(image(A), image(B, "pulled", size=None))}, check=True)
     assert document["lines"] == [
-        "2 images on 1 host, each: 1 would be updated",
+        "2 images on 1 host (strategy each): 1 would be updated",
         "image                         size  current  would be updated  failed",
         "quay.io/org/solver:2.4     3.0 MiB        1                 0       0",
-        "ubuntu:24.04                     -        0                 1       0  (1 pulled)",
+        "ubuntu:24.04                     -        0                 1       0  (1 would be pulled)",
         "all of them                3.0 MiB",
     ]
+
+
+def test_in_check_mode_with_differences_a_new_image_is_as_large_as_its_layers() -> None:
+    new = {"after_header": B, "after": {"size": 7 * MIB}}
+    for differences, size in [([new], 7 * MIB), ([], None), ("x", None), ([1, {"after": {"size": "x"}}], None)]:
+        foreseen = {**result(image(A), image(B, "pulled", size=None)), "diff": differences}
+        assert [one["size"] for one in of(EACH, {"n1": foreseen}, check=True)["images"]] == [3 * MIB, size]
+
+
+GONE = {"images": [{"uri": "old:1", "changed": True}]}
+BUSY = {"images": [{"uri": "old:1", "changed": False, "error": "busy"}], "msg": "busy"}
+
+
+@pytest.mark.parametrize(
+    ("pulled", "removed", "said", "foreseen"),
+    [
+        (image(A), {}, "1 current", "1 current"),
+        (image(A, "pulled"), GONE, "1 updated", "1 would be updated"),
+        (image(A), GONE, "1 cleaned", "1 would be cleaned"),
+        (failed(A, "no"), {}, "1 lacks something", "1 would lack something"),
+        (image(A, "pulled"), BUSY, "1 keeps what is to be removed", "1 would keep what is to be removed"),
+        (image(A), UNREACHABLE, "1 unreachable", "1 unreachable"),
+    ],
+)
+def test_the_first_line_says_the_worst_of_each_host(
+    pulled: dict[str, Any], removed: dict[str, Any], said: str, foreseen: str
+) -> None:
+    for check, words in [(False, said), (True, foreseen)]:
+        document = of(EACH, {"n1": result(pulled)}, [A], check=check, removed={"n1": removed})
+        assert document["lines"][0] == f"1 image on 1 host (strategy each): {words}"
+
+
+@pytest.mark.parametrize(("action", "words"), [("attributes", "got other attributes"), ("repaired", "repaired")])
+def test_an_action_is_told_in_words(action: str, words: str) -> None:
+    assert of(EACH, {"n1": result(image(A, action))}, [A])["lines"][2].endswith(f"(1 {words})")
+
+
+def test_it_is_told_from_where_nothing_was_removed_as_something_is_missing() -> None:
+    results = {"n1": result(image(A), failed(B, "no")), "n2": result(image(A), image(B)), "n3": UNREACHABLE}
+    told = "nothing was removed from n1: not every image is in its place"
+    foreseen = "nothing would be removed from n1: not every image would be in its place"
+    assert of(EACH, results, clean=True)["lines"][-1] == told
+    assert of(EACH, results, clean=True, check=True)["lines"][-1] == foreseen
+    assert not any(line.startswith("nothing") for line in of(EACH, results)["lines"])
+    shared, way = followed(result(image(A), failed(B, "no")), {})
+    assert of(SHARED, shared, clean=True, course=way, seen={"n2": {"images": [row(A)]}})["spared"] == ["n1"]
+
+
+OF_ROOT = "root's home, which nobody else can read; prestage_storage chooses another store"
+
+
+def stored(store: Any) -> dict[str, Any]:
+    return {**result(image(A)), "ansible_facts": {"sregistry": {"storage": store}}}
+
+
+@pytest.mark.parametrize(
+    ("results", "given", "line"),
+    [
+        ({"n1": stored("/s"), "n2": stored("/s"), "n3": {}}, {}, "store: /s"),
+        ({"n1": stored("/s"), "n2": stored("/t")}, {}, None),
+        ({"n1": stored("/s")}, {"n1": "/mnt/../s"}, "store: /s"),
+        ({"n1": {}, "n2": {}}, {"n1": "/s", "n2": "/s"}, "store: /s"),
+        ({"n1": {}}, {}, None),
+        ({"n1": stored("/s"), "n2": UNREACHABLE}, {"n2": "/t"}, "store: /s"),
+        ({"n1": stored(3)}, {}, None),
+        ({"n1": {"ansible_facts": 3}}, {}, None),
+        ({"n1": stored("/s\x1b")}, {}, r"store: /s\x1b"),
+        ({"n1": stored("/rooted")}, {}, "store: /rooted"),
+        (
+            {"n1": stored("/root/.singularity/shub")},
+            {},
+            f"store: /root/.singularity/shub ({OF_ROOT})",
+        ),
+    ],
+)
+def test_the_store_is_told_where_it_is_the_same(results: dict[str, Any], given: dict[str, str], line: str) -> None:
+    lines = of(EACH, results, [A], stores=given)["lines"]
+    assert next((one for one in lines if one.startswith("store")), None) == line
 
 
 @pytest.mark.parametrize(
@@ -241,7 +331,7 @@ def test_what_was_removed_is_told_and_counts_as_a_difference() -> None:
     assert document["removed"][1] == {"what": "old:1", "count": 2, "hosts": "n[1-2]"}
     assert "would be removed from n[1-2]: old:1" in document["lines"]
     assert document["verdict"] == "not as the lock says: old:1 (would be removed), /store/x.sif (would be removed)"
-    assert document["lines"][-1] == "FAILED on 2 hosts, n[1-2]: not as the lock says"
+    assert document["lines"][-1] == f"FAILED on 2 hosts, n[1-2]: {document['verdict']}"
 
 
 def test_a_removal_that_failed_is_a_failure_of_its_host() -> None:
@@ -272,7 +362,7 @@ def test_what_the_builder_could_not_build_has_the_same_reason_everywhere() -> No
     results, way = followed(first, result(image(A, "pulled")), result(image(A)))
     document = of(BUILD_ONCE, results, course=way)
     assert numbers(document) == [(1, 2, 0), (0, 0, 3)]
-    assert document["lines"][-2:] == ["FAILED on 3 hosts, n[1-3]:", f"  {B}: manifest unknown"]
+    assert document["lines"][-2:] == ["FAILED on 3 hosts, n[1-3]:", f"  {B}: n1 failed: manifest unknown"]
     own = of(BUILD_ONCE, {"n2": results["n2"]}, course=way)
     assert own["verdict"] == f"{B}: n1 failed: manifest unknown"
 
@@ -282,8 +372,8 @@ def test_where_nobody_could_build_the_others_did_nothing_and_say_why() -> None:
     document = of(BUILD_ONCE, results, course=way)
     assert numbers(document) == [(0, 0, 2), (0, 0, 2)]
     assert [(row["hosts"], row["text"]) for row in document["causes"]] == [
-        ("n[1-2]", "no answer from docker.io"),
-        ("n[1-2]", "no answer from quay.io"),
+        ("n[1-2]", "n1 failed: no answer from docker.io"),
+        ("n[1-2]", "n1 failed: no answer from quay.io"),
     ]
 
 
@@ -299,6 +389,8 @@ def test_in_check_mode_a_miss_is_what_the_real_run_would_fetch() -> None:
     document = of(BUILD_ONCE, results, course=way, check=True)
     assert (numbers(document), document["verdict"]) == ([(0, 2, 0), (2, 0, 0)], "")
     assert of(BUILD_ONCE, results, course=way)["failed"] == ["n2"]
+    unled = course(wanted("n2"), {}, leaders=[])
+    assert of(BUILD_ONCE, {"n2": results["n2"]}, course=unled, check=True)["failed"] == ["n2"]
 
 
 def row(name: str, state: str = "present", **more: Any) -> dict[str, Any]:
@@ -340,10 +432,13 @@ def test_who_shares_what_could_not_be_filled_has_the_same_reason() -> None:
     document = of(SHARED, results, course=way, seen=seen)
     assert numbers(document) == [(1, 1, 2), (0, 0, 4)]
     assert [(one["hosts"], one["text"]) for one in document["causes"]] == [
-        ("n[1-2]", "manifest unknown"),
+        ("n[1-2]", "n1 failed: manifest unknown"),
         ("n4", "nothing is known of it: it failed or could not be reached before"),
         ("n3", "unreachable: no route to host"),
     ]
+    unled = course(wanted("n1"), {}, leaders=[])
+    absent = of(SHARED, {"n1": {}}, course=unled, seen={"n1": {"skipped": True}})
+    assert absent["causes"][0]["text"] == "there is no host of its platform that went first and filled the store"
     nobody = course(wanted("n1", "n2"), {"n1": NOTHING})
     assert of(SHARED, {"n1": NOTHING, "n2": {}}, course=nobody, seen={"n2": {"skipped": True}})["unseen"] == []
 
@@ -400,7 +495,7 @@ def test_the_query_of_a_web_address_is_not_told(query: str, pin: str) -> None:
 
 
 def test_no_image_at_all_is_no_trouble() -> None:
-    assert of(EACH, {"n1": result()}, [])["lines"] == ["0 images on 1 host, each: 1 current"]
+    assert of(EACH, {"n1": result()}, [])["lines"] == ["0 images on 1 host (strategy each): 1 current"]
 
 
 def test_a_large_fleet_is_summed_up_in_seconds_and_few_lines() -> None:
