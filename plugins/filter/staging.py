@@ -56,6 +56,12 @@ options:
       - Whether images that are not listed were to be removed. The summary then tells where that was left undone.
     type: bool
     default: false
+  doubt:
+    description:
+      - Why it is not known what all hosts of a shared file system shall have, so that nothing was removed; empty if it
+        is known.
+    type: str
+    default: ''
   stores:
     description:
       - By host, the store that it was given. What a host says itself goes first.
@@ -122,6 +128,9 @@ _value:
       description: C(what) was removed, from how many hosts (C(count)), and from which C(hosts).
       type: list
       elements: dict
+    doubt:
+      description: Why nothing was removed anywhere, empty if that was not so.
+      type: str
     spared:
       description: The names of the hosts from which nothing was removed, as not every image is in its place.
       type: list
@@ -177,6 +186,7 @@ def staging(
     seen: _Results | None = None,
     removed: _Results | None = None,
     clean: bool = False,
+    doubt: str = "",
     stores: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Read the options, and sum up.
@@ -190,7 +200,7 @@ def staging(
         raise AnsibleFilterError("staging wants a list of the names of images, or one for each host")
     if strategy not in STRATEGIES:
         raise AnsibleFilterError(f"staging knows no strategy {strategy!r}; choose one of {', '.join(STRATEGIES)}")
-    order = Order(names, strategy, check, locked, course or {}, clean, stores or {})
+    order = Order(names, strategy, check, locked, course or {}, clean, doubt, stores or {})
     return summary(order, results, seen, removed)
 
 

@@ -62,6 +62,7 @@ def summary(
         "images": images,
         "causes": _causes(names, stands),
         "removed": _removed(stands),
+        "doubt": order.doubt if order.clean else "",
         "spared": [stand.host for stand in stands if stand.spared],
         "bytes": sum(image["size"] or 0 for image in images),
         "fetched": sum(cell.image.fetched for stand in stands for cell in stand.cells.values() if cell.image),
@@ -215,6 +216,8 @@ def _lines(
         place = "would be" if check else "is"
         spared = fold(document["spared"])
         yield f"nothing {'would be' if check else 'was'} removed from {spared}: not every image {place} in its place"
+    elif document["doubt"]:
+        yield f"nothing {'would be' if check else 'was'} removed: {document['doubt']}"
 
 
 def _hint(store: str) -> str:

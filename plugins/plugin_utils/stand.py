@@ -102,7 +102,8 @@ class Order:
     """What was to be done: by host the ``names`` of the images, in which way, and whether it was only tried.
 
     ``locked`` means that a file which is not what it shall be is a failure where it is only tried. ``clean`` means that
-    what is not listed was to be removed. ``stores`` tells by host which store it was given, if it was.
+    what is not listed was to be removed; ``doubt`` says why that cannot be told on a file system that hosts share.
+    ``stores`` tells by host which store it was given, if it was.
     """
 
     names: Mapping[str, Sequence[str]]
@@ -111,6 +112,7 @@ class Order:
     locked: bool = False
     course: Mapping[str, Any] = field(default_factory=dict)
     clean: bool = False
+    doubt: str = ""
     stores: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -96,7 +96,7 @@ class Work:
             return cls()
         images = result.get("images")
         if not isinstance(images, Sequence) or isinstance(images, str):
-            return cls(lost=line(result.get("msg"), "nothing is known of it: it failed or could not be reached before"))
+            return cls(lost=_why(result))
         if len(images) != len(names):
             return cls(lost=f"its result tells of {len(images)} images, and it was asked for {len(names)}")
         try:
@@ -120,6 +120,13 @@ def _sizes(differences: Any) -> dict[str, int]:
         if size is not None:
             sizes[str(one.get("after_header"))] = size
     return sizes
+
+
+def _why(result: Mapping[str, Any]) -> str:
+    """Why a result tells of no image."""
+    if "module_stdout" in result:  # in Ansible's words, no JSON was found
+        return "the module ended without a result: somebody or the kernel killed it (out of memory?), or the host went down"
+    return line(result.get("msg"), "nothing is known of it: it failed or could not be reached before")
 
 
 def line(value: Any, otherwise: str) -> str:

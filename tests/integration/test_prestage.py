@@ -53,12 +53,17 @@ class Fleet:
         extra = {"gone": {"ansible_host": "127.0.1.250", "ansible_port": 9}, **variables}
         self._inventory.write_text(json.dumps({"all": {"hosts": extra}}), encoding="utf-8")
 
-    def prestage(self, images: list[str] | None, *options: str, check: bool = False, **role: Any) -> Run:
+    def prestage(
+        self, images: list[str] | str | None, *options: str, check: bool = False, serial: int = 0, **role: Any
+    ) -> Run:
         """Apply the role; a task after it shows who got there.
 
+        :param images: None for those of the hosts' own variables.
+        :param serial: how many hosts a portion has, 0 for all in one.
         :param role: its variables, without their prefix.
         """
-        return self._run([self._play(images, role)], *options, *["--check"] * check)
+        play = {**self._play(images, role), **({"serial": serial} if serial else {})}
+        return self._run([play], *options, *["--check"] * check)
 
     def refused(self, *cases: dict[str, Any]) -> list[str]:
         """What is said of variables, for each of the cases; the host of the play does not exist."""
@@ -73,7 +78,7 @@ class Fleet:
         output = self._run([{"hosts": "gone", "gather_facts": False, "tasks": tasks}]).output
         return re.findall(r'"msg": "SAID (.*)"', output)
 
-    def _play(self, images: list[str] | None, role: dict[str, Any]) -> dict[str, Any]:
+    def _play(self, images: list[str] | str | None, role: dict[str, Any]) -> dict[str, Any]:
         given = {"no_https": True, "storage": STORE, **role, **({} if images is None else {"images": images})}
         return {
             "hosts": list(self._hosts),
@@ -240,6 +245,39 @@ def test_a_shared_file_system_is_filled_once_and_each_node_proves_that_it_sees_i
         hosts[0].shell(f"rm -rf {storage}")
 
 
+def test_a_shared_store_loses_nothing_that_any_host_lists(
+    hosts: tuple[Host, Host], names: tuple[str, str], tmp_path: Path
+) -> None:
+    old, one, two = new_image(), new_image(), new_image()
+    lists = {name: {"prestage_images": image} for name, image in zip(names, (one, two))}
+    fleet = Fleet(tmp_path, *names, **lists)
+    storage = f"/shared/prestage-{uuid.uuid4().hex}"
+    how: dict[str, Any] = {"strategy": "shared", "storage": storage, "keep_only": True}
+    try:
+        filled = fleet.prestage(old, **{**how, "keep_only": False})
+        assert filled.numbers(old) == [1, 1, 0], filled.output
+        limited = fleet.prestage(None, "--limit", names[0], **how)
+        assert "nothing was removed: hosts that --limit leaves out may need other images" in limited.output
+        portions = fleet.prestage(None, serial=1, **how)
+        assert portions.status == 0, portions.output
+        assert f"nothing was removed: not known is what all hosts shall have; {names[1]} failed" in portions.output
+        assert f"removed from {names[1]}: {old}" in portions.output
+        left = hosts[0].shell(f"find {storage} -name '*.sif'").stdout.split()
+        assert {path.split("/")[-1] for path in left} == {file_of(one), file_of(two)}
+        again = fleet.prestage(None, **how)
+        assert (again.status, again.changed) == (0, dict.fromkeys(names, 0)), again.output
+    finally:
+        hosts[0].shell(f"rm -rf {storage}")
+
+
+def test_a_host_without_a_list_is_not_taken_for_current(names: tuple[str, str], tmp_path: Path) -> None:
+    image = new_image()
+    one_sided = Fleet(tmp_path, *names, **{names[0]: {"prestage_images": image}}).prestage(None)
+    assert one_sided.failed == [names[1]], one_sided.output
+    assert "'prestage_images' is undefined" in one_sided.output
+    assert one_sided.numbers(image) == [0, 1, 1]
+
+
 def test_a_lock_wins_over_tags_and_check_mode_fails_where_nodes_differ_from_it(
     hosts: tuple[Host, Host], names: tuple[str, str], tmp_path: Path
 ) -> None:
@@ -283,7 +321,7 @@ def test_what_is_wrong_with_the_variables_is_said_before_any_host_is_asked(tmp_p
         {"lock": lock, "summary_path": "/none/summary.txt"},
     )
     expected = [
-        "prestage needs prestage_images, or prestage_lock",
+        "prestage needs prestage_images, or prestage_lock, and gone has neither",
         "prestage_lock is neither a path nor the content of a lock file",
         "no file images.lok.yml on the controller; it was looked for as /dev/files/images.lok.yml, /dev/images.lok.yml",
         "there is no file /none/images.lok.yml on the controller; it was looked for as /none/images.lok.yml",

@@ -141,7 +141,7 @@ def test_what_a_host_says_is_no_template_for_others() -> None:
 
 def of(strategy: str, results: dict[str, Any], names: list[str] | None = None, **more: Any) -> dict[str, Any]:
     """A summary of hosts that all shall have the same images."""
-    order = {key: more.pop(key) for key in ("check", "locked", "course", "clean", "stores") if key in more}
+    order = {key: more.pop(key) for key in ("check", "locked", "course", "clean", "doubt", "stores") if key in more}
     wanted = NAMES if names is None else names
     return summary(Order(dict.fromkeys(results, wanted), strategy, **order), results, **more)
 
@@ -271,6 +271,27 @@ def test_it_is_told_from_where_nothing_was_removed_as_something_is_missing() -> 
     assert not any(line.startswith("nothing") for line in of(EACH, results)["lines"])
     shared, way = followed(result(image(A), failed(B, "no")), {})
     assert of(SHARED, shared, clean=True, course=way, seen={"n2": {"images": [row(A)]}})["spared"] == ["n1"]
+
+
+def test_it_is_told_why_nothing_was_removed_anywhere() -> None:
+    results = {"n1": result(image(A))}
+    doubt = "hosts that --limit leaves out may need other images"
+    assert of(SHARED, results, clean=True, doubt=doubt)["lines"][-1] == f"nothing was removed: {doubt}"
+    assert of(SHARED, results, clean=True, doubt=doubt, check=True)["lines"][-1] == f"nothing would be removed: {doubt}"
+    assert not any("removed" in line for line in of(SHARED, results, clean=True)["lines"])
+
+
+def test_a_module_that_was_killed_is_called_so() -> None:
+    killed = {
+        "failed": True,
+        "msg": "No start of json char found",
+        "module_stdout": "",
+        "module_stderr": "Killed",
+        "rc": 137,
+    }
+    assert "  the module ended without a result: somebody or the kernel killed it" in " ".join(
+        of(EACH, {"n1": killed}, [A])["lines"]
+    )
 
 
 OF_ROOT = "root's home, which nobody else can read; prestage_storage chooses another store"
