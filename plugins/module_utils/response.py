@@ -43,24 +43,22 @@ def content(response: requests.Response, limit: int, what: object) -> bytes:
 
     parts: list[bytes] = []
     total = 0
-    try:
-        with ending(response, _PATIENCE) as late:
-            while True:
+    with ending(response, _PATIENCE) as late:
+        try:
+            while total <= limit:
                 chunk = response.raw.read(65536, decode_content=False)
                 if not chunk:
                     break
                 total += len(chunk)
-                if total > limit:
-                    break
                 parts.append(chunk)
-    except Exception as error:
-        if is_broken(error) and late.is_set():
-            raise _too_slow(response, what) from error
-        if is_broken(error):
+        except Exception as error:
+            if not is_broken(error):
+                raise
+            if late.is_set():
+                raise _too_slow(response, what) from error
             raise Unreachable(
                 f"the connection to {host_of(response.url)} broke while reading {what}: {reason(error)}"
             ) from error
-        raise
     if total > limit:
         raise InvalidManifest(f"{host_of(response.url)} sent more than {limit} bytes for {what}; that is no manifest")
     if late.is_set():

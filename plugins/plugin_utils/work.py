@@ -125,7 +125,7 @@ def _sizes(differences: Any) -> dict[str, int]:
 def _why(result: Mapping[str, Any]) -> str:
     """Why a result tells of no image."""
     if "module_stdout" in result:  # in Ansible's words, no JSON was found
-        return "the module ended without a result: somebody or the kernel killed it (out of memory?), or the host went down"
+        return "the module ended without a result: it was killed, maybe for lack of memory, or the host went down"
     return line(result.get("msg"), "nothing is known of it: it failed or could not be reached before")
 
 

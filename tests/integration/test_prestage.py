@@ -249,7 +249,7 @@ def test_a_shared_store_loses_nothing_that_any_host_lists(
     hosts: tuple[Host, Host], names: tuple[str, str], tmp_path: Path
 ) -> None:
     old, one, two = new_image(), new_image(), new_image()
-    lists = {name: {"prestage_images": image} for name, image in zip(names, (one, two))}
+    lists = {name: {"prestage_images": image} for name, image in zip(names, (one, two), strict=True)}
     fleet = Fleet(tmp_path, *names, **lists)
     storage = f"/shared/prestage-{uuid.uuid4().hex}"
     how: dict[str, Any] = {"strategy": "shared", "storage": storage, "keep_only": True}
