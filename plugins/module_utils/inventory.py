@@ -19,7 +19,7 @@ from typing import Any
 
 from .document import SCHEMA_VERSION, Document
 from .errors import InvalidPlatform, InventoryError, StorageError
-from .files import make_directory, need_writable, read_regular, replacing, storage_error
+from .files import make_directory, need_writable, nearest, read_regular, replacing, storage_error
 from .lock import locked
 from .platform import Platform
 from .reference import DOCKER, Reference
@@ -231,6 +231,10 @@ def _unreadable(path: str, error: OSError) -> InventoryError:
         return InventoryError(
             f"cannot read the inventory document {path}: it is a symlink, which is not followed; put the document "
             "itself there, or remove the link"
+        )
+    if error.errno == errno.ENOTDIR:
+        return InventoryError(
+            f"{nearest(path)} is no directory, so it cannot hold {path}; give another storage or database"
         )
     return InventoryError(
         f"cannot read the inventory document {path}: {error.strerror}; "

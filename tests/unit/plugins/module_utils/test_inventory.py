@@ -395,6 +395,12 @@ def test_an_unreadable_document_is_named_by_who_asks_for_it_and_by_who_asks_for_
         assert str(error.value) == f"cannot read the inventory document {path}: {why}"
 
 
+def test_a_store_that_is_a_file_is_called_so(tmp_path: Path) -> None:
+    (tmp_path / "store").write_bytes(b"")
+    with pytest.raises(InventoryError, match=f"^{tmp_path}/store is no directory, so it cannot hold .*another storage"):
+        get(Inventory(str(tmp_path / "store" / ".sregistry")), "ubuntu")
+
+
 def test_a_broken_document_touches_no_other(inventory: Inventory) -> None:
     inventory.put(document("debian"))
     broken = document_path(inventory, "ubuntu")
