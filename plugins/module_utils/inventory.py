@@ -19,7 +19,7 @@ from typing import Any
 
 from .document import SCHEMA_VERSION, Document
 from .errors import InvalidPlatform, InventoryError, StorageError
-from .files import make_directory, need_writable, nearest, read_regular, replacing, storage_error
+from .files import make_directory, nearest, need_writable, read_regular, replacing, storage_error
 from .lock import locked
 from .platform import Platform
 from .reference import DOCKER, Reference
