@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A bound on the time that an answer takes in all.
+"""A bound on the time that the body of an answer takes in all.
 
 The timeout of a connection is for each wait, so a server that sends a byte now and then could hold a run for ever.
 """

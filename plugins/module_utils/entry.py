@@ -138,6 +138,8 @@ def need_movable(source: str, path: str) -> None:
                 f"{source} is a symlink to {target}, which leads elsewhere from {os.path.dirname(path)}; let it lead "
                 f"to {os.path.realpath(source)}, or choose a dest beside it"
             )
+        if not stays and os.path.isdir(source):
+            raise _elsewhere(source, path)
         return
     if not os.path.isdir(source):
         return

@@ -40,7 +40,7 @@ class Asker:
 @dataclass(frozen=True)
 class Refusal:
     """A response that is not what was asked for. ``rightless``: the login is known, but has no right to this.
-    ``clear``: it was asked for without TLS.
+    ``clear``: it was asked for without TLS, and what came is not in a registry's words.
     """
 
     status: int
@@ -63,7 +63,7 @@ class Refusal:
             status=response.status_code,
             words=f"status {response.status_code} from {host_of(response.url)}" + (f": {theirs}" if theirs else ""),
             rightless=insufficient or "DENIED" in theirs.split(),
-            clear=response.url.startswith("http:"),
+            clear=response.url.startswith("http:") and not theirs,
             retry_after=shown(response.headers.get("Retry-After", ""), 40),
             limit=shown(response.headers.get("ratelimit-limit", "").partition(";")[0], 20),
         )

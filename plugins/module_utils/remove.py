@@ -119,6 +119,9 @@ def _remove(
     inventory.need_writable()
     with nullcontext() if wanted.check else inventory.held(paths, [document.key]):
         if not wanted.check:
+            if inventory.get(*document.key) is None:  # another run has done it while this one waited
+                change.action, change.more["files"] = ABSENT, []
+                return
             inventory.need_unchanged(document)
         change.before = facet(document)
         change.file = document.files[-1] if document.files else None
@@ -191,6 +194,8 @@ def _is_image(path: str) -> bool:
     try:
         return begins_as_image(path)
     except (FileNotFoundError, InvalidImage):
+        if os.path.isfile(path) and not os.access(path, os.R_OK):
+            raise
         return False
 
 

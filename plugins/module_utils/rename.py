@@ -121,6 +121,7 @@ def _finish(inventory: Inventory, wanted: Wanted, document: Document, after: Doc
         change.path = change.file.path if change.file else None
         change.action, change.changed, change.document = RENAMED, True, after
         for move in gone:
+            _need_nobodys(inventory, move.file.path, document, after)
             need_writable(os.path.dirname(move.file.path))
         if wanted.check:
             return
@@ -242,7 +243,7 @@ def _looked_at(inventory: Inventory, document: Document, move: _Move) -> _Move:
     if is_one_name(old, new):
         return move  # the same place by another spelling: only the inventory changes
     if move.there:
-        _need_nobodys(inventory, document, old)
+        _need_nobodys(inventory, old, document, but=document)
     if os.path.lexists(new):
         if leads_to(new, old):
             raise StorageError(
@@ -258,14 +259,23 @@ def _looked_at(inventory: Inventory, document: Document, move: _Move) -> _Move:
     return move
 
 
-def _need_nobodys(inventory: Inventory, document: Document, path: str) -> None:
-    """Refuse to take a file away that another image has as well, maybe by a symlink.
+def _need_nobodys(inventory: Inventory, path: str, *own: Document, but: Document | None = None) -> None:
+    """Refuse to take a file away that is had by another image as well, maybe by a symlink.
 
+    :param own: the documents of the image itself.
+    :param but: the one of them of which only another path counts: that one would stay, and lead to nothing.
     :raises StorageError: saying which.
     """
+    keys = {document.key for document in own}
     for other in inventory.documents():
-        if other.key != document.key and any(entry(path) in entries(file.path) for file in other.files):
+        if other.key not in keys and any(entry(path) in entries(file.path) for file in other.files):
             raise taken(path, other, "forget that image first, with sregistry_remove and state: forgotten")
+    for file in but.files if but else ():
+        if leads_to(file.path, path):
+            raise StorageError(
+                f"{file.path} is a symlink to {path} and another path of the same image, and would lead to nothing; "
+                "move that one first, with source and dest, or put a copy there"
+            )
 
 
 def _is_copied(move: _Move) -> bool:

@@ -24,6 +24,7 @@ WEB = ("https://", "http://")
 _SAID = "Task failed: "
 """What Ansible puts before the reason."""
 _MAX_CAUSE = 2000
+_KILLED = (137, 143, -9, -15)  # the exit status of what SIGKILL or SIGTERM ended, as a shell and as Python tell it
 _MAX_COUNT = 2**63 - 1
 _QUERY = re.compile(r"[?#].*?(?=(?:@sha(?:256|512):[0-9a-f]+)?\Z)", re.DOTALL)
 
@@ -124,9 +125,15 @@ def _sizes(differences: Any) -> dict[str, int]:
 
 def _why(result: Mapping[str, Any]) -> str:
     """Why a result tells of no image."""
-    if "module_stdout" in result:  # in Ansible's words, no JSON was found
+    said = line(result.get("msg"), "nothing is known of it: it failed or could not be reached before")
+    if "module_stdout" not in result:
+        return said
+    # Ansible's own words are about JSON that it did not find.
+    errors = str(result.get("module_stderr") or "").split("\n")
+    if result.get("rc") in _KILLED or not (result.get("module_stdout") or any(map(str.strip, errors))):
         return "the module ended without a result: it was killed, maybe for lack of memory, or the host went down"
-    return line(result.get("msg"), "nothing is known of it: it failed or could not be reached before")
+    last = next((text for text in reversed(errors) if text.strip()), "")
+    return f"{said}: {line(last, '')}" if last else said
 
 
 def line(value: Any, otherwise: str) -> str:

@@ -65,6 +65,14 @@ class Fleet:
         play = {**self._play(images, role), **({"serial": serial} if serial else {})}
         return self._run([play], *options, *["--check"] * check)
 
+    def prestage_in_plays(self, *given: tuple[list[str], int, list[str]]) -> Run:
+        """Apply the role in several plays, of each the hosts, how many a portion has, and the images."""
+        plays = [
+            {**self._play(images, {}), "name": ", ".join(hosts), "hosts": hosts, "serial": serial}
+            for hosts, serial, images in given
+        ]
+        return self._run(plays)
+
     def refused(self, *cases: dict[str, Any]) -> list[str]:
         """What is said of variables, for each of the cases; the host of the play does not exist."""
         tasks = [
@@ -268,6 +276,18 @@ def test_a_shared_store_loses_nothing_that_any_host_lists(
         assert (again.status, again.changed) == (0, dict.fromkeys(names, 0)), again.output
     finally:
         hosts[0].shell(f"rm -rf {storage}")
+
+
+def test_each_play_tells_of_its_own_hosts_whatever_was_before(names: tuple[str, str], tmp_path: Path) -> None:
+    first, second = new_image(), new_image()
+    fleet = Fleet(tmp_path, **{names[1]: {}})
+    plays = fleet.prestage_in_plays(([names[1]], 5, [first]), ([names[0], names[1], "gone"], 2, [second]))
+    told = re.findall(r"(\d+) images? on (\d+) hosts? \(strategy each\): ([^\"]*)", plays.output)
+    assert told == [
+        ("1", "1", "1 updated"),
+        ("1", "2", "2 updated"),
+        ("1", "1", "1 unreachable"),
+    ], plays.output
 
 
 def test_a_host_without_a_list_is_not_taken_for_current(names: tuple[str, str], tmp_path: Path) -> None:

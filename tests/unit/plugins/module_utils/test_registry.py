@@ -809,6 +809,23 @@ def test_a_document_that_comes_a_byte_at_a_time_is_given_up(
         assert session.fetch(name(faulty)).content == stored.tiny.manifest()
 
 
+@pytest.mark.parametrize(
+    ("fault", "hint"),
+    [
+        (faults.says(b"Client sent an HTTP request to an HTTPS server.", 400), True),
+        (faults.status(400, word="NAME_INVALID", message="invalid repository name"), False),
+    ],
+    ids=["a server with TLS", "a registry"],
+)
+def test_who_answers_plain_http_with_400_may_want_tls(
+    fault: Fault, hint: bool, faulty: FaultyRegistry, connect: Connect
+) -> None:
+    faulty.when(MANIFESTS, fault)
+    with pytest.raises(RegistryError) as error:
+        connect(faulty.address, retries=0).fetch(name(faulty))
+    assert ("may want TLS" in str(error.value)) == hint
+
+
 def test_a_refusal_that_comes_a_byte_at_a_time_is_still_one(
     faulty: FaultyRegistry, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:

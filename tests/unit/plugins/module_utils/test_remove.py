@@ -11,13 +11,14 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils import leftover
 from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache
 from ansible_collections.hpc.sregistry.plugins.module_utils.change import Change
 from ansible_collections.hpc.sregistry.plugins.module_utils.document import Document, File
-from ansible_collections.hpc.sregistry.plugins.module_utils.errors import InventoryError, StorageError
+from ansible_collections.hpc.sregistry.plugins.module_utils.errors import InvalidImage, InventoryError, StorageError
 from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Inventory
 from ansible_collections.hpc.sregistry.plugins.module_utils.manifest import Descriptor
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
@@ -613,3 +614,32 @@ def test_an_inventory_that_cannot_be_written_is_the_same_error_in_check_mode(
     (change,) = shelf.remove("a:1", state=state)
     assert closed in str(change.error)
     assert shelf.left() == before
+
+
+def test_what_another_run_removes_first_is_absent_and_no_failure(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = shelf.image("team/app:1")
+    shelf.image("team/other:1")
+    held = Inventory.held
+
+    def beaten(self: Inventory, *given: Any, **more: Any) -> Any:
+        Path(one.files[0].path).unlink(missing_ok=True)
+        self.remove(*one.key)
+        return held(self, *given, **more)
+
+    monkeypatch.setattr(Inventory, "held", beaten)
+    wanted = Wanted(None, [Choice.parse("team/other:1")], None, "absent", False, check=False)
+    (change,) = remove(shelf.inventory, shelf.cache, wanted)
+    assert (change.action, change.changed, change.error) == ("absent", False, None)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_file_that_cannot_be_read_is_not_called_no_image(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf.image("team/app:1")
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.R_OK)
+
+    def unreadable(path: str) -> bool:
+        raise InvalidImage(f"cannot read {path}: Permission denied; let this user read it")
+
+    monkeypatch.setattr("ansible_collections.hpc.sregistry.plugins.module_utils.remove.begins_as_image", unreadable)
+    (change,) = shelf.remove("team/app:1")
+    assert "let this user read it" in str(change.error)

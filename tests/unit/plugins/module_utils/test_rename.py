@@ -291,6 +291,18 @@ def test_a_file_that_another_image_needs_does_not_move(shelf: Shelf) -> None:
     assert link.read_text() == OLD
 
 
+def test_a_file_that_another_path_of_the_same_image_leads_to_does_not_move(shelf: Shelf) -> None:
+    place = Path(shelf.image(OLD).files[0].path)
+    link = shelf.root / "apps.sif"
+    link.symlink_to(place)
+    known = shelf.inventory.get(Reference.parse(OLD), AMD64)
+    assert known
+    shelf.inventory.put(known.with_file(Files.file(link)))
+    (change,) = shelf.rename(new=NEW)
+    assert f"{link} is a symlink to {place} and another path of the same image" in str(change.error)
+    assert link.read_text() == OLD
+
+
 def test_a_symlink_that_would_lead_elsewhere_does_not_move(shelf: Shelf) -> None:
     place = Path(shelf.image("b:1", shelf.root / "real.sif").files[0].path)
     link = shelf.root / "own" / "link.sif"

@@ -281,15 +281,29 @@ def test_it_is_told_why_nothing_was_removed_anywhere() -> None:
     assert not any("removed" in line for line in of(SHARED, results, clean=True)["lines"])
 
 
-def test_a_module_that_was_killed_is_called_so() -> None:
-    killed = {
-        "failed": True,
-        "msg": "No start of json char found",
-        "module_stdout": "",
-        "module_stderr": "Killed",
-        "rc": 137,
-    }
-    assert "  the module ended without a result: it was killed" in " ".join(of(EACH, {"n1": killed}, [A])["lines"])
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        ({"msg": "No start of json char found", "rc": 137, "module_stderr": "Killed"}, "it was killed, maybe for lack"),
+        ({"msg": "No start of json char found", "rc": 1, "module_stderr": ""}, "it was killed, maybe for lack"),
+        (
+            {
+                "msg": "The interpreter /opt/py was not found.",
+                "rc": 127,
+                "module_stderr": "sh: x\n/opt/py: not found\n",
+            },
+            "  The interpreter /opt/py was not found.: /opt/py: not found",
+        ),
+        (
+            {"msg": "MODULE FAILURE", "rc": 1, "module_stderr": "", "module_stdout": "Welcome to cn17"},
+            "  MODULE FAILURE",
+        ),
+    ],
+)
+def test_a_module_without_a_result_tells_what_is_known(result: dict[str, Any], words: str) -> None:
+    lines = of(EACH, {"n1": {"failed": True, "module_stdout": "", **result}}, [A])["lines"]
+    assert words in " ".join(lines)
+    assert ("killed" in " ".join(lines)) == ("killed" in words)
 
 
 OF_ROOT = "root's home, which nobody else can read; prestage_storage chooses another store"
