@@ -234,7 +234,7 @@ def _unreadable(path: str, error: OSError) -> InventoryError:
         )
     if error.errno == errno.ENOTDIR:
         return InventoryError(
-            f"{nearest(path)} is no directory, so it cannot hold {path}; give another storage or database"
+            f"cannot use {nearest(path)}: {error.strerror}; it was to hold {path}, so give another storage or database"
         )
     return InventoryError(
         f"cannot read the inventory document {path}: {error.strerror}; "

@@ -397,7 +397,7 @@ def test_an_unreadable_document_is_named_by_who_asks_for_it_and_by_who_asks_for_
 
 def test_a_store_that_is_a_file_is_called_so(tmp_path: Path) -> None:
     (tmp_path / "store").write_bytes(b"")
-    with pytest.raises(InventoryError, match=f"^{tmp_path}/store is no directory, so it cannot hold .*another storage"):
+    with pytest.raises(InventoryError, match=f"^cannot use {tmp_path}/store: Not a directory; .* give another storage"):
         get(Inventory(str(tmp_path / "store" / ".sregistry")), "ubuntu")
 
 
