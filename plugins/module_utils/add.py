@@ -16,7 +16,7 @@ from . import storage
 from .change import PRESENT, Change, facet
 from .digest import sha256_of
 from .document import Document, File, timestamp
-from .entry import adopt, copy, discard, is_one_name, leads_to
+from .entry import adopt, copy, discard, is_one_name, needs
 from .errors import InvalidImage, InvalidReference, SregistryError, StorageError
 from .files import need_writable
 from .format import SUFFIXES, Format, identify
@@ -230,7 +230,7 @@ def _look_at_bereft(
     for owner in inventory.documents():
         if document and owner.key == document.key:
             continue
-        if not any(_needs(file.path, source.path) for file in owner.files):
+        if not any(needs(file.path, source.path) or is_one_name(file.path, source.path) for file in owner.files):
             continue
         if not wanted.force:
             raise taken(
@@ -240,11 +240,6 @@ def _look_at_bereft(
                 f"{COPY}, or take it away with force: true",
             )
         change.warnings.append(f"{source.path} is moved away from {owner.reference} for {owner.platform}")
-
-
-def _needs(path: str, other: str) -> bool:
-    """Whether a path has no file without another one: it is the same, or a symlink to it."""
-    return path == other or is_one_name(path, other) or leads_to(path, other)
 
 
 def _look_at_stranger(wanted: Wanted, source: _Source, change: Change) -> None:

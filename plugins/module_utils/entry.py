@@ -48,10 +48,14 @@ def entries(path: str) -> set[Entry]:
     return found
 
 
+def needs(path: str, other: str) -> bool:
+    """Whether a path has no file without another one: both name one entry, or it is a symlink that leads there."""
+    return entry(other) in entries(path)
+
+
 def leads_to(path: str, other: str) -> bool:
     """Whether a path is a symlink that would lead to nothing if another one were gone."""
-    needed = entry(other)
-    return needed != entry(path) and needed in entries(path)
+    return needs(path, other) and entry(path) != entry(other)
 
 
 def is_second_name(path: str, other: str) -> bool:

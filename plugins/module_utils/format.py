@@ -84,7 +84,7 @@ def begins_as_image(path: str) -> bool:
     :raises FileNotFoundError: if there is none.
     """
     head, _size = _head(path)
-    return _is_sif(head) or _is_launched(head) or head.startswith(_SQUASHFS_MAGIC) or bool(_file_systems(head))
+    return _is_engines(head) or bool(_file_systems(head))
 
 
 def is_left_by_an_engine(path: str) -> bool:
@@ -95,7 +95,7 @@ def is_left_by_an_engine(path: str) -> bool:
     :raises InvalidImage, FileNotFoundError: as ``begins_as_image``.
     """
     head, size = _head(path)
-    return size == 0 or _is_sif(head) or _is_launched(head) or head.startswith(_SQUASHFS_MAGIC)
+    return size == 0 or _is_engines(head)
 
 
 def is_sandbox(path: str) -> bool:
@@ -117,6 +117,11 @@ def _head(path: str) -> tuple[bytes, int]:
         raise _irregular(path) from error
     except OSError as error:
         raise InvalidImage(f"cannot read {path}: {error.strerror}; let this user read it") from error
+
+
+def _is_engines(head: bytes) -> bool:
+    """Whether a file begins as only what an engine has made does."""
+    return _is_sif(head) or _is_launched(head) or head.startswith(_SQUASHFS_MAGIC)
 
 
 def _is_launched(head: bytes) -> bool:

@@ -16,7 +16,7 @@ from . import storage
 from .change import Change, facet
 from .digest import sha256_of
 from .document import Document, File, timestamp
-from .entry import discard, entries, entry, is_one_name, is_second_name, leads_to, move_aside, move_back, need_movable
+from .entry import discard, is_one_name, is_second_name, leads_to, move_aside, move_back, need_movable, needs
 from .errors import InvalidReference, InventoryError, SregistryError, StorageError
 from .files import need_writable
 from .format import SUFFIXES, is_sandbox
@@ -243,7 +243,8 @@ def _looked_at(inventory: Inventory, document: Document, move: _Move) -> _Move:
     if is_one_name(old, new):
         return move  # the same place by another spelling: only the inventory changes
     if move.there:
-        _need_nobodys(inventory, old, document, but=document)
+        _need_nobodys(inventory, old, document)
+        _need_no_symlink(document, old)
     if os.path.lexists(new):
         if leads_to(new, old):
             raise StorageError(
@@ -259,18 +260,24 @@ def _looked_at(inventory: Inventory, document: Document, move: _Move) -> _Move:
     return move
 
 
-def _need_nobodys(inventory: Inventory, path: str, *own: Document, but: Document | None = None) -> None:
+def _need_nobodys(inventory: Inventory, path: str, *own: Document) -> None:
     """Refuse to take a file away that is had by another image as well, maybe by a symlink.
 
     :param own: the documents of the image itself.
-    :param but: the one of them of which only another path counts: that one would stay, and lead to nothing.
     :raises StorageError: saying which.
     """
     keys = {document.key for document in own}
     for other in inventory.documents():
-        if other.key not in keys and any(entry(path) in entries(file.path) for file in other.files):
+        if other.key not in keys and any(needs(file.path, path) for file in other.files):
             raise taken(path, other, "forget that image first, with sregistry_remove and state: forgotten")
-    for file in but.files if but else ():
+
+
+def _need_no_symlink(document: Document, path: str) -> None:
+    """Refuse to take a file away that another path of the same image leads to.
+
+    :raises StorageError: saying which.
+    """
+    for file in document.files:
         if leads_to(file.path, path):
             raise StorageError(
                 f"{file.path} is a symlink to {path} and another path of the same image, and would lead to nothing; "

@@ -54,15 +54,17 @@ def content(response: requests.Response, limit: int, what: object) -> bytes:
         except Exception as error:
             if not is_broken(error):
                 raise
-            if late.is_set():
-                raise _too_slow(response, what) from error
-            raise Unreachable(
-                f"the connection to {host_of(response.url)} broke while reading {what}: {reason(error)}"
-            ) from error
+            if not late.is_set():
+                raise Unreachable(
+                    f"the connection to {host_of(response.url)} broke while reading {what}: {reason(error)}"
+                ) from error
     if total > limit:
         raise InvalidManifest(f"{host_of(response.url)} sent more than {limit} bytes for {what}; that is no manifest")
     if late.is_set():
-        raise _too_slow(response, what)
+        raise Unreachable(
+            f"{host_of(response.url)} sends {what} so slowly that it was not there after {_PATIENCE:.0f} s; try again "
+            "later, or ask whoever runs it"
+        )
     _need_all(response, total, what)
     return b"".join(parts)
 
@@ -165,13 +167,6 @@ def reason(error: BaseException) -> str:
     text = str(inner) or type(inner).__name__
     text = re.sub(r"<[^<>]*object at 0x[0-9a-f]+>:? ?", "", text[:2000])
     return shown(re.sub(r"\?[^\s'\")]+", "?…", text))  # the query of an address may be a secret
-
-
-def _too_slow(response: requests.Response, what: object) -> Unreachable:
-    return Unreachable(
-        f"{host_of(response.url)} sends {what} so slowly that it was not there after {_PATIENCE:.0f} s; try again "
-        "later, or ask whoever runs it"
-    )
 
 
 def _is_encoded(response: requests.Response) -> bool:

@@ -212,12 +212,12 @@ def _lines(
             yield f"FAILED on {_counted(len(names), 'host')}, {fold(names)}: not as the lock says: {words}"
     if document["unled"]:
         yield f"nobody went first for {fold(document['unled'])}: {_UNLED}"
+    nothing = f"nothing {'would be' if check else 'was'} removed"
     if document["spared"]:
         place = "would be" if check else "is"
-        spared = fold(document["spared"])
-        yield f"nothing {'would be' if check else 'was'} removed from {spared}: not every image {place} in its place"
+        yield f"{nothing} from {fold(document['spared'])}: not every image {place} in its place"
     elif document["doubt"]:
-        yield f"nothing {'would be' if check else 'was'} removed: {document['doubt']}"
+        yield f"{nothing}: {document['doubt']}"
 
 
 def _hint(store: str) -> str:
