@@ -26,6 +26,7 @@ from typing import IO, TYPE_CHECKING
 from .digest import hash_of, matches
 from .errors import DigestMismatch, RegistryError, StorageError, Unreachable
 from .files import give_name, link_in_place, make_directory, need_space, storage_error
+from .late import importing
 
 if TYPE_CHECKING:
     from .manifest import Descriptor
@@ -163,7 +164,8 @@ class BlobCache:
         :param size: bytes, if that is known.
         :raises RegistryError, StorageError, NoSpace: as ``obtain``.
         """
-        from .manifest import Descriptor
+        with importing:
+            from .manifest import Descriptor
 
         unknown = Descriptor("sha256:", size)
         partial = self._unnamed(key)

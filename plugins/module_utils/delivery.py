@@ -14,6 +14,7 @@ from typing import TypeVar
 from .blobs import Arrival, Obtained
 from .files import need_space
 from .image import ResolvedImage, blob_source
+from .late import importing
 from .manifest import Descriptor
 from .session import Outcome, Session
 
@@ -52,7 +53,8 @@ class Delivery:
         :param build: is given what returns when a layer is in the cache, or raises why it does not come.
         :raises DamagedBlob: if a layer is damaged again.
         """
-        from .content import DamagedBlob  # only a build needs it
+        with importing:
+            from .content import DamagedBlob  # only a build needs it
 
         renewed: set[str] = set()
         try:

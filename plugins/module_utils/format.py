@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from .errors import InvalidImage, InvalidSif
 from .files import storage_error
+from .late import importing
 
 SIF, SQUASHFS, EXT3, SANDBOX = "sif", "squashfs", "ext3", "sandbox"
 SUFFIXES = {SIF: ".sif", SQUASHFS: ".simg", EXT3: ".img"}  # a sandbox is no file
@@ -138,7 +139,8 @@ def _irregular(path: str) -> InvalidImage:
 
 
 def _sif(path: str) -> Format:
-    from . import sif  # who asks about directories need not know
+    with importing:
+        from . import sif  # who asks about directories need not know
 
     try:
         return Format(SIF, sif.read_header(path).architecture)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ansible.module_utils.basic import AnsibleModule
 
 from .executable import kind_of
+from .late import importing
 from .means import AUTO, CMD, ENTRYPOINT, Choice
 
 if TYPE_CHECKING:
@@ -48,13 +49,15 @@ def be_nice(module: AnsibleModule) -> None:
 
 
 def _engine(module: AnsibleModule) -> Engine:
-    from . import engine  # only a build needs it
+    with importing:
+        from . import engine  # only a build needs it
 
     return engine.find(module.params["engine"])
 
 
 def _packer(module: AnsibleModule) -> Packer:
-    from . import squashfs  # only a build needs it
+    with importing:
+        from . import squashfs  # only a build needs it
 
     parameters = module.params
     memory = parameters["packer_memory"]
@@ -67,7 +70,8 @@ def _packer(module: AnsibleModule) -> Packer:
 
 
 def _mountable(module: AnsibleModule) -> list[tuple[str, int | None]]:
-    from . import squashfs
+    with importing:
+        from . import squashfs
 
     return squashfs.mountable(module.params["compression"], module.params["compression_level"])
 

@@ -19,6 +19,7 @@ from .errors import EngineError, PackerError, StorageError, Unsigned
 from .files import need_writable
 from .format import is_image
 from .inventory import LOCK_TIMEOUT, taken
+from .late import importing
 from .means import Choice
 from .reference import Reference
 from .resolution import is_current, resolve, to_document
@@ -128,7 +129,8 @@ def _resolved(
     """What a name points at; of a pinned one, the cache of finished files may know that, and have the file."""
     cache = wanted.lender
     if cache and not reference.ready:
-        from . import cached
+        with importing:
+            from . import cached
 
         known = cached.look_for_pinned(session, cache, wanted.choice, reference, outcome)
         if known:
@@ -147,8 +149,9 @@ def found_elsewhere(
     cache = wanted.lender
     if not cache:
         return None
-    from . import cached
-    from .image import ResolvedImage
+    with importing:
+        from . import cached
+        from .image import ResolvedImage
 
     if not isinstance(image, ResolvedImage) or outcome.sif_cache == cached.MISS or is_kept(session, lost):
         return None
@@ -254,7 +257,8 @@ def _look_at_place(session: Session, wanted: Wanted, path: str, outcome: Outcome
     outcome.displaced = None
     if not os.path.lexists(path):
         return
-    from .claim import other_owners  # most runs replace nothing
+    with importing:
+        from .claim import other_owners  # most runs replace nothing
 
     if not os.path.isfile(path) and not os.path.islink(path):
         raise StorageError(f"{path} is there and is no regular file; remove it, or give another dest")
@@ -309,7 +313,8 @@ def _refuse_hopeless(
 
 
 def _warn_of_doubt(image: Resolved, outcome: Outcome) -> None:
-    from .web import Download  # only an image that has to be done
+    with importing:
+        from .web import Download  # only an image that has to be done
 
     if isinstance(image, Download) and image.doubtful and not image.digest:
         outcome.warnings.append(

@@ -16,6 +16,7 @@ from . import leftover, storage
 from .document import Document, File
 from .errors import SregistryError, StorageError
 from .files import make_directory
+from .late import importing
 from .plan import Plan, Wanted, found_elsewhere, is_kept, need_place, plan, serves
 from .reference import Reference
 from .resolution import to_merged
@@ -47,7 +48,8 @@ def pull(session: Session, wanted: Wanted, references: Sequence[Reference]) -> d
     _refuse_what_does_not_fit(session, plans, outcomes)
     if session.check or not plans:
         return outcomes
-    from .delivery import threads_for  # most runs change nothing, and need not know how
+    with importing:
+        from .delivery import threads_for  # most runs change nothing, and need not know how
 
     work = [
         (plans[reference], outcome, _supply(session, wanted, plans[reference], outcome))
@@ -92,7 +94,8 @@ def _refuse_what_does_not_fit(
     making = [reference for reference in outcomes if reference in plans and plans[reference].make]
     if not making:
         return
-    from .room import need_room  # most runs make nothing, and need no code for it
+    with importing:
+        from .room import need_room  # most runs make nothing, and need no code for it
 
     if not session.check:  # a killed run may have left more than there is room for now
         for reference in making:
@@ -118,7 +121,8 @@ def _substitute(session: Session, wanted: Wanted, planned: Plan, outcome: Outcom
 
 
 def _supply_of(session: Session, wanted: Wanted, planned: Plan, outcome: Outcome) -> Supply:
-    from .supply import FromCache, supply_of
+    with importing:
+        from .supply import FromCache, supply_of
 
     finish = wanted.finishing(outcome.reference)
     make = supply_of(session, planned.image, outcome, wanted.choice, wanted.trust, finish, planned.fresh)
@@ -128,7 +132,8 @@ def _supply_of(session: Session, wanted: Wanted, planned: Plan, outcome: Outcome
 
 
 def _carry_out(session: Session, wanted: Wanted, planned: Plan, supply: Supply | None, outcome: Outcome) -> None:
-    from .claim import claimed  # most runs change nothing
+    with importing:
+        from .claim import claimed  # most runs change nothing
 
     with claimed(session, outcome, planned.path, taking=planned.make):
         latest = session.inventory.get(*outcome.key)
@@ -151,7 +156,8 @@ def _fill_cache(session: Session, wanted: Wanted, planned: Plan | None, outcome:
     cache = wanted.sif_cache
     if not cache or not cache.fills or outcome.reference.ready or outcome.error:
         return
-    from . import cached
+    with importing:
+        from . import cached
 
     if session.check and planned and planned.make:
         with outcome.clock("total"), outcome.catching():

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .credentials import Keychain, Login
+from .late import importing
 from .reference import Reference
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ class Registries:
     @property
     def web(self) -> Web:
         """The session to all web servers that are no registries."""
-        from .web import Web
+        with importing:
+            from .web import Web
 
         with self._lock:
             if self._web is None:
@@ -56,7 +58,8 @@ class Registries:
         """The session to the registry itself, whatever mirrors it has: only there one can write."""
         if not self._mirrors.get(reference.registry):
             return self.of(reference)
-        from .registry import Registry
+        with importing:
+            from .registry import Registry
 
         with self._lock:
             if reference.registry not in self._origins:
@@ -90,10 +93,12 @@ class Registries:
     def _open(self, host: str, keychain: Keychain, transport: Transport) -> Registry:
         mirrors = self._mirrors.get(host)
         if mirrors:
-            from .mirror import MirroredRegistry
+            with importing:
+                from .mirror import MirroredRegistry
 
             return MirroredRegistry(host, keychain, transport, mirrors)
-        from .registry import Registry
+        with importing:
+            from .registry import Registry
 
         return Registry(host, keychain, transport)
 

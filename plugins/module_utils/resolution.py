@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Union
 
 from .document import CLIENT, CLIENT_ORAS, CLIENT_WEB, SREGISTRY, Document, timestamp
 from .errors import NotFound
+from .late import importing
 from .reference import Reference
 from .session import Outcome, Session
 
@@ -57,7 +58,8 @@ def resolve(session: Session, reference: Reference, outcome: Outcome) -> Resolve
 
 
 def _find(session: Session, reference: Reference, outcome: Outcome, digest: str | None = None) -> Resolved:
-    from . import image, ready  # a name that points where it did is not resolved again
+    with importing:
+        from . import image, ready  # a name that points where it did is not resolved again
 
     if reference.ready:
         return ready.resolve(session.registries, reference, session.platform, digest)

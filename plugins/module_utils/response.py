@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .address import host_of
 from .errors import InvalidManifest, RegistryError, Unreachable
+from .late import importing
 from .reference import shown
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ def content(response: requests.Response, limit: int, what: object) -> bytes:
             f"{host_of(response.url)} sent {what} with the Content-Encoding {encoding!r}, though it was asked for "
             "'identity'; a proxy may do that, so try without it"
         )
-    from .deadline import ending  # many runs get no document at all
+    with importing:
+        from .deadline import ending  # many runs get no document at all
 
     parts: list[bytes] = []
     total = 0
@@ -97,7 +99,8 @@ def said(response: requests.Response, secrets: Iterable[str] = ()) -> str:
     Registries write ``errors`` (distribution specification, "Error Codes"), token servers ``details`` (Docker's and
     distribution's) or ``error`` and ``error_description`` (RFC 6749, section 5.2).
     """
-    from .deadline import ending  # most answers are no refusal
+    with importing:
+        from .deadline import ending  # most answers are no refusal
 
     if _is_encoded(response):
         return ""
@@ -140,7 +143,8 @@ def discard(response: requests.Response) -> None:
         if response.request.method == "HEAD":
             response.raw.read(decode_content=False)  # which is nothing, and frees the connection
         else:
-            from .deadline import ending
+            with importing:
+                from .deadline import ending
 
             with ending(response, _SHORT_PATIENCE):
                 response.raw.read(_MAX_DISCARDED, decode_content=False)

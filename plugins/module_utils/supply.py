@@ -16,6 +16,7 @@ from .delivery import Delivery
 from .document import VERIFIED, File
 from .errors import InvalidSif, PlatformNotFound, RegistryError
 from .image import ResolvedImage
+from .late import importing
 from .means import Choice
 from .ready import Ready, Shipment
 from .resolution import Resolved
@@ -79,7 +80,8 @@ class _Building:
 
     def make(self, path: str) -> File:
         # Ansible compiles a module's code each time it runs: most runs build nothing, and need not know how.
-        from .build import build
+        with importing:
+            from .build import build
 
         image, cache, outcome = self._image, self._session.cache, self._outcome
         means = self._choice.means(self._session.threads)

@@ -22,6 +22,7 @@ from .blobs import BlobCache
 from .credentials import Keychain, Login
 from .errors import CredentialsError, InvalidReference
 from .files import make_directory
+from .late import importing
 from .location import Location
 from .module import blob_directory, facts_after, failure, inventory_of, platform_of
 from .pins import Pins
@@ -165,7 +166,8 @@ def sif_cache_of(module: AnsibleModule, session: Session, references: Sequence[R
         if fills or miss == FAIL:
             module.fail_json(msg="sif_cache_push and sif_cache_miss need sif_cache, the registry that they are about")
         return None
-    from .sif_cache import SifCache  # Ansible compiles a module's code each time it runs
+    with importing:
+        from .sif_cache import SifCache  # Ansible compiles a module's code each time it runs
 
     location = Location.parse(given, "sif_cache")
     registry = session.registries.at(location, {reference.registry for reference in references})

@@ -18,6 +18,7 @@ from .errors import InvalidReference
 from .files import make_directory
 from .format import SANDBOX
 from .image import ResolvedImage
+from .late import importing
 from .means import VIA_SANDBOX
 from .order import Order
 from .placement import put, room
@@ -103,7 +104,8 @@ def _was_done_meanwhile(order: Order, outcome: Creation, latest: Document, image
 
 
 def _written(session: Session, order: Order, delivery: Delivery, outcome: Creation) -> File:
-    from . import build  # only a build needs it
+    with importing:
+        from . import build  # only a build needs it
 
     image, means = delivery.image, order.choice.tree_means(session.threads)
     make_directory(os.path.dirname(order.path))

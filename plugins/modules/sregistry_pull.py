@@ -536,6 +536,7 @@ from contextlib import ExitStack
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.hpc.sregistry.plugins.module_utils.attributes import check_owner, prepare, set_attributes
+from ansible_collections.hpc.sregistry.plugins.module_utils.late import importing
 from ansible_collections.hpc.sregistry.plugins.module_utils.making import be_nice, choice
 from ansible_collections.hpc.sregistry.plugins.module_utils.module import failing
 from ansible_collections.hpc.sregistry.plugins.module_utils.options import (
@@ -594,7 +595,10 @@ def main() -> None:
             session = stack.enter_context(open_session(module))
             trust = None
             if module.params["verify"] is not None:
-                from ansible_collections.hpc.sregistry.plugins.module_utils.keys import trust_of  # most verify nothing
+                with importing:
+                    from ansible_collections.hpc.sregistry.plugins.module_utils.keys import (
+                        trust_of,  # most verify nothing
+                    )
 
                 trust = stack.enter_context(trust_of(module))
             wanted = Wanted(
