@@ -20,12 +20,12 @@ from . import sandbox, sif, skeleton
 from .blobs import Arrival, BlobCache
 from .content import Content
 from .digest import CHUNK, hash_of
-from .engine import Engine
-from .errors import PackerError
+from .errors import EngineError, PackerError
 from .files import make_directory, need_space, replacing, storage_error
 from .image import ResolvedImage
 from .layers import Layer, Misjudged, Union
 from .means import AUTO, STREAM, VIA_SANDBOX, Means, TreeMeans
+from .metadata import NOTHING, Metadata, metadata_of
 from .scratch import temporary_directory
 from .squashfs import Packer, Partition
 from .stream import Archive, CrowdedDirectory, write_foreseen
@@ -74,17 +74,18 @@ def build(
     make_directory(os.path.dirname(target))
     moment = image.config.moment if means.reproducible else int(time.time())
     with temporary_directory(means.tmpdir) as work:
-        frame = _frame(means.engine, means.command, image, work, moment, clock)
-        tree = _Tree(image, frame, _contents(image, cache, arrival), means.workers, moment, clock)
+        frames = _Frames(image, _mold(means, image, moment), work, clock)
+        tree = _Tree(image, frames, _contents(image, cache, arrival), means.workers, moment, clock)
         with replacing(target, mode=0o777, prepare=prepare) as stream:
-            place = Partition(stream.fileno(), sif.partition_offset(frame.objects), os.path.dirname(target))
+            offset = sif.partition_offset(frames.frame.objects)
+            place = Partition(stream.fileno(), offset, os.path.dirname(target))
             with _filled(stream, place, means.packer, work) as partition:
                 builder, reason, warnings = _Work(tree, means, partition, work).pack()
             with clock("assemble"):
                 architecture = image.config.platform.architecture
-                sif.write(stream, architecture, frame.objects, _identifier(image, means), moment)
+                sif.write(stream, architecture, frames.frame.objects, offset, _identifier(image, means), moment)
                 size, sha256 = _settle(stream)
-    return Built(target, size, sha256, builder, reason, tuple(warnings))
+    return Built(target, size, sha256, builder, reason, (*warnings, *frames.warnings))
 
 
 def unpack(
@@ -105,20 +106,50 @@ def unpack(
     make_directory(means.tmpdir)
     moment = image.config.moment if means.reproducible else int(time.time())
     with temporary_directory(means.tmpdir) as work:
-        frame = _frame(means.engine, means.command, image, work, moment, clock)
-        return _Tree(image, frame, _contents(image, cache, arrival), means.workers, moment, clock).write(root)
+        frames = _Frames(image, _mold(means, image, moment), work, clock)
+        tree = _Tree(image, frames, _contents(image, cache, arrival), means.workers, moment, clock)
+        return [*tree.write(root), *frames.warnings]
 
 
-def _frame(
-    engine: Engine, command: str, image: ResolvedImage, work: str, moment: int, clock: Clock
-) -> skeleton.Skeleton:
-    with clock("metadata"):
+def _mold(means: TreeMeans, image: ResolvedImage, moment: int) -> skeleton.Mold:
+    return skeleton.Mold(means.engine, means.command, image.config, image.reference.uri, moment)
+
+
+class _Frames:
+    """What the engine adds to one image: written while its layers still arrive, and again if these bring metadata."""
+
+    def __init__(self, image: ResolvedImage, mold: skeleton.Mold, work: str, clock: Clock) -> None:
+        self._image = image
+        self._mold = mold
+        self._work = work
+        self._clock = clock
+        self.warnings: list[str] = []
+        self.frame = self._make("engine", NOTHING)
+
+    def renew(self, union: Union) -> None:
+        """Let the engine have what the image itself has of metadata, so that it tells of that too.
+
+        :param union: of the layers alone.
+        """
+        own = metadata_of(union)
+        if own == self.frame.own:
+            return
         try:
-            directory = os.path.join(work, "engine")
-            os.mkdir(directory)
-            return skeleton.make(engine, command, image.config, image.reference.uri, directory, moment)
-        except OSError as error:
-            raise storage_error(error, work) from error
+            self.frame = self._make("engine-again", own)
+        except EngineError as error:
+            self.warnings = [f"the metadata that {self._image.reference} itself brings is not told by inspect: {error}"]
+        else:
+            self.warnings = own.warnings
+
+    def _make(self, name: str, own: Metadata) -> skeleton.Skeleton:
+        with self._clock("metadata"):
+            directory = os.path.join(self._work, name)
+            try:
+                shutil.rmtree(directory, ignore_errors=True)  # of a builder that gave up
+                os.mkdir(directory)
+                return skeleton.make(self._mold, directory, own)
+            except OSError as error:
+                raise storage_error(error, self._work) from error
 
 
 @dataclass(frozen=True)
@@ -126,7 +157,7 @@ class _Tree:
     """The tree of one image: its layers, and what the engine adds to them."""
 
     image: ResolvedImage
-    frame: skeleton.Skeleton
+    frames: _Frames
     contents: Sequence[Content]
     workers: int
     moment: int
@@ -135,7 +166,8 @@ class _Tree:
     def united(self, layers: Sequence[Layer]) -> Union:
         """The union of indexed layers and the engine's part."""
         union = Union(layers)
-        union.add(self.frame.cover(union))
+        self.frames.renew(union)
+        union.add(self.frames.frame.cover(union))
         union.root.entry = union.root.entry._replace(mtime=self.moment)  # what the engine puts into it changes it
         return union
 
@@ -191,7 +223,7 @@ class _Work:
         try:
             with packer.packing(self.partition, self.tree.moment, foreseen) as pipe:
                 archive = Archive(pipe)
-                layers, written = write_foreseen(self.tree.contents, self.tree.frame.files, archive, limit)
+                layers, written = write_foreseen(self.tree.contents, self.tree.frames.frame.files, archive, limit)
                 union = self.tree.united(layers)
                 newest = max((entry.mtime for layer in layers for entry in layer.entries), default=0)
                 self._require(

@@ -12,7 +12,7 @@ survives is read from the layers again, but for what was written already while t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import IO
@@ -99,6 +99,29 @@ class Union:
         directory = self._directory(parent, "this image")
         return directory.children.get(name) if directory else None
 
+    def resolve(self, path: bytes) -> Node | None:
+        """The node at a path, a last symlink followed as well; None if there is none, or the symlink is endless."""
+        for _count in range(_MAX_LINKS):
+            node = self.find(path)
+            if node is None or node.entry.kind != SYMLINK:
+                return node
+            target = node.entry.target
+            path = target if target.startswith(b"/") else _split(path)[0] + b"/" + target
+            path = path.rstrip(b"/")
+        return None
+
+    def read(self, nodes: Iterable[Node]) -> Iterator[tuple[Node, bytes]]:
+        """Read some files again, each whole: each with its content, in no particular order.
+
+        :raises InvalidLayer: if a layer is not any more what it was when it was indexed.
+        """
+        wanted: dict[int, dict[int, Node]] = {}
+        for node in nodes:
+            wanted.setdefault(node.layer, {})[node.ordinal] = node
+        for number, files in wanted.items():
+            for node, data in self._data(self._layers[number], files):
+                yield node, b"".join(data or ())
+
     @property
     def size(self) -> int:
         """Bytes of all files, each inode once."""
@@ -138,6 +161,12 @@ class Union:
                 yield from self._files(self._layers[number], files[number])
 
     def _files(self, layer: Layer, wanted: dict[int, Node]) -> Iterator[tuple[Entry, Data | None]]:
+        for node, data in self._data(layer, wanted):
+            yield from self._named(node, data)
+
+    @staticmethod
+    def _data(layer: Layer, wanted: dict[int, Node]) -> Iterator[tuple[Node, Data | None]]:
+        """Files of a layer by their ordinals, each with its data, which must be taken before the next is asked for."""
         with layer.open() as archive:
             left = len(wanted)
             for ordinal, (entry, data) in enumerate(tar.read(archive, layer.what)):
@@ -146,7 +175,7 @@ class Union:
                     continue
                 if entry.size != node.entry.size or entry.kind != FILE:
                     raise InvalidLayer(f"{layer.what} changed while it was read")
-                yield from self._named(node, data)
+                yield node, data
                 left -= 1
                 if not left:
                     return

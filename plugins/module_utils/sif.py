@@ -87,30 +87,39 @@ def require_architecture(architecture: str) -> bytes:
 
 
 def write(
-    target: IO[bytes], architecture: str, objects: Sequence[DataObject], identifier: uuid.UUID, time: int
+    target: IO[bytes],
+    architecture: str,
+    objects: Sequence[DataObject],
+    partition: int,
+    identifier: uuid.UUID,
+    time: int,
 ) -> None:
-    """Make a SIF of a file that holds a squashfs image from ``partition_offset`` to its end: write all that is missing.
+    """Make a SIF of a file that holds a squashfs image from an offset to its end: write all that is missing.
 
-    The objects come in their order, then the squashfs as primary system partition.
+    The objects come in their order, then the squashfs as primary system partition. An object for which there is no room
+    before the partition lies behind it.
 
     :param target: open for writing.
     :param architecture: in Go's spelling.
+    :param partition: where the squashfs begins, in bytes from the beginning of the file.
     :param time: seconds since the epoch, for the header and every descriptor.
     :raises InvalidSif: if the format knows no such architecture.
     """
     code = require_architecture(architecture)
     descriptors = []
-    end = target.seek(0, os.SEEK_END)
+    packed = end = target.seek(0, os.SEEK_END)
     position = _DATA_OFFSET
-    target.seek(position)
     for number, item in enumerate(objects, 1):
+        size = len(item.content)
+        fits = position + size <= partition
+        place = position if fits else end
+        target.seek(place)
         target.write(item.content)
-        descriptors.append(_descriptor(item.type, number, position, position, len(item.content), time, item.name, b""))
-        position += len(item.content)
-    offset = partition_offset(objects)
+        descriptors.append(_descriptor(item.type, number, place, place, size, time, item.name, b""))
+        position, end = (position + size, end) if fits else (position, end + size)
     extra = _PARTITION_EXTRA.pack(_SQUASHFS, _PRIMARY_SYSTEM, code)
     number = len(objects) + 1
-    descriptors.append(_descriptor(PARTITION, number, position, offset, end - offset, time, "", extra))
+    descriptors.append(_descriptor(PARTITION, number, position, partition, packed - partition, time, "", extra))
     target.seek(_DESCRIPTORS_OFFSET)
     target.write(b"".join(descriptors))
     target.seek(0)

@@ -99,8 +99,9 @@ def _signer(means: Means) -> str:
         path = os.path.join(directory, "scratch.sif")
         try:
             with open(path, "w+b") as stream:
-                stream.truncate(sif.partition_offset([item]) + _SCRATCH)
-                sif.write(stream, "amd64", [item], uuid.uuid4(), 0)
+                offset = sif.partition_offset([item])
+                stream.truncate(offset + _SCRATCH)
+                sif.write(stream, "amd64", [item], offset, uuid.uuid4(), 0)
         except OSError as error:
             raise storage_error(error, path) from error
         signature.sign(means.engine, path, means.key, means.tmpdir)

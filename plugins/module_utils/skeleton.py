@@ -4,9 +4,10 @@
 
 """What the engine adds to an image: ``/.singularity.d``, links, mount points, and the SIF's descriptive objects.
 
-The engine itself writes it, from an OCI layout that has the real run config and one empty layer, so it is what this
-very version would write. What names the source is corrected, and the environment is written here, since Apptainer
-before 1.5 escapes values twice (a back quote or dollar sign in one value broke them all).
+The engine itself writes it, from an OCI layout that has the real run config and one layer, which is empty, or has the
+metadata that the image itself brings. So it is what this very version would write. What names the source is corrected,
+and the environment is written here, since Apptainer before 1.5 escapes values twice (a back quote or dollar sign in one
+value broke them all).
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ from .engine import Engine
 from .layers import Layer, Union
 from .manifest import Config
 from .means import CMD
+from .metadata import NOTHING, Metadata, without_owner
 from .platform import Platform
-from .tar import DIRECTORY, FILE, SYMLINK, index
+from .tar import DIRECTORY, FILE, SYMLINK, Writer, index
 
 _PRIVATE = ".singularity.d"
 _LABELS = f"{_PRIVATE}/labels.json"
 _DEFINITION = f"{_PRIVATE}/Singularity"
+_HISTORY = f"{_PRIVATE}/bootstrap_history"
 _ENVIRONMENT = f"{_PRIVATE}/env/10-docker2singularity.sh"
 _LABEL_PREFIX = "org.label-schema.usage.singularity.deffile"
 _BUILD_DATE = "org.label-schema.build-date"
@@ -43,13 +46,14 @@ _NAME = re.compile(r"\A[A-Za-z_][A-Za-z0-9_]*\Z")
 
 @dataclass(frozen=True)
 class Skeleton:
-    """A directory as the engine wrote it, the objects that stand before the partition in a SIF, and the time of all
-    of it in seconds since the epoch.
+    """A directory as the engine wrote it, the objects of a SIF beside its partition, the time of all of it in seconds
+    since the epoch, and what of the image's own metadata the engine had when it wrote that.
     """
 
     directory: str
     objects: tuple[sif.DataObject, ...]
     moment: int
+    own: Metadata = NOTHING
 
     @property
     def files(self) -> list[bytes]:
@@ -64,7 +68,8 @@ class Skeleton:
 
     def cover(self, union: Union) -> Layer:
         """The layer to put on top of an image, by the engine's own rules: what an image has already stays its own,
-        but for ``/.singularity.d``, dangling links, and the two files that the engine empties.
+        but for ``/.singularity.d``, dangling links, and the two files that the engine empties. What it has below
+        ``/.singularity.d`` is overwritten in place, and the definition moved away; what the engine left alone stays.
 
         Source: Apptainer 1.4.5, ``internal/pkg/build/sources/base_environment.go``.
         """
@@ -84,11 +89,15 @@ class Skeleton:
     def _add(self, stream: tarfile.TarFile, path: str, union: Union) -> None:
         name = os.path.relpath(path, self.directory)
         member = stream.gettarinfo(path, arcname=name)
+        if self._is_untouched(path, member):
+            return
         member.uid = member.gid = 0
         member.mtime = self.moment
         member.mode &= 0o1777  # a directory may have inherited the setgid bit of the temporary one
         member.uname = member.gname = ""
-        if not (name + "/").startswith(_PRIVATE + "/"):
+        if (name + "/").startswith(_PRIVATE + "/"):
+            self._inherit(path, member)
+        else:
             present = union.find(os.fsencode(name))
             if present is not None:
                 kind = present.entry.kind
@@ -107,27 +116,76 @@ class Skeleton:
         else:
             stream.addfile(member)
 
+    def _is_untouched(self, path: str, member: tarfile.TarInfo) -> bool:
+        """Whether this is of the image, as the engine got it."""
+        entry = self.own.entries.get(os.fsencode(member.name))
+        if entry is None:
+            return False
+        given = without_owner(entry)
+        if member.isdir():
+            return given.kind == DIRECTORY and int(member.mtime) == given.mtime
+        return (
+            given.kind == FILE
+            and member.mode & 0o7777 == given.mode
+            and _content(path) == self.own.contents[given.path]
+        )
 
-def make(engine: Engine, command: str, config: Config, source: str, directory: str, moment: int) -> Skeleton:
+    def _inherit(self, path: str, member: tarfile.TarInfo) -> None:
+        """Keep what a file or directory of the image keeps when the engine writes into it, or moves it."""
+        name = member.name
+        source = self.own.entries.get(os.fsencode(name)) if name != _DEFINITION else None
+        former = self.own.contents.get(_DEFINITION.encode())
+        if name.startswith(_HISTORY + "/") and member.isreg() and former is not None and _content(path) == former:
+            source = self.own.entries[_DEFINITION.encode()]
+            member.mtime = source.mtime
+        if source is None:
+            return
+        member.uid, member.gid = source.uid, source.gid
+        if member.mode & 0o777 == without_owner(source).mode:
+            member.mode = source.mode
+
+
+def _content(path: str) -> bytes | None:
+    if os.path.islink(path) or not os.path.isfile(path):
+        return None
+    with open(path, "rb") as stream:
+        return stream.read()
+
+
+@dataclass(frozen=True)
+class Mold:
+    """What the engine writes its part of an image from.
+
+    :ivar command: which of entry point and command becomes the run script, as ``run_config`` takes it.
+    :ivar source: what ``docker://`` is followed by in the name that the image was asked for.
+    :ivar moment: the time of what is written, in seconds since the epoch.
+    """
+
+    engine: Engine
+    command: str
+    config: Config
+    source: str
+    moment: int
+
+
+def make(mold: Mold, directory: str, own: Metadata = NOTHING) -> Skeleton:
     """Let the engine write its part of an image into a new directory.
 
-    :param command: which of entry point and command becomes the run script, as ``run_config`` takes it.
-    :param source: what ``docker://`` is followed by in the name that the image was asked for.
     :param directory: an existing, empty one.
-    :param moment: the time of what is written, in seconds since the epoch.
+    :param own: the metadata that the image itself brings.
     :raises EngineError: if the engine fails.
     """
     layout = os.path.join(directory, "layout")
     tree = os.path.join(directory, "tree")
-    run = run_config(config, command)
-    _write_layout(layout, run)
-    engine.build_sandbox(f"oci:{layout}", tree, directory)
-    definition = f"bootstrap: docker\nfrom: {source}\n\n"
+    run = run_config(mold.config, mold.command)
+    _write_layout(layout, run, _layer(own))
+    mold.engine.build_sandbox(f"oci:{layout}", tree, directory)
+    definition = f"bootstrap: docker\nfrom: {mold.source}\n\n"
     _write(tree, _DEFINITION, definition)
     _write(tree, _ENVIRONMENT, environment_script(run.get("Env") or []))
     os.chmod(os.path.join(tree, _ENVIRONMENT), 0o755)
-    _correct_labels(tree, config.platform, source, moment)
-    attributes = engine.inspect(tree, directory)
+    _correct_labels(tree, mold.config.platform, mold.source, mold.moment)
+    attributes = mold.engine.inspect(tree, directory)
     metadata = {"data": {"attributes": attributes}, "type": "container"}
     return Skeleton(
         tree,
@@ -136,8 +194,20 @@ def make(engine: Engine, command: str, config: Config, source: str, directory: s
             sif.DataObject(sif.JSON, "inspect-metadata.json", _json(metadata)),
             sif.DataObject(sif.JSON, "oci-config.json", _json(run)),
         ),
-        moment,
+        mold.moment,
+        own,
     )
+
+
+def _layer(own: Metadata) -> bytes:
+    """The tar archive of an image's own metadata, as any user can unpack it."""
+    target = io.BytesIO()
+    writer = Writer(target)
+    for path, entry in own.entries.items():
+        content = own.contents.get(path)
+        writer.add(without_owner(entry), None if content is None else [memoryview(content)])
+    writer.finish()
+    return target.getvalue()
 
 
 def run_config(config: Config, command: str) -> dict[str, Any]:
@@ -196,8 +266,8 @@ def _write(tree: str, name: str, text: str) -> None:
         stream.write(sound)
 
 
-def _write_layout(directory: str, run: dict[str, Any]) -> None:
-    """An OCI image layout (image-layout.md) of one image: the run config over an empty layer.
+def _write_layout(directory: str, run: dict[str, Any], content: bytes) -> None:
+    """An OCI image layout (image-layout.md) of one image: the run config over one layer.
 
     The image claims the host's platform whatever it was built for: the engine refuses another, and reads only the
     config.
@@ -214,7 +284,7 @@ def _write_layout(directory: str, run: dict[str, Any]) -> None:
             "size": len(content),
         }
 
-    layer = put(bytes(1024), "layer.v1.tar")
+    layer = put(content, "layer.v1.tar")
     host = Platform.host()
     config = {
         "os": host.os,

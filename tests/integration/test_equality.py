@@ -37,6 +37,8 @@ IMAGES = [
     pytest.param("lab/multi:latest", "lab/multi:latest", id="OCI index with attestation"),
     pytest.param("lab/list:latest", "lab/list:latest", id="Docker manifest list"),
     pytest.param("lab/hazards:latest", "lab/hazards:latest", id="every hazard of layers"),
+    pytest.param("lab/furnished:latest", "lab/furnished:latest", id="metadata and applications of its own"),
+    pytest.param("lab/furnished:unlabelled", "lab/furnished:unlabelled", id="labels of its own"),
     pytest.param("lab/nested:latest", "lab/multi:latest", id="nested index, refused by Apptainer"),
     pytest.param("lab/schema1:latest", "lab/schema2:latest", id="schema 1, refused by Apptainer"),
 ]
@@ -111,6 +113,42 @@ def test_tree_and_metadata_are_those_of_apptainer(node1: Host, image: str, twin:
         (our_tree,) = scan(node1, ours)
         assert not differences(our_tree, their_tree, varying), builder
         assert inspect(node1, ours) == said, builder
+
+
+@pytest.mark.parametrize("user", ["root", "hpc"])
+def test_what_an_image_says_of_itself_and_its_applications_is_shown(node1: Host, user: str) -> None:
+    host, image = node1.as_user(user), "lab/furnished:latest"
+    theirs = apptainer_build(host, image)
+    ours = pull_with(host, "stream", image, dest="/tmp/ours.sif")
+    asked = [
+        "-H",
+        "-t",
+        "-e",
+        "-r",
+        "-d",
+        "-s",
+        "--list-apps",
+        "--app one -H",
+        "--app two -r",
+        "--app one -l",
+        "--app one -t",
+    ]
+    commands = [f"inspect {options} SIF" for options in asked] + ["run-help SIF", "run-help --app one SIF", "run SIF"]
+    script = "; ".join(f"echo = {each}; apptainer {each} 2>&1" for each in commands)
+    said = [host.shell(script.replace("SIF", sif), check=False).stdout.replace(sif, "SIF") for sif in (ours, theirs)]
+    assert said[0] == said[1]
+    for text in ("How this image is used", "its own test", "How the application is used", "NINETY_ONE=own"):
+        assert text in said[0]
+    tree = host.sregistry("build", source=f"docker://{REGISTRY}/{image}", path="/tmp/ours.tree", format="sandbox")
+    assert tree["changed"], tree
+    host.shell(
+        f"rm -rf /tmp/theirs.tree; apptainer build --sandbox --no-https /tmp/theirs.tree docker://{REGISTRY}/{image}"
+    )
+    our_tree, their_tree = scan(host, "/tmp/ours.tree", "/tmp/theirs.tree")
+    host.shell("chmod -R u+w /tmp/ours.tree /tmp/theirs.tree; rm -rf /tmp/ours.tree /tmp/theirs.tree")
+    for entry in (*our_tree.values(), *their_tree.values()):
+        entry["xattrs"].pop("user.rootlesscontainers", None)
+    assert not differences(our_tree, their_tree, {LABELS})
 
 
 # What Apptainer makes of them as an ordinary user, and we do not: empty files in place of device nodes, and an empty

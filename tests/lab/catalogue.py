@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -203,6 +204,55 @@ def _env(client: oci.Client) -> None:
     client.push("lab/env:latest", tiny_with(**settings))
 
 
+def _furnished_tree() -> tree.Tree:
+    """What the file system of a SIF holds besides its software, where somebody made a container image of it."""
+    made = tree.Tree()
+    for path in (".singularity.d", ".singularity.d/env", ".singularity.d/actions", ".singularity.d/libs"):
+        made.directory(path, uid=5, gid=6)
+    made.file(".singularity.d/Singularity", "bootstrap: library\nfrom: own/base\n", uid=5, gid=6)
+    made.file(".singularity.d/runscript", "#!/bin/sh\necho its own run script\n", 0o755)
+    made.file(".singularity.d/runscript.help", "How this image is used: run it.\n", 0o640, uid=5, gid=6)
+    made.file(".singularity.d/startscript", "#!/bin/sh\necho its own start script\n", 0o755)
+    made.file(".singularity.d/test", "#!/bin/sh\necho its own test\n", 0o755, uid=5)
+    labels = {"Own": "label", "org.opencontainers.image.title": "old", "org.label-schema.schema-version": "0.1"}
+    made.file(".singularity.d/labels.json", json.dumps(labels), 0o600, uid=5)
+    made.file(".singularity.d/env/01-base.sh", "#!/bin/sh\nexport BASE=own\n", 0o755, uid=5, gid=6)
+    made.file(".singularity.d/env/10-docker2singularity.sh", "#!/bin/sh\nexport DOCKER=own\n", 0o755)
+    made.file(".singularity.d/env/20-own.sh", "#!/bin/sh\nexport TWENTY=own\n", 0o755)
+    made.file(".singularity.d/env/90-environment.sh", "#!/bin/sh\nexport NINETY=own\n", 0o755)
+    made.file(".singularity.d/env/91-environment.sh", "#!/bin/sh\nexport NINETY_ONE=own\n", 0o711, uid=5)
+    made.file(".singularity.d/env/99-gone.sh", "#!/bin/sh\nexport GONE=own\n", 0o755)
+    made.symlink(".singularity.d/env/92-link.sh", "91-environment.sh")
+    made.file(".singularity.d/actions/exec", "#!/bin/sh\necho its own way to execute\n", 0o755)
+    made.file(".singularity.d/actions/own", "#!/bin/sh\necho an action of its own\n", 0o755)
+    for path in ("scif", "scif/apps", "scif/data"):
+        made.directory(path)
+    for name in ("one", "two"):
+        for path in ("", "/bin", "/scif", "/scif/env"):
+            made.directory(f"scif/apps/{name}{path}")
+        made.directory(f"scif/data/{name}")
+        made.file(f"scif/apps/{name}/bin/{name}", f"#!/bin/sh\necho {name}\n", 0o755)
+        made.file(f"scif/apps/{name}/scif/runscript", f"#!/bin/sh\necho run of {name}\n", 0o755)
+        made.file(f"scif/apps/{name}/scif/labels.json", json.dumps({"App": name}))
+        made.file(f"scif/apps/{name}/scif/env/90-environment.sh", f"export APP_IS={name}\n", 0o755)
+    made.file("scif/apps/one/scif/runscript.help", "How the application is used.\n")
+    made.file("scif/apps/one/scif/test", "#!/bin/sh\necho test of one\n", 0o755)
+    made.file("scif/apps/one/scif/Singularity", "%apprun one\n    echo run of one\n")
+    return made
+
+
+def _furnished(client: oci.Client) -> None:
+    """The metadata of an image and of its applications; the next layer hides some of it and changes some of it."""
+    first = oci.layer(_furnished_tree().tar(), "ADD rootfs")
+    change = tree.Tree().whiteout(".singularity.d/env/99-gone.sh")
+    change.file("scif/apps/two/scif/runscript.help", "How the second application is used.\n")
+    settings = {"Cmd": ["/bin/busybox", "true"], "Labels": {"org.opencontainers.image.title": "furnished"}}
+    image = tiny_with(first, oci.layer(change.tar(), "ADD change"), **settings)
+    client.push("lab/furnished:latest", image)
+    del image.settings["Labels"]  # those in the file system stay
+    client.push("lab/furnished:unlabelled", image)
+
+
 def _many(client: oci.Client) -> None:
     shared_content = random.Random("shared").randbytes(8 << 20)
     shared = oci.layer(tree.Tree().file("shared.bin", shared_content).tar(), "ADD shared.bin", level=1)
@@ -245,6 +295,7 @@ RECIPES: tuple[Recipe, ...] = (
     Recipe(3, ("lab/multi:latest", "lab/nested:latest", "lab/list:latest"), _multi),
     Recipe(7, ("lab/hazards:latest", "lab/hazards-sparse:latest"), _hazards),
     Recipe(3, ("lab/env:latest",), _env),
+    Recipe(1, ("lab/furnished:latest", "lab/furnished:unlabelled"), _furnished),
     Recipe(3, tuple(f"lab/many{number:02}:latest" for number in range(1, 31)), _many),
     Recipe(1, ("lab/debian:12", "lab/oci:latest", "lab/zstd:latest", "lab/mixed:latest"), _debian),
     Recipe(3, ("lab/large:latest",), _large, on_demand=True),

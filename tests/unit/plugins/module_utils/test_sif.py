@@ -37,7 +37,7 @@ def written(
     target = io.BytesIO()
     target.seek(sif.partition_offset(objects))
     target.write(squashfs)
-    sif.write(target, architecture, objects, IDENTIFIER, TIME)
+    sif.write(target, architecture, objects, sif.partition_offset(objects), IDENTIFIER, TIME)
     return target.getvalue()
 
 
@@ -124,8 +124,30 @@ def test_the_partition_stays_as_it_is_and_the_rest_is_written(tmp_path: Path) ->
     path.write_bytes(bytes(sif.partition_offset(OBJECTS)) + SQUASHFS)
     with path.open("r+b") as target:
         target.seek(17)  # wherever it stands
-        sif.write(target, "amd64", OBJECTS, IDENTIFIER, TIME)
+        sif.write(target, "amd64", OBJECTS, sif.partition_offset(OBJECTS), IDENTIFIER, TIME)
     assert path.read_bytes() == written()
+
+
+def test_an_object_without_room_before_the_partition_lies_behind_it(tmp_path: Path) -> None:
+    path = tmp_path / "image.sif"
+    first = sif.partition_offset(OBJECTS)
+    large = sif.DataObject(0x4006, "large", b"x" * 5000)
+    path.write_bytes(bytes(first) + SQUASHFS)
+    with path.open("r+b") as target:
+        sif.write(target, "amd64", (OBJECTS[0], large, *OBJECTS[1:]), first, IDENTIFIER, TIME)
+    raw = path.read_bytes()
+    assert raw[first : first + len(SQUASHFS)] == SQUASHFS
+    assert raw[first + len(SQUASHFS) :] == large.content
+    *found, partition = [each for each in descriptors(raw) if each.used]
+    assert [raw[each.offset : each.offset + each.size] for each in found] == [
+        OBJECTS[0].content,
+        large.content,
+        OBJECTS[1].content,
+        OBJECTS[2].content,
+    ]
+    assert (partition.offset, partition.size) == (first, len(SQUASHFS))
+    assert sif.read_header(str(path)).end == len(raw)
+    assert sif.read_object(str(path), "large", 5000) == large.content
 
 
 @pytest.mark.parametrize(
