@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests import lab
-from tests.lab import catalogue, oci, packers, paths, tree
+from tests.lab import catalogue, debian, oci, packers, paths, tree
 
 from .conftest import REGISTRY, Host
 from .test_equality import scan
@@ -197,7 +197,7 @@ def test_a_temporary_directory_that_passes_on_its_group_makes_no_difference(node
 def test_packers_of_all_ages_make_the_same_tree(node1: Host, suite: str) -> None:
     try:
         release = packers.packer(suite)
-    except packers.NotAvailable as missing:
+    except debian.NotAvailable as missing:
         pytest.skip(str(missing))
     theirs = node1.sregistry("pull", "lab/hazards", dest="/tmp/theirs.sif")
     assert theirs["images"][0]["builder"]["name"] == "stream"
@@ -218,7 +218,7 @@ def test_packers_of_all_ages_make_the_same_tree(node1: Host, suite: str) -> None
 def test_a_packer_that_cannot_date_the_root_directory_is_not_used_by_an_ordinary_user(node1: Host, tag: Tag) -> None:
     try:
         packers.packer("bookworm")
-    except packers.NotAvailable as missing:
+    except debian.NotAvailable as missing:
         pytest.skip(str(missing))
     copy_packer(node1, "bookworm")
     with packer(node1, '#!/bin/sh\nexec /opt/packers/bookworm/mksquashfs "$@"'):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,6 +34,10 @@ NEEDED = {
 }
 DEFAULT_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 POLICY = Path("/usr/sbin/policy-rc.d")
+
+
+class NotAvailable(commands.CommandFailed):
+    """This machine's mirror (or its keyring) does not have a suite."""
 
 
 def install_needed() -> list[str]:
@@ -79,6 +83,51 @@ def source(suite: str) -> str:
     The lab needs no fresh release, and a mirror may be frozen at some day: hence ``check-valid-until=no``.
     """
     return f"deb [check-valid-until=no signed-by={keyring()}] {mirror()} {suite} main"
+
+
+def download(suite: str, packages: Sequence[str], apt: Path) -> list[Path]:
+    """Let apt find and verify packages of ``suite`` and all that they depend on, apart from what is installed here.
+
+    Returns the downloaded files, which lie below ``apt``, an empty directory.
+    Raises :class:`NotAvailable` if this machine's mirror does not have them.
+    """
+    archives = apt / "cache" / "archives"
+    for directory in (archives / "partial", apt / "state" / "lists" / "partial"):
+        directory.mkdir(parents=True)
+    status, sources = apt / "status", apt / "sources.list"
+    status.touch()
+    sources.write_text(source(suite) + "\n", encoding="utf-8")
+    settings = {
+        "Dir::State": apt / "state",
+        "Dir::State::status": status,
+        "Dir::Cache": apt / "cache",
+        "Dir::Etc::sourcelist": sources,
+        "Dir::Etc::sourceparts": "-",
+        "Dir::Etc::preferences": "-",
+        "Dir::Etc::preferencesparts": "-",
+        "Acquire::Languages": "none",
+        "APT::Sandbox::User": "root",
+        "APT::Update::Error-Mode": "any",
+    }
+    apt_get = ["apt-get", "-qy", *(f"-o{name}={value}" for name, value in settings.items())]
+    try:
+        commands.run([*apt_get, "update"], "packages")
+        commands.run([*apt_get, "install", "--no-install-recommends", "--download-only", *packages], "packages")
+    except commands.CommandFailed as error:
+        raise NotAvailable(f"Debian {suite}'s {packages[0]} cannot be had from {mirror()}: {error}") from error
+    return sorted(archives.glob("*.deb"))
+
+
+def gather_libraries(unpacked: Path, libraries: Path) -> str:
+    """Copy the shared libraries of unpacked packages to a new flat directory; return the name of the dynamic linker."""
+    libraries.mkdir(parents=True)
+    # Of the libraries that lie directly in the architecture's directory, with or without /usr.
+    for file in sorted({*unpacked.glob("lib*/**/*.so*"), *unpacked.glob("usr/lib*/**/*.so*")}):
+        if file.is_file() and (file.parent.name.endswith("-linux-gnu") or file.name.startswith("ld-linux")):
+            shutil.copy(file, libraries / file.name)
+    linker = next(libraries.glob("ld-linux*.so*"))
+    linker.chmod(0o755)
+    return linker.name
 
 
 def codename() -> str:

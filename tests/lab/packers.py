@@ -31,10 +31,6 @@ exec "$here/lib/{linker}" --library-path "$here/lib" "$here/bin/{program}" "$@"
 """
 
 
-class NotAvailable(commands.CommandFailed):
-    """This machine's mirror (or its keyring) does not have the suite."""
-
-
 @dataclass(frozen=True)
 class Packer:
     """The programs of one suite."""
@@ -58,8 +54,9 @@ class Packer:
 
 
 def packer(suite: str) -> Packer:
-    """The programs of ``suite``, downloaded when they are not there yet; raise :class:`NotAvailable` if they cannot be.
+    """The programs of ``suite``, downloaded when they are not there yet.
 
+    Raises ``debian.NotAvailable`` if the mirror of this machine does not have them.
     What is there stays as it is until the lab is cleaned, also that of a suite which moves on.
     """
     made = Packer(suite, paths.cache() / "packers" / suite)
@@ -74,7 +71,7 @@ def packers(suites: tuple[str, ...] = SUITES) -> tuple[list[Packer], dict[str, s
     for suite in suites:
         try:
             there.append(packer(suite))
-        except NotAvailable as error:
+        except debian.NotAvailable as error:
             missing[suite] = str(error)
     return there, missing
 
@@ -89,7 +86,7 @@ def _make(wanted: Packer) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".building-{wanted.suite}-") as building:
         unpacked, made = Path(building) / "unpacked", Path(building) / "made"
-        for package in _download(wanted.suite, Path(building) / "apt"):
+        for package in debian.download(wanted.suite, PACKAGES, Path(building) / "apt"):
             commands.run(["dpkg-deb", "-x", package, unpacked], "packers")
         _gather(unpacked, made)
         asked = commands.output_of(["sh", "-c", f"'{made}/mksquashfs' -version; :"]).decode()
@@ -101,46 +98,11 @@ def _make(wanted: Packer) -> None:
         made.rename(target)
 
 
-def _download(suite: str, apt: Path) -> list[Path]:
-    """Let apt find and verify the packages and all that they depend on, apart from what is installed here."""
-    archives = apt / "cache" / "archives"
-    for directory in (archives / "partial", apt / "state" / "lists" / "partial"):
-        directory.mkdir(parents=True)
-    status, sources = apt / "status", apt / "sources.list"
-    status.touch()
-    sources.write_text(debian.source(suite) + "\n", encoding="utf-8")
-    settings = {
-        "Dir::State": apt / "state",
-        "Dir::State::status": status,
-        "Dir::Cache": apt / "cache",
-        "Dir::Etc::sourcelist": sources,
-        "Dir::Etc::sourceparts": "-",
-        "Dir::Etc::preferences": "-",
-        "Dir::Etc::preferencesparts": "-",
-        "Acquire::Languages": "none",
-        "APT::Sandbox::User": "root",
-        "APT::Update::Error-Mode": "any",
-    }
-    apt_get = ["apt-get", "-qy", *(f"-o{name}={value}" for name, value in settings.items())]
-    try:
-        commands.run([*apt_get, "update"], "packers")
-        commands.run([*apt_get, "install", "--no-install-recommends", "--download-only", *PACKAGES], "packers")
-    except commands.CommandFailed as error:
-        raise NotAvailable(f"Debian {suite}'s {PACKAGES[0]} cannot be had from {debian.mirror()}: {error}") from error
-    return sorted(archives.glob("*.deb"))
-
-
 def _gather(unpacked: Path, made: Path) -> None:
     """Copy programs and shared libraries to two flat directories, and write a script for each program."""
-    libraries, programs = made / "lib", made / "bin"
-    libraries.mkdir(parents=True)
-    programs.mkdir()
-    # Of the libraries that lie directly in the architecture's directory, with or without /usr.
-    for file in sorted({*unpacked.glob("lib*/**/*.so*"), *unpacked.glob("usr/lib*/**/*.so*")}):
-        if file.is_file() and (file.parent.name.endswith("-linux-gnu") or file.name.startswith("ld-linux")):
-            shutil.copy(file, libraries / file.name)
-    linker = next(libraries.glob("ld-linux*.so*")).name
-    (libraries / linker).chmod(0o755)
+    programs = made / "bin"
+    programs.mkdir(parents=True)
+    linker = debian.gather_libraries(unpacked, made / "lib")
     for program in PROGRAMS:
         file = unpacked / "usr" / "bin" / program
         if file.exists():
