@@ -6,21 +6,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import sif, storage
+from . import storage
 from .document import reference_of
-from .errors import InvalidSif
+from .errors import InvalidImage, InvalidSif
+from .inspection import inspect
 from .inventory import Inventory
 from .platform import Platform
 from .reference import Reference
 from .selection import Search
-
-_METADATA = "inspect-metadata.json"
-_MAX_METADATA = 16 * 1024 * 1024  # bytes
 
 
 @dataclass(frozen=True)
@@ -93,20 +90,7 @@ def _answer(
         answer["inspect"] = None
         if answer["state"] != storage.MISSING:
             try:
-                answer["inspect"] = _inspect(path)
-            except (InvalidSif, OSError) as error:  # one damaged file must not hide the others
+                answer["inspect"] = inspect(path)
+            except (InvalidSif, InvalidImage, OSError) as error:  # one damaged file must not hide the others
                 warn(f"cannot inspect {path}: {error}")
     return answer
-
-
-def _inspect(path: str) -> dict[str, Any]:
-    """What ``singularity inspect --all`` shows. The engine wrote it into the file as data.
-
-    It is read here: for a file that someone has replaced, the engine would start what is in it to find out.
-    """
-    content = sif.read_object(path, _METADATA, _MAX_METADATA)
-    try:
-        attributes = json.loads(content or b"")["data"]["attributes"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InvalidSif(f"it holds no sound {_METADATA}") from error
-    return dict(attributes) if isinstance(attributes, dict) else {}

@@ -12,6 +12,7 @@ import stat
 from .digest import matches
 from .errors import StorageError
 from .files import storage_error
+from .format import is_sandbox
 from .reference import Reference
 
 PRESENT, MISSING, MODIFIED = "present", "missing", "modified"
@@ -21,12 +22,13 @@ def place(storage: str, reference: Reference, dest: str | None = None, many: boo
     """The absolute path of an image's file.
 
     :param storage: root of the store, used where no ``dest`` is given.
-    :param dest: a file; or a directory for files, if it is one, ends with a slash, or there are ``many`` images.
+    :param dest: a file; or a directory for files, if it is one (and no sandbox), ends with a slash, or there are
+        ``many`` images.
     :raises StorageError: if the path is not absolute.
     """
     if dest is None:
         path = os.path.join(storage, reference.file_name)
-    elif many or dest.endswith("/") or os.path.isdir(dest):
+    elif many or dest.endswith("/") or (os.path.isdir(dest) and not is_sandbox(dest)):
         path = os.path.join(dest, os.path.basename(reference.file_name))
     else:
         path = dest

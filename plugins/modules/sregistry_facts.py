@@ -75,7 +75,7 @@ options:
     default: false
   inspect:
     description:
-      - Add RV(images[].inspect), which is read from each file.
+      - Add RV(images[].inspect), which is read from each file, and of a sandbox from the files in it.
     type: bool
     default: false
   checksum:

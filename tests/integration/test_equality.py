@@ -139,13 +139,17 @@ def test_what_an_image_says_of_itself_and_its_applications_is_shown(node1: Host,
     assert said[0] == said[1]
     for text in ("How this image is used", "its own test", "How the application is used", "NINETY_ONE=own"):
         assert text in said[0]
+    node1.shell("rm -rf /tmp/ours.tree /tmp/theirs.tree")
     tree = host.sregistry("build", source=f"docker://{REGISTRY}/{image}", path="/tmp/ours.tree", format="sandbox")
     assert tree["changed"], tree
-    host.shell(
-        f"rm -rf /tmp/theirs.tree; apptainer build --sandbox --no-https /tmp/theirs.tree docker://{REGISTRY}/{image}"
-    )
+    host.shell(f"apptainer build --sandbox --no-https /tmp/theirs.tree docker://{REGISTRY}/{image}")
+    rows = host.sregistry("facts", f"{REGISTRY}/{image}", inspect=True)["images"]
+    assert {row["image"] for row in rows} == {ours, "/tmp/ours.tree"}
+    for row in rows:
+        shown = json.loads(host.shell(f"apptainer inspect --all --json {row['image']}").stdout)
+        assert row["inspect"] == shown["data"]["attributes"]
     our_tree, their_tree = scan(host, "/tmp/ours.tree", "/tmp/theirs.tree")
-    host.shell("chmod -R u+w /tmp/ours.tree /tmp/theirs.tree; rm -rf /tmp/ours.tree /tmp/theirs.tree")
+    node1.shell("rm -rf /tmp/ours.tree /tmp/theirs.tree")
     for entry in (*our_tree.values(), *their_tree.values()):
         entry["xattrs"].pop("user.rootlesscontainers", None)
     assert not differences(our_tree, their_tree, {LABELS})

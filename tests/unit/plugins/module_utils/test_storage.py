@@ -42,6 +42,11 @@ def test_an_existing_directory_as_dest_gets_the_file(tmp_path: Path) -> None:
     assert storage.place("/srv", UBUNTU, str(tmp_path)) == f"{tmp_path}/ubuntu-22.04.sif"
 
 
+def test_a_sandbox_as_dest_is_no_directory_for_files(tmp_path: Path) -> None:
+    (tmp_path / "box" / ".singularity.d").mkdir(parents=True)
+    assert storage.place("/store", UBUNTU, str(tmp_path / "box")) == str(tmp_path / "box")
+
+
 @pytest.mark.parametrize(
     ("store", "dest", "named"),
     [
