@@ -257,12 +257,12 @@ def superblock(host: Host, path: str) -> str:
 def test_a_level_that_is_asked_for_is_an_input_of_the_build(node1: Host) -> None:
     sizes = []
     for level in (1, 19):
-        result = node1.sregistry("pull", "lab/debian:12", compression="zstd", compression_level=level)
+        result = node1.sregistry("pull", "lab/tiny:latest", compression="zstd", compression_level=level)
         assert result["changed"]
         sizes.append(result["images"][0]["size"])
     assert sizes[0] > sizes[1]
-    assert not node1.sregistry("pull", "lab/debian:12", compression_level=19)["changed"]
-    assert node1.sregistry("pull", "lab/debian:12", compression_level=3)["changed"]
+    assert not node1.sregistry("pull", "lab/tiny:latest", compression_level=19)["changed"]
+    assert node1.sregistry("pull", "lab/tiny:latest", compression_level=3)["changed"]
 
 
 @pytest.mark.parametrize(

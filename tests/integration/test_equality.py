@@ -73,9 +73,13 @@ def renamed(attributes: dict[str, Any], old: str, new: str) -> dict[str, Any]:
 
 
 def apptainer_build(host: Host, image: str) -> str:
-    """Let Apptainer build an image of the plain registry; returns the path of its SIF."""
+    """Let Apptainer build an image of the plain registry; returns the path of its SIF.
+
+    Its default compression, gzip at level 9, takes ten times as long, and changes nothing of what is compared here.
+    """
     path = "/tmp/theirs.sif"  # on the host
-    host.shell(f"rm -f {path}; apptainer build --no-https {path} docker://{REGISTRY}/{image}", timeout=600)
+    fast = "--mksquashfs-args '-comp zstd -Xcompression-level 1'"
+    host.shell(f"rm -f {path}; apptainer build {fast} --no-https {path} docker://{REGISTRY}/{image}", timeout=600)
     return path
 
 
