@@ -17,6 +17,7 @@ import subprocess
 import zlib
 from typing import IO, Any, cast
 
+from . import programs
 from .errors import InvalidLayer
 
 CHUNK = 1048576  # bytes
@@ -207,6 +208,7 @@ class _ProgramZstdReader(_Reader):
             stdin=source,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            env=programs.inherited(),
         )
 
         self._output, self._errors = cast("IO[bytes]", self._process.stdout), cast("IO[bytes]", self._process.stderr)

@@ -18,6 +18,7 @@ import signal
 import subprocess
 from contextlib import suppress
 
+from . import programs
 from .errors import CredentialsError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -68,6 +69,7 @@ def _run(path: str, address: str, timeout: float) -> tuple[int, bytes]:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
+            env=programs.inherited(),
         )
     except OSError as error:
         raise CredentialsError(f"{name} cannot be run: {error.strerror}") from error

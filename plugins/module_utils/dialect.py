@@ -109,9 +109,6 @@ _PREFIX = {APPTAINER: "APPTAINER", SINGULARITY_CE: "SINGULARITY", SINGULARITY: "
 _KEYRING = {APPTAINER: "KEYSDIR", SINGULARITY_CE: "SYPGPDIR", SINGULARITY: "SYPGPDIR"}
 VARIABLES = ("CACHEDIR", "DOCKER_PASSWORD", "DOCKER_USERNAME", "TMPDIR")
 
-# What a caller has set for an engine of its own. Since 3.11 and 1.2 the two logins are also read without a prefix.
-FOREIGN = ("APPTAINER", "SINGULARITY", "DOCKER_USERNAME", "DOCKER_PASSWORD")
-
 _ARGUMENT_NAME = re.compile(r"\w+\Z", re.ASCII)
 _MAX_ARGUMENT = 60_000  # characters of a value; the engines read lines of 64 KiB
 

@@ -17,8 +17,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from . import programs
 from .credentials import Login
-from .dialect import FOREIGN, Dialect, Version, fault_of, version_tuple
+from .dialect import Dialect, Version, fault_of, version_tuple
 from .errors import EngineError
 from .executable import home_of, identify, locate
 from .reference import shown
@@ -312,7 +313,7 @@ class Engine:
         :raises EngineError: with the engine's own words.
         """
         command = [self.path, *arguments]
-        environment = {**_environment(os.environ), **(variables or {})}
+        environment = {**programs.inherited(LC_ALL="C", TZ="UTC"), **(variables or {})}
         if tmpdir:
             environment.update({"TMPDIR": tmpdir, self.dialect.variable("TMPDIR"): tmpdir})
         status, output, errors = _run(command, environment, said, timeout or _TIMEOUT, directory)
@@ -423,10 +424,3 @@ def _redact(text: str, hidden: Iterable[str]) -> str:
         pattern = re.escape(secret)
         text = re.sub(pattern if len(secret) > 3 else rf"(?<!\w){pattern}(?!\w)", "********", text)
     return text
-
-
-def _environment(inherited: Mapping[str, str]) -> dict[str, str]:
-    """The engine's environment: what the caller has set for an engine must not change what this one does."""
-    foreign = (*FOREIGN, "SREGISTRY_", "SOURCE_DATE_EPOCH")
-    kept = {key: value for key, value in inherited.items() if not key.startswith(foreign)}
-    return {**kept, "LC_ALL": "C", "TZ": "UTC"}

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 
+from . import programs
 from .errors import EngineError
 
 APPTAINER, SINGULARITY_CE, SINGULARITY = "apptainer", "singularity-ce", "singularity"
@@ -47,6 +48,7 @@ def identify(path: str) -> tuple[str, str]:
             check=False,
             stdin=subprocess.DEVNULL,
             timeout=60,
+            env=programs.inherited(),
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise EngineError(f"cannot run {path}: {error}") from error

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from . import leftover
+from . import leftover, programs
 from .errors import StorageError
 from .files import storage_error
 
@@ -116,10 +116,14 @@ def remove_tree(path: str) -> None:
     """Remove a directory and all that is in it, as far as that is possible."""
     with suppress(RecursionError):  # Python before 3.13 calls itself for each level
         shutil.rmtree(path, ignore_errors=True)
+    remove = ["rm", "-rf", "--", path]
     if os.path.lexists(path):
-        subprocess.run(["rm", "-rf", "--", path], check=False, capture_output=True)
+        _run(remove)
     if os.path.lexists(path) and os.geteuid() != 0:
         # it holds files of this user's subordinate identifiers, as builds with fakeroot make them
         with suppress(OSError):
-            unshare = ["unshare", "--user", "--map-auto", "--map-root-user"]
-            subprocess.run([*unshare, "rm", "-rf", "--", path], check=False, capture_output=True)
+            _run(["unshare", "--user", "--map-auto", "--map-root-user", *remove])
+
+
+def _run(command: list[str]) -> None:
+    subprocess.run(command, check=False, capture_output=True, env=programs.inherited())

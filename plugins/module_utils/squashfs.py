@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, cast
 
+from . import programs
 from .errors import NoSpace, PackerError
 from .files import storage_error
 from .means import AUTO
@@ -307,7 +308,7 @@ def _run(command: list[str], descriptors: tuple[int, ...] = ()) -> subprocess.Co
             capture_output=True,
             check=False,
             stdin=subprocess.DEVNULL,
-            env=_environment(),
+            env=programs.bare(),
             pass_fds=descriptors,
         )
     except OSError as error:
@@ -324,7 +325,7 @@ def _start(
             stdin=subprocess.PIPE,
             stdout=words,
             stderr=words,
-            env={**_environment(), **environment},
+            env=programs.bare(**environment),
             pass_fds=(descriptor,),
         )
     except OSError as error:
@@ -344,11 +345,6 @@ def _clear_unused(partition: Partition) -> None:
 def _path(partition: Partition) -> str:
     """The file under a name that no one else can put another file at."""
     return f"/proc/self/fd/{partition.descriptor}"
-
-
-def _environment() -> dict[str, str]:
-    """SOURCE_DATE_EPOCH and the like must not leak in from whoever runs Ansible."""
-    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
 
 
 def _full(descriptor: int) -> bool:

@@ -12,6 +12,7 @@ import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils import dialect
 from ansible_collections.hpc.sregistry.plugins.module_utils.dialect import Dialect, version_tuple
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import EngineError
+from ansible_collections.hpc.sregistry.plugins.module_utils.programs import FOREIGN
 from ansible_collections.hpc.sregistry.tests.unit.engines import standin
 
 every_version = pytest.mark.parametrize("name", standin.NAMES)
@@ -44,7 +45,7 @@ def test_whatever_sets_an_engine_without_a_prefix_is_foreign(name: str) -> None:
     bare = {
         variable for variable in describe(name)[1].variables if not variable.startswith(("APPTAINER_", "SINGULARITY_"))
     }
-    assert bare - {"DOCKER_HOST", "BUILDKIT_HOST"} <= set(dialect.FOREIGN)  # these two are where, not what
+    assert bare - {"DOCKER_HOST", "BUILDKIT_HOST"} <= set(FOREIGN)  # these two are where, not what
 
 
 @every_version
