@@ -72,12 +72,15 @@ options:
   timeout:
     description:
       - Seconds to wait for a connection, and for each next piece of data. It does not limit a whole transfer.
+      - The headers of an answer must all be there after four times as long. A layer or file that comes with less than
+        64 KiB in 120 seconds is asked for again from where it was, and given up after three times.
     type: float
     default: 30.0
   retries:
     description:
       - How often a request is tried again after a failure that may pass, such as status 429 or 503 or a broken
-        connection.
+        connection. What stays so is not tried again, such as a name that does not exist, or a certificate that is not
+        valid.
       - The pause between two tries is what the registry asks for, up to one minute, or else doubles each time.
     type: int
     default: 3

@@ -9,16 +9,35 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from .address import place
 from .challenge import BASIC, Challenge
 from .credentials import Answer, Keychain, Login
 from .errors import RegistryError
-from .refusal import Asker, Refusal
 from .tokens import NO_SUCH_METHOD, Scope, Token, TokenServer
 from .transport import Connections
 
+if TYPE_CHECKING:
+    from .refusal import Refusal
+
 _USED = 0.8  # of its lifetime; a token that ends while a request is on its way would cost a round trip more
+
+
+@dataclass(frozen=True)
+class Asker:
+    """In whose name a request was made, in the words of a message.
+
+    ``login`` says where the login comes from that was sent, and is empty for an anonymous request. ``accepted`` tells
+    that a token server knew it, ``given`` that it was given for this task. ``refused`` is a login that was tried
+    before, with the answer to it; ``lacking`` says where none was found.
+    """
+
+    login: str = ""
+    accepted: bool = False
+    given: bool = False
+    refused: str = ""
+    lacking: str = ""
 
 
 @dataclass(frozen=True)
@@ -28,12 +47,6 @@ class Permit:
     authorization: str | None = field(default=None, repr=False)
     asker: Asker = field(default_factory=Asker)
     login: Login | None = None
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """What no message may hold."""
-        sent = (self.authorization or "").partition(" ")[2]
-        return (*filter(None, (sent,)), *(self.login.secrets if self.login else ()))
 
 
 @dataclass(frozen=True)
@@ -151,9 +164,9 @@ class Authentication:
         if refusal:
             asker = _asker_after(known, refusal)
         answer, tries = server.token(self._connections, scope, None, what)
-        if isinstance(answer, Refusal):
-            raise answer.error(self._registry, what, asker, tries, scope.deed)
-        return Permit(f"Bearer {answer.value}", asker), answer.lifetime
+        if isinstance(answer, Token):
+            return Permit(f"Bearer {answer.value}", asker), answer.lifetime
+        raise answer.error(self._registry, what, asker, tries, scope.deed)
 
 
 def _asker(known: Answer) -> Asker:

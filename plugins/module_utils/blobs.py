@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 from .digest import hash_of, matches
-from .errors import DigestMismatch, RegistryError, StorageError, Unreachable
+from .errors import DigestMismatch, RegistryError, StorageError, TooSlow, Unreachable
 from .files import give_name, link_in_place, make_directory, need_space, storage_error
 from .late import importing
 
@@ -39,6 +39,7 @@ Arrival = Callable[["Descriptor"], Callable[[int], None]]
 
 _LOCK = ".sregistry.lock"  # held shared by who uses blobs, and alone by who prunes them
 _MAX_RESUMPTIONS = 100  # of one blob; a registry may break off after every few bytes
+_PROGRESS = 64 * 1024  # bytes; what comes too slowly always brings a few
 _MAX_PLANTED = 10  # files in the way that are removed before the directory is given up
 # A blob of unknown size (schema 1) has no end until it ends: after so many bytes, so many must still be free.
 _UNKNOWN_STEP = 64 * 1024 * 1024
@@ -424,7 +425,8 @@ class BlobCache:
                     f"{what} breaks off again and again: {position} bytes after {tries} tries; check the network and "
                     "the registry"
                 ) from problem
-            broken = 0 if position > before else broken + 1
+            progress = _PROGRESS if isinstance(problem, TooSlow) else 1
+            broken = 0 if position - before >= progress else broken + 1
             if broken >= self._breaks:
                 raise problem or Unreachable(
                     f"{what} is truncated: the registry ends it after {position} of {descriptor.size} bytes, "

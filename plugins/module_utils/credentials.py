@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from . import credential_helper
 from .authfile import Authfile, Delegate
 from .errors import CredentialsError
+from .secrecy import hide
 
 HELPER_TIMEOUT = 20.0  # seconds; some ask a cloud's own service
 
@@ -21,7 +22,7 @@ _IDENTITY = "<token>"  # the user name with which a helper says that the secret 
 
 @dataclass(frozen=True)
 class Login:
-    """What opens a registry; nothing of it shows in a representation.
+    """What opens a registry; nothing of it shows in a representation, nor, from now on, in what servers say.
 
     ``identity_token`` is an OAuth2 refresh token, which a token server takes instead of a password.
     ``registry_token`` is a bearer token, which goes to the registry as it is.
@@ -31,6 +32,10 @@ class Login:
     password: str = field(default="", repr=False)
     identity_token: str = field(default="", repr=False)
     registry_token: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        encoded = (self.basic or "").partition(" ")[2]
+        hide(self.password, encoded, self.identity_token, self.registry_token)
 
     @classmethod
     def given(cls, username: str | None, password: str | None) -> Login | None:
@@ -48,13 +53,8 @@ class Login:
         """The ``Authorization`` of user name and password (RFC 7617); None without a user name."""
         if not self.username:
             return None
-        return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode("ascii")
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """What no message may hold."""
-        encoded = (self.basic or "").partition(" ")[2]
-        return tuple(filter(None, (self.password, encoded, self.identity_token, self.registry_token)))
+        login = f"{self.username}:{self.password}".encode("utf-8", "surrogateescape")
+        return "Basic " + base64.b64encode(login).decode("ascii")
 
 
 @dataclass(frozen=True)

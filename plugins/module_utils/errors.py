@@ -6,9 +6,25 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+_Error = TypeVar("_Error", bound="SregistryError")
+
 
 class SregistryError(Exception):
-    """Root of every error that a user can cause, meet or mend."""
+    """Root of every error that a user can cause, meet or mend.
+
+    ``cause`` is the message without the name of the image, where others may fail for the same reason: then it is told
+    once for all of them.
+    """
+
+    def __init__(self, message: object = "", cause: str = "") -> None:
+        super().__init__(message)
+        self.cause = cause or str(message)
+
+    def with_more(self: _Error, more: str) -> _Error:
+        """The same error, with more to say at the end."""
+        return type(self)(f"{self}{more}", f"{self.cause}{more}")
 
 
 class InvalidReference(SregistryError):
@@ -29,6 +45,10 @@ class RegistryError(SregistryError):
 
 class Unreachable(RegistryError):
     """No answer: no route, refused, name not resolved, timed out, or cut off again and again."""
+
+
+class TooSlow(Unreachable):
+    """An answer that comes so slowly that it does not come."""
 
 
 class CertificateError(RegistryError):

@@ -19,7 +19,7 @@ from typing import Any
 
 from .errors import InvalidManifest, InvalidReference, PlatformNotFound
 from .platform import Platform
-from .reference import check_digest, shown
+from .reference import check_digest, printable, shown
 
 INDEX_TYPES = frozenset(
     {
@@ -258,7 +258,7 @@ def _check_run_config(document: dict[str, Any], what: object) -> None:
 def _platform_of(document: dict[str, Any]) -> Platform:
     """The platform of a config or of an object ``platform``; parts that it does not tell are empty."""
     return Platform.of(
-        *(shown(document.get(key) or "", _MAX_PLATFORM_PART) for key in ("os", "architecture", "variant"))
+        *(printable(document.get(key) or "", _MAX_PLATFORM_PART) for key in ("os", "architecture", "variant"))
     )
 
 
@@ -280,7 +280,7 @@ def _descriptor(entry: Any, what: object, where: str) -> Descriptor:
     return Descriptor(
         _digest(entry.get("digest"), what),
         size,
-        shown(media_type) if isinstance(media_type, str) else "",
+        printable(media_type) if isinstance(media_type, str) else "",
         known if known and known.os and known.architecture else None,
         attestation,
     )

@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from .credentials import Keychain
-from .errors import Denied, NotFound, RegistryError, Unauthorized, Unreachable
+from .errors import Denied, NotFound, RegistryError, TooSlow, Unauthorized, Unreachable
 from .location import Location
 from .reach import Transport
 from .reference import Reference
@@ -101,6 +101,8 @@ class MirroredRegistry(Registry):
                     return
             except RegistryError as error:
                 if begun:
+                    if isinstance(error, TooSlow):  # so that what is missing comes from somebody else
+                        self._note(mirror, repository, error)
                     raise
                 self._note(mirror, repository, error)
         with self._trouble_lock:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
 
 from .errors import InvalidReference
+from .secrecy import masked
 
 DOCKER_HUB = "docker.io"
 DEFAULT_TAG = "latest"
@@ -293,7 +294,17 @@ def check_digest(digest: str) -> str:
 
 
 def shown(text: object, limit: int = _MAX_SHOWN) -> str:
-    """A text that somebody else wrote, fit for a message and a terminal.
+    """A text that somebody else wrote, fit for a message and a terminal: without secrets, and printable.
+
+    Secrets are hidden before it is cut: of one that is cut, nobody would know the rest.
+
+    :param limit: characters after which it is cut.
+    """
+    return printable(masked(str(text)), limit)
+
+
+def printable(text: object, limit: int = _MAX_SHOWN) -> str:
+    """A text that somebody else wrote, and that is used as well as shown, such as a media type.
 
     What does not print, such as escape sequences and marks that turn the direction of writing, is escaped as in Python.
 

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,21 +19,7 @@ from .transport import RETRIED
 if TYPE_CHECKING:
     import requests
 
-
-@dataclass(frozen=True)
-class Asker:
-    """In whose name a request was made, in the words of a message.
-
-    ``login`` says where the login comes from that was sent, and is empty for an anonymous request. ``accepted`` tells
-    that a token server knew it, ``given`` that it was given for this task. ``refused`` is a login that was tried
-    before, with the answer to it; ``lacking`` says where none was found.
-    """
-
-    login: str = ""
-    accepted: bool = False
-    given: bool = False
-    refused: str = ""
-    lacking: str = ""
+    from .authentication import Asker
 
 
 @dataclass(frozen=True)
@@ -51,12 +36,9 @@ class Refusal:
     limit: str
 
     @classmethod
-    def of(cls, response: requests.Response, secrets: Iterable[str] = ()) -> Refusal:
-        """Read a response.
-
-        :param secrets: what was sent with the request, so that a server that repeats it does not get it shown.
-        """
-        theirs = said(response, secrets)
+    def of(cls, response: requests.Response) -> Refusal:
+        """Read a response."""
+        theirs = said(response)
         challenge = parse_challenge(response.headers.get("WWW-Authenticate", ""))
         insufficient = challenge is not None and challenge.parameters.get("error") == "insufficient_scope"
         return cls(

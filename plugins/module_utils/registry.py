@@ -19,16 +19,16 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
-from urllib.parse import quote, urljoin
+from urllib.parse import quote
 
-from .address import host_of, origin
+from .address import host_of, origin, seen_from
 from .authentication import Authentication, Permit
 from .challenge import parse_challenge
 from .credentials import Keychain
 from .errors import DigestMismatch, InvalidReference, NotFound, RegistryError, Unreachable
+from .late import importing
 from .reach import Transport
 from .reference import DOCKER_HUB, Reference, check_digest, shown
-from .refusal import Refusal
 from .response import chunks, content, content_length, discard, media_type
 from .tokens import Scope
 from .transport import Connections
@@ -233,7 +233,7 @@ class Registry:
         :param body, once: as ``Connections.ask`` takes them.
         :raises RegistryError: one of its kinds.
         """
-        url = urljoin(self._base, path)
+        url = seen_from(self._base, path)
         own = origin(url) == origin(self._base)
         permit = self._authentication.remembered(scope) if own else Permit()
         challenged = not own
@@ -252,8 +252,10 @@ class Registry:
             at_home = own and origin(response.url) == origin(url)
             if response.status_code < 300 or response.status_code in also:
                 break
+            with importing:
+                from .refusal import Refusal
             with response:
-                refusal = Refusal.of(response, permit.secrets)
+                refusal = Refusal.of(response)
                 offered = parse_challenge(response.headers.get("WWW-Authenticate", ""))
                 discard(response)
             if response.status_code in (401, 403) and not at_home:

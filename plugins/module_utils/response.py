@@ -8,23 +8,33 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, cast
 
 from .address import host_of
-from .errors import InvalidManifest, RegistryError, Unreachable
-from .late import importing
-from .reference import shown
+from .errors import InvalidManifest, RegistryError, TooSlow, Unreachable
+from .reference import printable, shown
+from .secrecy import masked
 
 if TYPE_CHECKING:
     import requests
 
-CHUNK = 256 * 1024  # bytes read at a time; as much may be lost when a connection breaks
+CHUNK = 256 * 1024  # bytes given out at a time, where they come quickly
 
 _MAX_DISCARDED = 64 * 1024  # bytes; reading that much is cheaper than a new connection
 _MAX_WORDS = 64 * 1024  # bytes
 _PATIENCE = 120.0  # seconds for a whole document
 _SHORT_PATIENCE = 15.0  # for what is of little use
+_HELD = 1.0  # seconds that what came may wait for more before it is given out
+
+_clock = time.monotonic
+
+
+class Stalled(socket.timeout):
+    """A connection on which something comes, but so slowly that this is no use."""
 
 
 def content(response: requests.Response, limit: int, what: object) -> bytes:
@@ -40,85 +50,91 @@ def content(response: requests.Response, limit: int, what: object) -> bytes:
             f"{host_of(response.url)} sent {what} with the Content-Encoding {encoding!r}, though it was asked for "
             "'identity'; a proxy may do that, so try without it"
         )
-    with importing:
-        from .deadline import ending  # many runs get no document at all
-
     parts: list[bytes] = []
     total = 0
-    with ending(response, _PATIENCE) as late:
-        try:
-            while total <= limit:
-                chunk = response.raw.read(65536, decode_content=False)
-                if not chunk:
-                    break
-                total += len(chunk)
-                parts.append(chunk)
-        except Exception as error:
-            if not is_broken(error):
-                raise
-            if not late.is_set():
-                raise Unreachable(
-                    f"the connection to {host_of(response.url)} broke while reading {what}: {reason(error)}"
-                ) from error
+    for piece in _pieces(response, limit + 1, _PATIENCE, what):
+        total += len(piece)
+        parts.append(piece)
     if total > limit:
         raise InvalidManifest(f"{host_of(response.url)} sent more than {limit} bytes for {what}; that is no manifest")
-    if late.is_set():
-        raise Unreachable(
-            f"{host_of(response.url)} sends {what} so slowly that it was not there after {_PATIENCE:.0f} s; try again "
-            "later, or ask whoever runs it"
-        )
     _need_all(response, total, what)
     return b"".join(parts)
 
 
 def chunks(response: requests.Response, what: object) -> Iterator[bytes]:
-    """A body of any length, as it comes.
+    """A body of any length, as it comes: what came before the connection breaks is given out first.
 
-    :raises Unreachable: while reading, when the connection breaks.
+    :raises Unreachable: while reading, when the connection breaks; ``TooSlow`` if next to nothing comes.
     """
-    received = 0
-    try:
-        while True:
-            chunk = response.raw.read(CHUNK, decode_content=False)
-            if not chunk:
+    received, size, since = 0, 0, 0.0
+    gathered: list[bytes] = []
+    trouble: Unreachable | None = None
+    pieces = _pieces(response, sys.maxsize, None, what)
+    while True:
+        try:
+            piece = next(pieces, b"")
+        except Unreachable as error:
+            piece, trouble = b"", error
+        since = since if gathered else _clock()
+        gathered.append(piece)
+        size += len(piece)
+        if not piece or size >= CHUNK or _clock() - since >= _HELD:
+            received += size
+            if size:
+                yield b"".join(gathered)
+            if not piece:
                 break
-            received += len(chunk)
-            yield chunk
-    except Exception as error:
-        if is_broken(error):
-            raise Unreachable(f"the connection broke while reading {what}: {reason(error)}") from error
-        raise
+            gathered, size = [], 0
+    if trouble:
+        raise trouble
     _need_all(response, received, what)
 
 
-def said(response: requests.Response, secrets: Iterable[str] = ()) -> str:
-    """A server's own words for a refusal, shortened; empty if it has none.
+def _pieces(response: requests.Response, limit: int, patience: float | None, what: object) -> Iterator[bytes]:
+    """A body in pieces, each given out as soon as it is there, up to so many bytes in all.
 
-    :param secrets: what must not show in them. They are hidden first: of one that is cut, nobody would know the rest.
+    :param patience: seconds for all of it.
+    :raises Unreachable: when the connection breaks; ``TooSlow`` if that is since too little comes.
+    """
+    end = None if patience is None else _clock() + patience
+    while limit > 0:
+        if end is not None and _clock() >= end:
+            raise TooSlow(
+                f"{host_of(response.url)} sends {what} so slowly that it was not there after {patience:.0f} s; try "
+                "again later, or ask whoever runs it"
+            )
+        try:
+            piece = response.raw.read(min(limit, CHUNK), decode_content=False)  # gives what is there, see wire.Answer
+        except Exception as error:
+            if not is_broken(error):
+                raise
+            if is_slow(error):
+                raise TooSlow(f"{host_of(response.url)} sends {what} too slowly: {reason(error)}") from error
+            raise Unreachable(
+                f"the connection to {host_of(response.url)} broke while reading {what}: {reason(error)}"
+            ) from error
+        if not piece:
+            return
+        limit -= len(piece)
+        yield piece
+
+
+def said(response: requests.Response) -> str:
+    """A server's own words for a refusal, shortened, without secrets; empty if it has none.
 
     Registries write ``errors`` (distribution specification, "Error Codes"), token servers ``details`` (Docker's and
     distribution's) or ``error`` and ``error_description`` (RFC 6749, section 5.2).
     """
-    with importing:
-        from .deadline import ending  # most answers are no refusal
-
     if _is_encoded(response):
         return ""
     try:
-        with ending(response, _SHORT_PATIENCE):
-            document = json.loads(response.raw.read(_MAX_WORDS, decode_content=False))
+        document = json.loads(b"".join(_pieces(response, _MAX_WORDS, _SHORT_PATIENCE, "an error")))
         if "errors" in document:
             words = "; ".join(_joined(each, "code", "message") for each in document["errors"])
         else:
             words = _joined(document, "error", "error_description", "details", "message")
-    except (KeyError, TypeError, AttributeError, RecursionError):
+    except (Unreachable, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return ""
-    except Exception as error:  # it is no JSON, or the connection broke
-        if is_broken(error):
-            return ""
-        raise
-    for secret in secrets:
-        words = words.replace(secret, "********")
     return shown(words)
 
 
@@ -128,7 +144,7 @@ def _joined(document: Any, *keys: str) -> str:
 
 def media_type(response: requests.Response) -> str:
     """The ``Content-Type`` without its parameters."""
-    return shown(response.headers.get("Content-Type", "").partition(";")[0].strip())
+    return printable(response.headers.get("Content-Type", "").partition(";")[0].strip())
 
 
 def content_length(response: requests.Response) -> int | None:
@@ -143,11 +159,10 @@ def discard(response: requests.Response) -> None:
         if response.request.method == "HEAD":
             response.raw.read(decode_content=False)  # which is nothing, and frees the connection
         else:
-            with importing:
-                from .deadline import ending
-
-            with ending(response, _SHORT_PATIENCE):
-                response.raw.read(_MAX_DISCARDED, decode_content=False)
+            for _piece in _pieces(response, _MAX_DISCARDED, _SHORT_PATIENCE, "what nobody needs"):
+                pass
+    except Unreachable:
+        pass
     except Exception as error:  # a broken connection is closed below like any other
         if not is_broken(error):
             raise
@@ -159,8 +174,13 @@ def is_broken(error: Exception) -> bool:
     return isinstance(error, (OSError, ValueError)) or type(error).__module__.partition(".")[0] in ("urllib3", "http")
 
 
-def reason(error: BaseException) -> str:
-    """The innermost cause in one line, without the addresses of Python objects."""
+def is_slow(error: BaseException) -> bool:
+    """Whether a connection was given up since next to nothing came."""
+    return isinstance(innermost(error), Stalled)
+
+
+def innermost(error: BaseException) -> BaseException:
+    """The cause of all that libraries made of it."""
     inner: Any = error
     for _depth in range(8):
         following = getattr(inner, "reason", None) or inner.__cause__ or inner.__context__
@@ -168,8 +188,15 @@ def reason(error: BaseException) -> str:
         if not isinstance(following, Exception) or not is_broken(following):
             break
         inner = following
-    text = str(inner) or type(inner).__name__
+    return cast(BaseException, inner)
+
+
+def reason(error: BaseException) -> str:
+    """The innermost cause in one line, without the addresses of Python objects, and what is secret in web addresses."""
+    inner = innermost(error)
+    text = masked(str(inner)) or type(inner).__name__
     text = re.sub(r"<[^<>]*object at 0x[0-9a-f]+>:? ?", "", text[:2000])
+    text = re.sub(r"//[^\s/@]*@", "//", text)
     return shown(re.sub(r"\?[^\s'\")]+", "?…", text))  # the query of an address may be a secret
 
 

@@ -21,12 +21,15 @@ from .address import host_of, is_web_address, place
 from .challenge import Challenge
 from .credentials import Login
 from .errors import RegistryError
-from .refusal import Refusal
+from .late import importing
 from .response import content, discard
+from .secrecy import hide
 from .transport import Connections
 
 if TYPE_CHECKING:
     import requests
+
+    from .refusal import Refusal
 
 NO_SUCH_METHOD = frozenset({404, 405, 501})
 """Statuses of a server that takes no identity tokens."""
@@ -43,6 +46,9 @@ class Token:
 
     value: str = field(repr=False)
     lifetime: float
+
+    def __post_init__(self) -> None:
+        hide(self.value)
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,6 @@ class TokenServer:
         :raises RegistryError: if there is no answer, or one that makes no sense.
         """
         what = f"a token for {what}"
-        secrets = login.secrets if login else ()
         if login and login.identity_token:
             response, tries = self._exchange(connections, scope, login.identity_token, what)
             if response.status_code in NO_SUCH_METHOD and login.password:
@@ -101,7 +106,9 @@ class TokenServer:
             response, tries = self._get(connections, scope, login, what)
         with response:
             if response.status_code >= 300:
-                return Refusal.of(response, secrets), tries
+                with importing:
+                    from .refusal import Refusal
+                return Refusal.of(response), tries
             return self._read(response, what), tries
 
     def _get(

@@ -14,21 +14,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
-from typing import IO, Any
-from urllib.parse import urljoin
+from typing import IO, TYPE_CHECKING, Any
+from urllib.request import getproxies
 
 try:
     import requests
-    import requests.adapters
+    import requests.utils
+
+    from .wire import Adapter
 except ImportError:  # the modules say so before anything is tried
     HAS_REQUESTS = False
 else:
     HAS_REQUESTS = True
 
-from .address import host_of, is_web_address, origin, place
-from .errors import CertificateError, RegistryError, Unreachable
+from .address import host_of, is_web_address, logins_in, origin, place, seen_from
+from .errors import RegistryError
+from .late import importing
 from .reach import Transport
-from .response import discard, reason
+from .response import discard
+from .secrecy import hide
+
+if TYPE_CHECKING:
+    from .silence import Silence
 
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses that may pass."""
@@ -36,7 +43,9 @@ RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 MAX_PAUSE = 60.0
 """Seconds; a registry that wants more than this is reported, not waited for."""
 
-_MAX_REDIRECTS = 5
+_MAX_REDIRECTS = 10
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_PROXY_LOGIN = 407
 
 
 class Connections:
@@ -54,9 +63,11 @@ class Connections:
         self._session.get_redirect_target = _no_redirect  # type: ignore[assignment]
         # A cookie may stand for the login that it was given for, and would go to other ports, and without TLS.
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = requests.adapters.HTTPAdapter(pool_connections=4, pool_maxsize=max(1, transport.connections))
-        self._session.mount("https://", adapter)
-        self._session.mount("http://", adapter)
+        self._adapter = Adapter(pool_connections=4, pool_maxsize=max(1, transport.connections))
+        self._session.mount("https://", self._adapter)
+        self._session.mount("http://", self._adapter)
+        for proxy in getproxies().values():
+            hide(*logins_in(proxy))
 
     @property
     def user_agent(self) -> str:
@@ -93,8 +104,11 @@ class Connections:
         request = _Request(method, url, what, headers or {}, authorization, form if body is None else body, attempts)
         for attempt in range(1, attempts + 1):
             last = attempt == attempts
-            response = self._follow(request, last)
-            if response is None:  # never the last time
+            try:
+                response = self._follow(request, attempt)
+            except _Passing as error:
+                if last:
+                    raise error.meaning from error
                 time.sleep(pause(attempt, None))
                 continue
             wait = pause(attempt, response.headers.get("Retry-After"))
@@ -104,15 +118,43 @@ class Connections:
             time.sleep(wait)
         raise AssertionError("the last try returns or raises")
 
-    def _follow(self, request: _Request, last: bool) -> requests.Response | None:
-        """Send one request, following redirects. None means: no answer, but it is worth another try."""
+    def _follow(self, request: _Request, attempt: int) -> requests.Response:
+        """Send one request, following redirects.
+
+        :raises _Passing: if there is no answer, but another try may get one.
+        """
         url, what, home = request.url, request.what, origin(request.url)
         for _hop in range(_MAX_REDIRECTS + 1):
-            sent = {"User-Agent": self._transport.user_agent, "Accept-Encoding": "identity", **request.headers}
-            if request.authorization and origin(url) == home:
-                sent["Authorization"] = request.authorization
-            try:
-                response = self._session.request(
+            response = self._send(request, url, attempt)
+            if response.status_code == _PROXY_LOGIN:
+                discard(response)
+                raise self._silence(url, what).by_proxy(_PROXY_LOGIN)
+            if response.status_code not in _REDIRECTS:
+                return response
+            location = response.headers.get("Location", "")
+            discard(response)
+            if not is_web_address(location, url):
+                raise RegistryError(f"{host_of(url)} redirects {what} to {place(location)!r}, which is no web address")
+            url = seen_from(url, location)
+            if request.is_form and origin(url) != home:
+                raise RegistryError(
+                    f"{host_of(request.url)} redirects {what} to {place(url)}; the login was not sent there. Ask "
+                    "whoever runs it"
+                )
+            if request.content and home[0] == "https" and not url.lower().startswith("https:"):
+                raise RegistryError(
+                    f"{host_of(request.url)} redirects {what} to {place(url)}, without TLS; nothing was sent there. "
+                    "Ask whoever runs it"
+                )
+        raise RegistryError(f"{host_of(url)} redirects {what} more than {_MAX_REDIRECTS} times")
+
+    def _send(self, request: _Request, url: str, attempt: int) -> requests.Response:
+        sent = {"User-Agent": self._transport.user_agent, "Accept-Encoding": "identity", **request.headers}
+        if request.authorization and origin(url) == origin(request.url):
+            sent["Authorization"] = request.authorization
+        try:
+            with self._adapter.exactly(url):
+                return self._session.request(
                     request.method,
                     url,
                     headers=sent,
@@ -123,47 +165,27 @@ class Connections:
                     verify=self._transport.verify,
                     auth=_no_netrc,
                 )
-            except requests.exceptions.SSLError as error:
-                raise self._certificate_error(url, what, error) from error
-            except requests.exceptions.RequestException as error:
-                if not last and isinstance(error, (requests.exceptions.ConnectionError, requests.exceptions.Timeout)):
-                    return None
-                raise Unreachable(
-                    f"no answer from {host_of(url)} while asking for {what}: {reason(error)} "
-                    f"(tried {request.attempts} times); check the registry's name, the network and the "
-                    "proxy settings"
-                ) from error
-            except ValueError as error:  # what only urllib3 finds wrong with the address
-                raise RegistryError(
-                    f"{host_of(url)} redirects {what} to what is no web address: {reason(error)}"
-                ) from error
-            if response.status_code not in (301, 302, 303, 307, 308):
-                return response
-            location = response.headers.get("Location", "")
-            discard(response)
-            if not is_web_address(location, url):
-                raise RegistryError(f"{host_of(url)} redirects {what} to {place(location)!r}, which is no web address")
-            url = urljoin(url, location)
-            if request.is_form and origin(url) != home:
-                raise RegistryError(
-                    f"{host_of(request.url)} redirects {what} to {place(url)}; the login was not sent there. Ask "
-                    "whoever runs it"
-                )
-            if request.content and home[0] == "https" and not url.startswith("https:"):
-                raise RegistryError(
-                    f"{host_of(request.url)} redirects {what} to {place(url)}, without TLS; nothing was sent there. "
-                    "Ask whoever runs it"
-                )
-        raise RegistryError(f"{host_of(url)} redirects {what} more than {_MAX_REDIRECTS} times")
+        except requests.exceptions.RequestException as error:
+            silence = self._silence(url, request.what)
+            meaning = silence.meaning(error, attempt)
+            raise (_Passing(meaning) if silence.passes(error) else meaning) from error
+        except (OSError, ValueError) as error:  # of files of authorities, and of addresses that only urllib3 refuses
+            raise self._silence(url, request.what).unasked(error) from error
 
-    def _certificate_error(self, url: str, what: str, error: Exception) -> CertificateError:
-        why = reason(error)
-        way_out = "give the registry's CA with ca_path"
-        if "WRONG_VERSION_NUMBER" in why or "record layer failure" in why:
-            way_out = "it may speak plain HTTP, then give no_https: true, which is for all registries of a task"
-            if self._transport.by_prefix:
-                way_out = "it may speak plain HTTP, then write http:// before its name; no_https does not count for it"
-        return CertificateError(f"TLS failure at {host_of(url)} while asking for {what}: {why}; {way_out}")
+    def _silence(self, url: str, what: str) -> Silence:
+        """To find words for no answer."""
+        with importing:
+            from .silence import Silence
+        proxies = self._session.merge_environment_settings(url, {}, True, None, None)["proxies"]
+        return Silence(url, what, requests.utils.select_proxy(url, proxies) or "", self._transport.by_prefix)
+
+
+class _Passing(Exception):
+    """No answer, for a reason that may pass; ``meaning`` is what to say if it does not."""
+
+    def __init__(self, meaning: RegistryError) -> None:
+        super().__init__(str(meaning))
+        self.meaning = meaning
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from random import Random
 
 import pytest
 import requests
-from ansible_collections.hpc.sregistry.plugins.module_utils import executable, squashfs
+from ansible_collections.hpc.sregistry.plugins.module_utils import executable, secrecy, squashfs
 from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Keychain, Login
 from ansible_collections.hpc.sregistry.plugins.module_utils.reach import Transport
 from ansible_collections.hpc.sregistry.plugins.module_utils.registry import Registry
@@ -119,6 +119,13 @@ def connect() -> Iterator[Connect]:
     yield make
     for session in sessions:
         session.close()
+
+
+@pytest.fixture(autouse=True)
+def _secrets() -> Iterator[None]:
+    """Nothing that one test hides is hidden in another one."""
+    yield
+    secrecy.forget()
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils import credential_helper
 from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Answer, Keychain, Login
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import CredentialsError
+from ansible_collections.hpc.sregistry.plugins.module_utils.reference import shown
 
 Authfile = Callable[[Any], str]
 Install = Callable[[str, str], str]
@@ -84,7 +85,8 @@ def test_nothing_of_a_login_shows_in_a_representation() -> None:
     login = Login("ann", "secret", "refresh", "bearer")
     assert repr(login) == "Login()"
     assert "secret" not in repr(Keychain(login)) + repr(Answer(login))
-    assert login.secrets == ("secret", "YW5uOnNlY3JldA==", "refresh", "bearer")
+    for secret in ("secret", "YW5uOnNlY3JldA==", "refresh", "bearer"):
+        assert shown(f"a {secret} b") == "a ******** b"
 
 
 # Keys of auths

@@ -6,10 +6,14 @@
 
 from __future__ import annotations
 
+import itertools
+import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from ansible_collections.hpc.sregistry.plugins.module_utils import wire
 from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache
 from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Keychain, Login
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import (
@@ -26,6 +30,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.reach import Transpo
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils.registries import Registries
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.conftest import Stored
+from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.raw import RawServer
 
 from tests.faults import FaultyRegistry, faults
 from tests.lab import oci
@@ -193,6 +198,31 @@ def test_a_blob_that_breaks_off_is_continued_by_whoever_answers(
     obtained = cache.obtain(layer, blob_source(registry, "team/big", layer.digest), "the layer")
     assert Path(obtained.path).read_bytes() == stored.blob.blob
     assert [request.headers.get("range", "")[:6] for request in origin.requests] == ["bytes="]
+
+
+def test_a_mirror_that_trickles_is_left_for_the_registry(
+    stored: Stored, origin: FaultyRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = Descriptor(stored.blob.digest, len(stored.blob.blob), "application/octet-stream")
+
+    def talk(connection: socket.socket, _number: int) -> None:
+        mirror.heard(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(stored.blob.blob))
+        for byte in stored.blob.blob:
+            connection.sendall(bytes((byte,)))
+            sleep(0.001)
+
+    sleep = time.sleep
+    monkeypatch.setattr(wire, "_clock", itertools.count(0.0, 10.0).__next__)
+    with RawServer(talk) as mirror:
+        location = Location.parse(f"http://{mirror.address}", "mirror")
+        registry = MirroredRegistry(origin.address, Keychain(), Transport(http=True, retries=0), [location])
+        cache = BlobCache(str(tmp_path))
+        obtained = cache.obtain(layer, blob_source(registry, "team/big", layer.digest), "the layer")
+        registry.close()
+        assert mirror.connections == 1
+    assert Path(obtained.path).read_bytes() == stored.blob.blob
+    assert len(origin.requests) == 1
 
 
 def test_only_registries_with_mirrors_have_some(origin: FaultyRegistry, faulty: FaultyRegistry) -> None:

@@ -631,9 +631,9 @@ def test_a_login_is_not_sent_to_a_token_server_without_tls(tls: Path, connect: C
 
 def test_a_redirect_loop_ends(faulty: FaultyRegistry, connect: Connect) -> None:
     faulty.when(MANIFESTS, faults.redirected(faulty.url))
-    with pytest.raises(RegistryError, match=f"{faulty.address} redirects {name(faulty)} more than 5 times"):
+    with pytest.raises(RegistryError, match=f"{faulty.address} redirects {name(faulty)} more than 10 times"):
         connect(faulty.address).find(name(faulty))
-    assert len(faulty.requests) == 6
+    assert len(faulty.requests) == 11
 
 
 @pytest.mark.parametrize(
@@ -771,7 +771,7 @@ def test_a_registry_that_does_not_listen_is_reported(connect: Connect, pauses: l
 def test_a_host_that_does_not_exist_is_reported(connect: Connect, pauses: list[float]) -> None:
     with pytest.raises(Unreachable, match=r"no answer from registry\.invalid"):
         connect("registry.invalid", retries=1).find(Reference.parse("registry.invalid/team/tiny"))
-    assert len(pauses) == 1
+    assert pauses == [], "another try would not help"
 
 
 def test_who_meant_no_registry_is_told_that_docker_hub_was_asked(
@@ -779,7 +779,7 @@ def test_who_meant_no_registry_is_told_that_docker_hub_was_asked(
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     session = connect("docker.io", retries=0)
-    with pytest.raises(Unreachable, match=r"no answer from registry-1\.docker\.io.*write REGISTRY/NAME"):
+    with pytest.raises(Unreachable, match=r"the proxy 127.* to registry-1\.docker\.io.*write REGISTRY/NAME"):
         session.find(Reference.parse("team/tiny"))
 
 
