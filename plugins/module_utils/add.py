@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
-from . import storage
+from . import storage, survey
 from .change import PRESENT, Change, facet
 from .digest import sha256_of
 from .document import Document, File, timestamp
@@ -21,6 +21,7 @@ from .errors import InvalidImage, InvalidReference, SregistryError, StorageError
 from .files import need_writable
 from .format import SUFFIXES, Format, identify
 from .inventory import Inventory, taken
+from .links import Places, needed
 from .platform import Platform
 from .reference import Reference
 
@@ -213,6 +214,12 @@ def _decide(inventory: Inventory, wanted: Wanted, document: Document | None, sou
         what = "is replaced" if file.path == source.target else "stays on disk, and is not in the inventory any more"
         change.warnings.append(f"{file.path} (sha256 {file.sha256}) {what}")
     if source.path == source.target:
+        other = survey.other_store(source.path, inventory.directory)
+        if other:
+            change.warnings.append(
+                f"{source.path} lies in the store {other}, whose inventory does not know it, so that a pull there may "
+                f"replace it; add it with storage: {other}"
+            )
         return
     need_writable(os.path.dirname(source.target))
     if wanted.method == MOVE:
@@ -226,7 +233,7 @@ def _decide(inventory: Inventory, wanted: Wanted, document: Document | None, sou
 def _look_at_bereft(
     inventory: Inventory, wanted: Wanted, document: Document | None, source: _Source, change: Change
 ) -> None:
-    """The images that have the file which is to be moved: they would have none any more."""
+    """Images that have the file which is to be moved, and symlinks that lead to it: they would have none any more."""
     for owner in inventory.documents():
         if document and owner.key == document.key:
             continue
@@ -240,6 +247,14 @@ def _look_at_bereft(
                 f"{COPY}, or take it away with force: true",
             )
         change.warnings.append(f"{source.path} is moved away from {owner.reference} for {owner.platform}")
+    link = needed(Places(wanted.storage, inventory.directory), [source.path]).by(source.path)
+    if link and not wanted.force:
+        raise StorageError(
+            f"the symlink {link} leads to {source.path}, and would lead to nothing; remove it, leave it the file with "
+            f"method: {COPY}, or take that away with force: true"
+        )
+    if link:
+        change.warnings.append(f"the symlink {link} leads to nothing any more")
 
 
 def _look_at_stranger(wanted: Wanted, source: _Source, change: Change) -> None:

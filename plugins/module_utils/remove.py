@@ -21,13 +21,15 @@ from .entry import discard, entries, entry, need_removable
 from .errors import InvalidImage, InventoryError, StorageError
 from .format import begins_as_image, is_left_by_an_engine
 from .inventory import LOCK_TIMEOUT, Inventory
+from .links import Places, needed
 from .platform import Platform
+from .reference import Reference
 from .scratch import intruders
 from .selection import Choice
 
 FORGOTTEN, RECORDED = "forgotten", "recorded"
 STATES = (ABSENT, FORGOTTEN, RECORDED)
-REMOVED, UNBUILT = "removed", "unbuilt"
+REMOVED, UNBUILT, KEPT = "removed", "unbuilt", "kept"
 _ACTIONS = {ABSENT: REMOVED, FORGOTTEN: FORGOTTEN, RECORDED: UNBUILT}
 
 
@@ -36,6 +38,8 @@ class Wanted:
     """What shall go. ``names`` or, where that is None, all but ``keep``; of one platform, or of every.
 
     ``state`` is what shall be left: nothing (``absent``), the files (``forgotten``), or the entry (``recorded``).
+    ``places`` is where symlinks are looked for that lead to files; what these need stays, unless an image is named
+    itself and ``force`` takes it away.
     """
 
     names: Sequence[Choice] | None
@@ -44,6 +48,7 @@ class Wanted:
     state: str
     force: bool
     check: bool
+    places: Places
 
 
 def remove(inventory: Inventory, cache: BlobCache, wanted: Wanted) -> list[Change]:
@@ -67,17 +72,64 @@ def remove(inventory: Inventory, cache: BlobCache, wanted: Wanted) -> list[Chang
             if not found:
                 uri = choice.reference.uri if choice.reference else None
                 changes.append(Change(choice.text, uri, action=ABSENT))
-    going = [document for _name, document in chosen]
+    linked = _linked(wanted, documents, [document for _name, document in chosen])
+    going = [document for _name, document in chosen if document.key not in linked]
     staying = [document for document in documents if document not in going]
     gone_paths: set[str] = set()
     for name, document in chosen:
         change = Change(name, document.reference.uri, str(document.platform))
         with change.catching():
-            _remove(inventory, cache, wanted, document, staying, change)
+            if document.key in linked:
+                _keep(wanted, document, *linked[document.key], change)
+            else:
+                _remove(inventory, cache, wanted, document, staying, change)
             change.more["files"] = [path for path in change.more["files"] if path not in gone_paths]
             gone_paths.update(change.more["files"])
         changes.append(change)
     return changes
+
+
+def _linked(
+    wanted: Wanted, documents: Sequence[Document], going: Sequence[Document]
+) -> dict[tuple[Reference, Platform], tuple[str, str]]:
+    """The images that stay since a symlink leads to a file of theirs: that file, and that symlink.
+
+    A file that stays anyway, since another image needs it, is nothing that a symlink could lose.
+    """
+    if wanted.state == FORGOTTEN:
+        return {}
+    staying = {need for one in documents if one not in going for file in one.files for need in entries(file.path)}
+    going = [document for document in going if not (wanted.force and _is_named(wanted, document))]
+    doomed = {
+        document.key: [file.path for file in document.files if entry(file.path) not in staying] for document in going
+    }
+    needs = needed(wanted.places, [path for paths in doomed.values() for path in paths if os.path.lexists(path)])
+    found = ((key, path, needs.by(path)) for key, paths in doomed.items() for path in paths)
+    return {key: (path, link) for key, path, link in found if link}
+
+
+def _is_named(wanted: Wanted, document: Document) -> bool:
+    """Whether an image goes by its own name, and not by a pattern, or since it is not among what is kept."""
+    return any(choice.reference == document.reference for choice in wanted.names or ())
+
+
+def _keep(wanted: Wanted, document: Document, path: str, link: str, change: Change) -> None:
+    """Leave an image as it is, since a symlink leads to a file of it.
+
+    :raises StorageError: if it was to go by its own name.
+    """
+    change.before = change.after = facet(document)
+    change.document, change.file, change.path = document, document.files[-1], document.files[-1].path
+    change.more["files"] = []
+    if _is_named(wanted, document):
+        raise StorageError(
+            f"the symlink {link} leads to {path}, and would lead to nothing then; let it lead elsewhere, remove it, or "
+            "give force: true"
+        )
+    change.action = KEPT
+    change.warnings.append(
+        f"{path} stays, since the symlink {link} leads to it; when nobody needs that any more, remove the symlink first"
+    )
 
 
 def meaningless(documents: Sequence[Document], choices: Sequence[Choice]) -> list[str]:
@@ -201,23 +253,27 @@ def _is_image(path: str) -> bool:
 
 @dataclass(frozen=True)
 class Swept:
-    """What was removed from a store, or would be; and what stays there, though it is named as images are."""
+    """What was removed from a store, or would be; what stays there, though it is named as images are; and what stays
+    since a symlink leads to it, with that symlink.
+    """
 
     gone: list[str]
     strangers: list[str]
+    linked: list[tuple[str, str]]
 
 
-def sweep(inventory: Inventory, store: str, removed: Sequence[Change], check: bool) -> Swept:
+def sweep(inventory: Inventory, places: Places, removed: Sequence[Change], check: bool) -> Swept:
     """Remove the images below a store that no image of the inventory has, and what killed runs left there.
 
     A path may be spelled otherwise than in the inventory, as through a linked directory, or lead to the file by a
     symlink. What lies in a sandbox, or in another store, is the work of somebody; so is what is no image.
 
+    :param places: the store, and where else symlinks are looked for that may lead to files in it, which stay then.
     :param removed: images that go with the same run; what becomes of their files is decided.
     :raises InventoryError: if there is no inventory, so that every file would go, or another one; or it cannot be read.
     :raises StorageError: if a file cannot be removed.
     """
-    store = os.path.normpath(store)
+    store = os.path.normpath(places.store)
     survey.need_no_other_inventory(store, inventory.directory)
     gone = {(change.uri, change.platform) for change in removed if change.changed and not change.error and check}
     documents = [one for one in inventory.documents() if (one.reference.uri, str(one.platform)) not in gone]
@@ -230,11 +286,14 @@ def sweep(inventory: Inventory, store: str, removed: Sequence[Change], check: bo
             f"there is no inventory in {inventory.directory}, so that every image below {store} would go; correct "
             "database or storage, or remove the files with ansible.builtin.file"
         )
+    needs = needed(places, images, [path for change in removed for path in change.more.get("files", ())])
+    linked = [(path, link) for path, link in ((path, needs.by(path)) for path in images) if link]
+    images = [path for path in images if path not in dict(linked)]
     for path in images:
         need_removable(path)
     swept = images if check else [path for path in images if _sweep(inventory, path)]
     swept += survey.leftovers(store, inventory.directory, check)
-    return Swept(swept, [path for path in unknown if path not in images])
+    return Swept(swept, [path for path in unknown if path not in (*images, *dict(linked))], linked)
 
 
 def _is_nobodys(path: str) -> bool:

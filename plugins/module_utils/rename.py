@@ -21,6 +21,7 @@ from .errors import InvalidReference, InventoryError, SregistryError, StorageErr
 from .files import need_writable
 from .format import SUFFIXES, is_sandbox
 from .inventory import Inventory, changed_meanwhile, taken
+from .links import Places, needed
 from .platform import Platform
 from .reference import Reference
 
@@ -122,6 +123,7 @@ def _finish(inventory: Inventory, wanted: Wanted, document: Document, after: Doc
         change.action, change.changed, change.document = RENAMED, True, after
         for move in gone:
             _need_nobodys(inventory, move.file.path, document, after)
+            _need_no_link(inventory, wanted, move)
             need_writable(os.path.dirname(move.file.path))
         if wanted.check:
             return
@@ -157,7 +159,7 @@ def _rename(inventory: Inventory, wanted: Wanted, document: Document, change: Ch
         after = _after(wanted, document, moves)
         if after == document:
             return
-        moves = [_looked_at(inventory, document, move) for move in moves]
+        moves = [_looked_at(inventory, wanted, document, move) for move in moves]
         change.action = RENAMED if wanted.new != document.reference else MOVED
         change.after, change.changed = facet(after), True
         change.path = moves[-1].path if moves else change.path
@@ -232,7 +234,7 @@ def _held(inventory: Inventory, wanted: Wanted, document: Document, moves: Seque
         yield
 
 
-def _looked_at(inventory: Inventory, document: Document, move: _Move) -> _Move:
+def _looked_at(inventory: Inventory, wanted: Wanted, document: Document, move: _Move) -> _Move:
     """A move that nothing is in the way of; what a run before this one has done of it is told.
 
     :raises StorageError: if the path is another image's, or anybody's, or another image needs the file where it is.
@@ -254,6 +256,7 @@ def _looked_at(inventory: Inventory, document: Document, move: _Move) -> _Move:
             raise StorageError(f"{new} is there already; remove it, or choose another name or dest")
         move = dataclasses.replace(move, done=True)
     if move.there:
+        _need_no_link(inventory, wanted, move)
         need_writable(os.path.dirname(new))
         need_writable(os.path.dirname(old))
         need_movable(old, new)
@@ -283,6 +286,19 @@ def _need_no_symlink(document: Document, path: str) -> None:
                 f"{file.path} is a symlink to {path} and another path of the same image, and would lead to nothing; "
                 "move that one first, with source and dest, or put a copy there"
             )
+
+
+def _need_no_link(inventory: Inventory, wanted: Wanted, move: _Move) -> None:
+    """Refuse to take a file away by which people use an image through a symlink of the store, or beside the file.
+
+    :raises StorageError: naming the symlink.
+    """
+    link = needed(Places(wanted.storage, inventory.directory), [move.file.path]).by(move.file.path)
+    if link:
+        raise StorageError(
+            f"the symlink {link} leads to {move.file.path}, and would lead to nothing; remove it first, and make "
+            f"it anew for {move.path}"
+        )
 
 
 def _is_copied(move: _Move) -> bool:

@@ -46,6 +46,15 @@ def leftovers(store: str, inventory: str, check: bool) -> Iterator[str]:
                     yield path
 
 
+def directories(store: str, inventory: str) -> Iterator[str]:
+    """A store and the directories below it; no image and no other store is entered, and nothing hidden.
+
+    :param inventory: as for ``image_files``.
+    """
+    for place, _names in _directories(store, inventory):
+        yield place
+
+
 def need_no_other_inventory(store: str, inventory: str) -> None:
     """Refuse to take what lies in a store for nobody's, if it is the store of another inventory.
 
@@ -56,6 +65,20 @@ def need_no_other_inventory(store: str, inventory: str) -> None:
             f"{store} has an inventory of its own, {os.path.join(store, SUBDIRECTORY)}, so that it cannot be swept by "
             f"{inventory}; sweep it without database, or remove the one that nobody uses any more"
         )
+
+
+def other_store(path: str, inventory: str) -> str | None:
+    """The nearest directory above a path that is a store with another inventory; None if there is none before the
+    store of this one.
+    """
+    directory = os.path.dirname(path)
+    while True:
+        if _is_anothers(directory, inventory):
+            return directory
+        parent = os.path.dirname(directory)
+        if parent == directory or os.path.lexists(os.path.join(directory, SUBDIRECTORY)):
+            return None
+        directory = parent
 
 
 def _directories(store: str, inventory: str) -> Iterator[tuple[str, list[str]]]:

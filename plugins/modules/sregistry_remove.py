@@ -68,6 +68,19 @@ options:
     type: str
     choices: [absent, forgotten, recorded]
     default: absent
+  links:
+    description:
+      - Symlinks outside of O(storage) by which people use images, such as V(/opt/images/solver.sif), and directories
+        that hold such symlinks.
+      - A file that a symlink leads to stays, so that nobody meets a link to nothing. Symlinks anywhere below
+        O(storage), and in the directory of a file that is to go, are found without this option, but not those in
+        another store.
+      - An image that a pattern or O(keep) would remove then stays whole, its RV(images[].action) is V(kept), and a
+        warning names the symlink. One that O(name) names itself is an error, unless O(force=true).
+      - What is not there does not matter.
+    type: list
+    elements: path
+    default: []
   platform:
     description:
       - Remove images of this platform only, for example V(linux/arm64). The default is every platform.
@@ -79,6 +92,7 @@ options:
       - Size and modification time tell whether the content is the same, unless others than root and this user may
         write the inventory. Then each file that is to go is read, and its SHA-256 compared.
       - Remove every image though O(keep) means none.
+      - Remove an image that O(name) names itself though a symlink leads to its file, see O(links).
     type: bool
     default: false
   cache:
@@ -175,6 +189,7 @@ images:
         - V(forgotten) means that the entry is gone.
         - V(unbuilt) means that the files are gone.
         - V(present) means that with O(state=recorded) there was no file to remove.
+        - V(kept) means that it stays, since a symlink leads to its file, see O(links).
         - V(failed) means that there is an RV(images[].error).
       type: str
       sample: removed
@@ -238,6 +253,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCac
 from ansible_collections.hpc.sregistry.plugins.module_utils.change import ABSENT, Change
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import SregistryError
 from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Inventory
+from ansible_collections.hpc.sregistry.plugins.module_utils.links import Places, need_absolute
 from ansible_collections.hpc.sregistry.plugins.module_utils.local import finish
 from ansible_collections.hpc.sregistry.plugins.module_utils.module import blob_directory, failing, inventory_of
 from ansible_collections.hpc.sregistry.plugins.module_utils.options import (
@@ -278,6 +294,7 @@ def main() -> None:
             "state": {"type": "str", "choices": list(STATES), "default": ABSENT},
             "platform": {"type": "str"},
             "force": {"type": "bool", "default": False},
+            "links": {"type": "list", "elements": "path", "default": []},
             "cache": {"type": "str", "choices": [_KEEP, _PRUNE], "default": _KEEP},
         },
         mutually_exclusive=[("name", "keep")],
@@ -318,7 +335,13 @@ def _wanted(module: AnsibleModule) -> Wanted:
         state=params["state"],
         force=params["force"],
         check=module.check_mode,
+        places=_places(module),
     )
+
+
+def _places(module: AnsibleModule) -> Places:
+    need_absolute(module.params["links"])
+    return Places(module.params["storage"], inventory_of(module).directory, tuple(module.params["links"]))
 
 
 def _clean(
@@ -326,10 +349,12 @@ def _clean(
 ) -> None:
     """Remove what no image has: files of the store, blobs of the cache."""
     if module.params["sweep"]:
-        swept = sweep(inventory, module.params["storage"], changes, module.check_mode)
+        swept = sweep(inventory, _places(module), changes, module.check_mode)
         more["swept"] = swept.gone
         _show(more, "files that no image has", swept.gone)
         _warn_of(module, swept.strangers)
+        for path, link in swept.linked[:_NAMED]:
+            module.warn(f"sweep leaves {path}, since the symlink {link} leads to it; remove that first")
     if module.params["cache"] == _PRUNE:
         pruned = prune(inventory, cache, changes, module.check_mode)
         more["pruned"] = {"blobs": len(pruned), "bytes": sum(blob.size for blob in pruned)}

@@ -246,11 +246,10 @@ def _furnished(client: oci.Client) -> None:
     first = oci.layer(_furnished_tree().tar(), "ADD rootfs")
     change = tree.Tree().whiteout(".singularity.d/env/99-gone.sh")
     change.file("scif/apps/two/scif/runscript.help", "How the second application is used.\n")
-    settings = {"Cmd": ["/bin/busybox", "true"], "Labels": {"org.opencontainers.image.title": "furnished"}}
-    image = tiny_with(first, oci.layer(change.tar(), "ADD change"), **settings)
-    client.push("lab/furnished:latest", image)
-    del image.settings["Labels"]  # those in the file system stay
-    client.push("lab/furnished:unlabelled", image)
+    layers = (first, oci.layer(change.tar(), "ADD change"))
+    labels = {"org.opencontainers.image.title": "furnished"}
+    client.push("lab/furnished:latest", tiny_with(*layers, Cmd=["/bin/busybox", "true"], Labels=labels))
+    client.push("lab/furnished:unlabelled", tiny_with(*layers, Cmd=["/bin/busybox", "true"]))
 
 
 def _many(client: oci.Client) -> None:

@@ -288,6 +288,29 @@ def test_the_file_of_another_image_is_moved_away_only_by_force(shelf: Shelf, mes
     assert (forced.changed, place.exists()) == (True, False)
 
 
+@pytest.mark.parametrize("link", ["incoming/latest", "store/deep/latest.sif"])
+def test_a_file_that_a_symlink_leads_to_is_not_moved_away(shelf: Shelf, mesher: Path, link: str) -> None:
+    (shelf.root / link).parent.mkdir(parents=True, exist_ok=True)
+    (shelf.root / link).symlink_to(mesher)
+    change = shelf.add(mesher, method="move")
+    assert f"the symlink {shelf.root / link} leads to {mesher}" in str(change.error)
+    assert shelf.add(mesher, name="other:1", method="copy").error is None
+    change = shelf.add(mesher, method="move", force=True)
+    assert (change.action, change.warnings) == ("added", [f"the symlink {shelf.root / link} leads to nothing any more"])
+
+
+def test_a_file_in_the_store_of_another_inventory_is_added_with_a_warning(shelf: Shelf) -> None:
+    other = shelf.root / "other"
+    (other / ".sregistry" / "images").mkdir(parents=True)
+    path = write(other / "deep" / "mesher.sif", sif_bytes())
+    (warning,) = shelf.add(path, method="in_place").warnings
+    assert f"add it with storage: {other}" in warning
+    assert (
+        shelf.add(write(shelf.store / "team" / "own.sif", sif_bytes("own")), "own:1", method="in_place").warnings == []
+    )
+    assert shelf.add(write(shelf.root / "away.sif", sif_bytes("away")), "away:1", method="in_place").warnings == []
+
+
 def test_a_file_that_another_image_has_by_a_symlink_is_not_moved_away(shelf: Shelf, mesher: Path) -> None:
     link = shelf.root / "current.sif"
     link.symlink_to(mesher)

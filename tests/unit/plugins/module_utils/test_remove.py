@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.hpc.sregistry.plugins.module_utils import leftover
+from ansible_collections.hpc.sregistry.plugins.module_utils import leftover, survey
 from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache
 from ansible_collections.hpc.sregistry.plugins.module_utils.change import Change
 from ansible_collections.hpc.sregistry.plugins.module_utils.document import Document, File
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import InvalidImage, InventoryError, StorageError
 from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Inventory
+from ansible_collections.hpc.sregistry.plugins.module_utils.links import Places
 from ansible_collections.hpc.sregistry.plugins.module_utils.manifest import Descriptor
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils.remove import Wanted, prune, remove, sweep
@@ -40,6 +41,7 @@ class Shelf:
 
     def __init__(self, root: Path) -> None:
         self.store = root / "store"
+        self.links: tuple[str, ...] = ()
         self.inventory = Inventory(str(self.store / ".sregistry"))
         self.cache = BlobCache(str(root / "cache"))
 
@@ -73,7 +75,7 @@ class Shelf:
         """Remove images, first in check mode, which must foretell it."""
         choices = None if keep is not None else [Choice.parse(name) for name in names]
         kept = [Choice.parse(name) for name in keep or ()]
-        wanted = Wanted(choices, kept, platform, state, force, check=True)
+        wanted = Wanted(choices, kept, platform, state, force, check=True, places=self.places())
         before = self.left()
         foretold = remove(self.inventory, self.cache, wanted)
         assert self.left() == before
@@ -83,14 +85,18 @@ class Shelf:
         ]
         return done
 
+    def places(self, store: Path | str = "") -> Places:
+        """Where symlinks are looked for."""
+        return Places(str(store or self.store), self.inventory.directory, self.links)
+
     def sweep(self, store: Path | str = "", removed: Sequence[Change] = ()) -> tuple[list[str], list[str]]:
         """Sweep a store, first in check mode, which must foretell it: what is gone, and what stays unrecognised."""
         before = self.left()
-        foretold = sweep(self.inventory, str(store or self.store), removed, True)
+        foretold = sweep(self.inventory, self.places(store), removed, True)
         assert self.left() == before
-        done = sweep(self.inventory, str(store or self.store), removed, False)
+        done = sweep(self.inventory, self.places(store), removed, False)
         assert foretold == done
-        assert sweep(self.inventory, str(store or self.store), removed, False).gone == []
+        assert sweep(self.inventory, self.places(store), removed, False).gone == []
         return [os.path.relpath(path, store or self.store) for path in done.gone], [
             os.path.relpath(path, store or self.store) for path in done.strangers
         ]
@@ -233,6 +239,95 @@ def test_a_file_that_another_image_has_too_stays(shelf: Shelf) -> None:
     assert shelf.left() == (["library/c:1"], ["c-1.sif"])
 
 
+# Each leads, from the directory of the store, to the file of solver:1, which is solver-1.sif, or not.
+LINKS = [
+    pytest.param(("solver.sif", "solver-1.sif", True), id="beside it"),
+    pytest.param(("solver.sif", "{store}/solver-1.sif", True), id="absolute"),
+    pytest.param(("team/deep/solver", "../../solver-1.sif", True), id="deep in the store, by any name"),
+    pytest.param(("../given", "store/solver-1.sif", True), id="outside, given itself"),
+    pytest.param(("../links/solver", "../store/solver-1.sif", True), id="outside, in a given directory"),
+    pytest.param(("../links/deep/solver", "../../store/solver-1.sif", False), id="outside, below a given directory"),
+    pytest.param(("../other/solver", "../store/solver-1.sif", False), id="outside, not given"),
+    pytest.param(("solver.sif", "solver-2.sif", False), id="to another file"),
+    pytest.param(("team", ".", False), id="to its directory"),
+    pytest.param(("box/.singularity.d/solver", "../../solver-1.sif", False), id="in a sandbox"),
+    pytest.param(("solver.sif", "solver.sif", False), id="endless"),
+]
+
+
+@pytest.fixture
+def linking(shelf: Shelf, request: pytest.FixtureRequest) -> Shelf:
+    """A store with two versions of an image, and a symlink."""
+    shelf.image("solver:1")
+    shelf.image("solver:2")
+    link, target, _leads = request.param
+    path = Path(os.path.normpath(shelf.store / link))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(target.format(store=shelf.store))
+    shelf.links = (str(shelf.store.parent / "given"), str(shelf.store.parent / "links"), "/not/there")
+    return shelf
+
+
+@pytest.mark.parametrize("linking", LINKS, indirect=True)
+@pytest.mark.parametrize("state", ["absent", "recorded", "forgotten"])
+def test_a_file_that_a_symlink_leads_to_stays(linking: Shelf, state: str, request: pytest.FixtureRequest) -> None:
+    leads = request.node.callspec.params["linking"][2] and state != "forgotten"
+    (change,) = linking.remove(keep=("solver:2",), state=state)
+    assert (change.action == "kept", bool(change.warnings)) == (leads, leads)
+    assert (linking.store / "solver-1.sif").exists() == (leads or state == "forgotten")
+    if leads:
+        assert (change.changed, change.error, linking.left()[0]) == (
+            False,
+            None,
+            ["library/solver:1", "library/solver:2"],
+        )
+        (change,) = linking.remove("*:1", state=state)
+        assert change.action == "kept"
+        (change,) = linking.remove("solver:1", state=state)
+        assert "would lead to nothing" in str(change.error)
+        (change,) = linking.remove("solver:1", state=state, force=True)
+        assert (change.action in ("removed", "unbuilt"), (linking.store / "solver-1.sif").exists()) == (True, False)
+
+
+@pytest.mark.parametrize("linking", LINKS, indirect=True)
+def test_a_file_that_a_symlink_leads_to_is_not_swept(linking: Shelf, request: pytest.FixtureRequest) -> None:
+    leads = request.node.callspec.params["linking"][2]
+    linking.remove("solver:1", state="forgotten")
+    gone, strangers = linking.sweep()
+    assert (gone, strangers) == ([] if leads else ["solver-1.sif"], [])
+
+
+def test_a_chain_of_symlinks_is_followed_and_none_that_goes_itself_counts(shelf: Shelf) -> None:
+    shelf.image("solver:1", "v1/solver.sif")
+    (shelf.store / "current").symlink_to("v1")
+    (shelf.store / "solver.sif").symlink_to("current/solver.sif")
+    (change,) = shelf.remove(keep=(), force=True)
+    assert change.action == "kept"
+    aliased = dataclasses.replace(shelf.file(shelf.store / "v1" / "solver.sif"), path=str(shelf.store / "solver.sif"))
+    shelf.inventory.put(document("alias:1", aliased))
+    changes = shelf.remove(keep=(), force=True)
+    assert [change.action for change in changes] == ["removed", "removed"]
+    assert shelf.left()[1] == []
+
+
+def test_what_a_kept_image_needs_stays_too(shelf: Shelf) -> None:
+    shelf.image("solver:1")
+    aliased = dataclasses.replace(shelf.file(shelf.store / "solver-1.sif"), path=str(shelf.store / "alias.sif"))
+    (shelf.store / "alias.sif").symlink_to("solver-1.sif")
+    shelf.inventory.put(document("alias:1", aliased))
+    (shelf.store / "use").symlink_to("alias.sif")
+    changes = shelf.remove(keep=(), force=True)
+    assert [change.action for change in changes] == ["kept", "kept"]
+
+
+def test_links_are_looked_for_only_where_something_goes(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf.image("solver:1")
+    monkeypatch.setattr(survey, "directories", lambda *_places: pytest.fail("it was looked for"))
+    assert shelf.remove("other:1")[0].action == "absent"
+    assert shelf.remove(keep=("solver:1",)) == []
+    assert shelf.sweep() == ([], [])
+
+
 def test_what_no_image_has_is_swept(shelf: Shelf) -> None:
     shelf.image("a:1")
     images = {
@@ -294,7 +389,7 @@ def test_a_store_with_another_inventory_than_the_one_that_is_asked_is_not_swept(
     other.put(document("b:1"))
     for check in (True, False):
         with pytest.raises(InventoryError) as error:
-            sweep(other, str(shelf.store), [], check)
+            sweep(other, dataclasses.replace(shelf.places(), inventory=other.directory), [], check)
         assert str(error.value).startswith(
             f"{shelf.store} has an inventory of its own, {shelf.store}/.sregistry, so that it cannot be swept by "
             f"{tmp_path}/database; "
@@ -310,7 +405,7 @@ def test_where_one_file_cannot_be_removed_none_is_swept(shelf: Shelf, monkeypatc
     monkeypatch.setattr(os, "access", lambda path, mode: path != closed and real(path, mode))  # root may write there
     for check in (True, False):
         with pytest.raises(StorageError, match=closed):
-            sweep(shelf.inventory, str(shelf.store), [], check)
+            sweep(shelf.inventory, shelf.places(), [], check)
     assert (shelf.store / "first.sif").exists()
 
 
@@ -340,11 +435,11 @@ def test_a_file_that_another_image_has_by_a_symlink_stays(shelf: Shelf, step: st
 
 def test_what_an_image_had_by_a_symlink_is_swept_with_the_same_run(shelf: Shelf) -> None:
     target, link = linked(shelf, "foo/tool:1")
-    wanted = Wanted([Choice.parse("foo/tool:1")], [], None, "absent", False, check=True)
+    wanted = Wanted([Choice.parse("foo/tool:1")], [], None, "absent", False, check=True, places=shelf.places())
     told = []
     for check in (True, False):
         changes = remove(shelf.inventory, shelf.cache, dataclasses.replace(wanted, check=check))
-        told.append((changes[0].more["files"], sweep(shelf.inventory, str(shelf.store), changes, check).gone))
+        told.append((changes[0].more["files"], sweep(shelf.inventory, shelf.places(), changes, check).gone))
     assert told == [([str(link)], [str(target)])] * 2
     assert not target.exists()
 
@@ -492,7 +587,7 @@ def test_the_cache_keeps_what_an_image_with_a_file_needs(shelf: Shelf) -> None:
 def test_check_mode_of_a_prune_knows_what_the_same_run_removes(shelf: Shelf) -> None:
     one = shelf.image("a:1")
     blob(shelf.cache, "layer")
-    wanted = Wanted([Choice.parse("a:1")], [], None, "absent", False, check=True)
+    wanted = Wanted([Choice.parse("a:1")], [], None, "absent", False, check=True, places=shelf.places())
     changes = remove(shelf.inventory, shelf.cache, wanted)
     pruned = prune(shelf.inventory, shelf.cache, changes, True)
     assert {one.what for one in pruned} == {digest("layer")}
@@ -556,7 +651,7 @@ def test_a_store_that_is_spelled_otherwise_is_not_swept_empty(shelf: Shelf, tmp_
     shelf.image("a:1")
     (tmp_path / "link").symlink_to(shelf.store)
     for check in (True, False):
-        assert sweep(shelf.inventory, spelling.format(root=tmp_path), [], check).gone == []
+        assert sweep(shelf.inventory, shelf.places(spelling.format(root=tmp_path)), [], check).gone == []
     assert shelf.left() == (["library/a:1"], ["a-1.sif"])
 
 
@@ -565,7 +660,7 @@ def test_nothing_is_swept_where_there_is_no_inventory(tmp_path: Path) -> None:
     for directory in (tmp_path / "typo", tmp_path / "images" / ".sregistry"):
         for check in (True, False):
             with pytest.raises(InventoryError, match="there is no inventory in"):
-                sweep(Inventory(str(directory)), str(tmp_path / "images"), [], check)
+                sweep(Inventory(str(directory)), Places(str(tmp_path / "images"), str(directory)), [], check)
     assert place.exists()
 
 
@@ -627,7 +722,7 @@ def test_what_another_run_removes_first_is_absent_and_no_failure(shelf: Shelf, m
         return held(self, *given, **more)
 
     monkeypatch.setattr(Inventory, "held", beaten)
-    wanted = Wanted(None, [Choice.parse("team/other:1")], None, "absent", False, check=False)
+    wanted = Wanted(None, [Choice.parse("team/other:1")], None, "absent", False, check=False, places=shelf.places())
     (change,) = remove(shelf.inventory, shelf.cache, wanted)
     assert (change.action, change.changed, change.error) == ("absent", False, None)
 

@@ -303,6 +303,27 @@ def test_a_file_that_another_path_of_the_same_image_leads_to_does_not_move(shelf
     assert link.read_text() == OLD
 
 
+@pytest.mark.parametrize(
+    ("link", "refused"), [("solver.sif", True), ("tools/deep/solver", True), ("../elsewhere/solver", False)]
+)
+def test_a_file_by_which_people_use_an_image_through_a_symlink_stays_where_it_is(
+    shelf: Shelf, link: str, refused: bool
+) -> None:
+    one = shelf.image(OLD)
+    place = Path(os.path.normpath(shelf.store / link))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.symlink_to(one.files[0].path)
+    before = shelf.states()
+    (change,) = shelf.rename(new=NEW)
+    assert (change.error is not None) is refused
+    if refused:
+        assert f"the symlink {place} leads to {one.files[0].path}" in str(change.error)
+        assert shelf.states() == before
+        place.unlink()
+        (change,) = shelf.rename(new=NEW)
+        assert (change.action, change.error) == ("renamed", None)
+
+
 def test_a_symlink_that_would_lead_elsewhere_does_not_move(shelf: Shelf) -> None:
     place = Path(shelf.image("b:1", shelf.root / "real.sif").files[0].path)
     link = shelf.root / "own" / "link.sif"
