@@ -10,7 +10,6 @@ for them, so either finds what the other fetched.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import os
@@ -19,31 +18,25 @@ import threading
 import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from .digest import hash_of, matches
-from .errors import DigestMismatch, RegistryError, StorageError, TooSlow, Unreachable
-from .files import give_name, link_in_place, make_directory, need_space, storage_error
+from . import leftover
+from .digest import matches
+from .errors import DigestMismatch, RegistryError, StorageError
+from .files import give_name, link_in_place, make_directory, storage_error
 from .late import importing
 
 if TYPE_CHECKING:
     from .manifest import Descriptor
+    from .partial import Source
 
-# Opens a blob at a byte offset; gives where the data really begins and its chunks.
-Source = Callable[[int], AbstractContextManager["tuple[int, Iterator[bytes]]"]]
 # Returns when a blob is in the cache, or raises why it does not come; gives who is to be told how many of its bytes
 # have been read.
 Arrival = Callable[["Descriptor"], Callable[[int], None]]
 
 _LOCK = ".sregistry.lock"  # held shared by who uses blobs, and alone by who prunes them
-_MAX_RESUMPTIONS = 100  # of one blob; a registry may break off after every few bytes
-_PROGRESS = 64 * 1024  # bytes; what comes too slowly always brings a few
-_MAX_PLANTED = 10  # files in the way that are removed before the directory is given up
-# A blob of unknown size (schema 1) has no end until it ends: after so many bytes, so many must still be free.
-_UNKNOWN_STEP = 64 * 1024 * 1024
-_UNKNOWN_RESERVE = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -81,6 +74,7 @@ class BlobCache:
         self._lock = threading.Lock()
         self._running: dict[str, Future[Obtained]] = {}
         self._received: dict[str, _Identity] = {}
+        self._seen: dict[str, list[str]] = {}
         self._unguarded = shared
 
     def path(self, digest: str) -> str:
@@ -101,7 +95,7 @@ class BlobCache:
         """Bytes of a blob that would have to be fetched; 0 where nobody tells its size."""
         if descriptor.size is None or self.holds(descriptor):
             return 0
-        return _rest(_partial_of(self.path(descriptor.digest)), descriptor.size)
+        return _rest(self.path(descriptor.digest), descriptor.size)
 
     def undiscovered(self, key: str, size: int | None) -> int:
         """Bytes that ``discover`` would have to fetch; 0 where nobody tells the size."""
@@ -166,23 +160,20 @@ class BlobCache:
         :raises RegistryError, StorageError, NoSpace: as ``obtain``.
         """
         with importing:
-            from .manifest import Descriptor
+            from .partial import fill, growing, persistently, turn
 
-        unknown = Descriptor("sha256:", size)
-        partial = self._unnamed(key)
-        make_directory(os.path.dirname(partial), 0o700)
-        with self._partial(partial) as stream, _finishing(partial):
-            hasher, position = _hash_of(stream, unknown.digest)
-            if size is not None:
-                if position > size:
-                    hasher, position = _restart(stream, unknown.digest)
-                need_space(self.directory, size - position, f"{what}")
-            hasher, _position, received = self._transfer(stream, unknown, source, what, hasher, position)
-            os.fsync(stream.fileno())
-            digest = f"sha256:{hasher.hexdigest()}"
-            obtained = Obtained(self.path(digest), os.fstat(stream.fileno()).st_size, received)
-            os.replace(partial, obtained.path)
-        return digest, obtained
+        path = self._unnamed(key)
+
+        def finish() -> tuple[str, Obtained]:
+            make_directory(os.path.dirname(path), 0o700)
+            with turn(path) as alone, growing(path, "sha256", alone) as partial:
+                fill(partial, size, source, what, self.directory, self._breaks)
+                place = self.path(partial.digest)
+                obtained = Obtained(place, partial.publish(place).st_size, partial.received)
+                self._sweep(path)
+                return partial.digest, obtained
+
+        return persistently(finish, self.directory)
 
     def keep(self, path: str, digest: str) -> None:
         """Remember a finished file by its digest, without a copy: as another name of it, where the file system can."""
@@ -248,8 +239,8 @@ class BlobCache:
             return pruned
 
     def _unnamed(self, key: str) -> str:
-        """Where a blob grows whose digest is not known yet."""
-        return _partial_of(self.path(f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"))
+        """Where a blob would lie, for the name of what it grows in, if its digest is not known yet."""
+        return self.path(f"sha256:{hashlib.sha256(key.encode()).hexdigest()}")
 
     def _use(self) -> None:
         """Keep others from pruning the cache for as long as this object lives, as far as the file system has locks."""
@@ -312,142 +303,40 @@ class BlobCache:
         path = self.path(descriptor.digest)
         if self.holds(descriptor):
             return _cached(path)
-        make_directory(os.path.dirname(path), 0o700)
-        # Hidden and beside the blob: Apptainer's own clean-up removes it with the rest, and the rename stays in one
-        # directory.
-        partial = _partial_of(path)
-        with self._partial(partial) as stream:
-            if self.holds(descriptor):  # another process finished it while this one waited
-                with suppress(OSError):
-                    os.unlink(partial)
-                return _cached(path)
-            with _finishing(partial):
-                received = self._receive(stream, descriptor, source, what)
-                os.fsync(stream.fileno())
-                status = os.fstat(stream.fileno())
-                self._received[descriptor.digest] = _identity(status)
-                os.replace(partial, path)
-        return Obtained(path, status.st_size, received)
+        with importing:
+            from .partial import growing, persistently, receive, turn
 
-    @contextmanager
-    def _partial(self, partial: str) -> Iterator[IO[bytes]]:
-        """The locked file that a blob grows in; a file left by a killed run of this user is continued.
+        algorithm = descriptor.digest.partition(":")[0]
 
-        Others may write to a shared cache: what they put in its place, such as a link to a file of this user, is never
-        written to.
-        """
-        planted = 0
-        while True:
-            descriptor, new = _open_partial(partial)
-            if descriptor is None:
-                continue
-            if descriptor >= 0:
-                # without buffering, nothing is left to fail when it is closed
-                with os.fdopen(descriptor, "r+b", buffering=0) as stream:
-                    own = new or _is_own(stream.fileno())
-                    _lock(stream, partial, wait=own)
-                    if not _is_at(stream.fileno(), partial):
-                        continue  # the holder before renamed or removed it: what is locked here is not in the directory
-                    if own:
-                        yield stream
-                        return
-            planted += 1
-            if planted > _MAX_PLANTED:
-                raise StorageError(
-                    f"cannot use {partial}: somebody keeps putting it there; choose a cache that only this user writes"
-                )
-            try:
-                with suppress(FileNotFoundError):
-                    os.unlink(partial)
-            except OSError as error:
-                raise storage_error(error, partial) from error
+        def finish() -> Obtained:
+            make_directory(os.path.dirname(path), 0o700)
+            with turn(path) as alone:
+                if self.holds(descriptor):  # another process finished it while this one waited
+                    self._sweep(path)
+                    return _cached(path)
+                with growing(path, algorithm, alone, self._others(path)) as partial:
+                    receive(partial, descriptor, source, what, self.directory, self._breaks)
+                    status = partial.publish(path)
+                self._sweep(path)
+            self._received[descriptor.digest] = _identity(status)
+            return Obtained(path, status.st_size, partial.received)
 
-    def _receive(self, stream: IO[bytes], descriptor: Descriptor, source: Source, what: object) -> int:
-        """Fill a partial file until the blob is whole; returns the bytes received."""
-        total = 0
-        for last_chance in (False, True):
-            hasher, position = _hash_of(stream, descriptor.digest)
-            begun_with = position
-            if descriptor.size is not None:
-                if position > descriptor.size:
-                    hasher, position = _restart(stream, descriptor.digest)
-                need_space(self.directory, descriptor.size - position, f"{what}")
-            hasher, position, received = self._transfer(stream, descriptor, source, what, hasher, position)
-            total += received
-            actual = f"{descriptor.digest.partition(':')[0]}:{hasher.hexdigest()}"
-            if actual == descriptor.digest:
-                return total
-            # Resumed data may have been the bad part: once, start from nothing.
-            if last_chance or not begun_with:
-                raise DigestMismatch(
-                    f"digest mismatch for {what}: the registry sent {position} bytes with {actual}, "
-                    f"not {descriptor.digest}; the registry or a proxy damages it"
-                )
-            _restart(stream, descriptor.digest)
-        raise AssertionError("unreachable")
+        return persistently(finish, self.directory)
 
-    def _transfer(
-        self,
-        stream: IO[bytes],
-        descriptor: Descriptor,
-        source: Source,
-        what: object,
-        hasher: hashlib._Hash,
-        position: int,
-    ) -> tuple[hashlib._Hash, int, int]:
-        received, broken, tries, checked = 0, 0, 0, 0
-        while descriptor.size is None or position < descriptor.size or (descriptor.size == 0 and not received):
-            before = position
-            tries += 1
-            try:
-                with source(position) as (begin, chunks):
-                    if begin != position:
-                        hasher, position = _restart(stream, descriptor.digest)
-                    for chunk in chunks:
-                        if descriptor.size is not None and position + len(chunk) > descriptor.size:
-                            raise DigestMismatch(
-                                f"digest mismatch for {what}: the registry sends more than its {descriptor.size} bytes"
-                            )
-                        _write(stream, chunk)
-                        hasher.update(chunk)
-                        position += len(chunk)
-                        received += len(chunk)
-                        if descriptor.size is None and received - checked >= _UNKNOWN_STEP:
-                            checked = received
-                            need_space(self.directory, _UNKNOWN_RESERVE, f"{what}, whose size is unknown,")
-                if descriptor.size is None or position >= descriptor.size:
-                    break
-                problem: Unreachable | None = None
-            except Unreachable as error:
-                problem = error
-            if tries > _MAX_RESUMPTIONS:
-                raise Unreachable(
-                    f"{what} breaks off again and again: {position} bytes after {tries} tries; check the network and "
-                    "the registry"
-                ) from problem
-            progress = _PROGRESS if isinstance(problem, TooSlow) else 1
-            broken = 0 if position - before >= progress else broken + 1
-            if broken >= self._breaks:
-                raise problem or Unreachable(
-                    f"{what} is truncated: the registry ends it after {position} of {descriptor.size} bytes, "
-                    "again and again"
-                )
-        return hasher, position, received
+    def _others(self, path: str) -> list[str]:
+        """The files in which other runs began a blob."""
+        return leftover.made_for(path, self._hidden(os.path.dirname(path)))
 
+    def _sweep(self, path: str) -> None:
+        """Remove what killed runs left of a blob that is there now."""
+        leftover.remove_files(path, self._hidden(os.path.dirname(path)))
 
-@contextmanager
-def _finishing(partial: str) -> Iterator[None]:
-    """Remove a partial file if a block does not end well."""
-    try:
-        yield
-    except OSError as error:
-        with suppress(OSError):
-            os.unlink(partial)
-        raise storage_error(error, partial) from error
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(partial)
-        raise
+    def _hidden(self, directory: str) -> list[str]:
+        """What is hidden in a directory, as this run first saw it: it may hold the blobs of thousands of images."""
+        with self._lock:
+            if directory not in self._seen:
+                self._seen[directory] = [name for name in _names(directory) if name.startswith(".")]
+            return self._seen[directory]
 
 
 def _size(path: str) -> int | None:
@@ -459,15 +348,12 @@ def _size(path: str) -> int | None:
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
-def _partial_of(path: str) -> str:
-    """Where a blob grows that will lie at a path."""
-    directory, name = os.path.split(path)
-    return os.path.join(directory, f".{name}.partial")
-
-
-def _rest(partial: str, size: int) -> int:
+def _rest(path: str, size: int) -> int:
     """Bytes of a blob that are not in the file that a killed run left of it."""
-    begun = _size(partial) or 0
+    with importing:
+        from .partial import place_of
+
+    begun = _size(place_of(path)) or 0
     return size - begun if begun <= size else size
 
 
@@ -513,74 +399,6 @@ def _unreadable(error: OSError, path: str) -> StorageError:
         f"cannot read the cached blob {path}: {error.strerror or error}; remove it or make it readable for this user, "
         "or choose another cache"
     )
-
-
-def _open_partial(partial: str) -> tuple[int | None, bool]:
-    """A file descriptor, and whether the file was made now.
-
-    The descriptor is -1 if what is there is no file to write to, None if it went away meanwhile.
-    """
-    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        with suppress(FileExistsError):
-            return os.open(partial, flags | os.O_CREAT | os.O_EXCL, 0o600), True
-        return os.open(partial, flags | os.O_NONBLOCK), False
-    except FileNotFoundError as error:
-        if os.path.isdir(os.path.dirname(partial)):
-            return None, False
-        raise storage_error(error, partial) from error
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, a socket
-            return -1, False
-        raise storage_error(error, partial) from error
-
-
-def _is_own(descriptor: int) -> bool:
-    """Whether an open file is a regular one of this user's, with no other name."""
-    status = os.fstat(descriptor)
-    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_nlink <= 1
-
-
-def _is_at(descriptor: int, path: str) -> bool:
-    try:
-        there = os.lstat(path)
-    except OSError:
-        return False
-    opened = os.fstat(descriptor)
-    return (there.st_dev, there.st_ino) == (opened.st_dev, opened.st_ino)
-
-
-def _lock(stream: IO[bytes], path: str, wait: bool) -> None:
-    """Lock a file, as far as the file system can; without locks, the digest still decides in the end.
-
-    :param wait: for another holder; else it is an error.
-    :raises StorageError: if another holds it.
-    """
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise StorageError(
-            f"cannot use {path}: another user writes to it; wait for that to end, or choose another cache"
-        ) from error
-    except OSError:
-        pass
-
-
-def _hash_of(stream: IO[bytes], digest: str) -> tuple[hashlib._Hash, int]:
-    stream.seek(0)
-    return hash_of(stream, digest.partition(":")[0]), stream.tell()
-
-
-def _write(stream: IO[bytes], data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[stream.write(rest) :]
-
-
-def _restart(stream: IO[bytes], digest: str) -> tuple[hashlib._Hash, int]:
-    stream.seek(0)
-    stream.truncate()
-    return hashlib.new(digest.partition(":")[0]), 0
 
 
 def tally(obtained: Sequence[Obtained]) -> dict[str, dict[str, int]]:

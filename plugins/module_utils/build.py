@@ -41,10 +41,11 @@ Clock = Callable[[str], AbstractContextManager[None]]
 
 @dataclass(frozen=True)
 class Built:
-    """A finished SIF: its path, size in bytes and sha256; which builder made it, and why that one; warnings."""
+    """A finished SIF: path, size in bytes, mtime in ns, sha256; which builder made it, and why that one; warnings."""
 
     path: str
     size: int
+    mtime_ns: int
     sha256: str
     builder: str
     reason: str
@@ -84,8 +85,9 @@ def build(
             with clock("assemble"):
                 architecture = image.config.platform.architecture
                 sif.write(stream, architecture, frames.frame.objects, offset, _identifier(image, means), moment)
-                size, sha256 = _settle(stream)
-    return Built(target, size, sha256, builder, reason, (*warnings, *frames.warnings))
+                status, sha256 = _settle(stream)
+    told = (*warnings, *frames.warnings)
+    return Built(target, status.st_size, status.st_mtime_ns, sha256, builder, reason, told)
 
 
 def unpack(
@@ -294,12 +296,12 @@ def _identifier(image: ResolvedImage, means: Means) -> uuid.UUID:
     return uuid.uuid5(_IDENTIFIERS, f"{image.manifest_digest} {image.reference.uri} {sorted(means.inputs.items())}")
 
 
-def _settle(stream: IO[bytes]) -> tuple[int, str]:
-    """Bring a file to disk, and compute its checksum meanwhile; returns its size in bytes and its sha256."""
+def _settle(stream: IO[bytes]) -> tuple[os.stat_result, str]:
+    """Bring a file to disk, and compute its checksum meanwhile; returns its status and its sha256."""
     stream.flush()
     with ThreadPoolExecutor(1) as pool:
         synced = pool.submit(os.fsync, stream.fileno())
         stream.seek(0)
         hasher = hash_of(stream)
         synced.result()
-    return stream.tell(), hasher.hexdigest()
+    return os.fstat(stream.fileno()), hasher.hexdigest()

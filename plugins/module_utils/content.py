@@ -17,6 +17,7 @@ from typing import IO, cast
 
 from .blobs import Arrival, BlobCache
 from .compression import decompressed
+from .digest import matches
 from .errors import DigestMismatch, InvalidLayer
 from .files import storage_error
 from .manifest import Descriptor
@@ -91,22 +92,38 @@ class Content:
         self._verified = identity
 
     def open(self) -> IO[bytes]:
-        """The archive once more: in a cache that others may write, the blob could be another by now.
+        """The archive once more: in a cache that others may write, the blob could be another by now. Where locks keep
+        nobody out, it may as well be the same, which another run has fetched too.
 
         :raises InvalidLayer: if it is not the blob that was verified.
+        :raises DamagedBlob: if it has to be fetched again.
         :raises StorageError: if it cannot be read.
         """
         source, identity = self._source()
         if identity != self._verified:
-            source.close()
-            raise InvalidLayer(f"{self.what} changed while it was read")
+            try:
+                same = self._verified is not None and matches(source, self._descriptor.digest)
+                source.seek(0)
+            except OSError as error:
+                source.close()
+                raise storage_error(error, self._path) from error
+            if not same:
+                source.close()
+                raise InvalidLayer(f"{self.what} changed while it was read")
+            self._verified = identity
         return cast("IO[bytes]", _Ahead(self._decompressed(source), self._path))
 
     def _source(self) -> tuple[IO[bytes], tuple[int, ...]]:
-        """The blob, and what changes whenever someone writes to it, or puts another file in its place."""
+        """The blob, and what changes whenever someone writes to it, or puts another file in its place.
+
+        :raises DamagedBlob: if there is none any more.
+        :raises StorageError: if it cannot be read.
+        """
         try:
             source = open(self._path, "rb")  # noqa: SIM115 (the stream of its content closes it)
             status = os.fstat(source.fileno())
+        except FileNotFoundError as error:
+            raise DamagedBlob(self._descriptor, f"{self.what} was removed from the cache meanwhile") from error
         except OSError as error:
             raise storage_error(error, self._path) from error
         return source, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

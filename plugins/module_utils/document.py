@@ -87,6 +87,7 @@ class File:
         inputs: dict[str, str],
         *,
         size: int | None = None,
+        mtime_ns: int | None = None,
         manifest_digest: str | None = None,
         engine_version: str | None = None,
         packer: str | None = None,
@@ -95,14 +96,15 @@ class File:
     ) -> File:
         """The file that is at a path now.
 
-        :param size: of a directory tree; that of a file is looked at.
+        :param size, mtime_ns: those of a directory tree, or of what was put there: where locks keep nobody out, another
+            run may have replaced it meanwhile. What is not given is looked at.
         :param created_at: now, if it is not given.
         """
         status = os.stat(path)
         return cls(
             path=path,
             size=status.st_size if size is None else size,
-            mtime_ns=status.st_mtime_ns,
+            mtime_ns=status.st_mtime_ns if mtime_ns is None else mtime_ns,
             sha256=sha256,
             manifest_digest=manifest_digest,
             inputs=inputs,

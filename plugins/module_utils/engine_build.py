@@ -43,9 +43,17 @@ def build(session: Session, order: Order, recipe: Recipe, login: Login | None, o
         options = _options(session, order, recipe, login, packing.words, work)
         built = _built(session, engine, recipe, _source(recipe, work), options, place, outcome)
         with outcome.clock("assemble"):
-            size, sha256 = put(order, built, replaces=outcome.path_before is not None)
+            size, mtime_ns, sha256 = put(order, built, replaces=outcome.path_before is not None)
             inputs = {**outcome.inputs, **packing.inputs}
-            return File.at(order.path, sha256, inputs, size=size, engine_version=engine.version, builder="engine")
+            return File.at(
+                order.path,
+                sha256,
+                inputs,
+                size=size,
+                mtime_ns=mtime_ns,
+                engine_version=engine.version,
+                builder="engine",
+            )
 
 
 @dataclass(frozen=True)

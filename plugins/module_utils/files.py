@@ -22,6 +22,8 @@ from .errors import NoSpace, StorageError
 _FICLONE = 0x40049409  # ioctl_ficlone(2)
 _CHUNK = 1024 * 1024  # bytes
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)  # rename(2), of a directory and something else
+_MAX_SWAPS = 10
 
 
 def make_directory(path: str, mode: int = 0o755) -> None:
@@ -53,18 +55,23 @@ def read_regular(path: str, limit: int) -> bytes:
 def swap_in(source: str, path: str, aside: str) -> None:
     """Put a finished directory or file at a path where a directory is, or was; what was there goes aside.
 
-    :param source, aside: names on the same file system; nothing is at the second.
+    :param source, aside: names on the same file system; nothing is at the second, nor at names that begin so.
     :raises StorageError: if it cannot be done; what was there is then as before.
     """
     try:
-        if os.path.lexists(path):
-            os.rename(path, aside)
-        try:
-            os.rename(source, path)
-        except OSError:
-            with suppress(OSError):
-                os.rename(aside, path)
-            raise
+        for number in range(_MAX_SWAPS):
+            before = f"{aside}{number or ''}"
+            with suppress(FileNotFoundError):
+                os.rename(path, before)
+            try:
+                os.rename(source, path)
+                break
+            except OSError as error:
+                if error.errno in _TAKEN and number + 1 < _MAX_SWAPS:
+                    continue  # a run that no lock keeps out was quicker: its own is as good, and is what goes aside now
+                with suppress(OSError):
+                    os.rename(before, path)
+                raise
         _sync_directory(os.path.dirname(path))
     except OSError as error:
         raise storage_error(error, path) from error

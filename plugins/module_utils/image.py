@@ -11,9 +11,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .blobs import BlobCache, Obtained, Source
+from .blobs import BlobCache, Obtained
 from .digest import matches
 from .errors import DigestMismatch, InvalidManifest, PlatformNotFound
 from .manifest import (
@@ -31,6 +31,9 @@ from .manifest import (
 from .platform import Platform
 from .reference import Reference
 from .registry import Body, Registry
+
+if TYPE_CHECKING:
+    from .partial import Source
 
 _MAX_DEPTH = 4  # nested indexes
 _MAX_CONFIG = 8 * 1024 * 1024  # bytes

@@ -5,19 +5,20 @@
 """What killed runs left: temporary files and directories of this user that nobody holds, and nobody made just now.
 
 Locks may be those of one host only (``localflock`` of Lustre, ``nolock`` of NFS), so a name tells which host made it.
-What another one left stays for a day.
+What another one left stays for a day. So does all where locks keep nobody out: nothing tells then who lives.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+
+from . import flock
 
 SUFFIX = ".tmp"
 
@@ -44,12 +45,26 @@ def hold(descriptor: int) -> None:
     That lasts until all duplicates of the descriptor are closed.
     """
     with suppress(OSError):
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        flock.lock(descriptor)
 
 
-def remove_files(path: str) -> None:
-    """Remove the temporary files that were to get a path."""
-    for left in _abandoned(os.path.dirname(path), path, SUFFIX, stat.S_IFREG):
+def made_for(path: str, names: Iterable[str]) -> list[str]:
+    """The temporary files that were to get a path, whoever holds them.
+
+    :param names: those in its directory.
+    """
+    start = _start(path)
+    return [
+        os.path.join(os.path.dirname(path), name) for name in names if name.startswith(start) and name.endswith(SUFFIX)
+    ]
+
+
+def remove_files(path: str, names: Iterable[str] | None = None) -> None:
+    """Remove the temporary files that were to get a path.
+
+    :param names: those in its directory, where they are known.
+    """
+    for left in _abandoned(os.path.dirname(path), path, SUFFIX, stat.S_IFREG, names):
         with suppress(OSError):
             os.unlink(left)
 
@@ -67,12 +82,13 @@ def directories_beside(path: str) -> Iterator[str]:
 def found_in(parent: str) -> Iterator[str]:
     """The temporary files and directories in a directory that were made for any path there. Each is held meanwhile."""
     own = f".{prefix()}"
-    with suppress(OSError), os.scandir(parent) as entries:
-        for entry in sorted(entries, key=lambda one: one.name):
-            if _MADE_FOR_A_PATH.fullmatch(entry.name):
-                kind = stat.S_IFDIR if entry.is_dir(follow_symlinks=False) else stat.S_IFREG
-                with suppress(OSError):
-                    yield from _not_held(entry, kind, _ABANDONED if own in entry.name else _FORGOTTEN)
+    with suppress(OSError):
+        for name in sorted(os.listdir(parent)):
+            if _MADE_FOR_A_PATH.fullmatch(name):
+                path = os.path.join(parent, name)
+                with suppress(OSError):  # it is held, or gone
+                    kind = stat.S_IFDIR if stat.S_ISDIR(os.lstat(path).st_mode) else stat.S_IFREG
+                    yield from _not_held(path, kind, _ABANDONED if own in name else _FORGOTTEN)
 
 
 def _start(path: str) -> str:
@@ -80,27 +96,28 @@ def _start(path: str) -> str:
     return f".{os.path.basename(path)[:50]}.{_MARK}" if path else _MARK
 
 
-def _abandoned(parent: str, path: str, end: str, kind: int) -> Iterator[str]:
+def _abandoned(parent: str, path: str, end: str, kind: int, names: Iterable[str] | None = None) -> Iterator[str]:
     own, start = prefix(path), _start(path)
-    with suppress(OSError), os.scandir(parent) as entries:
-        for entry in entries:
-            if entry.name.startswith(start) and entry.name.endswith(end):
+    with suppress(OSError):
+        for name in os.listdir(parent) if names is None else names:
+            if name.startswith(start) and name.endswith(end):
                 with suppress(OSError):  # it is held, or gone
-                    yield from _not_held(entry, kind, _ABANDONED if entry.name.startswith(own) else _FORGOTTEN)
+                    place = os.path.join(parent, name)
+                    yield from _not_held(place, kind, _ABANDONED if name.startswith(own) else _FORGOTTEN)
 
 
-def _not_held(entry: os.DirEntry[str], kind: int, seconds: float) -> Iterator[str]:
-    status = entry.stat(follow_symlinks=False)
+def _not_held(path: str, kind: int, seconds: float) -> Iterator[str]:
+    status = os.lstat(path)
     if stat.S_IFMT(status.st_mode) != kind or status.st_uid != os.geteuid():
         return
     # Another name of a file is as old as the file by its mtime, but not by its ctime.
-    since = status.st_ctime if kind == stat.S_IFREG else status.st_mtime
-    if time.time() - since < seconds:
+    age = time.time() - (status.st_ctime if kind == stat.S_IFREG else status.st_mtime)
+    if age < seconds:
         return
-    descriptor = _opened(entry.path, kind)
+    descriptor = _opened(path, kind)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield entry.path
+        if flock.lock(descriptor) or age >= _FORGOTTEN:
+            yield path
     finally:
         os.close(descriptor)
 

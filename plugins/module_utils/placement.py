@@ -89,8 +89,9 @@ def room(order: Order, work: str, warnings: list[str]) -> Iterator[str]:
         warnings.append(f"not all of {place} could be removed; remove it as root")
 
 
-def put(order: Order, built: str, replaces: bool) -> tuple[int, str]:
-    """Put what was built into its place; returns its size in bytes and its sha256, empty for a directory.
+def put(order: Order, built: str, replaces: bool) -> tuple[int, int, str]:
+    """Put what was built into its place; returns its size in bytes, its mtime in ns and its sha256, empty for a
+    directory.
 
     :param built: where it is, in its ``room``.
     :param replaces: whether something was there before, and may be replaced.
@@ -100,9 +101,9 @@ def put(order: Order, built: str, replaces: bool) -> tuple[int, str]:
     if not replaces and os.path.lexists(path):
         raise StorageError(f"{path} appeared while it was built; look what it is, and run this again")
     if order.format == SANDBOX:
-        size = material.size_of_tree(built)
+        size, mtime_ns = material.size_of_tree(built), os.stat(built).st_mtime_ns
         swap_in(built, path, f"{built}.before")
-        return size, ""
+        return size, mtime_ns, ""
     if not os.path.isdir(path):
         return _copied(order, built, path)
     with beside(path) as place:
@@ -112,8 +113,11 @@ def put(order: Order, built: str, replaces: bool) -> tuple[int, str]:
         return told
 
 
-def _copied(order: Order, source: str, path: str) -> tuple[int, str]:
-    """Copy a finished file to where it appears whole; returns its size in bytes and its sha256."""
+def _copied(order: Order, source: str, path: str) -> tuple[int, int, str]:
+    """Copy a finished file to where it appears whole; returns its size in bytes, its mtime in ns and its sha256."""
     with open(source, "rb") as finished, replacing(path, mode=0o777, prepare=order.prepare) as stream:
         sha256 = hash_of(finished, copy=stream).hexdigest()
-        return stream.tell(), sha256
+        stream.flush()
+        os.fsync(stream.fileno())
+        status = os.fstat(stream.fileno())
+        return status.st_size, status.st_mtime_ns, sha256

@@ -12,9 +12,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .blobs import Source
+if TYPE_CHECKING:
+    from .partial import Source
+
 
 FILE_VARIABLE = "SREGISTRY_PROGRESS_FILE"
 """The variable by which the action plugin names the file that it wants to read the progress from."""

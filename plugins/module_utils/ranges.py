@@ -18,10 +18,13 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
 
-from .blobs import Source
 from .errors import RegistryError, Unreachable
 from .registry import Registry
+
+if TYPE_CHECKING:
+    from .partial import Source
 
 _LARGE = 128 * 2**20  # bytes; below, the connections would hardly get up to speed
 _TRIAL = 16 * 2**20  # bytes of a stream that tell how quick it is; it is looked at again after each

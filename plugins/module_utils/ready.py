@@ -11,11 +11,11 @@ import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Union
+from typing import TYPE_CHECKING, Union
 
 from . import artifact, sif
 from .artifact import Artifact
-from .blobs import BlobCache, Obtained, Source
+from .blobs import BlobCache, Obtained
 from .digest import hash_of, sha256_of
 from .errors import DigestMismatch, InvalidSif
 from .files import in_words, make_directory, need_space, replacing
@@ -27,6 +27,9 @@ from .reference import Reference
 from .registries import Registries
 from .session import Outcome, Session
 from .web import Download
+
+if TYPE_CHECKING:
+    from .partial import Source
 
 Ready = Union[Artifact, Download]
 
@@ -41,9 +44,10 @@ class Fetched:
 
 @dataclass(frozen=True)
 class Placed:
-    """A finished file in its place: its size in bytes, its sha256, its digest as the cache knows it."""
+    """A finished file in its place: size in bytes, mtime in ns, sha256, and its digest as the cache knows it."""
 
     size: int
+    mtime_ns: int
     sha256: str
     digest: str
 
@@ -117,9 +121,12 @@ class Shipment:
         :raises StorageError, NoSpace: if it cannot be put there.
         """
 
+        status: list[os.stat_result] = []  # before it has its name, by which another run's file may follow at once
+
         def check(temporary: str) -> None:
             _require_sif(temporary, self._image, self._session.platform)
             prepare(temporary)
+            status[:] = [os.stat(temporary)]
 
         cache = self._session.cache
         make_directory(os.path.dirname(path))
@@ -137,7 +144,8 @@ class Shipment:
                         "cache"
                     ) from error
         algorithm, _colon, encoded = fetched.digest.partition(":")
-        return Placed(os.stat(path).st_size, encoded if algorithm == "sha256" else sha256_of(path), fetched.digest)
+        sha256 = encoded if algorithm == "sha256" else sha256_of(path)
+        return Placed(status[0].st_size, status[0].st_mtime_ns, sha256, fetched.digest)
 
     @property
     def _size(self) -> int | None:
@@ -169,9 +177,14 @@ def _source(session: Session, image: Ready) -> Source:
 def _copy(fetched: Fetched, path: str, check: Callable[[str], None]) -> None:
     need_space(os.path.dirname(path), fetched.blob.size, f"the copy of {fetched.blob.path}")
     algorithm, _colon, encoded = fetched.digest.partition(":")
-    with replacing(path, mode=0o777, prepare=check) as target, open(fetched.blob.path, "rb") as blob:
-        if hash_of(blob, algorithm, target).hexdigest() != encoded:
-            raise _Damaged
+    with replacing(path, mode=0o777, prepare=check) as target:
+        try:
+            blob = open(fetched.blob.path, "rb")  # noqa: SIM115 (it is closed below)
+        except FileNotFoundError as error:  # another run has emptied the cache meanwhile
+            raise _Damaged from error
+        with blob:
+            if hash_of(blob, algorithm, target).hexdigest() != encoded:
+                raise _Damaged
 
 
 def _require_sif(path: str, image: Ready, wanted: Platform) -> None:

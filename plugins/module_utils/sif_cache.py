@@ -15,11 +15,11 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import artifact, upload
 from .artifact import Artifact, Parcel
-from .blobs import BlobCache, Source
+from .blobs import BlobCache
 from .document import Document, File
 from .errors import Denied, InvalidManifest, RegistryError, Unauthorized, Unreachable
 from .files import storage_error
@@ -31,6 +31,9 @@ from .provenance import Provenance
 from .ranges import blob_in_ranges
 from .reference import ORAS, Reference
 from .registry import Body, Registry
+
+if TYPE_CHECKING:
+    from .partial import Source
 
 _DOCUMENTS = "documents"  # the key of the image's documents in the config of an entry
 _MAX_CONFIG = 16 * 2**20  # bytes

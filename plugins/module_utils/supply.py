@@ -95,6 +95,8 @@ class _Building:
             built.path,
             built.sha256,
             means.inputs,
+            size=built.size,
+            mtime_ns=built.mtime_ns,
             manifest_digest=image.manifest_digest,
             engine_version=means.engine.version,
             packer=f"mksquashfs {means.packer.version}",
@@ -138,6 +140,8 @@ class _Fetching:
             path,
             placed.sha256,
             {**ready.inputs(self._image.reference), **mark},
+            size=placed.size,
+            mtime_ns=placed.mtime_ns,
             manifest_digest=self._image.manifest_digest or placed.digest,
         )
 
@@ -189,6 +193,8 @@ class FromCache:
             path,
             placed.sha256,
             dict(self._entry.key.inputs),
+            size=placed.size,
+            mtime_ns=placed.mtime_ns,
             manifest_digest=self._entry.key.manifest_digest,
             engine_version=known.engine_version if known else None,
             packer=known.packer if known else None,

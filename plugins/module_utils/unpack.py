@@ -119,12 +119,13 @@ def _written(session: Session, order: Order, delivery: Delivery, outcome: Creati
 
         root, warnings = delivery.serve(write)
         outcome.warnings.extend(warnings)
-        size, sha256 = put(order, root, replaces=outcome.path_before is not None)
+        size, mtime_ns, sha256 = put(order, root, replaces=outcome.path_before is not None)
         return File.at(
             order.path,
             sha256,
             means.inputs,
             size=size,
+            mtime_ns=mtime_ns,
             manifest_digest=image.manifest_digest,
             engine_version=means.engine.version,
             builder=VIA_SANDBOX,

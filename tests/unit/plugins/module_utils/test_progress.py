@@ -18,8 +18,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils import progress as module
-from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache, Source
+from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache
 from ansible_collections.hpc.sregistry.plugins.module_utils.manifest import Descriptor
+from ansible_collections.hpc.sregistry.plugins.module_utils.partial import Source
 from ansible_collections.hpc.sregistry.plugins.module_utils.progress import Progress, told
 
 

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils import ranges, registry
-from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache, Source
+from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import Unreachable
 from ansible_collections.hpc.sregistry.plugins.module_utils.manifest import Descriptor
+from ansible_collections.hpc.sregistry.plugins.module_utils.partial import Source
 from ansible_collections.hpc.sregistry.plugins.module_utils.response import CHUNK, chunks
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.conftest import Connect, Stored
 

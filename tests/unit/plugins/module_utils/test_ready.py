@@ -103,7 +103,8 @@ class Case:
 def test_a_file_is_another_name_of_the_one_in_the_cache(tmp_path: Path, algorithm: str) -> None:
     case = Case(tmp_path, algorithm=algorithm)
     placed = case.into_place()
-    assert placed == Placed(len(SIF), hashlib.sha256(SIF).hexdigest(), case.digest)
+    mtime_ns = case.place.stat().st_mtime_ns
+    assert placed == Placed(len(SIF), mtime_ns, hashlib.sha256(SIF).hexdigest(), case.digest)
     assert case.place.samefile(case.blob)
     assert case.store == ["image.sif"]
 
@@ -116,6 +117,14 @@ def test_two_places_share_nothing(tmp_path: Path) -> None:
     assert not case.place.samefile(first)
     assert case.place.read_bytes() == SIF
     assert case.place.stat().st_mode & 0o111 == first.stat().st_mode & 0o111 != 0
+
+
+def test_what_another_run_removed_from_the_cache_is_fetched_again(tmp_path: Path) -> None:
+    case = Case(tmp_path)
+    case.blob.unlink()
+    case.into_place()
+    assert case.place.read_bytes() == SIF
+    assert case.fetches == 1
 
 
 def test_what_is_damaged_in_the_cache_is_fetched_again(tmp_path: Path) -> None:
