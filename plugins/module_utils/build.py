@@ -23,7 +23,7 @@ from .digest import CHUNK, hash_of
 from .errors import EngineError, PackerError
 from .files import make_directory, need_space, replacing, storage_error
 from .image import ResolvedImage
-from .layers import Layer, Misjudged, Union
+from .layers import Census, Layer, Misjudged, Union
 from .means import AUTO, STREAM, VIA_SANDBOX, Means, TreeMeans
 from .metadata import NOTHING, Metadata, metadata_of
 from .scratch import temporary_directory
@@ -165,6 +165,10 @@ class _Tree:
     moment: int
     clock: Clock
 
+    def census(self) -> Census:
+        """Begin to count the entries of all layers, for one more reading of them."""
+        return Census(str(self.image.reference))
+
     def united(self, layers: Sequence[Layer]) -> Union:
         """The union of indexed layers and the engine's part."""
         union = Union(layers)
@@ -176,7 +180,8 @@ class _Tree:
     def write(self, root: str) -> list[str]:
         """Write it to disk. Returns warnings."""
         with self.clock("index"), ThreadPoolExecutor(max(1, self.workers)) as pool:
-            union = self.united(list(pool.map(_indexed, self.contents)))
+            census = self.census()
+            union = self.united(list(pool.map(lambda content: indexed(content, census), self.contents)))
         with self.clock("unpack"):
             need_space(root, union.size, f"unpacking {self.image.reference}")
             return sandbox.write(root, union.entries())
@@ -225,7 +230,8 @@ class _Work:
         try:
             with packer.packing(self.partition, self.tree.moment, foreseen) as pipe:
                 archive = Archive(pipe)
-                layers, written = write_foreseen(self.tree.contents, self.tree.frames.frame.files, archive, limit)
+                hidden, census = self.tree.frames.frame.files, self.tree.census()
+                layers, written = write_foreseen(self.tree.contents, hidden, archive, limit, census)
                 union = self.tree.united(layers)
                 newest = max((entry.mtime for layer in layers for entry in layer.entries), default=0)
                 self._require(
@@ -273,9 +279,13 @@ def _contents(image: ResolvedImage, cache: BlobCache, arrival: Arrival) -> list[
     ]
 
 
-def _indexed(content: Content) -> Layer:
+def indexed(content: Content, census: Census) -> Layer:
+    """Read a layer for what it holds, and verify it.
+
+    :raises SregistryError: as ``Content.verified`` and the census raise it.
+    """
     with content.verified() as archive:
-        return Layer(content.what, index(archive, content.what), content.open)
+        return Layer(content.what, index(archive, content.what, census.take), content.open)
 
 
 @contextmanager

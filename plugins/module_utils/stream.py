@@ -17,7 +17,7 @@ from typing import IO
 
 from .content import Content
 from .errors import InvalidLayer
-from .layers import Layer, hidden_by, is_whiteout
+from .layers import Census, Layer, hidden_by, is_whiteout
 from .tar import DIRECTORY, FILE, Data, Entry, Writer, named, read, shown_path
 
 _MERGED, _CLOSED = True, False
@@ -76,13 +76,14 @@ class CrowdedDirectory(Exception):
 
 
 def write_foreseen(
-    contents: Sequence[Content], hidden: Iterable[bytes], archive: Archive, limit: int | None
+    contents: Sequence[Content], hidden: Iterable[bytes], archive: Archive, limit: int | None, census: Census
 ) -> tuple[list[Layer], dict[int, set[int]]]:
     """Read all layers, and write the files that will survive.
 
     :param contents: from the oldest layer to the newest.
     :param hidden: paths that something on top of all layers replaces.
     :param limit: how many files one directory may have.
+    :param census: counts all entries.
     :returns: the layers, from the oldest to the newest, and the ordinals, by layer, of the entries that were written.
     :raises CrowdedDirectory: if one has more.
     :raises SregistryError: as the contents raise it.
@@ -100,6 +101,7 @@ def write_foreseen(
                 if entry.kind == FILE and foresight.shows(entry.path):
                     archive.add(entry, data)
                     ordinals.add(len(entries))
+                census.take(entry)
                 entries.append(entry)
         layers.insert(0, Layer(content.what, entries, content.open))
         if number:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, NamedTuple
 
 from .errors import InvalidLayer
@@ -103,12 +103,18 @@ def read(archive: IO[bytes], what: str) -> Iterator[tuple[Entry, Data | None]]:
         raise _unsound(what, str(error)) from error
 
 
-def index(archive: IO[bytes], what: str) -> list[Entry]:
+def index(archive: IO[bytes], what: str, count: Callable[[Entry], None] | None = None) -> list[Entry]:
     """The entries of an archive without their data.
 
-    :raises InvalidLayer: as ``read``.
+    :param count: told each entry before it is kept.
+    :raises InvalidLayer: as ``read``, or as the counting raises it.
     """
-    return [entry for entry, _data in read(archive, what)]
+    entries = []
+    for entry, _data in read(archive, what):
+        if count:
+            count(entry)
+        entries.append(entry)
+    return entries
 
 
 class Writer:

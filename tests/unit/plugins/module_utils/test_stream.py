@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import tarfile
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
+from ansible_collections.hpc.sregistry.plugins.module_utils import layers as layers_module
 from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache
+from ansible_collections.hpc.sregistry.plugins.module_utils.build import indexed
 from ansible_collections.hpc.sregistry.plugins.module_utils.content import Content
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import DigestMismatch, InvalidLayer
-from ansible_collections.hpc.sregistry.plugins.module_utils.layers import Misjudged, Union
+from ansible_collections.hpc.sregistry.plugins.module_utils.layers import Census, Misjudged, Union
 from ansible_collections.hpc.sregistry.plugins.module_utils.manifest import Descriptor
 from ansible_collections.hpc.sregistry.plugins.module_utils.stream import Archive, CrowdedDirectory, write_foreseen
 from ansible_collections.hpc.sregistry.plugins.module_utils.tar import Data, Entry
@@ -33,6 +36,8 @@ from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.stacks im
     stacks,
 )
 from hypothesis import event, given, settings
+
+IMAGE = "registry.example.org/team/app:1"
 
 
 class Thing(NamedTuple):
@@ -151,7 +156,7 @@ def streamed(
     target = io.BytesIO()
     stream = Archive(target)
     contents = stored(directory, stack)
-    layers, written = write_foreseen(contents, hidden, stream, None)
+    layers, written = write_foreseen(contents, hidden, stream, None, Census(IMAGE))
     union = Union(layers)
     if cover:
         union.add(layer(*cover))
@@ -347,7 +352,7 @@ def test_data_goes_on_before_an_older_layer_is_there(tmp_path: Path) -> None:
     contents = stored(tmp_path, [of("old"), new])
     for content in contents:
         content._arrival = arrival
-    write_foreseen(contents, (), Archive(target), None)
+    write_foreseen(contents, (), Archive(target), None, Census(IMAGE))
     assert arrived[0] == b""
     assert arrived[1].count(b"n") > 500_000
 
@@ -380,15 +385,15 @@ def test_a_directory_of_more_files_than_the_limit_is_named(
 ) -> None:
     contents = stored(tmp_path, stack)
     if crowded is None:
-        write_foreseen(contents, (), Archive(io.BytesIO()), 10)
+        write_foreseen(contents, (), Archive(io.BytesIO()), 10, Census(IMAGE))
         return
     with pytest.raises(CrowdedDirectory) as caught:
-        write_foreseen(contents, (), Archive(io.BytesIO()), 10)
+        write_foreseen(contents, (), Archive(io.BytesIO()), 10, Census(IMAGE))
     assert (caught.value.path, caught.value.limit) == (crowded, 10)
 
 
 def test_without_a_limit_no_directory_is_crowded(tmp_path: Path) -> None:
-    _layers, written = write_foreseen(stored(tmp_path, [crowd(1000)]), (), Archive(io.BytesIO()), None)
+    _layers, written = write_foreseen(stored(tmp_path, [crowd(1000)]), (), Archive(io.BytesIO()), None, Census(IMAGE))
     assert written == {0: set(range(1000))}
 
 
@@ -405,6 +410,50 @@ def test_a_path_of_two_thousand_directories_is_no_problem(tmp_path: Path) -> Non
     assert (result.foreseen, len(found)) == (True, 1999 + 2)
 
 
+# Bounds
+
+
+@pytest.mark.parametrize(
+    ("stack", "fits"),
+    [
+        ([crowd(10), crowd(10), crowd(10)], True),
+        ([crowd(31)], False),
+        ([crowd(10), crowd(10), crowd(11)], False),  # together, also what newer layers replace
+        ([of(*(f"d/{number}/" for number in range(31)))], False),  # whatever they are
+        ([of(*(Member(f"d/{number}", symlink="x") for number in range(31)))], False),
+        ([of(*(f"d/.wh.{number}" for number in range(31)))], False),
+    ],
+)
+def test_the_entries_of_all_layers_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stack: list[list[Member]], fits: bool
+) -> None:
+    monkeypatch.setattr(layers_module, "_MAX_ENTRIES", 30)
+    contents = stored(tmp_path, stack)
+    if fits:
+        write_foreseen(contents, (), Archive(io.BytesIO()), None, Census(IMAGE))
+        return
+    words = f"^{re.escape(IMAGE)} has too many files: its layers hold more than 30 entries.*31 entries with"
+    with pytest.raises(InvalidLayer, match=words):
+        write_foreseen(contents, (), Archive(io.BytesIO()), None, Census(IMAGE))
+    census = Census(IMAGE)
+    with pytest.raises(InvalidLayer, match=words):
+        _layers = [indexed(content, census) for content in contents]
+
+
+@pytest.mark.parametrize("long", [{"symlink": "x" * 60}, {"note": "x" * 60}], ids=["target", "attribute"])
+def test_what_is_long_counts_for_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, long: dict[str, Any]) -> None:
+    monkeypatch.setattr(layers_module, "_MAX_TEXT", 150)
+    stack = [of(Member("a", **long)), of(Member("b", **long)), of(Member("c", **long))]
+    write_foreseen(stored(tmp_path, stack[:2]), (), Archive(io.BytesIO()), None, Census(IMAGE))
+    with pytest.raises(InvalidLayer, match=r"or 150 B of names and attributes \(3 entries with"):
+        write_foreseen(stored(tmp_path, stack), (), Archive(io.BytesIO()), None, Census(IMAGE))
+
+
+def test_images_with_a_million_entries_pass() -> None:
+    assert layers_module._MAX_ENTRIES >= 2_000_000
+    assert layers_module._MAX_TEXT >= 2_000_000 * 200  # bytes; a path in a conda environment has some 100
+
+
 # Errors
 
 
@@ -412,7 +461,7 @@ def test_a_damaged_layer_ends_it(tmp_path: Path) -> None:
     contents = stored(tmp_path, [of("a"), of("b")])
     Path(contents[0]._path).write_bytes(archive(of("x")))
     with pytest.raises(DigestMismatch, match="the layer 0"):
-        write_foreseen(contents, (), Archive(io.BytesIO()), None)
+        write_foreseen(contents, (), Archive(io.BytesIO()), None, Census(IMAGE))
 
 
 # Extended attributes
