@@ -61,8 +61,8 @@ def _pull(session: Session, order: Order, image: Reference) -> Outcome:
     if os.path.isdir(order.path):
         raise StorageError(f"{order.path} is a directory; remove it, or give another path for the file")
     wanted = Wanted(
-        storage=os.path.dirname(order.path),
-        dest=order.path,
+        storage=order.store or os.path.dirname(order.path),
+        dest=None if order.store else order.path,
         policy=ALWAYS,
         checksum=order.checksum,
         force=order.force,

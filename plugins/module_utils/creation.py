@@ -14,6 +14,7 @@ from . import storage
 from .document import File
 from .errors import EngineError
 from .files import need_writable
+from .inventory import taken
 from .order import Order
 from .placement import need_replaceable
 from .plan import REBUILT, REPAIRED
@@ -78,6 +79,7 @@ class Creation(Outcome):
         self.action = BUILT if file is None else REBUILT if state == storage.PRESENT else REPAIRED
         if os.path.lexists(order.path):
             self.path_before = order.path
+            self._need_own_place(order, file)
             need_replaceable(order, file, file is not None and state == storage.PRESENT)
         need_writable(os.path.dirname(order.path))
         need_writable(order.choice.tmpdir)
@@ -87,6 +89,16 @@ class Creation(Outcome):
             if not session.check:
                 raise
             self.warnings.append(str(error))
+
+    def _need_own_place(self, order: Order, file: File | None) -> None:
+        """Refuse to take a path that follows from the name alone from another image, or from one that was pulled: with
+        two such images each run would undo the other.
+
+        :raises StorageError: naming it.
+        """
+        owner = self.displaced or (self.before if file and file.manifest_digest is not None else None)
+        if order.store and owner and not order.force:
+            raise taken(order.path, owner, "give the build another name or a path, or force: true to take it over")
 
     def enter(self, session: Session, file: File) -> None:
         """Enter what was built into the inventory, with the files that the image has by now."""

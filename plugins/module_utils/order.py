@@ -13,8 +13,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from .definition import DOCKER
+from .errors import InvalidReference
+from .format import SIF
 from .means import Choice
 from .reference import BUILD, DEFAULT_TAG, LOCALHOST, Reference
+from .storage import place
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Order:
     :ivar verify: whether certificates of registries must be valid.
     :ivar prepare: sets owner and mode of a finished file before it gets its name.
     :ivar timeout: of the engine, in seconds.
+    :ivar store: where the path follows from the name, the directory that it begins at.
     """
 
     path: str
@@ -56,11 +60,33 @@ class Order:
     ca_path: str | None
     prepare: Callable[[str], None]
     timeout: float
+    store: str | None = None
 
     @property
     def image(self) -> Reference | None:
         """The image of a registry to build from, which needs no engine to be read."""
-        return Reference.parse(self.source) if self.source and self.source.startswith(f"{DOCKER}://") else None
+        return image_of(self.source) if self.source else None
+
+
+def place_of(store: str, name: Reference | None, source: str | None, format: str) -> str:
+    """Where a build goes that has no path: where a pull of its name would put its file, in the store.
+
+    :param name: of the result; where it is None, an image in a registry as source has a name of its own.
+    :raises InvalidReference: if neither has one.
+    :raises StorageError: if the store is no absolute path.
+    """
+    known = name or (image_of(source) if source else None)
+    if known is None:
+        raise InvalidReference(
+            "a build needs a path, or a name, from which its path in the storage follows; give one of them"
+        )
+    path = place(store, known)
+    return path if format == SIF else os.path.splitext(path)[0]
+
+
+def image_of(source: str) -> Reference | None:
+    """The image of a registry that a source names, which needs no engine to be read."""
+    return Reference.parse(source) if source.startswith(f"{DOCKER}://") else None
 
 
 def reference_of(path: str) -> Reference:

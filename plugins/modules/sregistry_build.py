@@ -69,11 +69,13 @@ options:
   path:
     description:
       - The file or directory to make, with an absolute path. Missing parents are created.
+      - Without it, it follows from O(name), or from the name of an image in a registry as O(source). It is where
+        M(hpc.sregistry.sregistry_pull) would put an image of that name, below O(storage), and has no ending C(.sif) for
+        a sandbox. There, nothing of another image, and nothing that was pulled, is replaced without O(force=true).
       - A SIF file that is there is replaced, any other file is not.
       - A directory is replaced only with O(force=true), and only by what is complete, and only if an engine has built
         it. What was changed in it is lost.
     type: path
-    required: true
     aliases: [dest]
   format:
     description:
@@ -84,7 +86,7 @@ options:
     default: sif
   name:
     description:
-      - A name for the result in the inventory, such as V(team/solver:2.4). Without it, the name is made from the path.
+      - A name for the result in the inventory, such as V(team/solver:2.4). Without it, the name is made from O(path).
       - An image from a registry has a name already.
     type: str
   build_args:
@@ -212,6 +214,12 @@ EXAMPLES = r"""
     definition: "{{ lookup('ansible.builtin.template', 'solver.def.j2') }}"
     path: /opt/images/solver-{{ solver_version }}.sif
     name: team/solver:{{ solver_version }}
+
+- name: In the store, at the path that follows from the name
+  hpc.sregistry.sregistry_build:
+    source: /srv/definitions/solver.def
+    name: team/solver:2.4
+    storage: /shared/images
 
 - name: From a text with build arguments
   hpc.sregistry.sregistry_build:
@@ -388,7 +396,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.options import (
     registry_options,
     store_options,
 )
-from ansible_collections.hpc.sregistry.plugins.module_utils.order import Order
+from ansible_collections.hpc.sregistry.plugins.module_utils.order import Order, place_of
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils.session import PRESENT, RECORDED, Session
 from ansible_collections.hpc.sregistry.plugins.module_utils.task import finish, need_requests, open_session
@@ -408,7 +416,7 @@ def main() -> None:
             **build_options(),
             "source": {"type": "str"},
             "definition": {"type": "str"},
-            "path": {"type": "path", "required": True, "aliases": ["dest"]},
+            "path": {"type": "path", "aliases": ["dest"]},
             "format": {"type": "str", "choices": [SIF, SANDBOX], "default": SIF},
             "name": {"type": "str"},
             "build_args": {"type": "dict", "default": {}},
@@ -443,8 +451,9 @@ def order_of(module: AnsibleModule, session: Session) -> Order:
     """What the options ask for."""
     params = module.params
     uncached = params["disable_cache"] or module.check_mode
+    name = Reference.parse(params["name"]) if params["name"] else None
     return Order(
-        path=params["path"],
+        path=params["path"] or place_of(params["storage"], name, params["source"], params["format"]),
         format=params["format"],
         source=params["source"],
         definition=params["definition"],
@@ -453,7 +462,7 @@ def order_of(module: AnsibleModule, session: Session) -> Order:
         fakeroot=params["fakeroot"],
         sections=tuple(params["sections"]),
         tests=params["run_tests"],
-        name=Reference.parse(params["name"]) if params["name"] else None,
+        name=name,
         force=params["force"],
         checksum=params["checksum"],
         choice=choice(module),
@@ -465,6 +474,7 @@ def order_of(module: AnsibleModule, session: Session) -> Order:
         ca_path=params["ca_path"],
         prepare=lambda path: prepare(module, path),
         timeout=params["build_timeout"],
+        store=None if params["path"] else params["storage"],
     )
 
 

@@ -32,7 +32,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.executable import AP
 from ansible_collections.hpc.sregistry.plugins.module_utils.format import SANDBOX, SIF
 from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Inventory
 from ansible_collections.hpc.sregistry.plugins.module_utils.means import AUTO, Choice
-from ansible_collections.hpc.sregistry.plugins.module_utils.order import Order
+from ansible_collections.hpc.sregistry.plugins.module_utils.order import Order, place_of
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils.reach import Transport
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
@@ -350,6 +350,43 @@ def test_an_order_that_makes_no_sense_is_an_error(
 ) -> None:
     with pytest.raises(error):
         create(session, replace(order, **change))
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "form", "place"),
+    [
+        ("team/solver:2.4", None, SIF, "team/solver-2.4.sif"),
+        ("team/solver:2.4", "/srv/solver.def", SANDBOX, "team/solver-2.4"),
+        ("r.example/team/solver:2", "oras://r.example/x:1", SIF, "r.example/team/solver-2.sif"),
+        (None, "docker://ubuntu:24.04", SIF, "library/ubuntu-24.04.sif"),
+        (None, "docker://r.example/a:1", SANDBOX, "r.example/a-1"),
+        (None, "/srv/solver.def", SIF, None),
+        (None, None, SIF, None),
+    ],
+)
+def test_a_path_follows_from_a_name(name: str | None, source: str | None, form: str, place: str | None) -> None:
+    reference = Reference.parse(name) if name else None
+    if place is None:
+        with pytest.raises(InvalidReference, match="a build needs a path, or a name"):
+            place_of("/store", reference, source, form)
+    else:
+        assert place_of("/store", reference, source, form) == f"/store/{place}"
+
+
+@pytest.mark.parametrize("owner", ["team/app:1", "r.example/other:1"])
+def test_a_path_that_follows_from_a_name_is_not_taken_from_an_image_that_was_pulled(
+    session: Session, order: Order, tmp_path: Path, owner: str
+) -> None:
+    path = tmp_path / "team" / "app-1.sif"
+    path.parent.mkdir()
+    path.write_bytes(b"\0" * 32 + b"SIF_MAGIC\0 that was pulled")
+    pulled = replace(File.at(str(path), "0" * 64, {}), manifest_digest=f"sha256:{'1' * 64}")
+    session.inventory.put(Document.local(Reference.parse(owner), session.platform, url="").with_file(pulled))
+    order = replace(order, path=str(path), name=Reference.parse("team/app:1"), store=str(tmp_path))
+    for check in (True, False):
+        assert f"is the file of {owner}" in str(create(replace(session, check=check), order).error)
+    assert path.read_bytes().endswith(b"that was pulled")
+    assert done(session, replace(order, store=None)).changed
 
 
 def test_what_a_task_before_may_bring_is_a_warning_in_check_mode(session: Session, order: Order) -> None:
