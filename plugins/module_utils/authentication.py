@@ -11,16 +11,18 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from .address import place
-from .challenge import BASIC, Challenge
+from .address import origin, place
+from .challenge import BASIC, Challenge, parse_challenge
 from .credentials import Answer, Keychain, Login
-from .errors import RegistryError
+from .errors import CredentialsError, RegistryError
+from .response import discard
 from .tokens import NO_SUCH_METHOD, Scope, Token, TokenServer
 from .transport import Connections
 
 if TYPE_CHECKING:
     from .refusal import Refusal
 
+_MAX_MORE = 8  # scopes of one repository that a registry may ask for
 _USED = 0.8  # of its lifetime; a token that ends while a request is on its way would cost a round trip more
 
 
@@ -69,6 +71,9 @@ class Authentication:
         self._secure = secure
         self._lock = threading.Lock()
         self._challenge: Challenge | None = None
+        self._door: Challenge | None = None
+        self._knocked, self._knocking = False, threading.Lock()
+        self._more: dict[Scope, tuple[str, ...]] = {}
         self._held: dict[Scope, _Held] = {}
         self._refused: dict[tuple[Login, str], str] = {}  # for one repository, or, with an empty name, for all
 
@@ -91,7 +96,11 @@ class Authentication:
         :raises CredentialsError: if the authfile cannot be read or understood.
         """
         with self._lock:
-            self._challenge = challenge
+            self._challenge = Challenge(challenge.scheme, {**challenge.parameters, "scope": ""})
+            more = dict.fromkeys((*_others(challenge, scope), *self._more.get(scope, ())))
+            if len(more) > len(self._more.get(scope, ())):
+                self._more[scope] = tuple(more)[:_MAX_MORE]
+                self._held.pop(scope, None)
         known = self._keychain.answer(self._registry, scope.repository)
         if challenge.scheme == BASIC:
             return self._basic(known, scope.repository)
@@ -101,10 +110,52 @@ class Authentication:
             held = self._held.get(scope)
         if held and time.monotonic() < held.expires:
             return held.permit
-        permit, seconds = self._bearer(TokenServer.of(challenge, self._registry), scope, known, what)
+        with self._lock:
+            wanted = replace(scope, more=self._more.get(scope, ()))
+        permit, seconds = self._bearer(TokenServer.of(challenge, self._registry), wanted, known, what)
         with self._lock:
             self._held[scope] = _Held(permit, time.monotonic() + seconds * _USED)
         return permit
+
+    def at_the_door(self, base: str, scope: Scope) -> Challenge | None:
+        """What ``/v2/`` asks for, where a login is at hand that nobody has asked for; it is asked once.
+
+        The scope that stands there is that of no repository: registries write ``registry:catalog:*`` for it, or
+        ``repository:user/image:pull``.
+
+        :param base: the URL of ``/v2/``.
+        """
+        try:
+            if not self._keychain.answer(self._registry, scope.repository).login:
+                return None
+        except CredentialsError:  # what a login would open is not known
+            return None
+        with self._knocking:
+            if not self._knocked:
+                self._door, self._knocked = self._knock(base), True
+            return self._door
+
+    def _knock(self, base: str) -> Challenge | None:
+        try:
+            response, _tries = self._connections.ask("GET", base, f"what {self._registry} asks for")
+        except RegistryError:
+            return None
+        with response:
+            discard(response)
+        if response.status_code != 401 or origin(response.url) != origin(base):
+            return None
+        challenge = parse_challenge(response.headers.get("WWW-Authenticate", ""))
+        return Challenge(challenge.scheme, {**challenge.parameters, "scope": ""}) if challenge else None
+
+    def asker(self, permit: Permit, scope: Scope) -> Asker:
+        """In whose name a request was made that carried this, and if in nobody's, why."""
+        if permit.authorization or permit.asker != Asker():
+            return permit.asker
+        try:
+            known = self._keychain.answer(self._registry, scope.repository)
+        except CredentialsError as error:
+            return Asker(lacking=str(error))
+        return Asker(lacking=f"{self._registry} does not ask for {known.source}" if known.login else known.lacking)
 
     def refused(self, scope: Scope, permit: Permit, words: str) -> None:
         """Give up what the registry did not accept, unless another thread has renewed it meanwhile."""
@@ -153,7 +204,7 @@ class Authentication:
                 raise RegistryError(
                     f"{self._registry} wants the login sent to {place(server.realm)} without TLS; it was not sent"
                 )
-            answer, tries = server.token(self._connections, scope, known.login, what)
+            answer, tries = self._token(server, scope, known.login, what)
             if isinstance(answer, Token):
                 return Permit(f"Bearer {answer.value}", replace(asker, accepted=True), known.login), answer.lifetime
             if known.given or not _is_about_login(answer, known.login):
@@ -163,10 +214,28 @@ class Authentication:
                 self._refused[known.login, scope.repository if answer.status == 403 else ""] = refusal
         if refusal:
             asker = _asker_after(known, refusal)
-        answer, tries = server.token(self._connections, scope, None, what)
+        answer, tries = self._token(server, scope, None, what)
         if isinstance(answer, Token):
             return Permit(f"Bearer {answer.value}", asker), answer.lifetime
         raise answer.error(self._registry, what, asker, tries, scope.deed)
+
+    def _token(self, server: TokenServer, scope: Scope, login: Login | None, what: str) -> tuple[Token | Refusal, int]:
+        """A token for all that the registry wants; where that is refused, one for what was asked of it."""
+        answer, tries = server.token(self._connections, scope, login, what)
+        if isinstance(answer, Token) or not scope.more or (login and answer.status == 401):
+            return answer, tries
+        return server.token(self._connections, replace(scope, more=()), login, what)
+
+
+def _others(challenge: Challenge, scope: Scope) -> list[str]:
+    """The scopes that a challenge names beside our own."""
+    own = {name: set(actions.split(",")) for name, _colon, actions in (part.rpartition(":") for part in scope.parts)}
+    others = []
+    for part in challenge.parameters.get("scope", "").split():
+        name, _colon, actions = part.rpartition(":")
+        if not set(actions.split(",")) <= own.get(name, set()):
+            others.append(part)
+    return others
 
 
 def _asker(known: Answer) -> Asker:

@@ -49,19 +49,23 @@ class Authfile:
 
     @classmethod
     def read(cls, path: str) -> Authfile:
-        """
+        """Read a file as Docker does: only its first JSON value counts, and nothing at all means no login.
+
         :raises CredentialsError: if the file cannot be read or understood.
         """
         try:
-            with open(path, encoding="utf-8") as stream:
-                document = json.load(stream)
+            with open(path, encoding="utf-8-sig", errors="replace") as stream:
+                text = stream.read().strip()
+            document = json.JSONDecoder().raw_decode(text)[0] if text else None
         except OSError as error:
             raise CredentialsError(f"cannot read the authfile {path}: {error.strerror}") from error
         except (ValueError, RecursionError) as error:
             raise CredentialsError(
                 f"the authfile {path} is not JSON; write it with docker login, podman login or apptainer registry login"
             ) from error
-        auths = document.get("auths", {}) if isinstance(document, dict) else None
+        document = {} if document is None else document
+        auths = document.get("auths") if isinstance(document, dict) else []
+        auths = {} if auths is None else auths
         if not isinstance(auths, dict):
             raise CredentialsError(f"the authfile {path} has no object 'auths'")
         helpers = document.get("credHelpers") or {}

@@ -153,15 +153,21 @@ def _login_of(pair: tuple[str, str] | None) -> Login | None:
 
 
 def _decoded(entry: object, key: str, path: str) -> Login | None:
-    """The login of one entry of ``auths``; None if it is empty, as Docker leaves it where a helper has the login."""
+    """The login of one entry of ``auths``; None if it is empty, as Docker leaves it where a helper has the login.
+
+    Source: docker/cli, ``cli/config/configfile/file.go`` (``LoadFromReader``, ``decodeAuth``): ``auth`` counts before
+    user name and password, and line breaks in it do not count.
+    """
+    if entry is None:
+        return None
     if not isinstance(entry, dict):
         raise CredentialsError(f"the authfile {path} has no object at auths[{key!r}]")
     identity_token, registry_token = (str(entry.get(name) or "") for name in ("identitytoken", "registrytoken"))
     username = password = ""
-    if entry.get("username") and entry.get("password"):
-        username, password = str(entry["username"]), str(entry["password"])
-    elif entry.get("auth"):
+    if entry.get("auth"):
         username, password = _split(str(entry["auth"]), key, path)
+    elif entry.get("username") and entry.get("password"):
+        username, password = str(entry["username"]), str(entry["password"])
     if not (username or identity_token or registry_token):
         return None
     return Login(username, password, identity_token, registry_token)
@@ -169,9 +175,11 @@ def _decoded(entry: object, key: str, path: str) -> Login | None:
 
 def _split(encoded: str, key: str, path: str) -> tuple[str, str]:
     try:
-        username, colon, password = base64.b64decode(encoded, validate=True).decode("utf-8").partition(":")
-    except ValueError:  # no base64, or no UTF-8 in it
-        colon = ""
-    if not colon:
+        decoded = base64.b64decode("".join(encoded.split()), validate=True)
+    except ValueError:
+        decoded = b""
+    # A password is bytes, which go to the registry as they are, whatever they mean.
+    username, colon, password = decoded.decode("utf-8", "surrogateescape").partition(":")
+    if not colon or (password and not username):
         raise CredentialsError(f"the authfile {path} has no base64 of USER:PASSWORD at auths[{key!r}].auth")
     return username, password.strip("\0")  # as Docker does, which once padded it

@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 from .address import host_of, origin, seen_from
 from .authentication import Authentication, Permit
-from .challenge import parse_challenge
+from .challenge import Challenge, parse_challenge
 from .credentials import Keychain
 from .errors import DigestMismatch, InvalidReference, NotFound, RegistryError, Unreachable
 from .late import importing
@@ -48,6 +48,7 @@ MAX_MANIFEST = 4 * 1024 * 1024  # bytes; the limit that the distribution specifi
 
 _HUB_ENDPOINT = "registry-1.docker.io"
 _RANGE_REFUSED = 416
+_VEILED = frozenset({401, 403, 404})  # what anonymous users get of what is there for others
 
 
 @dataclass(frozen=True)
@@ -236,27 +237,22 @@ class Registry:
         url = seen_from(self._base, path)
         own = origin(url) == origin(self._base)
         permit = self._authentication.remembered(scope) if own else Permit()
-        challenged = not own
+        answered = False
         while True:
             try:
                 response, tries = self._connections.ask(
                     method, url, what, headers, permit.authorization, body=body, once=once
                 )
             except Unreachable as error:
-                if self.host != DOCKER_HUB:
-                    raise
-                raise Unreachable(
-                    f"{error}. A name without a registry is one of Docker Hub; write REGISTRY/NAME for another one, or "
-                    "set registry"
-                ) from error
+                raise self._elsewhere(error) from error
             at_home = own and origin(response.url) == origin(url)
-            if response.status_code < 300 or response.status_code in also:
+            offered = self._offered(response, permit, scope) if at_home and not answered else None
+            if response.status_code < 300 or (response.status_code in also and not offered):
                 break
             with importing:
                 from .refusal import Refusal
             with response:
                 refusal = Refusal.of(response)
-                offered = parse_challenge(response.headers.get("WWW-Authenticate", ""))
                 discard(response)
             if response.status_code in (401, 403) and not at_home:
                 raise RegistryError(
@@ -265,14 +261,32 @@ class Registry:
                 )
             if response.status_code == 401 and permit.authorization:
                 self._authentication.refused(scope, permit, refusal.words)
-            if response.status_code != 401 or not offered or challenged:
-                raise refusal.error(self.host, what, permit.asker, tries, scope.deed)
-            challenged = True
+            if not offered:
+                raise refusal.error(self.host, what, self._authentication.asker(permit, scope), tries, scope.deed)
+            answered = True
             permit = self._authentication.answer(offered, scope, what)
         with response:
             yield response
             if method == "HEAD" or response.status_code >= 300:
                 discard(response)
+
+    def _offered(self, response: requests.Response, permit: Permit, scope: Scope) -> Challenge | None:
+        """What the registry asks for with a refusal, or, where it only denies or hides what it has, at its door."""
+        if response.status_code == 401:
+            challenge = parse_challenge(response.headers.get("WWW-Authenticate", ""))
+            if challenge:
+                return challenge
+        if permit.authorization or response.status_code not in _VEILED:
+            return None
+        return self._authentication.at_the_door(self._base, scope)
+
+    def _elsewhere(self, error: Unreachable) -> Unreachable:
+        """Tell who named no registry which one was asked."""
+        if self.host != DOCKER_HUB:
+            return error
+        return error.with_more(
+            ". A name without a registry is one of Docker Hub; write REGISTRY/NAME for another one, or set registry"
+        )
 
 
 def manifest_digest(content: bytes, like: str | None = None) -> str:

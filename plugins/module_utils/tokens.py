@@ -53,20 +53,29 @@ class Token:
 
 @dataclass(frozen=True)
 class Scope:
-    """What a token shall allow: to read a repository, or also to write it, with blobs of another one (``lender``)."""
+    """What a token shall allow: to read a repository, or also to write it, with blobs of another one (``lender``).
+
+    ``more`` are scopes that the registry asks for besides. They come first, since some token servers look at one only.
+    """
 
     repository: str
     writes: bool = False
     lender: str = ""
+    more: tuple[str, ...] = ()
 
     @property
     def deed(self) -> str:
         """What it is for, in a word."""
         return "push" if self.writes else "pull"
 
-    def __str__(self) -> str:
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Each scope by itself, as a token server wants it."""
         own = f"repository:{self.repository}:{'pull,push' if self.writes else 'pull'}"
-        return f"{own} repository:{self.lender}:pull" if self.lender else own
+        return (*self.more, own, *((f"repository:{self.lender}:pull",) if self.lender else ()))
+
+    def __str__(self) -> str:
+        return " ".join(self.parts)
 
 
 @dataclass(frozen=True)
@@ -114,7 +123,7 @@ class TokenServer:
     def _get(
         self, connections: Connections, scope: Scope, login: Login | None, what: str
     ) -> tuple[requests.Response, int]:
-        query = [("scope", part) for part in str(scope).split()]
+        query = [("scope", part) for part in scope.parts]
         if self.service:
             query.append(("service", self.service))
         url = f"{self.realm}{'&' if '?' in self.realm else '?'}{urlencode(query)}"

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs
 
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Keychain, Login
-from ansible_collections.hpc.sregistry.plugins.module_utils.errors import Denied, RegistryError, Unauthorized
+from ansible_collections.hpc.sregistry.plugins.module_utils.errors import Denied, NotFound, RegistryError, Unauthorized
 from ansible_collections.hpc.sregistry.plugins.module_utils.reach import Transport
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils.registries import Registries
@@ -125,6 +125,138 @@ def test_an_identity_token_is_nothing_for_a_registry_that_wants_a_password(
     assert "wants user name and password" in message
     assert all("authorization" not in each.headers for each in faulty.requests)
     enter(IDENTITY).fetch(image(faulty))
+
+
+# Registries that do not ask
+
+
+def veiled(answer: Fault, opened: set[str]) -> Fault:
+    """The real answer for who has one of these headers, and another one for everybody else."""
+    return lambda request, upstream: (
+        upstream(request.with_header("authorization", None))
+        if request.headers.get("authorization") in opened
+        else answer(request, upstream)
+    )
+
+
+@pytest.mark.parametrize("scheme", ["basic", "bearer"])
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_login_is_sent_where_only_the_door_asks_for_one(
+    status: int, scheme: str, faulty: FaultyRegistry, token_server: FaultyRegistry, enter: Enter
+) -> None:
+    challenge = "Basic realm=x"
+    if scheme == "bearer":
+        challenge = f'Bearer realm="{token_server.url}/token",service="s",scope="repository:user/image:pull"'
+    token_server.when("/token", GRANTED)
+    faulty.when("/v2/$", faults.challenged(challenge, set()))
+    faulty.when("/v2/", veiled(faults.status(status), {BASIC if scheme == "basic" else "Bearer granted"}))
+    session = enter(ANN)
+    found = session.find(image(faulty))
+    assert session.fetch(image(faulty)).digest == found.digest
+    assert session.look(image(faulty, "team/tiny:2.0")) is not None
+    assert [each.path for each in faulty.requests].count("/v2/") == 1
+    scopes = [parse_qs(each.path.partition("?")[2])["scope"] for each in token_server.requests]
+    assert scopes == ([["repository:team/tiny:pull"]] if scheme == "bearer" else []), "that of /v2/ is no scope"
+
+
+def test_who_looks_for_what_may_not_be_there_asks_at_the_door_too(faulty: FaultyRegistry, enter: Enter) -> None:
+    faulty.when("/v2/$", faults.challenged("Basic realm=x", set()))
+    faulty.when("/v2/", veiled(faults.status(404), {BASIC}))
+    session = enter(ANN)
+    assert session.look(image(faulty, "team/tiny:absent")) is None
+    assert session.look(image(faulty)) is not None
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+@pytest.mark.parametrize(
+    "door",
+    [faults.status(200), faults.status(401), faults.status(404), faults.dropped(), faults.challenged("x", set())],
+    ids=["200", "401", "404", "nothing", "Negotiate"],
+)
+def test_what_is_denied_to_all_stays_so_without_a_challenge(
+    status: int, door: Fault, faulty: FaultyRegistry, connect: Connect, pauses: list[float]
+) -> None:
+    faulty.when("/v2/$", door)
+    faulty.when("/v2/", faults.status(status))
+    session = connect(faulty.address, ("ann", "s3cret"))
+    kind = {401: Unauthorized, 403: Denied, 404: NotFound}[status]
+    message = refused(session, image(faulty), kind)
+    refused(session, image(faulty, "team/big:1"), kind)
+    assert not any("authorization" in each.headers for each in faulty.requests)
+    assert len(faulty.asked("/v2/$")) in (1, 4), "asked once, with its tries"
+    if status == 401:
+        assert f"tried as anonymous, for {faulty.address} does not ask for the user name and password" in message
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_who_has_no_login_does_not_ask_at_the_door(status: int, faulty: FaultyRegistry, enter: Enter) -> None:
+    faulty.when("/v2/", faults.status(status))
+    message = refused(enter(None), image(faulty), RegistryError)
+    assert faulty.asked("/v2/$") == []
+    if status == 401:
+        assert f"config.json has no login for {faulty.address}" in message
+
+
+def test_a_broken_authfile_is_the_reason_for_no_login(faulty: FaultyRegistry, connect: Connect, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("no JSON")
+    faulty.when("/v2/", faults.status(401))
+    session = connect(faulty.address, keychain=Keychain(authfile=str(tmp_path / "config.json")))
+    assert "tried as anonymous, for the authfile" in refused(session, image(faulty))
+
+
+# Scopes that a registry asks for
+
+OWN, OTHER = "repository:team/tiny:pull", "repository:hub/library/tiny:pull"
+
+
+@pytest.mark.parametrize(
+    ("asked", "scopes"),
+    [
+        (OWN, [OWN]),
+        (OTHER, [OTHER, OWN]),
+        (f"{OWN} {OTHER}", [OTHER, OWN]),
+        ("repository:team/tiny:pull,push", ["repository:team/tiny:pull,push", OWN]),
+        ("registry:catalog:*", ["registry:catalog:*", OWN]),
+        ("", [OWN]),
+    ],
+)
+def test_the_scope_of_a_challenge_is_asked_for_beside_our_own(
+    asked: str, scopes: list[str], faulty: FaultyRegistry, token_server: FaultyRegistry, enter: Enter
+) -> None:
+    bearer(faulty, token_server, {"Bearer granted"}, f',scope="{asked}"')
+    token_server.when("/token", GRANTED)
+    session = enter(ANN)
+    session.fetch(image(faulty))
+    session.fetch(image(faulty, "team/big:1"))
+    first, second = (parse_qs(each.path.partition("?")[2])["scope"] for each in token_server.requests)
+    assert first == scopes
+    assert second == ["repository:team/big:pull"], "what one repository needs, another one may not get"
+
+
+def test_a_scope_that_is_wanted_later_renews_the_token(
+    faulty: FaultyRegistry, token_server: FaultyRegistry, enter: Enter
+) -> None:
+    bearer(faulty, token_server, {"Bearer granted"})
+    token_server.when("hub", faults.document({"token": "wide"}))
+    token_server.when("/token", GRANTED)
+    session = enter(ANN)
+    session.find(image(faulty))
+    faulty.calm()
+    bearer(faulty, token_server, {"Bearer wide"}, f',scope="{OTHER}"')
+    session.find(image(faulty))
+    session.find(image(faulty))
+    assert [each.headers["authorization"] for each in faulty.requests] == ["Bearer granted", *["Bearer wide"] * 2]
+
+
+def test_where_a_token_server_refuses_the_other_scope_our_own_is_asked_for_alone(
+    faulty: FaultyRegistry, token_server: FaultyRegistry, enter: Enter
+) -> None:
+    bearer(faulty, token_server, {"Bearer granted"}, f',scope="{OTHER}"')
+    token_server.when("hub", faults.status(403))
+    token_server.when("/token", GRANTED)
+    session = enter(ANN)
+    session.find(image(faulty))
+    assert session.warnings("team/tiny") == []
 
 
 # Tokens for the registry itself

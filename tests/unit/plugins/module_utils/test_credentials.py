@@ -179,7 +179,11 @@ def test_the_closest_key_wins_wherever_it_stands(registry: str, keys: list[str],
         (auth("ann:"), Login("ann", "")),
         (auth("ann:secret\0\0"), Login("ann", "secret")),
         ({"username": "ann", "password": "secret"}, Login("ann", "secret")),
-        ({"username": "ann", "password": "secret", **auth("old:old")}, Login("ann", "secret")),
+        ({"username": "old", "password": "old", **auth("ann:secret")}, Login("ann", "secret")),
+        ({"username": "ann", "password": "secret", "auth": ""}, Login("ann", "secret")),
+        ({"auth": base64.encodebytes(b"ann:" + 100 * b"secret").decode()}, Login("ann", 100 * "secret")),
+        ({"auth": "YW5u\r\nOnNl\r\n Y3JldA==\n"}, Login("ann", "secret")),
+        ({"auth": base64.b64encode(b"ann:\xff\xfe").decode()}, Login("ann", "\udcff\udcfe")),
         ({"username": "ann", **auth("bob:secret")}, Login("bob", "secret")),
         ({**auth("ann:"), "identitytoken": "refresh"}, Login("ann", "", "refresh")),
         ({**auth("0000-0000:"), "identitytoken": "refresh"}, Login("0000-0000", "", "refresh")),
@@ -190,9 +194,11 @@ def test_the_closest_key_wins_wherever_it_stands(registry: str, keys: list[str],
         ({}, None),
         ({"auth": ""}, None),
         ({"auth": None, "email": "ann@example.org"}, None),
+        ({"username": None, "password": None, "auth": None, "identitytoken": ""}, None),
+        (None, None),
     ],
 )
-def test_an_entry_is_decoded(entry: dict[str, str], expected: Login | None, authfile: Authfile) -> None:
+def test_an_entry_is_decoded(entry: dict[str, str] | None, expected: Login | None, authfile: Authfile) -> None:
     assert login(authfile({"auths": {"quay.io": entry}})) == expected
 
 
@@ -201,21 +207,54 @@ def test_an_empty_entry_gives_way_to_the_next_key(authfile: Authfile) -> None:
     assert login(path, "quay.io", "team/app") == Login("ann", "secret")
 
 
-@pytest.mark.parametrize("document", [{}, {"auths": {}}, {"credHelpers": None, "credsStore": "", "HttpHeaders": {}}])
-def test_an_authfile_without_logins_means_anonymous(document: dict[str, Any], authfile: Authfile) -> None:
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        {"auths": {}},
+        {"auths": None},
+        {"auths": None, "credHelpers": None, "credsStore": None},
+        {"auths": {"quay.io": None}, "credHelpers": {"quay.io": None}},
+        {"credHelpers": None, "credsStore": "", "HttpHeaders": {}},
+        b"",
+        b" \n",
+        b"null",
+    ],
+)
+def test_an_authfile_without_logins_means_anonymous(document: Any, authfile: Authfile) -> None:
     assert login(authfile(document)) is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(b"\xef\xbb\xbf", b""), (b"\n", b"\n\0\0\0"), (b"", b"{}"), (b"", b"\xff"), (b'{"x": "\xff", "auths"', b"")],
+    ids=["byte order mark", "trailing NULs", "a second value", "trailing bytes", "no UTF-8"],
+)
+def test_what_stands_around_the_logins_does_not_count(before: bytes, after: bytes, authfile: Authfile) -> None:
+    content = json.dumps({"auths": {"quay.io": auth("ann:secret")}}).encode()
+    content = content.replace(b'{"auths"', before, 1) if b"auths" in before else before + content
+    assert login(authfile(content + after)) == Login("ann", "secret")
+
+
+def test_a_password_that_is_no_text_goes_to_the_registry_as_it_is(authfile: Authfile) -> None:
+    encoded = base64.b64encode(b"ann:\xff\xfe").decode()
+    found = login(authfile({"auths": {"quay.io": {"auth": encoded}}}))
+    assert found
+    assert found.basic == f"Basic {encoded}"
 
 
 @pytest.mark.parametrize(
     ("content", "why"),
     [
         (b"{", "is not JSON; write it with docker login, podman login or apptainer registry login"),
-        (b"", "is not JSON"),
+        (b"\0{}", "is not JSON"),
         (b"\xff\xfe{}", "is not JSON"),
         (b"[" * 100_000, "is not JSON"),
         (b"[]", "has no object 'auths'"),
         ({"auths": []}, "has no object 'auths'"),
-        ({"auths": None}, "has no object 'auths'"),
+        (b"7", "has no object 'auths'"),
+        ({"auths": "ann:secret"}, "has no object 'auths'"),
+        ({"auths": {"quay.io": auth(":secret")}}, "has no base64 of USER:PASSWORD at auths['quay.io'].auth"),
         ({"credHelpers": ["x"]}, "has no object 'credHelpers'"),
         ({"auths": {"quay.io": "ann:secret"}}, "has no object at auths['quay.io']"),
         ({"auths": {"quay.io": {"auth": "ann:secret"}}}, "has no base64 of USER:PASSWORD at auths['quay.io'].auth"),

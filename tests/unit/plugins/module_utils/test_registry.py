@@ -470,7 +470,8 @@ def test_a_challenge_that_nobody_understands_is_a_refusal(faulty: FaultyRegistry
     faulty.when("", faults.challenged("Negotiate", set()))
     with pytest.raises(Unauthorized):
         connect(faulty.address, LOGIN).find(name(faulty))
-    assert len(faulty.requests) == 1
+    assert [each.path for each in faulty.requests] == ["/v2/team/tiny/manifests/1.0", "/v2/"]
+    assert not any("authorization" in each.headers for each in faulty.requests)
 
 
 @pytest.mark.parametrize(
