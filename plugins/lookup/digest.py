@@ -13,8 +13,9 @@ author:
 description:
   - Asks the registry, from the controller, which digest a name points at now. All hosts of a play can then be given the
     same image, whenever each of them pulls.
-  - It is one C(HEAD) request for each name, which Docker Hub does not count against its pull rate limit. With
-    O(platform) or O(platforms) the index is fetched, or the manifest and the config of an image without one.
+  - It is one request for each name. Docker Hub is asked with C(HEAD), which it does not count against its pull rate
+    limit. Other registries are asked with C(GET), since some of them tell another digest in their answer to C(HEAD).
+    With O(platform) or O(platforms) the index is fetched, or the manifest and the config of an image without one.
 options:
   _terms:
     description:

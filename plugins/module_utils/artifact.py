@@ -23,6 +23,7 @@ from .manifest import CONFIG_TYPES, SIF_TYPE, SIF_TYPES, Descriptor, Image, Inde
 from .platform import Platform
 from .reference import Reference
 from .registry import Body, Registry
+from .source import manifest_of
 
 SIF_CONFIG_TYPE = "application/vnd.sylabs.sif.config.v1+json"
 TITLE = "org.opencontainers.image.title"
@@ -84,7 +85,7 @@ def of(registry: Registry, reference: Reference, top: Body, wanted: Platform) ->
     manifest = parse_any(body.content, body.media_type, reference)
     if isinstance(manifest, Index):
         documents["index"] = json.loads(body.content)
-        body = registry.fetch(reference.at(choose(manifest, wanted, reference).digest))
+        body = manifest_of(registry, reference, choose(manifest, wanted, reference))
         manifest = parse_any(body.content, body.media_type, reference)
     documents["manifest"] = json.loads(body.content)
     image = _sound(manifest, reference)

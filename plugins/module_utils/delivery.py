@@ -13,10 +13,11 @@ from typing import TypeVar
 
 from .blobs import Arrival, Obtained
 from .files import need_space
-from .image import ResolvedImage, blob_source
+from .image import ResolvedImage
 from .late import importing
 from .manifest import Descriptor
 from .session import Outcome, Session
+from .source import source_of
 
 _Result = TypeVar("_Result")
 
@@ -88,7 +89,7 @@ class Delivery:
 
     def _obtain(self, layer: Descriptor) -> Obtained:
         reference = self.image.reference
-        source = blob_source(self._session.registries.of(reference), reference.repository, layer.digest)
+        source = source_of(self._session.registries.of(reference), reference.repository, layer)
         with self._session.progress.fetching(layer.digest, layer.size, source) as counted:
             return self._session.cache.obtain(layer, counted, f"the layer {layer.digest} of {reference}")
 

@@ -40,7 +40,11 @@ class CredentialsError(SregistryError):
 
 
 class RegistryError(SregistryError):
-    """A registry answered with an error, or not at all."""
+    """A registry answered with an error, or not at all. ``status`` is the one with which it refused this request,
+    0 if it was there and gave none, None where the error is about something else, such as the login.
+    """
+
+    status: int | None = None
 
 
 class Unreachable(RegistryError):

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from .blobs import BlobCache, Obtained
 from .digest import matches
@@ -31,9 +30,7 @@ from .manifest import (
 from .platform import Platform
 from .reference import Reference
 from .registry import Body, Registry
-
-if TYPE_CHECKING:
-    from .partial import Source
+from .source import manifest_of, source_of
 
 _MAX_DEPTH = 4  # nested indexes
 _MAX_CONFIG = 8 * 1024 * 1024  # bytes
@@ -115,7 +112,7 @@ def contents(
         found["index"] = registry.fetch(reference.at(digest)).content
     manifest = parse_manifest(body.content, body.media_type, reference)
     if isinstance(manifest, Image):
-        source = blob_source(registry, reference.repository, manifest.config.digest)
+        source = source_of(registry, reference.repository, manifest.config)
         found["config"], _blob = cache.read(manifest.config, _MAX_CONFIG, source, f"the config of {reference}")
     return found
 
@@ -139,11 +136,9 @@ def revive(
         raise InvalidManifest(f"malformed manifest of {reference}: it is an index")
     if isinstance(manifest, Image):
         found["config"] = _proven(told.get("config"), manifest.config.digest, reference)
-        config = parse_config(found["config"], reference)
+        config = parse_config(found["config"], reference, platform)
     else:
         config = manifest.config
-    if not config.platform.architecture:
-        config = replace(config, platform=platform)
     documents = {name: json.loads(content) for name, content in found.items()}
     kind = str(documents.get("index", documents["manifest"]).get("mediaType") or "")
     return ResolvedImage(reference, digest, kind, manifest_digest, config, manifest.layers, documents, contents=found)
@@ -154,15 +149,6 @@ def _proven(text: Any, digest: str, reference: Reference) -> bytes:
     if not matches(io.BytesIO(content), digest):
         raise DigestMismatch(f"the document {digest} of {reference} is missing there, or another one")
     return content
-
-
-def blob_source(registry: Registry, repository: str, digest: str) -> Source:
-    """What ``BlobCache.obtain`` needs to fetch one blob of one repository."""
-
-    def source(offset: int) -> AbstractContextManager[tuple[int, Iterator[bytes]]]:
-        return registry.blob(repository, digest, offset)
-
-    return source
 
 
 def _search(registry: Registry, cache: BlobCache, reference: Reference, wanted: Platform, top: Body) -> ResolvedImage:
@@ -200,7 +186,8 @@ class _Search:
         if body is self.top:
             self.index = json.loads(body.content)
         for member in self._members(manifest):
-            image = self.below(self.registry.fetch(self.reference.at(member.digest)), member.platform, depth + 1)
+            body = manifest_of(self.registry, self.reference, member)
+            image = self.below(body, member.platform, depth + 1)
             if image:
                 return image
         return None
@@ -221,13 +208,11 @@ class _Search:
         if isinstance(manifest, Schema1):
             config = manifest.config
         else:
-            source = blob_source(self.registry, self.reference.repository, manifest.config.digest)
+            source = source_of(self.registry, self.reference.repository, manifest.config)
             content, blob = self.cache.read(manifest.config, _MAX_CONFIG, source, f"the config of {self.reference}")
             self.obtained.append(blob)
-            config = parse_config(content, self.reference)
+            config = parse_config(content, self.reference, claimed)
             documents["config"], found["config"] = json.loads(content), content
-            if claimed and not (config.platform.os and config.platform.architecture):
-                config = replace(config, platform=claimed)
             if not config.platform.architecture:
                 raise InvalidManifest(
                     f"malformed config of {self.reference}: it names no architecture, which an image must have; "

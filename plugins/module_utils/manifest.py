@@ -10,7 +10,9 @@ Version 2, Schema 2" (whose list and manifest have the same shape) and "Schema 1
 
 from __future__ import annotations
 
+import base64
 import calendar
+import hashlib
 import json
 import re
 from collections.abc import Iterable
@@ -60,13 +62,19 @@ _MAX_PLATFORM_PART = 64  # characters
 
 @dataclass(frozen=True)
 class Descriptor:
-    """A pointer to content; ``size`` in bytes is None only where schema 1 does not tell it."""
+    """A pointer to content; ``size`` in bytes is None only where schema 1 does not tell it.
+
+    ``urls`` are other places where the content is, ``data`` is the content itself, proven, where the descriptor holds
+    it (OCI image specification, descriptor.md).
+    """
 
     digest: str
     size: int | None
     media_type: str = ""
     platform: Platform | None = None
     attestation: bool = False
+    urls: tuple[str, ...] = ()
+    data: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -170,9 +178,11 @@ def parse_any(content: bytes, media_type: str, what: object) -> Index | Image | 
     )
 
 
-def parse_config(content: bytes, what: object) -> Config:
-    """Read an image config (OCI image specification, config.md).
+def parse_config(content: bytes, what: object, claimed: Platform | None = None) -> Config:
+    """Read an image config (OCI image specification, config.md). Without an ``os`` it is one for Linux, as all were
+    once.
 
+    :param claimed: the platform that somebody else says it is for; it counts where the config does not tell its own.
     :raises InvalidManifest: if it is malformed.
     """
     document = _object(content, what, "config")
@@ -183,7 +193,10 @@ def parse_config(content: bytes, what: object) -> Config:
     for diff_id in diff_ids or ():
         _digest(diff_id, what, "config")
     _check_run_config(document, what)
-    return Config(_platform_of(document), tuple(diff_ids) if diff_ids is not None else None, document)
+    platform = _platform_of(document)
+    if not (platform.os and platform.architecture):
+        platform = claimed or Platform.of("linux", platform.architecture, platform.variant)
+    return Config(platform, tuple(diff_ids) if diff_ids is not None else None, document)
 
 
 def choose(index: Index, wanted: Platform, what: object) -> Descriptor:
@@ -277,13 +290,29 @@ def _descriptor(entry: Any, what: object, where: str) -> Descriptor:
         isinstance(annotations, dict) and "vnd.docker.reference.type" in annotations
     )
     media_type = entry.get("mediaType")
+    digest = _digest(entry.get("digest"), what)
+    urls = entry.get("urls")
     return Descriptor(
-        _digest(entry.get("digest"), what),
+        digest,
         size,
         printable(media_type) if isinstance(media_type, str) else "",
         known if known and known.os and known.architecture else None,
         attestation,
+        tuple(url for url in urls if isinstance(url, str)) if isinstance(urls, list) else (),
+        _data(entry.get("data"), digest, size),
     )
+
+
+def _data(text: Any, digest: str, size: int) -> bytes | None:
+    """The content that stands in a descriptor; None if there is none, or another one, so that it has to be fetched."""
+    if not isinstance(text, str):
+        return None
+    try:
+        content = base64.b64decode(text.encode(), validate=True)
+    except ValueError:
+        return None
+    algorithm, _colon, encoded = digest.partition(":")
+    return content if len(content) == size and hashlib.new(algorithm, content).hexdigest() == encoded else None
 
 
 def _digest(value: Any, what: object, name: str = "manifest") -> str:

@@ -61,6 +61,7 @@ class PartialBlob:
         self._stream = stream
         self._algorithm = algorithm
         self.received = 0  # bytes, by this run
+        self.continued = False  # whether it is of more than one piece
         stream.seek(0)
         self._hasher = hash_of(stream, algorithm)
         self.position = stream.tell()
@@ -190,16 +191,19 @@ def receive(
     :raises DigestMismatch: if it is another one.
     """
     for last_chance in (False, True):
-        begun_with = partial.position
-        fill(partial, descriptor.size, source, what, directory, breaks)
-        if partial.digest == descriptor.digest:
-            return
-        # Resumed data may have been the bad part: once, start from nothing.
-        if last_chance or not begun_with:
+        partial.continued = partial.position > 0
+        try:
+            fill(partial, descriptor.size, source, what, directory, breaks)
+            if partial.digest == descriptor.digest:
+                return
             raise DigestMismatch(
                 f"digest mismatch for {what}: the registry sent {partial.position} bytes with {partial.digest}, "
                 f"not {descriptor.digest}; the registry or a proxy damages it"
             )
+        except DigestMismatch:
+            # What continued it, after a killed run or a break, may have been the bad part: once, start from nothing.
+            if last_chance or not partial.continued:
+                raise
         partial.restart()
 
 
@@ -246,6 +250,7 @@ def _receive(
         with source(partial.position) as (begin, chunks):
             if begin != partial.position:
                 partial.restart()
+            partial.continued = partial.continued or partial.position > 0
             for chunk in chunks:
                 if size is not None and partial.position + len(chunk) > size:
                     raise DigestMismatch(f"digest mismatch for {what}: the registry sends more than its {size} bytes")

@@ -22,7 +22,7 @@ def pin(
 ) -> Pin:
     """What a name points at now, and the manifests for some platforms.
 
-    :param wanted: the platforms; with none, only the name is asked about, by one HEAD.
+    :param wanted: the platforms; with none, only the name is asked about, by one request.
     :param known: what was found before; one HEAD is enough if that still holds.
     :raises InvalidReference: if nobody but the file itself could tell the digest.
     :raises PlatformNotFound: if one of the platforms is not there, listing what exists.
@@ -32,7 +32,7 @@ def pin(
         return _of_web(reference)
     registry = registries.of(reference)
     if not wanted:
-        return Pin(registry.find(reference).digest)
+        return Pin(registry.digest(reference))
     if known and _is_answered(reference, wanted, known) and registry.find(reference).digest == known.digest:
         return Pin(known.digest, {platform: known.platforms[platform] for platform in wanted if known.platforms})
     if not reference.ready:

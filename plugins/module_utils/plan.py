@@ -22,7 +22,7 @@ from .inventory import LOCK_TIMEOUT, taken
 from .late import importing
 from .means import Choice
 from .reference import Reference
-from .resolution import is_current, resolve, to_document
+from .resolution import is_current, is_same, resolve, to_document
 from .scratch import intruders
 from .session import PRESENT, RECORDED, Outcome, Session
 
@@ -108,6 +108,9 @@ def plan(session: Session, wanted: Wanted, reference: Reference, path: str, outc
     make = not fresh or not same
     if document and file and not make:
         _require_verified(session, wanted, document, file)
+        if is_same(document, image):  # a HEAD told otherwise
+            outcome.action = PRESENT
+            return None
         outcome.action = RECORDED  # the index moved, this platform's image in it did not
     elif file is None:
         outcome.action = PULLED

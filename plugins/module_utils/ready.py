@@ -22,10 +22,10 @@ from .files import in_words, make_directory, need_space, replacing
 from .format import SIF
 from .manifest import Descriptor, absent
 from .platform import Platform
-from .ranges import blob_in_ranges
 from .reference import Reference
 from .registries import Registries
 from .session import Outcome, Session
+from .source import source_of
 from .web import Download
 
 if TYPE_CHECKING:
@@ -169,8 +169,7 @@ class _Damaged(Exception):
 def _source(session: Session, image: Ready) -> Source:
     reference, registries = image.reference, session.registries
     if isinstance(image, Artifact):
-        registry, layer = registries.of(reference), image.layer
-        return blob_in_ranges(registry, reference.repository, layer.digest, layer.size, session.threads)
+        return source_of(registries.of(reference), reference.repository, image.layer, session.threads)
     return functools.partial(registries.web.content, image)
 
 

@@ -96,7 +96,7 @@ class Recipe:
         for base in self.definition.bases:
             if base.agent in _REMOTE:
                 reference = _remote(base)
-                yield base, reference.digest or session.registries.of(reference).find(reference).digest
+                yield base, reference.digest or session.registries.of(reference).digest(reference)
             elif self._local(base):
                 yield base, material.digest_of_image(self._local(base))
             else:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from .document import Document
 from .inventory import LOCK_TIMEOUT
 from .reference import Reference
-from .resolution import is_current, resolve, to_document, to_merged
+from .resolution import is_current, is_same, resolve, to_document, to_merged
 from .session import PRESENT, RECORDED, Outcome, Session
 
 
@@ -32,6 +32,9 @@ def _record(session: Session, reference: Reference, outcome: Outcome) -> None:
             outcome.action = PRESENT
             return
         image = resolve(session, reference, outcome)
+    if outcome.before and is_same(outcome.before, image):
+        outcome.action = PRESENT
+        return
     document = to_document(image, session, outcome.before)
     if not session.check:
         document = _store(session, document)

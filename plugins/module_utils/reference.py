@@ -33,7 +33,7 @@ BUILD, LOCALHOST = "build", "localhost"
 
 _DOCKER_HUB_ALIASES = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"})
 _DIGEST_HEX_LENGTH = {"sha256": 64, "sha512": 128}
-_MAX_NAME = 255
+_MAX_REPOSITORY = 255  # characters, without the registry: RepositoryNameTotalLengthMax of distribution's package
 _MAX_PORT = 65535
 _MAX_FILE_NAME = 255  # bytes, on all usual file systems
 
@@ -119,8 +119,8 @@ class Reference:
         _check_repository(repository, refuse)
         if registry == DOCKER_HUB and "/" not in repository:
             repository = f"library/{repository}"
-        if len(registry) + 1 + len(repository) > _MAX_NAME:
-            raise refuse(f"registry and repository together are longer than {_MAX_NAME} characters")
+        if len(repository) > _MAX_REPOSITORY:
+            raise refuse(f"the repository is longer than {_MAX_REPOSITORY} characters")
         if digest:
             return cls(registry, repository, digest=digest, scheme=scheme)
         return cls(registry, repository, tag=tag or DEFAULT_TAG, scheme=scheme)

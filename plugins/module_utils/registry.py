@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 from urllib.parse import quote
 
-from .address import host_of, origin, seen_from
+from .address import host_of, is_web_address, origin, place, seen_from
 from .authentication import Authentication, Permit
 from .challenge import Challenge, parse_challenge
 from .credentials import Keychain
@@ -29,9 +29,9 @@ from .errors import DigestMismatch, InvalidReference, NotFound, RegistryError, U
 from .late import importing
 from .reach import Transport
 from .reference import DOCKER_HUB, Reference, check_digest, shown
-from .response import chunks, content, content_length, discard, media_type
+from .response import chunks, content, content_length, discard, media_type, part
 from .tokens import Scope
-from .transport import Connections
+from .transport import RETRIED, Connections
 
 if TYPE_CHECKING:
     import requests
@@ -47,7 +47,7 @@ MANIFEST_TYPES = (
 MAX_MANIFEST = 4 * 1024 * 1024  # bytes; the limit that the distribution specification names
 
 _HUB_ENDPOINT = "registry-1.docker.io"
-_RANGE_REFUSED = 416
+_PARTIAL, _RANGE_REFUSED = 206, 416
 _VEILED = frozenset({401, 403, 404})  # what anonymous users get of what is there for others
 
 
@@ -95,16 +95,41 @@ class Registry:
     def find(self, reference: Reference) -> Found:
         """Ask with one HEAD what a name points at. This does not count against Docker Hub's pull rate limit.
 
+        A HEAD is only the cheaper question: some registries and proxies refuse it, or leave the digest out. Then the
+        manifest itself is asked for. What a HEAD tells is not proven: who finds something new has to ``fetch`` it.
+
         :raises RegistryError: one of its kinds, naming image, registry and status.
         """
-        with self._manifest("HEAD", reference) as response:
-            digest = response.headers.get("Docker-Content-Digest", "")
-            size = content_length(response)
-            if _is_digest(digest) and size is not None:
-                return Found(digest, media_type(response), size)
-        # Some registries leave the digest out of a HEAD; then only the manifest itself can tell.
-        body = self.fetch(reference)
+        found, waited = self._found_by_head(reference)
+        if found:
+            return found
+        body = self._fetched(reference, once=waited)
         return Found(body.digest, body.media_type, len(body.content))
+
+    def digest(self, reference: Reference) -> str:
+        """What a name points at, for whoever keeps it: proven by a GET, where that costs nothing.
+
+        Docker Hub counts a GET against its pull rate limit; there, what a HEAD tells has to do.
+
+        :raises RegistryError: as ``find`` and ``fetch``.
+        """
+        return self.find(reference).digest if self.host == DOCKER_HUB else self.fetch(reference).digest
+
+    def _found_by_head(self, reference: Reference) -> tuple[Found | None, bool]:
+        """What a HEAD tells, None if it does not; and whether all patience with the registry was spent on it.
+
+        :raises RegistryError: if a GET would fare no better: nobody is there, or the login is no good.
+        """
+        path, headers = self.manifest_path(reference), {"Accept": ", ".join(MANIFEST_TYPES)}
+        try:
+            with self.request("HEAD", path, Scope(reference.repository), headers, str(reference)) as response:
+                digest = response.headers.get("Docker-Content-Digest", "")
+                size = content_length(response)
+                return (Found(digest, media_type(response), size) if _is_digest(digest) and size else None), False
+        except RegistryError as error:
+            if error.status is None:
+                raise
+            return None, error.status in (0, *RETRIED)
 
     def fetch(self, reference: Reference) -> Body:
         """GET a manifest and prove its digest.
@@ -112,8 +137,16 @@ class Registry:
         :raises DigestMismatch: if the content is not what the reference or the registry says it is.
         :raises RegistryError: one of its kinds.
         """
-        with self._manifest("GET", reference) as response:
-            return self._body(response, reference)
+        return self._fetched(reference)
+
+    def _fetched(self, reference: Reference, once: bool = False) -> Body:
+        path, headers = self.manifest_path(reference), {"Accept": ", ".join(MANIFEST_TYPES)}
+        scope = Scope(reference.repository)
+        try:
+            with self.request("GET", path, scope, headers, str(reference), once=once) as response:
+                return self._body(response, reference)
+        except NotFound as error:
+            raise self._explain_absence(reference, error) from error
 
     def look(self, reference: Reference, writes: bool = False) -> Body | None:
         """As ``fetch``, where it is no error that there is none: nobody is asked why.
@@ -128,7 +161,9 @@ class Registry:
     def _body(self, response: requests.Response, reference: Reference) -> Body:
         body = content(response, MAX_MANIFEST, reference)
         kind = media_type(response)
-        promised = reference.digest or response.headers.get("Docker-Content-Digest")
+        told = response.headers.get("Docker-Content-Digest", "")
+        # One that is twice there, in quotes, or without its algorithm tells nothing.
+        promised = reference.digest or (told if _is_digest(told) else None)
         payload = _signed_payload(body)
         actual = _digest_of(payload, promised)
         if promised and actual != promised:
@@ -144,7 +179,8 @@ class Registry:
     ) -> Iterator[tuple[int, Iterator[bytes]]]:
         """GET a blob, from a byte offset on, and up to a byte (exclusive), where the registry can.
 
-        Yields the offset at which the data really begins (0 if a Range was not honoured, or refused) and the chunks.
+        Yields the offset at which the data really begins and the chunks. That is 0 if a Range was not honoured or was
+        refused, or if the part that came is another one.
 
         :raises RegistryError: one of its kinds; ``Unreachable`` also while reading, when the connection breaks.
         """
@@ -155,11 +191,36 @@ class Registry:
         path = f"{repository}/blobs/{digest}"
         also = (_RANGE_REFUSED,) * bool(headers.get("Range"))
         with self.request("GET", path, Scope(repository), headers, what, also) as response:
-            if response.status_code != _RANGE_REFUSED:
-                begin = offset if response.status_code == 206 else 0
-                yield begin, chunks(response, what)
+            came = part(response) if response.status_code != _RANGE_REFUSED else None
+            if came and (came[0] == offset or response.status_code != _PARTIAL):
+                yield came[0], chunks(response, what)
                 return
+        if not headers.get("Range"):
+            raise Unreachable(f"{self.host} sends a part of {what}, unasked; a proxy may do that, so try without it")
         with self.blob(repository, digest) as whole:
+            yield whole
+
+    @contextmanager
+    def elsewhere(self, url: str, what: str, offset: int = 0) -> Iterator[tuple[int, Iterator[bytes]]]:
+        """GET what a manifest says is at another address, as ``blob`` does. No login goes there.
+
+        :raises RegistryError: one of its kinds; also for an address that is not one of HTTP.
+        """
+        if not is_web_address(url):
+            raise RegistryError(f"{place(url)!r} is not an address of HTTP")
+        headers = {"Accept": "*/*", **({"Range": f"bytes={offset}-"} if offset else {})}
+        response, _tries = self._connections.ask("GET", url, what, headers)
+        with response:
+            if response.status_code < 300:
+                came = part(response)
+                if came and (came[0] == offset or response.status_code != _PARTIAL):
+                    yield came[0], chunks(response, what)
+                    return
+            elif response.status_code != _RANGE_REFUSED or not offset:
+                raise NotFound(f"{place(url)} does not give it (status {response.status_code})")
+        if not offset:
+            raise Unreachable(f"{place(url)} sends a part of it, unasked")
+        with self.elsewhere(url, what) as whole:
             yield whole
 
     def tags(self, repository: str) -> list[str]:
@@ -174,17 +235,6 @@ class Registry:
             except (ValueError, AttributeError, RecursionError):
                 tags = None
         return [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
-
-    @contextmanager
-    def _manifest(self, method: str, reference: Reference) -> Iterator[requests.Response]:
-        headers = {"Accept": ", ".join(MANIFEST_TYPES)}
-        try:
-            with self.request(
-                method, self.manifest_path(reference), Scope(reference.repository), headers, str(reference)
-            ) as response:
-                yield response
-        except NotFound as error:
-            raise self._explain_absence(reference, error) from error
 
     @staticmethod
     def manifest_path(reference: Reference) -> str:
@@ -244,7 +294,7 @@ class Registry:
                     method, url, what, headers, permit.authorization, body=body, once=once
                 )
             except Unreachable as error:
-                raise self._elsewhere(error) from error
+                raise self._silent(error) from error
             at_home = own and origin(response.url) == origin(url)
             offered = self._offered(response, permit, scope) if at_home and not answered else None
             if response.status_code < 300 or (response.status_code in also and not offered):
@@ -255,14 +305,19 @@ class Registry:
                 refusal = Refusal.of(response)
                 discard(response)
             if response.status_code in (401, 403) and not at_home:
-                raise RegistryError(
+                failure = RegistryError(
                     f"{self.host} redirects {what} to {host_of(response.url)}, which refuses it ({refusal.words}); the "
                     "login was not sent there. Try again, or ask whoever runs the registry"
                 )
+                failure.status = response.status_code
+                raise failure
             if response.status_code == 401 and permit.authorization:
                 self._authentication.refused(scope, permit, refusal.words)
             if not offered:
-                raise refusal.error(self.host, what, self._authentication.asker(permit, scope), tries, scope.deed)
+                failure = refusal.error(self.host, what, self._authentication.asker(permit, scope), tries, scope.deed)
+                if response.status_code != 401 or not permit.login or permit.asker.accepted:
+                    failure.status = response.status_code  # else it is about the login
+                raise failure
             answered = True
             permit = self._authentication.answer(offered, scope, what)
         with response:
@@ -280,13 +335,14 @@ class Registry:
             return None
         return self._authentication.at_the_door(self._base, scope)
 
-    def _elsewhere(self, error: Unreachable) -> Unreachable:
-        """Tell who named no registry which one was asked."""
-        if self.host != DOCKER_HUB:
-            return error
-        return error.with_more(
-            ". A name without a registry is one of Docker Hub; write REGISTRY/NAME for another one, or set registry"
-        )
+    def _silent(self, error: Unreachable) -> Unreachable:
+        """Tell whether somebody is there, and who named no registry which one was asked."""
+        with importing:
+            from .silence import was_connected
+        more = ". A name without a registry is one of Docker Hub; write REGISTRY/NAME for another one, or set registry"
+        told = error.with_more(more) if self.host == DOCKER_HUB else error
+        told.status = 0 if was_connected(error) else None
+        return told
 
 
 def manifest_digest(content: bytes, like: str | None = None) -> str:

@@ -37,6 +37,13 @@ def is_current(session: Session, reference: Reference, document: Document) -> bo
     return session.registries.of(reference).find(reference).digest == document.digest
 
 
+def is_same(document: Document, image: Resolved) -> bool:
+    """Whether a name points at what is recorded, by what was fetched of it: a HEAD may have told otherwise."""
+    if not image.digest:
+        return document.told == image.documents
+    return (document.digest, document.manifest_digest) == (image.digest, image.manifest_digest)
+
+
 def resolve(session: Session, reference: Reference, outcome: Outcome) -> Resolved:
     """Find out what a name points at, with all documents that tell of it, and count what that took.
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 CHUNK = 256 * 1024  # bytes given out at a time, where they come quickly
 
+_PARTIAL = 206
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", re.ASCII | re.IGNORECASE)
 _MAX_DISCARDED = 64 * 1024  # bytes; reading that much is cheaper than a new connection
 _MAX_WORDS = 64 * 1024  # bytes
 _PATIENCE = 120.0  # seconds for a whole document
@@ -151,6 +153,19 @@ def content_length(response: requests.Response) -> int | None:
     """The length that was promised, in bytes; None if that is no number."""
     text = response.headers.get("Content-Length", "")
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
+
+
+def part(response: requests.Response) -> tuple[int, int | None] | None:
+    """The offset at which a body begins in what was asked for, and the size of all of that in bytes, if it is told.
+
+    None if it is a part (status 206) that does not say which (RFC 9110, section 14.4).
+    """
+    if response.status_code != _PARTIAL:
+        return 0, content_length(response)
+    match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
+    if not match:
+        return None
+    return int(match.group(1)), int(match.group(2)) if match.group(2) != "*" else None
 
 
 def discard(response: requests.Response) -> None:

@@ -23,14 +23,13 @@ from .blobs import BlobCache
 from .document import Document, File
 from .errors import Denied, InvalidManifest, RegistryError, Unauthorized, Unreachable
 from .files import storage_error
-from .image import blob_source
 from .location import Location
 from .manifest import Descriptor
 from .platform import Platform
 from .provenance import Provenance
-from .ranges import blob_in_ranges
 from .reference import ORAS, Reference
 from .registry import Body, Registry
+from .source import source_of
 
 if TYPE_CHECKING:
     from .partial import Source
@@ -112,7 +111,7 @@ class SifCache:
         :raises RegistryError, StorageError, InvalidManifest: if they cannot be read.
         """
         found = entry.artifact
-        source = blob_source(self._registry, found.reference.repository, found.config.digest)
+        source = source_of(self._registry, found.reference.repository, found.config)
         what = f"the config of {found.reference}"
         content, _blob = cache.read(found.config, _MAX_CONFIG, source, what)
         try:
@@ -124,9 +123,7 @@ class SifCache:
     def source(self, entry: Entry) -> Source:
         """What ``BlobCache.obtain`` needs to fetch a file."""
         found = entry.artifact
-        return blob_in_ranges(
-            self._registry, found.reference.repository, found.layer.digest, found.size, self._connections
-        )
+        return source_of(self._registry, found.reference.repository, found.layer, self._connections)
 
     def put(self, key: Key, document: Document, file: File, contents: Mapping[str, bytes]) -> bool:
         """Put a file there, and what is known of it; returns whether it had to be sent.

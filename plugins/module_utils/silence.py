@@ -103,3 +103,14 @@ class Silence:
         if _ALERT.search(why):
             return "it does not take what this host offers, such as a version of TLS; ask whoever runs it"
         return ""
+
+
+def was_connected(error: BaseException) -> bool:
+    """Whether somebody was there who did not answer this request, so that another one may be answered."""
+    cause = error.__cause__
+    while cause is not None and not isinstance(cause, requests.exceptions.RequestException):
+        cause = cause.__cause__
+    aborted = isinstance(cause, requests.exceptions.ConnectionError) and any(
+        type(inner).__name__ == "ProtocolError" for inner in cause.args
+    )
+    return aborted or isinstance(cause, requests.exceptions.ReadTimeout)

@@ -69,6 +69,8 @@ options:
       - V(always) asks, with one C(HEAD) request for each name, whether the name still points at the same digest.
         Docker Hub does not count C(HEAD) requests against its pull rate limit. A name by digest needs no request, also
         with V(https://), and so does one in O(digests).
+      - A registry that refuses C(HEAD), or tells another digest in its answer than in that to C(GET), is asked with
+        C(GET). What that gives decides; if it is what was there, nothing is changed.
       - V(not_present) does not ask.
     type: str
     choices: [always, not_present]

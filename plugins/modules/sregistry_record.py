@@ -35,7 +35,8 @@ attributes:
   idempotent:
     details:
       - The entry is written only if the digest that the name points at is another than the recorded one. One C(HEAD)
-        request tells. A name by digest that is recorded needs no request.
+        request tells, and a C(GET) where that is refused or tells another digest. A name by digest that is recorded
+        needs no request.
 seealso:
   - module: hpc.sregistry.sregistry_pull
   - module: hpc.sregistry.sregistry_facts

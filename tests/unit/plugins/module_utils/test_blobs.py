@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils import partial as partial_module
+from ansible_collections.hpc.sregistry.plugins.module_utils import source as sources
 from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache, Obtained, tally
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import (
     Denied,
@@ -29,7 +30,6 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.errors import (
     StorageError,
     Unreachable,
 )
-from ansible_collections.hpc.sregistry.plugins.module_utils.image import blob_source
 from ansible_collections.hpc.sregistry.plugins.module_utils.manifest import Descriptor
 from ansible_collections.hpc.sregistry.plugins.module_utils.partial import Source
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.conftest import Connect, Stored
@@ -96,7 +96,7 @@ def partial(cache: BlobCache, content: bytes, digest: str = BLOB.digest) -> Path
 
 def source_of(connect: Connect, registry: FaultyRegistry, digest: str) -> Source:
     """A blob of ``team/big`` over the network."""
-    return blob_source(connect(registry.address), "team/big", digest)
+    return sources.source_of(connect(registry.address), "team/big", Descriptor(digest, None))
 
 
 def big(stored: Stored) -> Descriptor:
@@ -182,7 +182,7 @@ def test_twenty_threads_fetch_each_blob_once(
     def obtain(number: int) -> Obtained:
         descriptor = wanted[number % len(wanted)]
         repository = "team/big" if descriptor == wanted[0] else "team/tiny"
-        return cache.obtain(descriptor, blob_source(session, repository, descriptor.digest), "the blob")
+        return cache.obtain(descriptor, sources.source_of(session, repository, descriptor), "the blob")
 
     with ThreadPoolExecutor(20) as pool:
         obtained = list(pool.map(obtain, range(20)))
@@ -196,15 +196,15 @@ _PROCESS = """
 import sys
 from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache
 from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Keychain
-from ansible_collections.hpc.sregistry.plugins.module_utils.image import blob_source
 from ansible_collections.hpc.sregistry.plugins.module_utils.manifest import Descriptor
 from ansible_collections.hpc.sregistry.plugins.module_utils.reach import Transport
 from ansible_collections.hpc.sregistry.plugins.module_utils.registry import Registry
+from ansible_collections.hpc.sregistry.plugins.module_utils.source import source_of
 
 directory, address, digest, size = sys.argv[1:]
 session = Registry(address, Keychain(), Transport(http=True))
-source = blob_source(session, "team/big", digest)
-print(BlobCache(directory).obtain(Descriptor(digest, int(size)), source, "the blob").received)
+blob = Descriptor(digest, int(size))
+print(BlobCache(directory).obtain(blob, source_of(session, "team/big", blob), "the blob").received)
 """
 
 
@@ -234,7 +234,7 @@ def test_what_one_repository_refuses_another_may_give(
         if repository == "team/big":
             while not faulty.requests:  # the other one is first
                 time.sleep(0.01)
-        return cache.obtain(big(stored), blob_source(session, repository, stored.blob.digest), repository).received
+        return cache.obtain(big(stored), sources.source_of(session, repository, big(stored)), repository).received
 
     with ThreadPoolExecutor(2) as pool:
         refused, given = (pool.submit(obtain, repository) for repository in ("team/other", "team/big"))

@@ -290,14 +290,30 @@ def test_the_moment_of_an_image_is_its_time_in_seconds(created: Any, moment: int
     assert parse_config(json.dumps({"created": created}).encode(), WHAT).moment == moment
 
 
+@pytest.mark.parametrize(
+    ("told", "claimed", "platform"),
+    [
+        ({"architecture": "amd64"}, None, "linux/amd64"),
+        ({"architecture": "arm64", "os": ""}, None, "linux/arm64"),
+        ({"architecture": "arm64", "os": None, "variant": "v8"}, None, "linux/arm64"),
+        ({"architecture": "amd64"}, "windows/amd64", "windows/amd64"),
+        ({"architecture": "amd64", "os": "freebsd"}, "linux/amd64", "freebsd/amd64"),
+        ({}, "linux/arm64", "linux/arm64"),
+    ],
+)
+def test_an_image_without_an_os_is_one_for_linux(told: dict[str, Any], claimed: str | None, platform: str) -> None:
+    config = parse_config(json.dumps(told).encode(), WHAT, Platform.parse(claimed) if claimed else None)
+    assert config.platform == Platform.parse(platform)
+
+
 def test_an_image_without_a_time_is_of_the_epoch() -> None:
     assert parse_config(b"{}", WHAT).moment == 0
 
 
 @pytest.mark.parametrize("document", [{}, {"config": None, "rootfs": None}, {"config": {}, "created": 7, "rootfs": []}])
-def test_what_a_config_does_not_say_is_empty(document: dict[str, Any]) -> None:
+def test_what_a_config_does_not_say_is_empty_but_for_linux(document: dict[str, Any]) -> None:
     config = parse_config(json.dumps(document).encode(), WHAT)
-    assert config.platform == Platform("", "")
+    assert config.platform == Platform("linux", "")
     assert config.diff_ids is None
     assert config.created is None
     assert config.document["config"] == {}

@@ -22,13 +22,13 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.errors import (
     RegistryError,
     Unreachable,
 )
-from ansible_collections.hpc.sregistry.plugins.module_utils.image import blob_source
 from ansible_collections.hpc.sregistry.plugins.module_utils.location import Location
 from ansible_collections.hpc.sregistry.plugins.module_utils.manifest import Descriptor
 from ansible_collections.hpc.sregistry.plugins.module_utils.mirror import MirroredRegistry
 from ansible_collections.hpc.sregistry.plugins.module_utils.reach import Transport
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils.registries import Registries
+from ansible_collections.hpc.sregistry.plugins.module_utils.source import source_of
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.conftest import Stored
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.raw import RawServer
 
@@ -181,7 +181,7 @@ def test_a_blob_that_a_mirror_damages_comes_from_the_registry(
         place = Path(cache.path(layer.digest))
         place.parent.mkdir(parents=True)
         (place.parent / f".{place.name}.partial").write_bytes(stored.blob.blob[:begun])
-    obtained = cache.obtain(layer, blob_source(registry, "team/big", layer.digest), "the layer")
+    obtained = cache.obtain(layer, source_of(registry, "team/big", layer), "the layer")
     assert Path(obtained.path).read_bytes() == stored.blob.blob
     assert [request.method for request in origin.requests] == ["GET"]
     assert "sent other content" in str(registry.warnings("team/big"))
@@ -195,7 +195,7 @@ def test_a_blob_that_breaks_off_is_continued_by_whoever_answers(
     registry = open_mirrored(faulty.address)
     layer = Descriptor(stored.blob.digest, len(stored.blob.blob), "application/octet-stream")
     cache = BlobCache(str(tmp_path))
-    obtained = cache.obtain(layer, blob_source(registry, "team/big", layer.digest), "the layer")
+    obtained = cache.obtain(layer, source_of(registry, "team/big", layer), "the layer")
     assert Path(obtained.path).read_bytes() == stored.blob.blob
     assert [request.headers.get("range", "")[:6] for request in origin.requests] == ["bytes="]
 
@@ -218,7 +218,7 @@ def test_a_mirror_that_trickles_is_left_for_the_registry(
         location = Location.parse(f"http://{mirror.address}", "mirror")
         registry = MirroredRegistry(origin.address, Keychain(), Transport(http=True, retries=0), [location])
         cache = BlobCache(str(tmp_path))
-        obtained = cache.obtain(layer, blob_source(registry, "team/big", layer.digest), "the layer")
+        obtained = cache.obtain(layer, source_of(registry, "team/big", layer), "the layer")
         registry.close()
         assert mirror.connections == 1
     assert Path(obtained.path).read_bytes() == stored.blob.blob

@@ -28,9 +28,10 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Plat
 from ansible_collections.hpc.sregistry.plugins.module_utils.reach import Transport
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils.registries import Registries
+from ansible_collections.hpc.sregistry.plugins.module_utils.registry import Found
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.conftest import Stored
 
-from tests.faults import FaultyRegistry
+from tests.faults import FaultyRegistry, faults
 from tests.lab import oci
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
@@ -49,6 +50,10 @@ class Asked:
     def __call__(self, image: str, wanted: list[Platform], known: Pin | None = None, scheme: str = "docker") -> Pin:
         """Pin one name."""
         self.server.calm()
+        return self.again(image, wanted, known, scheme)
+
+    def again(self, image: str, wanted: list[Platform], known: Pin | None = None, scheme: str = "docker") -> Pin:
+        """Pin one name, with the faults that are set."""
         reference = Reference.parse(f"{scheme}://{self.server.address}/{image}")
         return pin(self._registries, self._cache, reference, wanted, known)
 
@@ -82,9 +87,23 @@ def test_an_index_takes_one_request_for_all_platforms(asked: Asked, multi: Pin) 
     assert asked(f"team/multi@{multi.digest}", [ARM64]) == Pin(multi.digest, {ARM64: multi.platforms[ARM64]})
 
 
-def test_without_platforms_one_head_is_all(asked: Asked, multi: Pin) -> None:
+def test_without_platforms_one_request_is_all(asked: Asked, multi: Pin) -> None:
     assert asked("team/multi:1", []) == Pin(multi.digest)
-    assert asked.requests == ["HEAD manifests"]
+    assert asked.requests == ["GET manifests"]
+
+
+def test_a_digest_to_keep_is_not_that_of_a_head_which_may_lie(asked: Asked, multi: Pin) -> None:
+    asked("team/multi:1", [])
+    asked.server.when("/manifests/", faults.header("Docker-Content-Digest", ONE), method="HEAD")
+    assert asked.again("team/multi:1", []) == Pin(multi.digest)
+    assert asked.again("team/multi:1", BOTH, multi) == multi
+
+
+def test_docker_hub_counts_a_get_and_is_asked_with_a_head(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    registries = Registries(Keychain(), Transport())
+    reference = Reference.parse("alpine:3")
+    monkeypatch.setattr(registries.of(reference), "find", lambda _reference: Found(ONE, oci.OCI_INDEX, 5))
+    assert pin(registries, BlobCache(str(tmp_path)), reference, []) == Pin(ONE)
 
 
 def test_the_config_tells_the_platform_of_a_lone_image(asked: Asked, stored: Stored) -> None:

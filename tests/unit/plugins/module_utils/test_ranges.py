@@ -159,10 +159,19 @@ def test_a_range_that_breaks_off_is_fetched_again_and_nothing_before_it(
     assert asked(faulty).count("-") == 1
 
 
-@pytest.mark.parametrize("fault", [faults.padded(b"more"), faults.status(206)])
-def test_a_range_of_another_length_is_an_interruption(case: Case, faulty: FaultyRegistry, fault: Fault) -> None:
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        (faults.padded(b"more"), "has another length"),
+        (faults.header("Content-Range", None), "does not send .* in parts"),
+        (faults.header("Content-Range", "bytes 5-9/100"), "does not send .* in parts"),
+    ],
+)
+def test_another_range_than_was_asked_for_is_an_interruption(
+    case: Case, faulty: FaultyRegistry, fault: Fault, why: str
+) -> None:
     faulty.when(BLOB, fault, times=1, after=2)
-    with pytest.raises(Unreachable, match="has another length"), case.source()(0) as (_begin, data):
+    with pytest.raises(Unreachable, match=why), case.source()(0) as (_begin, data):
         list(data)
     assert case.obtain() == case.content
 

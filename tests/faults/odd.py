@@ -1,0 +1,285 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A registry that is odd by repository name: ``ODDITY/REPOSITORY`` is ``REPOSITORY`` of the real one, oddly served.
+
+with odd.registry("http://127.0.0.1:5000") as registry:
+    …                       # pull f"{registry.address}/head-405/lab/tiny:1.0"
+
+A row is one oddity that real registries have. ``FAULTS`` serve what the real one has in another way; ``REWORKED`` make
+other documents of it, with digests of their own. All of them are images that must be served all the same.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import itertools
+import json
+import re
+import threading
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tests.faults import faults
+from tests.faults.server import Answer, Fault, FaultyRegistry, Request, Upstream
+from tests.lab.oci import digest_of
+
+ELSEWHERE = "/elsewhere/"
+"""Where the foreign layers are: it is no part of the registry's API."""
+
+_ZEROS = "sha256:" + 64 * "0"
+_CUT = 1000  # bytes of a layer that come before its connection breaks
+
+
+def registry(upstream: str, certificate: Any = None) -> FaultyRegistry:
+    """The registry with all rows, in front of a real one; more can be added with ``add``."""
+    made = FaultyRegistry(upstream, certificate)
+    for name, fault in FAULTS.items():
+        add(made, name, fault)
+    for name, rework in REWORKED.items():
+        add(made, name, _Reworked(made, name, rework))
+    return made
+
+
+def add(registry: FaultyRegistry, name: str, fault: Fault) -> None:
+    """Let a fault serve all repositories below a name; it sees the request as the real registry knows it."""
+    prefix = f"/v2/{name}/"
+
+    def below(request: Request, upstream: Upstream) -> Answer:
+        return fault(replace(request, path="/v2/" + request.path.removeprefix(prefix)), upstream)
+
+    registry.when(f"^{re.escape(prefix)}", below)
+
+
+def on(pattern: str, fault: Fault, method: str | None = None) -> Fault:
+    """A fault for some requests only; the real registry answers the others."""
+
+    def some(request: Request, upstream: Upstream) -> Answer:
+        if method in (None, request.method) and re.search(pattern, request.path):
+            return fault(request, upstream)
+        return upstream(request)
+
+    return some
+
+
+def _head(fault: Fault) -> Fault:
+    return on("/manifests/", fault, "HEAD")
+
+
+def _digest(value: str) -> Fault:
+    """What a registry says of the digest of each manifest, in the answer to a GET as to a HEAD; ``{}`` is the truth."""
+
+    def fault(request: Request, upstream: Upstream) -> Answer:
+        answer = upstream(request)
+        return answer.with_header("Docker-Content-Digest", value.format(answer.header("Docker-Content-Digest")))
+
+    return on("/manifests/", fault)
+
+
+def _another_each_time() -> Fault:
+    numbers = itertools.count(1)
+    return lambda request, upstream: upstream(request).with_header(
+        "Docker-Content-Digest", f"sha256:{next(numbers):064x}"
+    )
+
+
+FAULTS: dict[str, Fault] = {
+    **{f"head-{code}": _head(faults.status(code)) for code in (400, 401, 403, 404, 405, 406, 500, 501)},
+    "head-429": _head(faults.status(429, {"Retry-After": "0"})),
+    "head-dropped": _head(faults.dropped()),
+    "head-lies": _head(faults.header("Docker-Content-Digest", _ZEROS)),
+    "head-random": _head(_another_each_time()),
+    "head-without-digest": _head(faults.header("Docker-Content-Digest", None)),
+    "head-empty": _head(faults.status(200)),
+    "digest-twice": _digest("{0}, {0}"),
+    "digest-quoted": _digest('"{0}"'),
+    "digest-unnamed": _digest("0123456789abcdef"),
+    "digest-short": _digest("sha256:0123"),
+    "l" * 241: lambda request, upstream: upstream(request),
+}
+"""Rows that serve the real registry's own documents. The last one is a repository path of 250 characters."""
+
+
+@dataclass
+class Work:
+    """What becomes of an image: its manifest, and the blobs that only this registry has; None is one that it lacks."""
+
+    base: str
+    manifest: dict[str, Any]
+    blob: Callable[[str], bytes]
+    blobs: dict[str, bytes | None] = field(default_factory=dict)
+    elsewhere: dict[str, bytes] = field(default_factory=dict)
+
+    def config(self, change: Callable[[dict[str, Any]], object]) -> None:
+        """Let the config be another one."""
+        document = json.loads(self.blob(self.manifest["config"]["digest"]))
+        change(document)
+        self._place(self.manifest["config"], json.dumps(document).encode())
+
+    def layer(self, mark: str) -> bytes:
+        """Let the newest layer be another blob with the same content, which no other image has."""
+        tar = gzip.decompress(self.blob(self.manifest["layers"][-1]["digest"]))
+        blob = gzip.compress(tar, 6, mtime=zlib.crc32(mark.encode()) & 0x7FFFFFFF)
+        self._place(self.manifest["layers"][-1], blob)
+        return blob
+
+    def _place(self, descriptor: dict[str, Any], content: bytes) -> None:
+        descriptor.update(digest=digest_of(content), size=len(content))
+        self.blobs[descriptor["digest"]] = content
+
+
+Rework = Callable[[Work, str], Fault | None]
+
+
+def _foreign(work: Work, name: str) -> None:
+    blob = work.layer(name)
+    layer = work.manifest["layers"][-1]
+    layer["mediaType"] = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+    layer["urls"] = ["ftp://127.0.0.1/no", f"{work.base}{ELSEWHERE}missing", f"{work.base}{ELSEWHERE}{layer['digest']}"]
+    work.blobs[layer["digest"]] = None
+    work.elsewhere[layer["digest"]] = blob
+
+
+def _inline_config(work: Work, name: str) -> None:
+    work.config(lambda document: document.update(author=name))
+    _inline(work, work.manifest["config"])
+
+
+def _inline_layer(work: Work, name: str) -> None:
+    work.layer(name)
+    _inline(work, work.manifest["layers"][-1])
+
+
+def _inline(work: Work, descriptor: dict[str, Any]) -> None:
+    content = work.blobs[descriptor["digest"]]
+    descriptor["data"] = base64.b64encode(content or b"").decode()
+    work.blobs[descriptor["digest"]] = None
+
+
+def _wrong_inline(work: Work, name: str) -> None:
+    work.config(lambda document: document.update(author=name))
+    work.manifest["config"]["data"] = base64.b64encode(b"{}").decode()
+
+
+def _without_os(work: Work, _name: str) -> None:
+    work.config(lambda document: document.pop("os"))
+
+
+def _other_range(work: Work, name: str) -> Fault:
+    work.layer(name)
+    return _breaking(lambda answer, begin: _part(answer, begin + 7))
+
+
+def _unsaid_range(work: Work, name: str) -> Fault:
+    work.layer(name)
+    return _breaking(lambda answer, begin: _part(answer, begin + 7).with_header("Content-Range", None))
+
+
+def _wrong_bytes(work: Work, name: str) -> Fault:
+    work.layer(name)
+    return _breaking(lambda answer, begin: replace(_part(answer, begin), body=bytes(len(answer.body) - begin)))
+
+
+def _too_many_bytes(work: Work, name: str) -> Fault:
+    work.layer(name)
+    return _breaking(lambda answer, begin: replace(_part(answer, begin), body=answer.body))
+
+
+def _breaking(resumed: Callable[[Answer, int], Answer]) -> Fault:
+    """The first time, a layer breaks off; what comes for its rest is wrong. From then on it comes whole."""
+    first = threading.Event()
+
+    def fault(request: Request, upstream: Upstream) -> Answer:
+        begin = re.match(r"bytes=(\d+)-", request.headers.get("range", ""))
+        answer = upstream(request)
+        if len(answer.body) <= _CUT:  # the config
+            return answer
+        if begin:
+            return resumed(answer, int(begin.group(1)))
+        if first.is_set():
+            return answer
+        first.set()
+        return replace(answer, cut=_CUT)
+
+    return on("/blobs/", fault, "GET")
+
+
+def _part(whole: Answer, begin: int) -> Answer:
+    size = len(whole.body)
+    return replace(
+        whole.with_header("Content-Range", f"bytes {begin}-{size - 1}/{size}"), status=206, body=whole.body[begin:]
+    )
+
+
+REWORKED: dict[str, Rework] = {
+    "layer-elsewhere": _foreign,
+    "config-inline": _inline_config,
+    "layer-inline": _inline_layer,
+    "inline-wrong": _wrong_inline,
+    "config-without-os": _without_os,
+    "range-other": _other_range,
+    "range-unsaid": _unsaid_range,
+    "resumed-wrong": _wrong_bytes,
+    "resumed-too-long": _too_many_bytes,
+}
+"""Rows with documents of their own."""
+
+
+class _Reworked:
+    """Serves what a rework makes of each image; made when its tag is first asked for."""
+
+    def __init__(self, registry: FaultyRegistry, name: str, rework: Rework) -> None:
+        self._registry = registry
+        self._name = name
+        self._rework = rework
+        self._lock = threading.Lock()
+        self._answers: dict[str, Answer] = {}
+        self._faults: dict[str, Fault] = {}
+
+    def __call__(self, request: Request, upstream: Upstream) -> Answer:
+        repository, kind = re.split("/(manifests|blobs|tags)/", request.path.removeprefix("/v2/"))[:2]
+        with self._lock:
+            if kind == "manifests" and ":" not in request.path and request.path not in self._answers:
+                self._make(request, repository, upstream)
+        fault = self._faults.get(repository)
+        return fault(request, self._upstream(upstream)) if fault else self._upstream(upstream)(request)
+
+    def _upstream(self, upstream: Upstream) -> Upstream:
+        def ask(request: Request) -> Answer:
+            answer = self._answers.get(request.path)
+            if answer is None:
+                return upstream(request)
+            if request.method != "HEAD":
+                return answer
+            return replace(answer, body=b"").with_header("Content-Length", str(len(answer.body)))
+
+        return ask
+
+    def _make(self, request: Request, repository: str, upstream: Upstream) -> None:
+        def blob(digest: str) -> bytes:
+            return upstream(_get(f"/v2/{repository}/blobs/{digest}")).body
+
+        real = upstream(replace(request, method="GET"))
+        work = Work(self._registry.url, json.loads(real.body), blob)
+        fault = self._rework(work, self._name)
+        if fault:
+            self._faults[repository] = fault
+        content = json.dumps(work.manifest).encode()
+        answer = Answer(200, _typed(work.manifest["mediaType"], content), content)
+        self._answers[request.path] = self._answers[f"/v2/{repository}/manifests/{digest_of(content)}"] = answer
+        for digest, body in work.blobs.items():
+            found = Answer(404) if body is None else Answer(200, _typed("application/octet-stream", body), body)
+            self._answers[f"/v2/{repository}/blobs/{digest}"] = found
+        for digest, body in work.elsewhere.items():
+            self._registry.when(f"^{ELSEWHERE}{digest}", faults.served(body))
+
+
+def _get(path: str) -> Request:
+    return Request("GET", path, {})
+
+
+def _typed(kind: str, content: bytes) -> Mapping[str, str]:
+    return {"Content-Type": kind, "Docker-Content-Digest": digest_of(content)}
