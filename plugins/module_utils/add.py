@@ -16,7 +16,7 @@ from . import storage, survey
 from .change import PRESENT, Change, facet
 from .digest import sha256_of
 from .document import Document, File, timestamp
-from .entry import adopt, copy, discard, is_one_name, needs
+from .entry import adopt, back_up, copy, discard, is_one_name, needs
 from .errors import InvalidImage, InvalidReference, SregistryError, StorageError
 from .files import need_writable
 from .format import SUFFIXES, Format, identify
@@ -42,7 +42,7 @@ class Item:
 @dataclass(frozen=True)
 class Wanted:
     """How files shall be added. ``platform`` is that of files that do not tell theirs; ``prepare`` sets owner and mode
-    of a file before it gets its name.
+    of a file before it gets its name; ``backup`` gives another file that it replaces another name.
     """
 
     storage: str
@@ -52,6 +52,7 @@ class Wanted:
     check: bool
     prepare: Callable[[str], None]
     platform: Platform | None = None
+    backup: bool = False
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ def _carry_out(inventory: Inventory, wanted: Wanted, reference: Reference, sourc
     _decide(inventory, wanted, document, source, change)
     file = dataclasses.replace(File.at(source.path, source.sha256, {"format": source.format.name}), path=source.target)
     if not wanted.check:
-        _place_file(wanted, source)
+        _place_file(wanted, source, change)
         file = dataclasses.replace(file, mtime_ns=os.stat(source.target).st_mtime_ns)
     if document and wanted.method == MOVE and source.path != source.target:
         document = document.without_file(source.path)
@@ -272,12 +273,17 @@ def _look_at_stranger(wanted: Wanted, source: _Source, change: Change) -> None:
     change.warnings.append(f"{source.target}, which the inventory did not know, is replaced")
 
 
-def _place_file(wanted: Wanted, source: _Source) -> None:
+def _place_file(wanted: Wanted, source: _Source, change: Change) -> None:
+    def prepare(temporary: str) -> None:
+        wanted.prepare(temporary)
+        if wanted.backup and os.path.isfile(source.target) and sha256_of(source.target) != source.sha256:
+            change.more["backup_file"] = back_up(source.target, change.more.get("backup_file"))
+
     if source.path == source.target:
         wanted.prepare(source.path)
     elif wanted.method == MOVE:
-        adopt(source.path, source.target, wanted.prepare)
-    elif copy(source.path, source.target, wanted.prepare) != source.sha256:
+        adopt(source.path, source.target, prepare)
+    elif copy(source.path, source.target, prepare) != source.sha256:
         raise StorageError(f"{source.path} was written to while it was copied; add it again when it is finished")
 
 

@@ -68,6 +68,7 @@ def _pull(session: Session, order: Order, image: Reference) -> Outcome:
         force=order.force,
         choice=order.choice,
         prepare=order.prepare,
+        backup=order.backup,
     )
     return pull(session, wanted, [image])[image]
 

@@ -43,7 +43,7 @@ def build(session: Session, order: Order, recipe: Recipe, login: Login | None, o
         options = _options(session, order, recipe, login, packing.words, work)
         built = _built(session, engine, recipe, _source(recipe, work), options, place, outcome)
         with outcome.clock("assemble"):
-            size, mtime_ns, sha256 = put(order, built, replaces=outcome.path_before is not None)
+            size, mtime_ns, sha256 = put(order, built, outcome)
             inputs = {**outcome.inputs, **packing.inputs}
             return File.at(
                 order.path,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -22,6 +23,7 @@ Entry = tuple[object, str]
 """A directory itself, as device and inode, and a name in it: what all spellings of a path have in common."""
 
 _NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS, errno.EACCES)
+_MAX_NAME = 255  # bytes of one name
 _MAX_LINKS = 40  # that Linux follows for one path (path_resolution(7))
 
 
@@ -114,6 +116,34 @@ def move_aside(source: str, path: str) -> None:
         if error.errno not in _NO_LINK:
             raise storage_error(error, path) from error
         copy(source, path, lambda temporary: _pass_on(source, temporary))
+
+
+def backup_name(path: str) -> str:
+    """A free name beside a path, as ``AnsibleModule.backup_local`` calls a copy of what lies there."""
+    directory, name = os.path.split(path)
+    moment = f".{os.getpid()}.{time.strftime('%Y-%m-%d@%H:%M:%S')}"
+    for end in (f"{moment}{more}~" for more in ("", *(f".{number}" for number in range(1, 100)))):
+        backup = os.path.join(directory, os.fsdecode(os.fsencode(name)[: _MAX_NAME - len(end)]) + end)
+        if not os.path.lexists(backup):
+            break
+    return backup
+
+
+def back_up(path: str, done: str | None = None) -> str | None:
+    """Give what lies at a path a second name beside it, so that it is still there when something takes its place.
+
+    No byte is copied where the file system has hard links. The name does not end as that of an image does, so that no
+    sweep takes it for one.
+
+    :param done: the name that it got before, by a try to replace it that failed.
+    :returns: that name; None if there is nothing at the path.
+    :raises StorageError, NoSpace: if that fails.
+    """
+    if done or not os.path.lexists(path):
+        return done
+    name = backup_name(path)
+    move_aside(path, name)
+    return name
 
 
 def move_back(source: str, path: str) -> None:

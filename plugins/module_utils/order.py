@@ -38,6 +38,7 @@ class Order:
     :ivar verify: whether certificates of registries must be valid.
     :ivar prepare: sets owner and mode of a finished file before it gets its name.
     :ivar timeout: of the engine, in seconds.
+    :ivar backup: whether what is replaced gets another name.
     :ivar store: where the path follows from the name, the directory that it begins at.
     """
 
@@ -61,6 +62,7 @@ class Order:
     prepare: Callable[[str], None]
     timeout: float
     store: str | None = None
+    backup: bool = False
 
     @property
     def image(self) -> Reference | None:

@@ -13,12 +13,14 @@ from contextlib import contextmanager
 from . import material, sif
 from .digest import hash_of
 from .document import File
+from .entry import back_up, backup_name
 from .errors import InvalidSif, StorageError
 from .files import read_regular, replacing, swap_in
 from .format import SANDBOX, SIF, is_image, is_sandbox
 from .order import Order
 from .recipe import MAX_DEFINITION
 from .scratch import beside
+from .session import Outcome
 
 
 def need_replaceable(order: Order, file: File | None, ours: bool) -> None:
@@ -89,33 +91,46 @@ def room(order: Order, work: str, warnings: list[str]) -> Iterator[str]:
         warnings.append(f"not all of {place} could be removed; remove it as root")
 
 
-def put(order: Order, built: str, replaces: bool) -> tuple[int, int, str]:
+def put(order: Order, built: str, outcome: Outcome) -> tuple[int, int, str]:
     """Put what was built into its place; returns its size in bytes, its mtime in ns and its sha256, empty for a
     directory.
 
     :param built: where it is, in its ``room``.
-    :param replaces: whether something was there before, and may be replaced.
+    :param outcome: whether something was there before, and may be replaced; it is told where a backup of that lies.
     :raises StorageError, NoSpace: if that fails; what was there is then as before.
     """
     path = order.path
-    if not replaces and os.path.lexists(path):
+    if outcome.path_before is None and os.path.lexists(path):
         raise StorageError(f"{path} appeared while it was built; look what it is, and run this again")
     if order.format == SANDBOX:
         size, mtime_ns = material.size_of_tree(built), os.stat(built).st_mtime_ns
-        swap_in(built, path, f"{built}.before")
+        _swap(order, built, f"{built}.before", outcome)
         return size, mtime_ns, ""
     if not os.path.isdir(path):
-        return _copied(order, built, path)
+        return _copied(order, built, path, outcome)
     with beside(path) as place:
         new = os.path.join(place, "new")
-        told = _copied(order, built, new)
-        swap_in(new, path, os.path.join(place, "before"))
+        told = _copied(order, built, new, None)
+        _swap(order, new, os.path.join(place, "before"), outcome)
         return told
 
 
-def _copied(order: Order, source: str, path: str) -> tuple[int, int, str]:
+def _swap(order: Order, new: str, aside: str, outcome: Outcome) -> None:
+    """Put something at the path where a directory is, or is to be. What was there goes aside, or stays as a backup."""
+    if order.backup and os.path.lexists(order.path):
+        aside = outcome.backup_file = backup_name(order.path)
+    swap_in(new, order.path, aside)
+
+
+def _copied(order: Order, source: str, path: str, outcome: Outcome | None) -> tuple[int, int, str]:
     """Copy a finished file to where it appears whole; returns its size in bytes, its mtime in ns and its sha256."""
-    with open(source, "rb") as finished, replacing(path, mode=0o777, prepare=order.prepare) as stream:
+
+    def finish(temporary: str) -> None:
+        order.prepare(temporary)
+        if order.backup and outcome:
+            outcome.backup_file = back_up(path, outcome.backup_file)
+
+    with open(source, "rb") as finished, replacing(path, mode=0o777, prepare=finish) as stream:
         sha256 = hash_of(finished, copy=stream).hexdigest()
         stream.flush()
         os.fsync(stream.fileno())

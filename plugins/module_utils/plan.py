@@ -39,7 +39,7 @@ PULLED, REBUILT, REPAIRED = "pulled", "rebuilt", "repaired"
 class Wanted:
     """How images shall be pulled. ``choice`` is how their files are built; ``prepare`` sets owner and mode of a
     finished file before it gets its name; ``trust``, whose signature a file needs, if any; ``sif_cache``, where files
-    are looked for that others have built.
+    are looked for that others have built; ``backup``, whether what is replaced gets another name.
     """
 
     storage: str
@@ -51,6 +51,7 @@ class Wanted:
     prepare: Callable[[str], None]
     trust: Trust | None = None
     sif_cache: SifCache | None = None
+    backup: bool = False
 
     @property
     def lender(self) -> SifCache | None:
@@ -58,13 +59,18 @@ class Wanted:
         cache = self.sif_cache
         return cache if cache and (cache.required or not self.force) else None
 
-    def finishing(self, reference: Reference) -> Callable[[str], None]:
-        """What a finished file of an image goes through before it gets its name."""
+    def finishing(self, outcome: Outcome, path: str) -> Callable[[str], None]:
+        """What a finished file of an image goes through before it gets its name, a path."""
 
         def finish(temporary: str) -> None:
             if self.trust:
-                self.trust.verify(temporary, reference)
+                self.trust.verify(temporary, outcome.reference)
             self.prepare(temporary)
+            if self.backup:
+                with importing:
+                    from .entry import back_up  # most runs replace nothing
+
+                outcome.backup_file = back_up(path, outcome.backup_file)
 
         return finish
 

@@ -124,7 +124,7 @@ def _supply_of(session: Session, wanted: Wanted, planned: Plan, outcome: Outcome
     with importing:
         from .supply import FromCache, supply_of
 
-    finish = wanted.finishing(outcome.reference)
+    finish = wanted.finishing(outcome, planned.path)
     make = supply_of(session, planned.image, outcome, wanted.choice, wanted.trust, finish, planned.fresh)
     if wanted.sif_cache and planned.entry:
         return FromCache(session, wanted.sif_cache, planned.entry, outcome, finish, make)
@@ -199,7 +199,7 @@ def _restored(session: Session, wanted: Wanted, planned: Plan, outcome: Outcome)
         return None
     with outcome.clock("restore"):
         make_directory(os.path.dirname(planned.path))
-        if not session.cache.give(lost.digest, planned.path, wanted.finishing(outcome.reference)):
+        if not session.cache.give(lost.digest, planned.path, wanted.finishing(outcome, planned.path)):
             return None
     return dataclasses.replace(lost, mtime_ns=os.stat(planned.path).st_mtime_ns)
 

@@ -82,7 +82,7 @@ class Outcome(Attempt):
 
     ``before`` and ``after`` are its documents, ``attributes`` the owner, group and mode of its file where they change,
     ``seconds`` the time of each step, ``builder`` the name of the builder that was used and the reason for it,
-    ``sif_cache`` what the cache of finished files had, or got.
+    ``sif_cache`` what the cache of finished files had, or got, ``backup_file`` where what was replaced lies now.
     """
 
     reference: Reference
@@ -101,6 +101,7 @@ class Outcome(Attempt):
     displaced: Document | None = None
     builder: dict[str, str] | None = None
     sif_cache: str | None = None
+    backup_file: str | None = None
     attributes: dict[str, dict[str, Any]] = field(default_factory=lambda: {"before": {}, "after": {}})
     progress: Progress = field(default_factory=Progress)
 
@@ -148,6 +149,8 @@ class Outcome(Attempt):
             result["builder"] = self.builder
         if self.sif_cache:
             result["sif_cache"] = self.sif_cache
+        if self.backup_file:
+            result["backup_file"] = self.backup_file
         return {**result, **self.failure}
 
     def to_diff(self) -> dict[str, Any]:

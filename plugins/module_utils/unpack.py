@@ -119,7 +119,7 @@ def _written(session: Session, order: Order, delivery: Delivery, outcome: Creati
 
         root, warnings = delivery.serve(write)
         outcome.warnings.extend(warnings)
-        size, mtime_ns, sha256 = put(order, root, replaces=outcome.path_before is not None)
+        size, mtime_ns, sha256 = put(order, root, outcome)
         return File.at(
             order.path,
             sha256,

@@ -112,6 +112,13 @@ options:
         names that one, which has no file any more.
     type: bool
     default: false
+  backup:
+    description:
+      - Keep another file that is replaced in the store, under another name beside it, as RV(images[].backup_file)
+        tells. No byte is copied where the file system has hard links.
+      - Backups are in no inventory, and nothing removes them.
+    type: bool
+    default: false
   checksum:
     description:
       - Read also the whole file in the store, and compare its SHA-256 to find out whether it was modified.
@@ -237,6 +244,11 @@ images:
       description: The SHA-256 of the file. Null if there is none.
       type: str
       sample: aa6713067a527f1de25341c8d783d193b09cbaffe108a77dc5f08ef412f33a56
+    backup_file:
+      description: Where the file lies that was replaced.
+      returned: with O(backup=true), if another file was replaced, and not in check mode
+      type: str
+      sample: /var/lib/sregistry/tools/mesher-1.9.sif.4711.2026-11-22@00:20:43~
     error:
       description: Why it failed.
       returned: if it failed
@@ -322,6 +334,7 @@ def main() -> None:
             "method": {"type": "str", "choices": list(METHODS), "default": COPY},
             "force": {"type": "bool", "default": False},
             "checksum": {"type": "bool", "default": False},
+            "backup": {"type": "bool", "default": False},
         },
         mutually_exclusive=[("path", "images", "takeover"), ("name", "images", "takeover")],
         required_one_of=[("path", "images", "takeover")],
@@ -361,6 +374,7 @@ def _wanted(module: AnsibleModule) -> Wanted:
         check=module.check_mode,
         prepare=lambda path: prepare(module, path),
         platform=platform_of(module),
+        backup=module.params["backup"],
     )
 
 

@@ -128,6 +128,13 @@ options:
         an image file that was added.
     type: bool
     default: false
+  backup:
+    description:
+      - Keep what is replaced, under another name beside it, as RV(images[].backup_file) tells. A sandbox is renamed,
+        and no byte of a file is copied where the file system has hard links.
+      - Backups are in no inventory, and nothing removes them.
+    type: bool
+    default: false
   checksum:
     description:
       - Read the whole file and compare its SHA-256 to find out whether it was modified.
@@ -349,6 +356,11 @@ images:
           description: Why this one.
           type: str
           sample: mksquashfs reads tar archives
+    backup_file:
+      description: Where that lies which was replaced.
+      returned: with O(backup=true), if something was replaced, and not in check mode
+      type: str
+      sample: /opt/images/lolcow.sif.4711.2026-11-22@00:20:43~
     error:
       description: Why it failed; where the engine did, its last words.
       returned: when RV(images[].action=failed)
@@ -426,6 +438,7 @@ def main() -> None:
             "run_tests": {"type": "bool", "default": True},
             "force": {"type": "bool", "default": False},
             "checksum": {"type": "bool", "default": False},
+            "backup": {"type": "bool", "default": False},
             "build_timeout": {"type": "float", "default": 21600.0},
         },
         add_file_common_args=True,
@@ -475,6 +488,7 @@ def order_of(module: AnsibleModule, session: Session) -> Order:
         prepare=lambda path: prepare(module, path),
         timeout=params["build_timeout"],
         store=None if params["path"] else params["storage"],
+        backup=params["backup"],
     )
 
 

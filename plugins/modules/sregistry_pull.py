@@ -89,6 +89,16 @@ options:
         here, or is no image.
     type: bool
     default: false
+  backup:
+    description:
+      - Keep what lies at the path of a file and is replaced, under another name beside it, with the process and the
+        time in it, as the modules of Ansible do. RV(images[].backup_file) tells the name.
+      - That is done whatever is replaced, also the file of an older image that the inventory knows. No byte is copied
+        where the file system has hard links, but the old file takes its room as long as the backup is there.
+      - Backups are in no inventory, O(hpc.sregistry.sregistry_remove#module:sweep) leaves them, and nothing removes
+        them. Do that with M(ansible.builtin.find) and M(ansible.builtin.file).
+    type: bool
+    default: false
   sif_cache:
     description:
       - Where finished SIF files are looked for before one is built, as V([http://]HOST[:PORT][/PREFIX]) of a registry.
@@ -392,6 +402,11 @@ images:
         - C(push) is the way into O(sif_cache).
       type: dict
       sample: {resolve: 0.4, wait: 0.0, metadata: 0.2, fetch: 1.1, pack: 2.1, assemble: 0.1, total: 2.9}
+    backup_file:
+      description: Where the file lies that was replaced.
+      returned: with O(backup=true), if something was replaced, and not in check mode
+      type: str
+      sample: /opt/images/solver.sif.4711.2026-11-22@00:20:43~
     builder:
       description: The builder that made the file, and why that one.
       returned: when a file was built
@@ -581,6 +596,7 @@ def main() -> None:
             "pull": {"type": "str", "choices": [ALWAYS, NOT_PRESENT], "default": ALWAYS},
             "checksum": {"type": "bool", "default": False},
             "force": {"type": "bool", "default": False},
+            "backup": {"type": "bool", "default": False},
             "sif_cache": {"type": "str"},
             "sif_cache_push": {"type": "bool", "default": False},
             "sif_cache_miss": {"type": "str", "choices": [BUILD, FAIL], "default": BUILD},
@@ -613,6 +629,7 @@ def main() -> None:
                 prepare=lambda path: prepare(module, path),
                 trust=trust,
                 sif_cache=sif_cache_of(module, session, [reference for _name, reference in references]),
+                backup=module.params["backup"],
             )
             stack.enter_context(told(session.progress, os.environ.get(FILE_VARIABLE)))
             outcomes = pull(session, wanted, [reference for _name, reference in references])

@@ -141,10 +141,24 @@ def test_another_file_under_a_name_needs_force_and_is_named(shelf: Shelf, mesher
     refused = shelf.add(mesher)
     assert f"tools/mesher:1.9 has another file, {path} (sha256 {old}), than {mesher}" in str(refused.error)
     forced = shelf.add(mesher, force=True)
-    assert (forced.changed, forced.action) == (True, "replaced")
+    assert (forced.changed, forced.action, "backup_file" in forced.more) == (True, "replaced", False)
     assert forced.warnings == [f"{path} (sha256 {old}) is replaced"]
     assert Path(path or "").read_bytes() == mesher.read_bytes()
     assert not shelf.add(mesher, force=True).changed
+
+
+@pytest.mark.parametrize("method", ["copy", "move"])
+def test_another_file_that_is_replaced_is_kept_where_a_backup_is_asked_for(
+    shelf: Shelf, mesher: Path, method: str
+) -> None:
+    path = str(shelf.add(mesher, method=method, backup=True).path)
+    old = Path(path).read_bytes()
+    write(mesher, sif_bytes("two"))
+    forced = shelf.add(mesher, method=method, force=True, backup=True)
+    assert (Path(forced.more["backup_file"]).read_bytes(), Path(path).read_bytes()) == (old, sif_bytes("two"))
+    assert len(os.listdir(os.path.dirname(path))) == 2
+    write(mesher, sif_bytes("two"))
+    assert "backup_file" not in shelf.add(mesher, method=method, force=True, backup=True).more
 
 
 def test_a_file_added_in_place_that_loses_its_name_stays_on_disk(shelf: Shelf, mesher: Path) -> None:

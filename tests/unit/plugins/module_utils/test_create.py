@@ -138,6 +138,26 @@ def test_a_build_is_done_once(session: Session, order: Order, program: Path, for
     assert list(Path(order.path).parent.iterdir()) == [Path(order.path)]
 
 
+@pytest.mark.parametrize(
+    ("before", "after"), [(SIF, SIF), (SANDBOX, SANDBOX), (SANDBOX, SIF), (SIF, SANDBOX)], ids=lambda form: form
+)
+def test_what_a_build_replaces_is_kept_where_a_backup_is_asked_for(
+    session: Session, order: Order, before: str, after: str
+) -> None:
+    order = replace(order, backup=True)
+    assert done(session, replace(order, format=before)).backup_file is None
+    path = Path(order.path)
+    identity = path.stat().st_ino
+    order = replace(order, format=after, force=True)
+    foretold = done(replace(session, check=True), order)
+    outcome = done(session, order)
+    assert (foretold.backup_file, outcome.to_diff()) == (None, foretold.to_diff())
+    backup = Path(outcome.to_result("image")["backup_file"])
+    assert (backup.parent, backup.stat().st_ino, backup.is_dir()) == (path.parent, identity, before == SANDBOX)
+    assert path.is_dir() == (after == SANDBOX)
+    assert sorted(path.parent.iterdir()) == sorted([path, backup])
+
+
 CHANGES: list[Any] = [
     pytest.param(lambda order: replace(order, definition=TEXT + " false\n"), True, id="definition"),
     pytest.param(lambda order: replace(order, definition=TEXT.replace("\n", "\r\n")), False, id="line ends"),

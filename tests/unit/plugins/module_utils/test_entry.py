@@ -6,11 +6,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import time
 from pathlib import Path
 
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils.entry import (
+    back_up,
     entries,
     entry,
     is_one_name,
@@ -58,3 +62,40 @@ def test_what_a_path_has_to_do_with_a_file(root: Path, path: str, one: bool, sec
 def test_a_path_needs_each_symlink_on_its_way(root: Path) -> None:
     steps = ("dir/chain.sif", "soft.sif", "store/a.sif")
     assert entries(str(root / "store" / "chain.sif")) == {entry(str(root / step)) for step in steps}
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["hard links", "no hard links"])
+@pytest.mark.parametrize("length", [9, 255])
+def test_a_backup_is_another_name_of_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool, length: int
+) -> None:
+    path = tmp_path / f"{'a' * (length - 4)}.sif"
+    path.write_text("precious")
+    path.chmod(0o640)
+    os.utime(path, ns=(1, 2))
+    if not links:
+        monkeypatch.setattr(os, "link", refused)
+    backup = Path(str(back_up(str(path))))
+    assert re.fullmatch(rf"a+(\.sif)?\.{os.getpid()}\.\d{{4}}-\d\d-\d\d@\d\d:\d\d:\d\d~", backup.name)
+    assert backup.parent == path.parent
+    assert (backup.read_text(), backup.stat().st_mode & 0o777, backup.stat().st_mtime_ns) == ("precious", 0o640, 2)
+    assert is_second_name(str(path), str(backup)) is links
+    assert back_up(str(path), str(backup)) == str(backup)
+
+
+def test_a_backup_replaces_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.sif").write_text("one")
+    monkeypatch.setattr(time, "strftime", lambda _format: "2026-11-22@00:20:43")
+    names = [str(back_up(str(tmp_path / "a.sif"))) for _time in range(3)]
+    assert [name.rpartition("@")[2] for name in names] == ["00:20:43~", "00:20:43.1~", "00:20:43.2~"]
+
+
+def test_a_backup_of_a_symlink_is_the_symlink_and_of_nothing_none(root: Path) -> None:
+    backup = str(back_up(str(root / "soft.sif")))
+    assert os.readlink(backup) == "dir/a.sif"
+    assert back_up(str(root / "nowhere.sif")) is None
+
+
+def refused(*_paths: object, **_options: object) -> None:
+    """As ``os.link`` on a file system without hard links."""
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))

@@ -25,6 +25,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.errors import (
     Unsigned,
 )
 from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Inventory
+from ansible_collections.hpc.sregistry.plugins.module_utils.links import Places
 from ansible_collections.hpc.sregistry.plugins.module_utils.manifest import Descriptor
 from ansible_collections.hpc.sregistry.plugins.module_utils.means import Choice
 from ansible_collections.hpc.sregistry.plugins.module_utils.plan import Wanted
@@ -34,6 +35,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.reach import Transpo
 from ansible_collections.hpc.sregistry.plugins.module_utils.ready import Fetched, Placed, Shipment
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils.registries import Registries
+from ansible_collections.hpc.sregistry.plugins.module_utils.remove import sweep
 from ansible_collections.hpc.sregistry.plugins.module_utils.session import Outcome, Session
 from ansible_collections.hpc.sregistry.plugins.module_utils.verify import Trust
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.test_sif import written
@@ -279,6 +281,39 @@ def test_a_web_file_is_pulled_once_for_each_change(site: Site) -> None:
     site.serve(other, '"three"')
     assert summary(site.pull()) == ("repaired", True, None)
     assert site.requests == ["HEAD"]
+
+
+def test_what_is_replaced_is_kept_where_a_backup_is_asked_for(site: Site) -> None:
+    first = site.pull(backup=True)
+    place = Path(str(first.path))
+    assert ("backup_file" in first.to_result("app"), os.listdir(place.parent)) == (False, [place.name])
+    assert site.pull(backup=True).backup_file is None
+
+    other = written(squashfs=b"hsqs" + bytes(9000))
+    site.serve(other, '"two"')
+    foreseen = site.pull(check=True, backup=True)
+    assert (summary(foreseen), foreseen.backup_file) == (("rebuilt", True, None), None)
+    replaced = site.pull(backup=True)
+    assert replaced.to_diff() == foreseen.to_diff()
+    backup = Path(replaced.to_result("app")["backup_file"])
+    assert (place.read_bytes(), backup.read_bytes(), backup.parent) == (other, SIF, place.parent)
+    assert backup.name.startswith(f"{place.name}.{os.getpid()}.")
+
+    place.write_text("somebody's work")
+    mended = site.pull(backup=True)
+    assert summary(mended) == ("repaired", True, None)
+    assert Path(str(mended.backup_file)).read_text() == "somebody's work"
+    place.unlink()
+    assert site.pull(backup=True).backup_file is None
+
+    site.serve(SIF, '"three"')
+    site.trusted = False
+    refused = site.pull(backup=True, trust=site.trust())
+    assert (refused.backup_file, place.read_bytes()) == (None, other)
+    assert len(os.listdir(place.parent)) == 3
+    places = Places(str(place.parent), str(site.directory / "inventory"))
+    swept = sweep(Inventory(places.inventory), places, [], True)
+    assert (swept.gone, swept.strangers) == ([], [])
 
 
 def test_a_name_with_a_digest_asks_nothing_when_it_is_there(site: Site) -> None:
