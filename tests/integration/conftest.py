@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from .playbooks import run_playbook
+
 LAB = Path(
     os.environ.get("SREGISTRY_LAB_DIR")
     or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hpc.sregistry" / "lab"
@@ -55,11 +57,9 @@ class Host:
             ],
         }
         variables = {"ansible_user": self.user, "ansible_python_interpreter": self.python}
-        command = ["ansible-playbook", "-i", str(LAB / "inventory.yml"), "-e", json.dumps(variables)]
-        command += ["--check"] * check + ["--diff"] * diff + ["/dev/stdin"]
-        done = subprocess.run(
-            command, input=json.dumps([play]), capture_output=True, text=True, timeout=900, check=False
-        )
+        arguments = ["-i", str(LAB / "inventory.yml"), "-e", json.dumps(variables)]
+        arguments += ["--check"] * check + ["--diff"] * diff + ["/dev/stdin"]
+        done = run_playbook(arguments, json.dumps([play]))
         found = re.search(f"{marker}([A-Za-z0-9+/=]+){marker}", done.stdout)
         assert found, f"no result from {module}: {done.stdout}{done.stderr}"
         return dict(json.loads(base64.b64decode(found.group(1))))

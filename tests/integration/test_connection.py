@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 from .conftest import LAB, Host
+from .playbooks import run_playbook
 
 PLUGIN = "hpc.sregistry.singularity"
 WORK = "/tmp/sregistry-inside"
@@ -78,8 +79,7 @@ def play(host: Host, *tasks: dict[str, Any], **variables: Any) -> list[dict[str,
             "tasks": [*registered, report],
         }
     ]
-    command = ["ansible-playbook", "-i", str(LAB / "inventory.yml"), "/dev/stdin"]
-    done = subprocess.run(command, input=json.dumps(plays), capture_output=True, text=True, timeout=300, check=False)
+    done = run_playbook(["-i", str(LAB / "inventory.yml"), "/dev/stdin"], json.dumps(plays), 300)
     found = re.search(f"{marker}([A-Za-z0-9+/=]+){marker}", done.stdout)
     assert found, f"no results: {done.stdout}{done.stderr}"
     return list(json.loads(base64.b64decode(found.group(1))))

@@ -23,6 +23,7 @@ from tests import lab
 from tests.lab import catalogue, oci, tree
 
 from .conftest import LAB, REGISTRY, Host
+from .playbooks import run_playbook
 
 STORE = "/tmp/sregistry-prestage"
 
@@ -97,15 +98,8 @@ class Fleet:
         }
 
     def _run(self, plays: list[dict[str, Any]], *options: str) -> Run:
-        command = ["ansible-playbook", "-i", str(LAB / "inventory.yml"), "-i", str(self._inventory), *options]
-        done = subprocess.run(
-            [*command, "/dev/stdin"],
-            input=json.dumps(plays),
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        arguments = ["-i", str(LAB / "inventory.yml"), "-i", str(self._inventory), *options, "/dev/stdin"]
+        done = run_playbook(arguments, json.dumps(plays), 120)
         recap = re.findall(r"^(\S+) +: ok=\d+ +changed=(\d+) +unreachable=(\d+) +failed=(\d+)", done.stdout, re.M)
         return Run(
             done.returncode,

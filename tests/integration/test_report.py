@@ -21,6 +21,7 @@ from tests.report import rendering, synthetic
 from tests.report.browser import Browser
 
 from .conftest import LAB, REGISTRY, Host
+from .playbooks import run_playbook
 
 MOVED, KEPT, LOST, NOTED = (f"lab/report-{name}" for name in ("moved", "kept", "lost", "noted"))
 SHOWN = """new Promise(done => {
@@ -83,15 +84,8 @@ def run_role(
             },
         ],
     }
-    command = ["ansible-playbook", "-i", str(LAB / "inventory.yml"), "-i", str(second), *["--check"] * check]
-    return subprocess.run(
-        [*command, "/dev/stdin"],
-        input=json.dumps([play]),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    arguments = ["-i", str(LAB / "inventory.yml"), "-i", str(second), *["--check"] * check, "/dev/stdin"]
+    return run_playbook(arguments, json.dumps([play]), 120)
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,7 @@ from tests.lab import catalogue, oci, paths, tree
 from tests.lab import hosts as lab_hosts
 
 from .conftest import LAB, Host
+from .playbooks import run_playbook
 
 ENGINE = "apptainer squashfs-tools squashfuse uidmap python3-requests"
 PROGRAMS = "apptainer mksquashfs squashfuse newuidmap docker-registry htpasswd"
@@ -80,15 +81,8 @@ def play(site: Site, *options: str) -> Run:
 
 def run_play(inventory: Path, content: dict[str, Any], *options: str) -> Run:
     """Run a play, with one inventory beside that of the lab."""
-    command = ["ansible-playbook", "-i", str(LAB / "inventory.yml"), "-i", str(inventory), *options, "/dev/stdin"]
-    done = subprocess.run(
-        command,
-        input=json.dumps([{"gather_facts": False, **content}]),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    arguments = ["-i", str(LAB / "inventory.yml"), "-i", str(inventory), *options, "/dev/stdin"]
+    done = run_playbook(arguments, json.dumps([{"gather_facts": False, **content}]), 300)
     recap = re.findall(r"^(node\d+)\s*:.* changed=(\d+)", done.stdout, re.M)
     return Run(done.returncode, done.stdout + done.stderr, {host: int(changed) for host, changed in recap})
 
