@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .errors import SregistryError
+from .secrecy import masked
 
 FAILED = "failed"
 """The action of what failed."""
@@ -32,9 +33,9 @@ class Attempt:
         except SregistryError as error:
             self.fail(error)
         except Exception as error:  # noqa: BLE001 (a fault of ours is one image's as well)
-            self.traceback = traceback.format_exc()
-            internal = f"internal error, {type(error).__name__}: {error}; please report it with the image's name"
-            self.fail(SregistryError(internal))
+            self.traceback = masked(traceback.format_exc())
+            why = masked(f"{type(error).__name__}: {error}")
+            self.fail(SregistryError(f"internal error, {why}; please report it with the image's name"))
 
     @property
     def failure(self) -> dict[str, str]:

@@ -320,7 +320,8 @@ class Engine:
         answer = Answer(status, output, _redact(errors, hidden))
         if check and status != 0:
             advice = next((f"; {what}" for pattern, what in _ADVICE if pattern.search(answer.errors)), "")
-            raise EngineError(f"{' '.join(command)} failed with status {status}: {answer.words}{advice}")
+            said = f". It said: {answer.words}" if answer.words else ""
+            raise EngineError(f"{' '.join(command)} failed with status {status}{advice}{said}")
         return answer
 
     def _build_variables(self, options: BuildOptions) -> dict[str, str]:

@@ -14,13 +14,21 @@ _Error = TypeVar("_Error", bound="SregistryError")
 class SregistryError(Exception):
     """Root of every error that a user can cause, meet or mend.
 
-    ``cause`` is the message without the name of the image, where others may fail for the same reason: then it is told
-    once for all of them.
+    ``cause`` is the message without what was wanted, where this may not be the only thing that fails for it: then it is
+    told once for all of them.
     """
 
     def __init__(self, message: object = "", cause: str = "") -> None:
         super().__init__(message)
         self.cause = cause or str(message)
+
+    def whatever(self: _Error, what: str) -> _Error:
+        """The same error, of which it is known that it would be the same for something else.
+
+        :param what: the name of what was wanted, as it stands in the message.
+        """
+        self.cause = str(self).replace(what, "it")
+        return self
 
     def with_more(self: _Error, more: str) -> _Error:
         """The same error, with more to say at the end."""

@@ -151,7 +151,7 @@ class MirroredRegistry(Registry):
         with self._trouble_lock:
             said = [why for (_mirror, lacking), why in self._lacks.items() if lacking == repository]
             said += self._out.values()
-        return type(error)(f"{error}; its mirrors before it: {'; '.join(said)}") if said else error
+        return error.with_more(f"; its mirrors before it: {'; '.join(said)}") if said else error
 
     def _proven(self, mirror: Location, digest: str, data: Iterator[bytes]) -> Iterator[bytes]:
         """Data with its last piece held back until the whole has its digest.

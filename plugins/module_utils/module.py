@@ -23,6 +23,7 @@ from .inventory import SUBDIRECTORY, Inventory
 from .platform import Platform
 
 _MANY_DOCUMENTS = 1000
+_MANY_NAMES = 20
 
 
 @contextmanager
@@ -119,15 +120,26 @@ def facts_after(module: AnsibleModule, inventory: Inventory, documents: Iterable
 
 
 def failure(failed: Sequence[tuple[object, object]], total: int, check: bool) -> str:
-    """The message of a task in which some images failed.
+    """The message of a task in which some images failed: each cause once, first the one of most images.
 
     :param failed: the name of each, and why.
     """
     if total == 1:
         return str(failed[0][1])
-    names: dict[str, list[str]] = {}
+    concerned: dict[str, list[tuple[object, object]]] = {}
     for name, error in failed:
-        names.setdefault(str(error), []).append(str(name))
-    words = "; ".join(f"{', '.join(alike)}: {error}" for error, alike in names.items())
+        concerned.setdefault(getattr(error, "cause", str(error)), []).append((name, error))
+    words = "; ".join(
+        f"{cause}; this concerns {_listed([name for name, _error in alike])}"
+        if len(alike) > 1
+        else f"{alike[0][0]}: {alike[0][1]}"
+        for cause, alike in sorted(concerned.items(), key=lambda item: -len(item[1]))
+    )
     others = "" if len(failed) == total else ", the others would be done" if check else ", the others are done"
     return f"{len(failed)} of {total} images failed{others}. {words}"
+
+
+def _listed(names: list[object]) -> str:
+    """Names in a message; each of them is in the result, with its error."""
+    more = f" and {len(names) - _MANY_NAMES} more" if len(names) > _MANY_NAMES else ""
+    return ", ".join(map(str, names[:_MANY_NAMES])) + more

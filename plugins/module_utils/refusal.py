@@ -52,6 +52,10 @@ class Refusal:
 
     def error(self, registry: str, what: str, asker: Asker, tries: int, deed: str = "pull") -> RegistryError:
         """What this means to the user who wanted to pull ``what`` from a registry, or to push it, and the way out."""
+        error = self._error(registry, what, asker, tries, deed)
+        return error if isinstance(error, NotFound) else error.whatever(what)
+
+    def _error(self, registry: str, what: str, asker: Asker, tries: int, deed: str) -> RegistryError:
         if self.status == 403 or (self.status == 401 and asker.accepted and self.rightless):
             return self._denied(what, asker, deed)
         if self.status == 401:

@@ -160,7 +160,7 @@ class Web:
             break
         with response:
             if response.status_code >= 300 and response.status_code not in also:
-                raise _error(reference, Refusal.of(response), bool(login), tries)
+                raise _error(reference, Refusal.of(response), bool(login), tries).whatever(str(reference))
             if url.startswith("https:") and not response.url.startswith("https:") and not reference.digest:
                 raise RegistryError(
                     f"{reference} leads to {host_of(response.url)} without TLS, where anybody may change it on its "

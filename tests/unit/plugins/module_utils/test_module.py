@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.hpc.sregistry.plugins.module_utils.errors import StorageError
+from ansible_collections.hpc.sregistry.plugins.module_utils.errors import StorageError, Unreachable
 from ansible_collections.hpc.sregistry.plugins.module_utils.module import failing, failure, legible
 
 
@@ -23,11 +23,29 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.module import failin
         ([("a", "why")], 2, False, "1 of 2 images failed, the others are done. a: why"),
         ([("a", "why")], 2, True, "1 of 2 images failed, the others would be done. a: why"),
         ([("a", "why"), ("b", "how")], 2, False, "2 of 2 images failed. a: why; b: how"),
-        ([("a", "why"), ("b", "how"), ("c", "why")], 3, False, "3 of 3 images failed. a, c: why; b: how"),
+        ([("a", "why"), ("b", "how"), ("c", "why")], 3, False, "3 of 3 images failed. why; this concerns a, c; b: how"),
+        (
+            [("a", "how"), ("d/b", Unreachable("no d for d/b", "no d")), ("d/c", Unreachable("no d for d/c", "no d"))],
+            4,
+            False,
+            "3 of 4 images failed, the others are done. no d; this concerns d/b, d/c; a: how",
+        ),
+        (
+            [("d/b", Unreachable("no d for d/b", "no d")), ("e", "how")],
+            2,
+            False,
+            "2 of 2 images failed. d/b: no d for d/b; e: how",
+        ),
+        (
+            [(number, "why") for number in range(30)],
+            30,
+            False,
+            f"30 of 30 images failed. why; this concerns {', '.join(map(str, range(20)))} and 10 more",
+        ),
     ],
 )
 def test_each_reason_is_said_once_with_all_images_that_failed_for_it(
-    failed: list[tuple[str, str]], total: int, check: bool, message: str
+    failed: list[tuple[object, object]], total: int, check: bool, message: str
 ) -> None:
     assert failure(failed, total, check) == message
 

@@ -31,6 +31,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.errors import (
     Unauthorized,
     Unreachable,
 )
+from ansible_collections.hpc.sregistry.plugins.module_utils.module import failure
 from ansible_collections.hpc.sregistry.plugins.module_utils.reach import Transport
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils.registries import Registries
@@ -841,6 +842,34 @@ def test_a_refusal_that_comes_a_byte_at_a_time_is_still_one(
     with pytest.raises(NotFound):
         connect(faulty.address, timeout=5.0, retries=0).fetch(name(faulty))
     assert time.monotonic() - begin < 10
+
+
+@pytest.mark.parametrize(
+    ("fault", "login"),
+    [
+        (faults.dropped(), None),
+        (faults.status(503), None),
+        (faults.status(429, {"Retry-After": "9999"}), None),
+        (faults.challenged("Basic", set()), ("ann", "wrong")),
+        (faults.challenged("Basic", set()), None),
+        (faults.status(403), None),
+    ],
+    ids=["dead", "503", "429", "wrong login", "no login", "403"],
+)
+def test_what_is_wrong_with_a_registry_is_told_once_for_all_its_images(
+    fault: Fault, login: tuple[str, str] | None, faulty: FaultyRegistry, connect: Connect, pauses: list[float]
+) -> None:
+    faulty.when("/v2/", fault)
+    session, failed = connect(faulty.address, login, retries=1), []
+    for wanted in (name(faulty), name(faulty, "team/big:1")):
+        with pytest.raises(RegistryError) as caught:
+            session.fetch(wanted)
+        assert str(wanted) in str(caught.value)
+        failed.append((wanted, caught.value))
+    message = failure(failed, 2, check=False)
+    begin, end = message.split("; this concerns ")
+    assert end == f"{name(faulty)}, {name(faulty, 'team/big:1')}"
+    assert "team/" not in begin
 
 
 # TLS
