@@ -21,19 +21,24 @@ from .errors import SregistryError
 from .executable import home_of, kind_of
 from .inventory import SUBDIRECTORY, Inventory
 from .platform import Platform
+from .secrecy import hidden
 
 _MANY_DOCUMENTS = 1000
 _MANY_NAMES = 20
+
+SHORTEST_SECRET = 8
+"""Characters; to hide a shorter secret in all results would hide half of them."""
 
 
 @contextmanager
 def failing(module: AnsibleModule) -> Iterator[None]:
     """An error of this library is the failure of the task, in its own words. Who is told to end cleans up first.
 
-    All that the module says meanwhile is legible, so that no file name makes a task fail whose work is done.
+    All that the module says meanwhile is legible, so that no file name makes a task fail whose work is done, and
+    without secrets.
     """
     for name in ("exit_json", "fail_json", "warn"):
-        setattr(module, name, _legibly(getattr(module, name)))
+        setattr(module, name, _fit(module, getattr(module, name)))
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
     try:
@@ -42,8 +47,13 @@ def failing(module: AnsibleModule) -> Iterator[None]:
         module.fail_json(msg=str(error))
 
 
-def _legibly(say: Callable[..., None]) -> Callable[..., None]:
-    return lambda *words, **result: say(*legible(words), **legible(result))
+def _fit(module: AnsibleModule, say: Callable[..., None]) -> Callable[..., None]:
+    def said(*words: Any, **result: Any) -> None:
+        # Ansible knows the secrets of options only. Whatever a registry wrote into a result may hold those of a file.
+        module.no_log_values.update(hidden(SHORTEST_SECRET))
+        say(*legible(words), **legible(result))
+
+    return said
 
 
 def legible(value: Any) -> Any:

@@ -36,24 +36,30 @@ def forget() -> None:
         _hidden.clear()
 
 
+def hidden(shortest: int) -> set[str]:
+    """Return all that is hidden and has at least so many characters."""
+    with _lock:
+        return {secret for secret in _hidden if len(secret) >= shortest}
+
+
 def masked(text: str) -> str:
     """Return a text with stars in the place of each secret; URL quoting is undone where one is found in it."""
     with _lock:
-        hidden = list(_hidden)
-    if not hidden:
+        secrets = list(_hidden)
+    if not secrets:
         return text
-    text = _starred(text, hidden)
+    text = _starred(text, secrets)
     for decode in (unquote, unquote_plus):
         plain = text
         for _level in range(_DEPTH):
             plain = decode(plain)
-            if plain != text and any(secret in plain for secret in hidden):
-                text = plain = _starred(plain, hidden)
+            if plain != text and any(secret in plain for secret in secrets):
+                text = plain = _starred(plain, secrets)
     return text
 
 
-def _starred(text: str, hidden: list[str]) -> str:
-    for secret in hidden:
+def _starred(text: str, secrets: list[str]) -> str:
+    for secret in secrets:
         text = text.replace(secret, STARS)
     return text
 

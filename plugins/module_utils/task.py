@@ -24,7 +24,7 @@ from .errors import CredentialsError, InvalidReference
 from .files import make_directory
 from .late import importing
 from .location import Location
-from .module import blob_directory, facts_after, failure, inventory_of, platform_of
+from .module import SHORTEST_SECRET, blob_directory, facts_after, failure, inventory_of, platform_of
 from .pins import Pins
 from .platform import Platform
 from .reach import Transport
@@ -44,7 +44,6 @@ BUILD, FAIL = "build", "fail"
 
 _MAX_THREADS = 256
 _MAX_TIMEOUT = 86400
-_SHORTEST_SECRET = 8  # characters; to hide a shorter one would hide half of the result
 
 
 def references_of(module: AnsibleModule) -> list[tuple[str, Reference]]:
@@ -78,7 +77,7 @@ def _shown(module: AnsibleModule, name: str, reference: Reference) -> tuple[str,
     """A name as it may be shown: the query of a web address may be a secret."""
     if not reference.query:
         return name, reference
-    if len(reference.query) >= _SHORTEST_SECRET:
+    if len(reference.query) >= SHORTEST_SECRET:
         module.no_log_values.add(reference.query)
     return reference.uri, reference
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Login
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import StorageError, Unreachable
 from ansible_collections.hpc.sregistry.plugins.module_utils.module import failing, failure, legible
 
@@ -87,6 +88,7 @@ class Mouth(AnsibleModule):  # type: ignore[misc]
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
+        self.no_log_values: set[str] = set()
 
     def exit_json(self, **result: Any) -> None:
         """End well."""
@@ -114,3 +116,13 @@ def test_all_that_a_module_says_is_legible() -> None:
     with pytest.raises(Said) as said, failing(module):
         raise StorageError(f"cannot use {BAD}")
     assert said.value.args == ("fail", {"msg": "cannot use /srv/bad\\xff.sif"})
+
+
+def test_ansible_hides_also_the_secrets_of_files_in_all_results() -> None:
+    module = Mouth()
+    Login("ann", "correct horse")
+    Login("ann", "short")
+    with pytest.raises(Said), failing(module):
+        module.exit_json()
+    assert "correct horse" in module.no_log_values
+    assert "short" not in module.no_log_values
