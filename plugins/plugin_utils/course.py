@@ -65,7 +65,7 @@ def _group(leader: str | None, tried: Mapping[str, Work], names: Sequence[str]) 
 
     ``names`` are the images that they shall try, ``failed`` tells by name why not the others, in the words of the
     ``speaker``, which need not be a leader. ``digests`` is what names point at, ``images`` what the leader has in its
-    place. It becomes a variable, so nothing in it may be a template.
+    place, ``marks`` tells its inventory from others. It becomes a variable, so nothing in it may be a template.
     """
     work = tried[leader] if leader is not None else Work()
     speaker = leader or next((host for host, one in tried.items() if one.images), None)
@@ -83,6 +83,7 @@ def _group(leader: str | None, tried: Mapping[str, Work], names: Sequence[str]) 
         "names": [name for name in names if name not in failed],
         "failed": failed,
         "digests": {image.name: _pin(image) for image in there if _can_be_pinned(image)},
+        "marks": list(work.marks),
         "images": {image.name: {key: inert(value) for key, value in vars(image).items()} for image in there},
     }
 

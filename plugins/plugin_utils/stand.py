@@ -12,7 +12,7 @@ from typing import Any
 
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import shown
 
-from .work import FAILED, Image, Work, line, told, unreachable
+from .work import FAILED, Image, Work, line, marks_of, told, unreachable
 
 EACH, BUILD_ONCE, SHARED = "each", "build_once", "shared"
 STRATEGIES = (EACH, BUILD_ONCE, SHARED)
@@ -216,6 +216,7 @@ def _look(
     if lost is not None:
         return {name: Cell(FAILED) for name in names}, lost
     failed = _of_another(group)
+    shares = not set(group.get("marks") or ()).isdisjoint(marks_of(seen))
     filled = {name: replace(Image(**image), fetched=0) for name, image in group.get("images", {}).items()}
     cells = {}
     for name in names:
@@ -227,29 +228,40 @@ def _look(
         elif check and image.changed and image.action not in _NOT_THE_FILE:
             cells[name] = Cell(UPDATED, image.action, image=image)
         else:
-            blindness = _blindness(group["leader"], image, seen.get("images"))
+            blindness = _blindness(group["leader"], image, seen.get("images"), shares)
             cells[name] = Cell(FAILED, cause=blindness, unseen=True) if blindness else Cell(CURRENT, image=image)
     return cells, None
 
 
-def _blindness(leader: str, image: Image, rows: Any) -> str | None:
-    """Why a host does not see the file of another one; None if it does."""
+def _blindness(leader: str, image: Image, rows: Any, shares: bool) -> str | None:
+    """Why a host does not see the file of another one; None if it does.
+
+    :param shares: whether it sees other files of that one, so that it is the same file system: then another run was at
+        work meanwhile.
+    """
     listed = rows if isinstance(rows, list) else []
     known = [row for row in listed if isinstance(row, Mapping) and row.get("uri") == image.uri]
     path = shown(image.path, 1000)
+    row = next((row for row in known if row.get("image") == image.path), None)
+    if row is None and shares:
+        return f"another run has removed {path} since it was there on {leader}; run this again when that one has ended"
     if not listed:
         return (
             f"it does not see {path}, which is there on {leader}, and its inventory has none of the images; "
-            "is the file system mounted, and is the inventory on it?"
+            "is the file system mounted, and is the inventory on it, or has another run removed them meanwhile?"
         )
-    row = next((row for row in known if row.get("image") == image.path), None)
     if row is None:
-        return f"its inventory does not know {path}, which is there on {leader}; is it the same file system?"
+        return (
+            f"its inventory does not know {path}, which is there on {leader}; is it the same file system, or has "
+            "another run removed it meanwhile?"
+        )
     state = row.get("state")
     if state == "missing":
         return f"it does not see {path}, which is there on {leader}, though it sees the inventory"
     if row.get("version") != image.sha256:
         sha256 = shown(row.get("version"), 80)
+        if shares:
+            return f"another run has replaced {path}, which is not the file any more that {leader} had"
         return (
             f"{path} is another file than on {leader}: the inventory says sha256 {sha256} instead of "
             f"{shown(image.sha256, 80)}; is it the same file system?"

@@ -9,6 +9,7 @@ Hosts are not trusted: what one of them returns can spoil its own row only.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ _SAID = "Task failed: "
 """What Ansible puts before the reason."""
 _MAX_CAUSE = 2000
 _KILLED = (137, 143, -9, -15)  # the exit status of what SIGKILL or SIGTERM ended, as a shell and as Python tell it
+_MARKS = 20  # of files, that a host is known by
 _MAX_COUNT = 2**63 - 1
 _QUERY = re.compile(r"[?#].*?(?=(?:@sha(?:256|512):[0-9a-f]+)?\Z)", re.DOTALL)
 
@@ -80,10 +82,14 @@ class Image:
 
 @dataclass(frozen=True)
 class Work:
-    """What a host did: its ``images`` by their names, or why there is nothing of it to tell (``lost``)."""
+    """What a host did: its ``images`` by their names, or why there is nothing of it to tell (``lost``).
+
+    ``marks`` are those of some files of its inventory, as ``marks_of`` makes them.
+    """
 
     images: dict[str, Image] = field(default_factory=dict)
     lost: str | None = None
+    marks: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, result: Mapping[str, Any], names: Sequence[str]) -> Work:
@@ -102,7 +108,8 @@ class Work:
             return cls(lost=f"its result tells of {len(images)} images, and it was asked for {len(names)}")
         try:
             sizes = _sizes(result.get("diff"))
-            return cls({name: Image.of(name, image, sizes) for name, image in zip(names, images)})
+            told_images = {name: Image.of(name, image, sizes) for name, image in zip(names, images)}
+            return cls(told_images, marks=tuple(marks_of(result)[:_MARKS]))
         except ValueError as error:
             return cls(lost=f"its result cannot be read: {error}")
 
@@ -110,6 +117,22 @@ class Work:
     def useless(self) -> bool:
         """Whether not a single image is in its place."""
         return self.lost is not None or (bool(self.images) and all(one.error for one in self.images.values()))
+
+
+def marks_of(result: Mapping[str, Any]) -> list[str]:
+    """What tells the files of an inventory, by path and time in nanoseconds, from those of any other file system.
+
+    :param result: of a module that tells of an inventory; nothing that is in it raises an exception.
+    """
+    facts = result.get("ansible_facts")
+    inventory = facts.get("sregistry") if isinstance(facts, Mapping) else None
+    rows = inventory.get("images") if isinstance(inventory, Mapping) else None
+    files = [
+        f"{row['mtime_ns']} {row['image']}"
+        for row in (rows if isinstance(rows, list) else [])
+        if isinstance(row, Mapping) and isinstance(row.get("mtime_ns"), int) and isinstance(row.get("image"), str)
+    ]
+    return [hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16] for text in files]
 
 
 def _sizes(differences: Any) -> dict[str, int]:

@@ -15,7 +15,8 @@ from ansible.module_utils.common.yaml import yaml_load
 from ansible_collections.hpc.sregistry.plugins.modules import sregistry_pull
 
 ROLE = Path(__file__).parents[2] / "roles/prestage"
-NOT_FOR_A_FLEET = {"client", "api_version", "os", "architecture", "attributes", "unsafe_writes"}
+# Backups, which nothing removes, would fill the disks of all nodes.
+NOT_FOR_A_FLEET = {"client", "api_version", "os", "architecture", "attributes", "unsafe_writes", "backup"}
 SELINUX = {"selevel", "serole", "setype", "seuser"}
 
 

@@ -458,6 +458,35 @@ def test_who_shares_a_file_system_must_see_the_very_files(rows: Any, reason: str
         assert (numbers(document), document["unseen"], document["fetched"]) == ([(1, 1, 0)], [], MIB)
 
 
+def inventory(*files: tuple[str, int]) -> dict[str, Any]:
+    """What every module tells of a store with some files and their times."""
+    rows = [{"uri": name, "image": f"/store/{name}.sif", "mtime_ns": time} for name, time in files]
+    return {"sregistry": {"images": [*rows, {"uri": "recorded:1", "image": None, "mtime_ns": None}, 5]}}
+
+
+@pytest.mark.parametrize(
+    ("rows", "files", "reason"),
+    [
+        ([], [(B, 2)], "another run has removed /store/.* since it was there on n1"),
+        ([row(A, image=None)], [("other:1", 3), (B, 2)], "another run has removed"),
+        ([row(A, version="d" * 64)], [(A, 4), (B, 2)], "another run has replaced /store/.* that n1 had"),
+        ([row(A)], [(A, 1), (B, 2)], ""),
+        ([], [(B, 5)], "is the file system mounted, .*has another run removed them"),
+        ([row(B)], [(B, 5)], "is it the same file system, or has another run removed it"),
+        ([], [], "is the file system mounted"),
+    ],
+)
+def test_what_another_run_removed_meanwhile_is_not_called_another_file_system(
+    rows: list[dict[str, Any]], files: list[tuple[str, int]], reason: str
+) -> None:
+    first = {**result(image(A, "pulled")), "ansible_facts": inventory((A, 1), (B, 2))}
+    way = course({host: {"group": "g", "names": [A]} for host in ("n1", "n2")}, {"n1": first})
+    seen = {"n2": {"images": rows, "ansible_facts": inventory(*files)}}
+    document = of(SHARED, {"n1": first, "n2": {}}, [A], course=way, seen=seen)
+    assert bool(document["verdict"]) is bool(reason)
+    assert re.search(reason, document["verdict"]), document["verdict"]
+
+
 def test_who_shares_what_could_not_be_filled_has_the_same_reason() -> None:
     first = result(image(A, "pulled"), failed(B, "manifest unknown"))
     results, way = followed(first, {}, {}, {})
