@@ -22,6 +22,7 @@ from .credentials import Login
 from .dialect import Dialect, Version, fault_of, version_tuple
 from .errors import EngineError
 from .executable import home_of, identify, locate
+from .files import storage_error
 from .reference import shown
 
 _TIMEOUT = 600  # seconds, where the engine only reads an image, or writes metadata
@@ -347,9 +348,19 @@ class Engine:
         fault = fault_of(options.arguments)
         if fault:
             raise EngineError(fault)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", prefix="sregistry-", dir=options.tmpdir) as stream:
-            stream.writelines(f"{name}={value}\n" for name, value in options.arguments.items())
-            stream.flush()
+        text = "".join(f"{name}={value}\n" for name, value in options.arguments.items())
+        place = options.tmpdir or tempfile.gettempdir()
+        try:
+            stream = tempfile.NamedTemporaryFile("wb", buffering=0, prefix="sregistry-", dir=place)  # noqa: SIM115
+        except OSError as error:
+            raise storage_error(error, os.path.join(place, "arguments")) from error
+        with stream:
+            rest = memoryview(text.encode("utf-8"))
+            try:
+                while rest:
+                    rest = rest[stream.write(rest) :]
+            except OSError as error:
+                raise storage_error(error, stream.name) from error
             yield stream.name
 
 

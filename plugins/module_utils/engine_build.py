@@ -14,7 +14,7 @@ from .credentials import Login
 from .document import File
 from .engine import BuildOptions, Engine
 from .errors import PackerError, RegistryError
-from .files import make_directory
+from .files import make_directory, storage_error
 from .format import SANDBOX, SIF
 from .order import Order
 from .placement import put, room
@@ -114,8 +114,11 @@ def _source(recipe: Recipe, work: str) -> str:
     if recipe.text is None:
         return recipe.source
     path = os.path.join(work, "definition")
-    with open(path, "x", encoding="utf-8", newline="") as stream:
-        stream.write(recipe.text)
+    try:
+        with open(path, "x", encoding="utf-8", newline="") as stream:
+            stream.write(recipe.text)
+    except OSError as error:
+        raise storage_error(error, path) from error
     return path
 
 

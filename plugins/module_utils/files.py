@@ -242,20 +242,26 @@ def need_space(directory: str, size: int, what: str) -> None:
 
 
 def storage_error(error: OSError, path: str) -> StorageError | NoSpace:
-    """The error of this library for one of the operating system."""
+    """The error of this library for one of the operating system.
+
+    :param path: what was worked at; the one that the system names counts more, since others may be written meanwhile.
+    """
+    concerned = error.filename2 or error.filename  # of a rename, what was to be replaced
+    # A directory that is held is reached through /proc, which is no name for people.
+    named = concerned if isinstance(concerned, str) and not concerned.startswith("/proc/self/fd/") else path
     if error.errno in _FULL:
+        if os.path.dirname(named) == os.path.dirname(path):
+            named = path  # the other one is a temporary name of it
         with suppress(OSError):
-            status = os.statvfs(os.path.dirname(path) or ".")
+            status = os.statvfs(nearest(os.path.dirname(named)))
             if status.f_files and not status.f_favail:
-                return NoSpace(f"no space left while writing {path}: there are no inodes left; remove some files")
+                return NoSpace(f"no space left while writing {named}: there are no inodes left; remove some files")
             left = in_words(status.f_bavail * status.f_frsize)
             return NoSpace(
-                f"no space left while writing {path}: it needs more than the {left} that are free; free some"
+                f"no space left while writing {named}: it needs more than the {left} that are free; free some"
             )
-        return NoSpace(f"no space left while writing {path}; free some")
+        return NoSpace(f"no space left while writing {named}; free some")
     reason = error.strerror or str(error)
-    concerned = error.filename2 or error.filename  # of a rename, what was to be replaced
-    named = concerned if isinstance(concerned, str) else path
     way_out = "check that the directory exists and that this user may write there"
     if error.errno in (errno.EACCES, errno.EPERM) and os.geteuid():
         way_out = "give the task become: true, or a place where this user may write"

@@ -23,6 +23,7 @@ from .files import make_directory, nearest, need_writable, read_regular, replaci
 from .lock import locked
 from .platform import Platform
 from .reference import DOCKER, Reference
+from .scratch import sweep
 
 SUBDIRECTORY = ".sregistry"
 """Where in a store its inventory is, unless somebody chose another place."""
@@ -157,6 +158,10 @@ class Inventory:
         :param besides: an image that does not count.
         """
         return [document for document in self.documents() if document.key != besides and document.file(path)]
+
+    def tidy(self) -> None:
+        """Remove what killed runs left of documents that they wrote."""
+        sweep(self.images)
 
     def need_writable(self) -> None:
         """Refuse early where no document could be changed, nor a lock be had for it.

@@ -21,6 +21,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from . import engine
 from .errors import EngineError
+from .files import storage_error
 from .scratch import temporary_directory
 from .signature import Certificate, SigningKey, normal_fingerprint
 from .verify import Source, Trust
@@ -86,9 +87,12 @@ def _written(module: AnsibleModule, content: str) -> Iterator[str]:
     """A key in a file that only this user can read, for a block."""
     with temporary_directory(scratch_directory(module)) as directory:
         path = os.path.join(directory, "key")
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(content if content.endswith("\n") else f"{content}\n")
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+                stream.write(content if content.endswith("\n") else f"{content}\n")
+        except OSError as error:
+            raise storage_error(error, path) from error
         yield path
 
 

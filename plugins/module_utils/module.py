@@ -121,6 +121,8 @@ def facts_of(module: AnsibleModule, inventory: Inventory, rows: list[dict[str, A
 def facts_after(module: AnsibleModule, inventory: Inventory, documents: Iterable[Document]) -> dict[str, Any]:
     """The whole inventory, or, where it is so large that each task would burden the controller, these documents."""
     gather = module.params["gather"]
+    if not module.check_mode:
+        inventory.tidy()
     try:
         if gather == "all" or (gather == "auto" and inventory.count() <= _MANY_DOCUMENTS):
             return facts_of(module, inventory, inventory.rows(), True)

@@ -105,6 +105,16 @@ def need_safe(directory: str, option: str) -> None:
         )
 
 
+def sweep(directory: str) -> None:
+    """Remove what killed runs left in a directory of what was to get a name there, whatever name that was."""
+    for path in leftover.found_in(directory):
+        with suppress(OSError):
+            if os.path.isdir(path):
+                remove_tree(path)
+            else:
+                os.unlink(path)
+
+
 def _sweep(left: Iterator[str]) -> None:
     """Remove directories, and what is in them."""
     for path in left:

@@ -270,13 +270,15 @@ def _compression_options(compression: str, level: int | None) -> list[str]:
 
 
 def _objection(path: str, compression: str) -> str | None:
-    """Ask the program by doing: how it lists its compressors differs from version to version. None if it can."""
+    """Ask the program by doing: how it lists its compressors differs from version to version. None if it can.
+
+    The image goes into a file without a name, of which nothing is left whatever happens.
+    """
+    options = _compression_options(compression, _LEVELS.get(compression, (None, 0))[0])
     try:
-        with tempfile.TemporaryDirectory(prefix="sregistry-packer-") as directory:
-            source = os.path.join(directory, "empty")
-            os.mkdir(source)
-            options = _compression_options(compression, _LEVELS.get(compression, (None, 0))[0])
-            result = _run([path, source, os.path.join(directory, "image"), "-noappend", *options])
+        with tempfile.TemporaryFile() as image:
+            target = _path(Partition(image.fileno(), 0))
+            result = _run([path, os.devnull, target, "-noappend", *options], (image.fileno(),))
     except OSError as error:
         raise storage_error(error, tempfile.tempdir or "the temporary directory") from error
     return None if result.returncode == 0 else _shortened(result.stderr + result.stdout)

@@ -30,7 +30,7 @@ from .platform import Platform
 from .reach import Transport
 from .reference import Reference, parse_registry
 from .registries import Registries
-from .scratch import temporary_directory
+from .scratch import sweep, temporary_directory
 from .session import Outcome, Session
 
 if TYPE_CHECKING:
@@ -188,6 +188,10 @@ def finish(
     module: AnsibleModule, session: Session, references: list[tuple[str, Reference]], outcomes: dict[Reference, Outcome]
 ) -> None:
     """End the task with what became of each image; it fails if one did, with the results of all."""
+    if not module.check_mode:
+        # Also where nothing was made: what a killed run left may have been too young for the run that made it up.
+        for directory in sorted({os.path.dirname(outcome.path) for outcome in outcomes.values() if outcome.path}):
+            sweep(directory)
     images = [outcomes[reference].to_result(name) for name, reference in references]
     changed = [outcome for outcome in outcomes.values() if outcome.changed]
     for warning in warnings_of(session, outcomes):

@@ -207,6 +207,33 @@ def test_a_file_system_is_full_of_data_or_of_files(
     assert words in str(files.storage_error(OSError(errno.ENOSPC, "No space left on device"), str(tmp_path / "file")))
 
 
+@pytest.mark.parametrize(
+    ("named", "shown"),
+    [
+        (None, "/store/app.sif"),  # of a write, the system names nothing
+        ("/scratch/work/root", "/scratch/work/root"),
+        ("/store/.app.sif.sregistry-0123abcd-x.tmp", "/store/app.sif"),
+        ("/proc/self/fd/7/.app.sif.sregistry-0123abcd-x.tmp", "/store/app.sif"),
+    ],
+)
+def test_what_the_system_names_is_what_is_full(named: str | None, shown: str) -> None:
+    error = files.storage_error(OSError(errno.ENOSPC, "No space left on device", named), "/store/app.sif")
+    assert f"no space left while writing {shown}" in str(error)
+
+
+def test_a_full_tmpdir_is_not_blamed_on_the_file_that_is_made(small_disk: Path, tmp_path: Path) -> None:
+    with (small_disk / "filler").open("wb", buffering=0) as filler, suppress(OSError):
+        for _page in range(1000):
+            filler.write(bytes(4096))
+    path, work = tmp_path / "file", small_disk / "work"
+    with (
+        pytest.raises(NoSpace, match=f"^no space left while writing {work}: it needs more than the 0 B that are free"),
+        files.replacing(str(path)),
+    ):
+        work.symlink_to("x" * 3000)  # which takes a page
+    assert not path.exists()
+
+
 def test_of_a_rename_that_fails_the_target_is_named() -> None:
     error = files.storage_error(OSError(errno.EISDIR, "Is a directory", "/a/.x.tmp", None, "/a/x"), "/a/x")
     assert "cannot use /a/x: Is a directory" in str(error)

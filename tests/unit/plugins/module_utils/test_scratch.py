@@ -7,11 +7,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
-from ansible_collections.hpc.sregistry.plugins.module_utils import scratch
-from ansible_collections.hpc.sregistry.plugins.module_utils.errors import StorageError
+from ansible_collections.hpc.sregistry.plugins.module_utils import engine, engine_build, keys, scratch
+from ansible_collections.hpc.sregistry.plugins.module_utils.errors import NoSpace, StorageError
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to another user")
 
@@ -100,3 +104,29 @@ def test_who_could_add_a_file_is_told_to_who_asks_for_it(
     directory.chmod(inner)
     assert scratch.intruders(str(directory)) == ""
     assert scratch.intruders(str(directory), strict=True).rpartition(": ")[2] == why
+
+
+def argument_file(directory: str) -> AbstractContextManager[object]:
+    options = engine.BuildOptions(tmpdir=directory, arguments={"NAME": "value"})
+    return engine.Engine("/usr/bin/apptainer", "apptainer", "1.4.5")._argument_file(options)
+
+
+def key_file(directory: str) -> AbstractContextManager[object]:
+    return keys._written(cast("Any", SimpleNamespace(params={"tmpdir": directory})), "a key")
+
+
+def definition_file(directory: str) -> AbstractContextManager[object]:
+    recipe: Any = SimpleNamespace(text="Bootstrap: docker")
+    return nullcontext(engine_build._source(recipe, directory))
+
+
+@pytest.mark.parametrize("write", [argument_file, key_file, definition_file])
+def test_what_does_not_fit_into_tmpdir_is_named(
+    write: Callable[[str], AbstractContextManager[object]], small_disk: Path
+) -> None:
+    with (small_disk / "filler").open("wb", buffering=0) as filler, suppress(OSError):
+        for _page in range(1000):
+            filler.write(bytes(4096))
+    with pytest.raises(NoSpace, match=f"^no space left while writing {small_disk}/"):
+        write(str(small_disk)).__enter__()
+    assert [path.name for path in small_disk.iterdir()] == ["filler"] or write is definition_file

@@ -240,20 +240,20 @@ def test_no_place_for_temporary_files_is_an_error_of_the_storage(
 ) -> None:
     install("mksquashfs", mksquashfs())
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
-    with pytest.raises(
-        StorageError, match=rf"^cannot use {tmp_path}/none/sregistry-packer-.*: No such file or directory; "
-    ):
+    with pytest.raises(StorageError, match=rf"^cannot use {tmp_path}/none/.*: No such file or directory; "):
         squashfs.find()
 
 
-def test_trying_the_packer_leaves_nothing_behind(
+def test_trying_the_packer_leaves_nothing_behind_even_if_it_is_killed(
     install: Install, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     place = tmp_path / "tmp"
     place.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(place))
-    install("mksquashfs", f"{mksquashfs()}")
+    listing = tmp_path / "listing"
+    install("mksquashfs", f"ls -A {place} >> {listing}; echo tried >> {listing}; {mksquashfs(compressors='gzip')}")
     squashfs.find()
+    assert set(listing.read_text().split()) == {"tried"}, "there was something that a kill would have left"
     assert list(place.iterdir()) == []
 
 

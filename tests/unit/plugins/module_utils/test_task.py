@@ -7,12 +7,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
+import pytest
+from ansible_collections.hpc.sregistry.plugins.module_utils import leftover
+from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Inventory
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
-from ansible_collections.hpc.sregistry.plugins.module_utils.session import Outcome
-from ansible_collections.hpc.sregistry.plugins.module_utils.task import warnings_of
+from ansible_collections.hpc.sregistry.plugins.module_utils.session import PRESENT, Outcome
+from ansible_collections.hpc.sregistry.plugins.module_utils.task import finish, warnings_of
 
 
 @dataclass
@@ -44,3 +48,43 @@ def test_the_same_warning_of_many_images_is_told_once() -> None:
         "quay.io/org/two:1: odd",
         "quay.io/org/two:1: slow",
     ]
+
+
+class Ended(Exception):
+    """The module would have ended."""
+
+
+@dataclass
+class Module:
+    """As much of an Ansible module as the end of a task needs."""
+
+    check_mode: bool
+    params: dict[str, Any] = field(default_factory=lambda: {"gather": "auto", "storage": "/store"})
+    _diff: bool = False
+
+    def exit_json(self, **_result: Any) -> None:
+        """End."""
+        raise Ended
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_what_killed_runs_left_goes_also_where_nothing_is_to_be_done(
+    check: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leftover, "_ABANDONED", -1.0)
+    inventory = Inventory(str(tmp_path / ".sregistry"))
+    path, document = tmp_path / "app-1.sif", Path(inventory.images) / "quay.io+org+app=1.json"
+    document.parent.mkdir(parents=True)
+    left = [place.parent / f"{leftover.prefix(str(place))}x.tmp" for place in (path, document)]
+    for one in left:
+        one.touch()
+    mine = tmp_path / ".notes.tmp"
+    mine.touch()
+    reference = Reference.parse("quay.io/org/app:1")
+    outcomes = {reference: Outcome(reference, Platform.parse("linux/amd64"), path=str(path), action=PRESENT)}
+    session: Any = Told()
+    session.inventory = inventory
+    with pytest.raises(Ended):
+        finish(cast("Any", Module(check)), session, [("app", reference)], outcomes)
+    assert [one.exists() for one in left] == [check, check]
+    assert mine.exists()
