@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TypeVar
 
 _Error = TypeVar("_Error", bound="SregistryError")
@@ -32,7 +33,9 @@ class SregistryError(Exception):
 
     def with_more(self: _Error, more: str) -> _Error:
         """The same error, with more to say at the end."""
-        return type(self)(f"{self}{more}", f"{self.cause}{more}")
+        error = copy(self)
+        error.args, error.cause = (f"{self}{more}",), f"{self.cause}{more}"
+        return error
 
 
 class InvalidReference(SregistryError):

@@ -36,6 +36,8 @@ from .transport import RETRIED, Connections
 if TYPE_CHECKING:
     import requests
 
+    from .refusal import Refusal
+
 MANIFEST_TYPES = (
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.oci.image.manifest.v1+json",
@@ -304,20 +306,10 @@ class Registry:
             with response:
                 refusal = Refusal.of(response)
                 discard(response)
-            if response.status_code in (401, 403) and not at_home:
-                failure = RegistryError(
-                    f"{self.host} redirects {what} to {host_of(response.url)}, which refuses it ({refusal.words}); the "
-                    "login was not sent there. Try again, or ask whoever runs the registry"
-                )
-                failure.status = response.status_code
-                raise failure
-            if response.status_code == 401 and permit.authorization:
+            if at_home and response.status_code == 401 and permit.authorization:
                 self._authentication.refused(scope, permit, refusal.words)
             if not offered:
-                failure = refusal.error(self.host, what, self._authentication.asker(permit, scope), tries, scope.deed)
-                if response.status_code != 401 or not permit.login or permit.asker.accepted:
-                    failure.status = response.status_code  # else it is about the login
-                raise failure
+                raise self._failure(response, refusal, permit if at_home else None, scope, what, tries)
             answered = True
             permit = self._authentication.answer(offered, scope, what)
         with response:
@@ -334,6 +326,27 @@ class Registry:
         if permit.authorization or response.status_code not in _VEILED:
             return None
         return self._authentication.at_the_door(self._base, scope)
+
+    def _failure(
+        self, response: requests.Response, refusal: Refusal, permit: Permit | None, scope: Scope, what: str, tries: int
+    ) -> RegistryError:
+        """What a refusal means, with its status unless it is about the login.
+
+        :param permit: what was sent; None if another host refused it, which gets none.
+        """
+        if response.status_code in (401, 403) and not permit:
+            failure = RegistryError(
+                f"{self.host} redirects {what} to {host_of(response.url)}, which refuses it ({refusal.words}); the "
+                "login was not sent there. Try again, or ask whoever runs the registry"
+            )
+        else:
+            permit = permit or Permit()
+            failure = refusal.error(self.host, what, self._authentication.asker(permit, scope), tries, scope.deed)
+        challenge = response.headers.get("WWW-Authenticate")
+        about_login = response.status_code == 401 and challenge and permit and permit.login
+        if not about_login or (permit and permit.asker.accepted):
+            failure.status = response.status_code
+        return failure
 
     def _silent(self, error: Unreachable) -> Unreachable:
         """Tell whether somebody is there, and who named no registry which one was asked."""

@@ -30,6 +30,9 @@ from tests.lab.oci import digest_of
 ELSEWHERE = "/elsewhere/"
 """Where the foreign layers are: it is no part of the registry's API."""
 
+LOGIN = ("me", "secret")
+"""What some of the rows want."""
+
 _ZEROS = "sha256:" + 64 * "0"
 _CUT = 1000  # bytes of a layer that come before its connection breaks
 
@@ -37,7 +40,8 @@ _CUT = 1000  # bytes of a layer that come before its connection breaks
 def registry(upstream: str, certificate: Any = None) -> FaultyRegistry:
     """The registry with all rows, in front of a real one; more can be added with ``add``."""
     made = FaultyRegistry(upstream, certificate)
-    for name, fault in FAULTS.items():
+    made.when("^/v2/$", faults.challenged('Basic realm="the door"', {faults.basic(*LOGIN)}))
+    for name, fault in {**FAULTS, **GUARDED}.items():
         add(made, name, fault)
     for name, rework in REWORKED.items():
         add(made, name, _Reworked(made, name, rework))
@@ -86,6 +90,60 @@ def _another_each_time() -> Fault:
     )
 
 
+def _signed(row: str) -> Fault:
+    """Blobs lie at an address that is signed as it is written: of the same meaning in other letters, it is refused."""
+    signature = "?X-Sig=a%7Eb%2d%2D~c%2fd&n=1"
+
+    def fault(request: Request, upstream: Upstream) -> Answer:
+        path, mark, _query = request.path.partition("?")
+        if request.path.endswith(signature):
+            return upstream(replace(request, path=path))
+        if mark:
+            return Answer(403)
+        return Answer(307, {"Location": f"/v2/{row}/{path.removeprefix('/v2/')}{signature}"})
+
+    return on("/blobs/", fault)
+
+
+def _led(row: str, hops: int) -> Fault:
+    """All is there after so many redirects."""
+
+    def fault(request: Request, upstream: Upstream) -> Answer:
+        path, _mark, query = request.path.partition("?")
+        hop = int(query.removeprefix("hop=") or 0)
+        if hop == hops:
+            return upstream(replace(request, path=path))
+        return Answer(307, {"Location": f"/v2/{row}/{path.removeprefix('/v2/')}?hop={hop + 1}"})
+
+    return fault
+
+
+def _other_scope(row: str) -> Fault:
+    """A challenge names the repository by which the registry knows it inside; a token for ours alone opens nothing."""
+
+    def fault(request: Request, upstream: Upstream) -> Answer:
+        if request.path.startswith("/v2/token"):
+            wide = "repository%3Ainside%2F" in request.path and "repository%3A" + row in request.path
+            return faults.document({"token": "wide" if wide else "narrow"})(request, upstream)
+        repository = re.split("/(?:manifests|blobs|tags)/", request.path.removeprefix("/v2/"))[0]
+        realm = f"http://{request.headers['host']}/v2/{row}/token"
+        challenge = f'Bearer realm="{realm}",service="s",scope="repository:inside/{repository}:pull"'
+        return faults.challenged(challenge, {"Bearer wide"})(request, upstream)
+
+    return fault
+
+
+def _veiled(answer: Fault) -> Fault:
+    """Who does not log in is told that there is nothing, or nothing for them; only the door, ``/v2/``, asks."""
+
+    def fault(request: Request, upstream: Upstream) -> Answer:
+        if request.headers.get("authorization") == faults.basic(*LOGIN):
+            return upstream(request.with_header("authorization", None))
+        return answer(request, upstream)
+
+    return fault
+
+
 FAULTS: dict[str, Fault] = {
     **{f"head-{code}": _head(faults.status(code)) for code in (400, 401, 403, 404, 405, 406, 500, 501)},
     "head-429": _head(faults.status(429, {"Retry-After": "0"})),
@@ -98,9 +156,18 @@ FAULTS: dict[str, Fault] = {
     "digest-quoted": _digest('"{0}"'),
     "digest-unnamed": _digest("0123456789abcdef"),
     "digest-short": _digest("sha256:0123"),
+    "redirect-signed": _signed("redirect-signed"),
+    "redirect-10-times": _led("redirect-10-times", 10),
+    "scope-other": _other_scope("scope-other"),
     "l" * 241: lambda request, upstream: upstream(request),
 }
 """Rows that serve the real registry's own documents. The last one is a repository path of 250 characters."""
+
+GUARDED: dict[str, Fault] = {
+    **{f"veiled-{code}": _veiled(faults.status(code)) for code in (401, 403, 404)},
+    "veiled-dumb": _veiled(faults.status(401, {"WWW-Authenticate": "Negotiate"})),
+}
+"""As ``FAULTS``, for who has ``LOGIN``."""
 
 
 @dataclass

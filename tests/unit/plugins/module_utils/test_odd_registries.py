@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,7 +32,7 @@ from tests.faults import FaultyRegistry, odd
 from tests.lab import oci
 
 AMD64 = Platform("linux", "amd64")
-ROWS = [*odd.FAULTS, *odd.REWORKED]
+ROWS = [*odd.FAULTS, *odd.GUARDED, *odd.REWORKED]
 BEHIND = "registry.invalid"
 
 
@@ -50,6 +51,10 @@ class Runs:
         self._mirrored = mirrored
         self._inventory = Inventory(str(directory / "inventory"))
         self.cache = BlobCache(str(directory / "cache"))
+        self._authfile = directory / "config.json"
+        username, password = odd.LOGIN
+        entry = {"username": username, "password": password}
+        self._authfile.write_text(json.dumps({"auths": {server.address: entry}}))
 
     def name(self, row: str) -> Reference:
         """The image of a row, where a mirror has it under its own name."""
@@ -58,7 +63,7 @@ class Runs:
     def session(self, check: bool = False) -> Session:
         """The means of one run, with a login that no other server may see."""
         mirrors = {BEHIND: [Location.parse(f"http://{self._server.address}", "mirror")]} if self._mirrored else {}
-        keychain = Keychain(Login("me", "secret"))
+        keychain = Keychain(Login(*odd.LOGIN), str(self._authfile))  # a mirror gets only what the file has for it
         registries = Registries(keychain, Transport(http=True, timeout=20.0), mirrors)
         return Session(registries, self.cache, self._inventory, AMD64, 2, check)
 
@@ -104,7 +109,7 @@ def test_an_image_is_recorded_once_and_all_of_it_comes(row: str, runs: Runs, sto
     assert runs.layers(row) == [gzip.decompress(layer.blob) for layer in stored.tiny.layers]
     document = first.after
     assert document
-    if row in odd.FAULTS:
+    if row not in odd.REWORKED:
         assert document.digest == document.manifest_digest == oci.digest_of(stored.tiny.manifest())
 
 
@@ -117,6 +122,6 @@ def test_a_digest_that_is_kept_is_that_of_the_content(
     registries = runs.session().registries
     found = pin(registries, runs.cache, runs.name(row), [])
     assert pin(registries, runs.cache, runs.name(row).at(found.digest), [AMD64]).platforms == {AMD64: found.digest}
-    if row in odd.FAULTS:
+    if row not in odd.REWORKED:
         assert found.digest == oci.digest_of(stored.tiny.manifest())
     registries.close()
