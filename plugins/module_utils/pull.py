@@ -148,7 +148,11 @@ def _carry_out(session: Session, wanted: Wanted, planned: Plan, supply: Supply |
                 file = (supply or _substitute(session, wanted, planned, outcome)).make(planned.path)
             _forget_replaced(session, outcome, file)
             document = _with_made(document, file)
-        session.enter(outcome, document)
+        if outcome.changed or not latest:
+            session.enter(outcome, document)
+        else:  # the same came again: what the web server tells of it now may spare that the next time
+            outcome.after = None
+            session.inventory.put(dataclasses.replace(document, updated_at=latest.updated_at))
 
 
 def _fill_cache(session: Session, wanted: Wanted, planned: Plan | None, outcome: Outcome) -> None:

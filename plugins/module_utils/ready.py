@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -59,8 +60,20 @@ def resolve(registries: Registries, reference: Reference, wanted: Platform, dige
     :raises RegistryError, InvalidManifest, PlatformNotFound: as registry and web server raise them.
     """
     if reference.from_web:
-        return registries.web.find(reference)
+        return registries.web.look(reference)
     return artifact.resolve(registries.of(reference), reference, wanted, digest)
+
+
+def comes_again(session: Session, image: Ready, digest: str) -> bool:
+    """Whether the file of a web server has a digest; reads all of it, and keeps nothing.
+
+    :raises RegistryError: if it does not come.
+    """
+    with _source(session, image)(0) as (begin, chunks):
+        hasher = hashlib.new(digest.partition(":")[0])
+        for chunk in chunks:
+            hasher.update(chunk)
+    return begin == 0 and f"{hasher.name}:{hasher.hexdigest()}" == digest
 
 
 def inputs(reference: Reference) -> dict[str, str]:

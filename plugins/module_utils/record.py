@@ -7,12 +7,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from .document import Document
 from .inventory import LOCK_TIMEOUT
 from .reference import Reference
 from .resolution import is_current, is_same, resolve, to_document, to_merged
 from .session import PRESENT, RECORDED, Outcome, Session
+
+if TYPE_CHECKING:
+    from .resolution import Resolved
 
 
 def record(session: Session, references: Sequence[Reference]) -> dict[Reference, Outcome]:
@@ -32,13 +36,24 @@ def _record(session: Session, reference: Reference, outcome: Outcome) -> None:
             outcome.action = PRESENT
             return
         image = resolve(session, reference, outcome)
-    if outcome.before and is_same(outcome.before, image):
+        same = outcome.before and (is_same(outcome.before, image) or _tells_nothing(session, outcome.before, image))
+    if same:
         outcome.action = PRESENT
         return
     document = to_document(image, session, outcome.before)
     if not session.check:
         document = _store(session, document)
     outcome.after, outcome.changed, outcome.action = document, True, RECORDED
+
+
+def _tells_nothing(session: Session, document: Document, image: Resolved) -> bool:
+    """Whether all that differs of a file on a web server differs at each request, so that it tells nothing."""
+    if not image.reference.from_web or image.digest:
+        return False
+    told = document.told.get("web", {})
+    once, again = image.documents["web"], session.registries.web.look(image.reference).documents["web"]
+    steady = {name for name in {*told, *once, *again} if once.get(name) == again.get(name)}
+    return len(steady) < len({*once, *again}) and all(told.get(name) == once.get(name) for name in steady)
 
 
 def _store(session: Session, document: Document) -> Document:

@@ -20,7 +20,7 @@ from .late import importing
 from .means import Choice
 from .ready import Ready, Shipment
 from .resolution import Resolved
-from .session import RECORDED, Outcome, Session
+from .session import PRESENT, Outcome, Session
 from .sif_cache import Entry, SifCache
 from .verify import Trust
 
@@ -131,7 +131,7 @@ class _Fetching:
         if self._there and self._there.manifest_digest == fetched.digest:
             if self._trust:
                 self._trust.verify(path, path)
-            self._outcome.action = RECORDED
+            self._outcome.action, self._outcome.changed = PRESENT, False
             return self._there
         with self._outcome.clock("place"):
             placed = self._shipment.place(fetched, path, self._prepare)

@@ -12,7 +12,6 @@ and by its size; its digest is known only from the name, or after it was fetched
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,15 +25,14 @@ from .manifest import Descriptor
 from .reach import Transport
 from .reference import Reference, shown
 from .refusal import Refusal
-from .response import chunks, content_length, discard, media_type
-from .transport import Connections
+from .response import chunks, discard, media_type, part
+from .silence import was_connected
+from .transport import RETRIED, Connections
 
 if TYPE_CHECKING:
     import requests
 
-_NO_HEAD = frozenset({400, 403, 405, 501})  # of servers, and of addresses signed for a GET, that take no HEAD
-_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)")
-_PARTIAL, _RANGE_REFUSED = 206, 416
+_RANGE_REFUSED = 416
 _PAGES = frozenset({"text/html", "application/xhtml+xml"})
 
 
@@ -96,14 +94,34 @@ class Web:
         self._connections.close()
 
     def find(self, reference: Reference) -> Download:
-        """Ask with one HEAD what stands under an address; with a GET of one byte where that is not allowed.
+        """Ask with one HEAD what stands under an address. That is only the cheaper question: where it is refused, a GET
+        decides, and whoever finds something new has to ``look`` at it.
 
         :raises RegistryError: one of its kinds, naming address and status; also for what is a page for people.
         """
-        with self._request("HEAD", reference, {}, also=_NO_HEAD) as response:
-            download = _download(reference, response) if response.status_code < 300 else None
+        waited = False
+        try:
+            with self._request("HEAD", reference, {}) as response:
+                download = _download(reference, response)
+            if download.media_type not in _PAGES:
+                return download
+        except RegistryError as error:
+            if error.status is None:
+                raise
+            waited = error.status in (0, *RETRIED)
+        return self.look(reference, waited)
+
+    def look(self, reference: Reference, once: bool = False) -> Download:
+        """Ask what stands under an address with a GET of one byte, since some servers answer a HEAD with nonsense.
+
+        :param once: do not try again.
+        :raises RegistryError: as ``find``.
+        """
+        also = frozenset({_RANGE_REFUSED})
+        with self._request("GET", reference, {"Range": "bytes=0-0"}, also, once) as response:
+            download = _download(reference, response) if response.status_code != _RANGE_REFUSED else None
         if download is None:
-            with self._request("GET", reference, {"Range": "bytes=0-0"}) as response:
+            with self._request("GET", reference, {}) as response:
                 download = _download(reference, response)
         if download.media_type in _PAGES:
             raise RegistryError(
@@ -124,20 +142,23 @@ class Web:
         headers = {"Range": f"bytes={offset}-", "If-Range": condition} if offset and condition else {}
         also = {_RANGE_REFUSED} if headers else set()
         with self._request("GET", download.reference, headers, also=frozenset(also)) as response:
-            if response.status_code != _RANGE_REFUSED:
-                begin = _begin(response)
-                if begin not in (0, offset):
-                    raise Unreachable(
-                        f"{host_of(response.url)} sends {download.reference} from byte {begin} on, unasked"
-                    )
-                yield begin, chunks(response, download.reference)
+            came = part(response) if response.status_code != _RANGE_REFUSED else None
+            if came and came[0] in (0, offset):
+                yield came[0], chunks(response, download.reference)
                 return
+            if not headers:
+                raise Unreachable(f"{host_of(response.url)} sends a part of {download.reference}, unasked")
         with self.content(download) as whole:
             yield whole
 
     @contextmanager
     def _request(
-        self, method: str, reference: Reference, headers: Mapping[str, str], also: frozenset[int] = frozenset()
+        self,
+        method: str,
+        reference: Reference,
+        headers: Mapping[str, str],
+        also: frozenset[int] = frozenset(),
+        once: bool = False,
     ) -> Iterator[requests.Response]:
         """One request; yields a response of status 2xx or in ``also``. A login is sent only if it is asked for."""
         url = f"{reference.scheme}://{reference.registry}/{reference.repository}"
@@ -147,9 +168,13 @@ class Web:
         login = self._login(reference) if guarded else None
         headers = {"Accept": "*/*", **headers}
         while True:
-            response, tries = self._connections.ask(
-                method, url, str(reference), headers, login.basic if login else None
-            )
+            try:
+                response, tries = self._connections.ask(
+                    method, url, str(reference), headers, login.basic if login else None, once=once
+                )
+            except Unreachable as error:
+                error.status = 0 if was_connected(error) else None
+                raise
             at_home = origin(response.url) == origin(url)
             if response.status_code == 401 and at_home and not login and self._login(reference):
                 discard(response)
@@ -160,7 +185,10 @@ class Web:
             break
         with response:
             if response.status_code >= 300 and response.status_code not in also:
-                raise _error(reference, Refusal.of(response), bool(login), tries).whatever(str(reference))
+                failure = _error(reference, Refusal.of(response), bool(login), tries).whatever(str(reference))
+                if not (login and response.status_code == 401):  # which would not be another one with a GET
+                    failure.status = response.status_code
+                raise failure
             if url.startswith("https:") and not response.url.startswith("https:") and not reference.digest:
                 raise RegistryError(
                     f"{reference} leads to {host_of(response.url)} without TLS, where anybody may change it on its "
@@ -188,28 +216,10 @@ def _download(reference: Reference, response: requests.Response) -> Download:
     for key, name in (("etag", "ETag"), ("last_modified", "Last-Modified")):
         if response.headers.get(name):
             validators[key] = shown(response.headers[name])
-    size = _whole(response)
-    if size is not None:
-        validators["size"] = size
+    came = part(response)
+    if came and came[1] is not None:
+        validators["size"] = came[1]
     return Download(reference, media_type(response), validators)
-
-
-def _whole(response: requests.Response) -> int | None:
-    """Bytes of the whole file."""
-    if response.status_code != _PARTIAL:
-        return content_length(response)
-    match = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
-    return int(match.group(2)) if match and match.group(2) != "*" else None
-
-
-def _begin(response: requests.Response) -> int:
-    """Where a body begins in the file."""
-    if response.status_code != _PARTIAL:
-        return 0
-    match = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
-    if not match:
-        raise Unreachable(f"{host_of(response.url)} sends a part without saying which")
-    return int(match.group(1))
 
 
 def _strong(validators: Mapping[str, Any]) -> str | None:

@@ -49,6 +49,7 @@ attributes:
         modified, or with O(force=true).
       - If a tag is moved between two runs, the second one follows it, except with O(pull=not_present).
       - A file from a web server is fetched again only if the server tells another C(ETag), C(Last-Modified) or size.
+        If it is the same file then, nothing is changed. Check mode reads it, too, to know that.
 options:
   dest:
     description:

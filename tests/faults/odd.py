@@ -237,12 +237,12 @@ def _without_os(work: Work, _name: str) -> None:
 
 def _other_range(work: Work, name: str) -> Fault:
     work.layer(name)
-    return _breaking(lambda answer, begin: _part(answer, begin + 7))
+    return _breaking(_another_part)
 
 
 def _unsaid_range(work: Work, name: str) -> Fault:
     work.layer(name)
-    return _breaking(lambda answer, begin: _part(answer, begin + 7).with_header("Content-Range", None))
+    return _breaking(_unnamed_part)
 
 
 def _wrong_bytes(work: Work, name: str) -> Fault:
@@ -281,6 +281,14 @@ def _part(whole: Answer, begin: int) -> Answer:
     )
 
 
+def _another_part(whole: Answer, begin: int) -> Answer:
+    return _part(whole, begin + 7)
+
+
+def _unnamed_part(whole: Answer, begin: int) -> Answer:
+    return _another_part(whole, begin).with_header("Content-Range", None)
+
+
 REWORKED: dict[str, Rework] = {
     "layer-elsewhere": _foreign,
     "config-inline": _inline_config,
@@ -293,6 +301,61 @@ REWORKED: dict[str, Rework] = {
     "resumed-too-long": _too_many_bytes,
 }
 """Rows with documents of their own."""
+
+
+def _web_head(fault: Fault) -> Callable[[bytes], Fault]:
+    def serve(content: bytes) -> Fault:
+        rest = faults.served(content, '"one"')
+        return lambda request, upstream: (fault if request.method == "HEAD" else rest)(request, upstream)
+
+    return serve
+
+
+def _length(size: int) -> Fault:
+    return lambda _request, _upstream: Answer(200, {"ETag": '"one"', "Content-Length": str(size)})
+
+
+def _new_each_time(form: str, header: str) -> Callable[[bytes], Fault]:
+    numbers = itertools.count(10)
+    return lambda content: (
+        lambda request, upstream: faults.served(content)(request, upstream).with_header(
+            header, form.format(next(numbers) % 50 + 10)
+        )
+    )
+
+
+def _web_breaking(resumed: Callable[[Answer, int], Answer]) -> Callable[[bytes], Fault]:
+    def serve(content: bytes) -> Fault:
+        broken = _breaking(resumed)
+        file = faults.served(content, '"one"')
+
+        def fault(request: Request, _upstream: Upstream) -> Answer:
+            if request.headers.get("range") == "bytes=0-0":
+                return file(request, _upstream)
+            whole = replace(request, path="/blobs/")
+            return broken(whole, lambda passed: file(passed.with_header("range", None), _upstream))
+
+        return fault
+
+    return serve
+
+
+WEB: dict[str, Callable[[bytes], Fault]] = {
+    **{f"web-head-{code}": _web_head(faults.status(code)) for code in (400, 401, 403, 404, 405, 500, 501)},
+    "web-head-dropped": _web_head(faults.dropped()),
+    "web-head-long": _web_head(_length(10**15)),
+    "web-head-short": _web_head(_length(1)),
+    "web-head-zero": _web_head(_length(0)),
+    "web-head-page": _web_head(faults.says(b"", headers={"Content-Type": "text/html", "ETag": '"page"'})),
+    "web-head-other": _web_head(faults.says(b"", headers={"ETag": '"other"', "Content-Length": "5"})),
+    "web-without-ranges": lambda content: faults.served(content, '"one"', ranges=False),
+    "web-etag-new": _new_each_time('"{}"', "ETag"),
+    "web-etag-weak-new": _new_each_time('W/"{}"', "ETag"),
+    "web-date-new": _new_each_time("Sun, 22 Nov 2026 06:00:{} GMT", "Last-Modified"),
+    "web-range-other": _web_breaking(_another_part),
+    "web-range-unsaid": _web_breaking(_unnamed_part),
+}
+"""Rows of web servers: how each serves the content of a file. It is the same content each time."""
 
 
 class _Reworked:

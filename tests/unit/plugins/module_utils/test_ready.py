@@ -33,6 +33,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Plat
 from ansible_collections.hpc.sregistry.plugins.module_utils.pull import pull
 from ansible_collections.hpc.sregistry.plugins.module_utils.reach import Transport
 from ansible_collections.hpc.sregistry.plugins.module_utils.ready import Fetched, Placed, Shipment
+from ansible_collections.hpc.sregistry.plugins.module_utils.record import record
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils.registries import Registries
 from ansible_collections.hpc.sregistry.plugins.module_utils.remove import sweep
@@ -40,7 +41,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.session import Outco
 from ansible_collections.hpc.sregistry.plugins.module_utils.verify import Trust
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.test_sif import written
 
-from tests.faults import FaultyRegistry, faults
+from tests.faults import FaultyRegistry, faults, odd
 
 AMD64 = Platform("linux", "amd64")
 NAME = Reference.parse("oras://host/org/app:1")
@@ -233,6 +234,15 @@ class Site:
         registries.close()
         return outcome
 
+    def record(self, check: bool = False) -> Outcome:
+        """One run that only looks."""
+        registries = Registries(Keychain(), Transport(http=True, timeout=20.0, retries=0))
+        inventory = Inventory(str(self.directory / "inventory"))
+        session = Session(registries, BlobCache(str(self.directory / "cache")), inventory, AMD64, 2, check)
+        outcome = record(session, [self.name])[self.name]
+        registries.close()
+        return outcome
+
     @staticmethod
     def _packer() -> Any:
         raise AssertionError("nothing is packed")
@@ -274,13 +284,52 @@ def test_a_web_file_is_pulled_once_for_each_change(site: Site) -> None:
     assert place.read_bytes() == other
     modified = place.stat().st_mtime_ns
     site.serve(other, '"three"')
-    assert summary(site.pull()) == ("recorded", True, None)
+    again = site.pull()
+    assert summary(again) == ("present", False, None)
+    assert again.to_diff()["before"] == again.to_diff()["after"]
     assert place.stat().st_mtime_ns == modified
+    begun = len(site.requests)
     assert summary(site.pull()) == ("present", False, None)
+    assert site.requests[begun:] == ["HEAD"], "what the server told last is remembered"
     place.unlink()
     site.serve(other, '"three"')
     assert summary(site.pull()) == ("repaired", True, None)
-    assert site.requests == ["HEAD"]
+    assert site.requests == ["GET"]
+
+
+@pytest.mark.usefixtures("pauses")
+@pytest.mark.parametrize("row", odd.WEB)
+def test_a_file_of_an_odd_web_server_is_pulled_once(site: Site, row: str) -> None:
+    content = written(squashfs=b"hsqs" + bytes(9000))
+    site.server.calm()
+    site.server.when(r"/team/app\.sif\?signature=secret$", odd.WEB[row](content))
+    foreseen, first = site.pull(check=True), site.pull()
+    assert [summary(foreseen), summary(first)] == [("pulled", True, None)] * 2
+    place = Path(str(first.path))
+    assert place.read_bytes() == content
+    modified = place.stat().st_mtime_ns
+    for check in (True, False, True):
+        assert summary(site.pull(check=check)) == ("present", False, None)
+        assert summary(site.record(check=check)) == ("present", False, None)
+    assert place.stat().st_mtime_ns == modified
+
+    other = bytes(len(content) - 4) + b"more"
+    site.serve(other[:200] + content[200:], '"new"')
+    assert site.pull(check=True).changed, "another content of the same size is one"
+
+
+@pytest.mark.usefixtures("pauses")
+@pytest.mark.parametrize("row", odd.WEB)
+def test_a_file_of_an_odd_web_server_is_recorded_once_and_pulled_by_its_digest(site: Site, row: str) -> None:
+    site.server.calm()
+    site.server.when(r"/team/app\.sif\?signature=secret$", odd.WEB[row](SIF))
+    assert summary(site.record()) == ("recorded", True, None)
+    assert [summary(site.record(check=check)) for check in (True, False)] == [("present", False, None)] * 2
+    pinned = site.name.at(f"sha256:{hashlib.sha256(SIF).hexdigest()}")
+    assert [summary(site.pull(name=pinned)) for _time in range(2)] == [
+        ("pulled", True, None),
+        ("present", False, None),
+    ]
 
 
 def test_what_is_replaced_is_kept_where_a_backup_is_asked_for(site: Site) -> None:
@@ -457,7 +506,7 @@ def test_nothing_is_verified_where_another_user_can_swap_files(site: Site) -> No
     assert f"cannot be verified where another user can put another file in its place meanwhile: {store}" in str(
         refused.error
     )
-    assert site.requests == ["HEAD"]
+    assert site.requests == ["GET"]
     assert list(store.iterdir()) == []
     assert summary(site.pull()) == ("pulled", True, None)
 

@@ -71,7 +71,7 @@ def test_one_head_tells_what_stands_under_an_address(
     assert [(one.method, one.path) for one in site.requests] == [("HEAD", "/a.sif?signature=x")]
 
 
-@pytest.mark.parametrize("code", [400, 403, 405, 501])
+@pytest.mark.parametrize("code", [400, 401, 403, 404, 405, 501])
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_server_that_takes_no_head_is_asked_for_one_byte(site: FaultyRegistry, code: int, ranges: bool) -> None:
     site.when("/a.sif", faults.status(code), method="HEAD")
@@ -144,7 +144,7 @@ def test_a_login_is_not_sent_to_where_a_server_leads(site: FaultyRegistry) -> No
         site.when("/a.sif", faults.redirected(elsewhere.url))
         with pytest.raises(Unauthorized):
             web(LOGIN).find(name(site))
-        assert [one.headers.get("authorization") for one in elsewhere.requests] == [None]
+        assert [one.headers.get("authorization") for one in elsewhere.requests] == [None, None]
 
 
 def test_a_login_that_would_travel_in_clear_is_not_sent_unless_that_is_allowed(site: FaultyRegistry) -> None:
@@ -160,7 +160,7 @@ def test_a_login_that_would_travel_in_clear_is_not_sent_unless_that_is_allowed(s
         (faults.status(404), NotFound, "not found: {name} (status 404 from {host}); check the address"),
         (faults.status(403), Denied, "denied: {host} does not give out {name} (status 403"),
         (faults.status(401), Unauthorized, "unauthorized: {host} wants a login for {name} (status 401"),
-        (faults.status(500), RegistryError, "{host} failed to serve {name} (status 500 from {host}, tried 2 times)"),
+        (faults.status(500), RegistryError, "{host} failed to serve {name} (status 500 from {host})"),
         (
             faults.served(b"<html>", content_type="text/html; charset=utf-8"),
             RegistryError,
