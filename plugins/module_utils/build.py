@@ -139,7 +139,7 @@ class _Frames:
         try:
             self.frame = self._make("engine-again", own)
         except EngineError as error:
-            self.warnings = [f"the metadata that {self._image.reference} itself brings is not told by inspect: {error}"]
+            self.warnings = [f"inspect does not show the metadata that the image itself brings: {error}"]
         else:
             self.warnings = own.warnings
 

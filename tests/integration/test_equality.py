@@ -159,6 +159,22 @@ def test_what_an_image_says_of_itself_and_its_applications_is_shown(node1: Host,
     assert not differences(our_tree, their_tree, {LABELS})
 
 
+def test_links_in_the_metadata_of_an_image_reach_no_file_of_the_host(node1: Host) -> None:
+    """Apptainer 1.4.5 follows them: as root it writes to the host, and puts ``/etc/shadow`` into the SIF."""
+    node1.shell("rm -rf /tmp/written-by-an-image /tmp/ours.tree")
+    path = pull_with(node1, "stream", "lab/furnished:linked")
+    built = node1.sregistry(
+        "build", source=f"docker://{REGISTRY}/lab/furnished:linked", path="/tmp/ours.tree", format="sandbox"
+    )
+    assert built["changed"], built
+    node1.shell("test ! -e /tmp/written-by-an-image")
+    said = inspect(node1, path)
+    assert (said["helpfile"], "test" in said, "root:" in json.dumps(said)) == ("help inside", False, False)
+    rows = node1.sregistry("facts", f"{REGISTRY}/lab/furnished:linked", inspect=True)["images"]
+    assert [(row["inspect"]["helpfile"], "root:" in json.dumps(row)) for row in rows] == [("help inside", False)] * 2
+    node1.shell("rm -rf /tmp/ours.tree")
+
+
 # What Apptainer makes of them as an ordinary user, and we do not: empty files in place of device nodes, and an empty
 # file where its mode forbids its owner to read it.
 LOST_BY_APPTAINER = {"devices/block", "devices/char", "modes/none"}

@@ -241,6 +241,16 @@ def _furnished_tree() -> tree.Tree:
     return made
 
 
+# Metadata that is elsewhere: outside of the image, if something on the host follows it, but for the first.
+FURNISHED_LINKS = {
+    "runscript.help": "../opt/help",
+    "test": "/etc/shadow",
+    "labels.json": "../../../../../../../../../etc/shadow",
+    "runscript": "/tmp/written-by-an-image",
+    "env/10-docker2singularity.sh": "/tmp/written-by-an-image",
+}
+
+
 def _furnished(client: oci.Client) -> None:
     """The metadata of an image and of its applications; the next layer hides some of it and changes some of it."""
     first = oci.layer(_furnished_tree().tar(), "ADD rootfs")
@@ -250,6 +260,10 @@ def _furnished(client: oci.Client) -> None:
     labels = {"org.opencontainers.image.title": "furnished"}
     client.push("lab/furnished:latest", tiny_with(*layers, Cmd=["/bin/busybox", "true"], Labels=labels))
     client.push("lab/furnished:unlabelled", tiny_with(*layers, Cmd=["/bin/busybox", "true"]))
+    links = tree.Tree().directory(".singularity.d").directory(".singularity.d/env").file("opt/help", "help inside\n")
+    for name, target in FURNISHED_LINKS.items():
+        links.symlink(f".singularity.d/{name}", target)
+    client.push("lab/furnished:linked", tiny_with(oci.layer(links.tar(), "ADD links"), Cmd=["/bin/busybox", "true"]))
 
 
 def _many(client: oci.Client) -> None:
@@ -294,7 +308,7 @@ RECIPES: tuple[Recipe, ...] = (
     Recipe(3, ("lab/multi:latest", "lab/nested:latest", "lab/list:latest"), _multi),
     Recipe(7, ("lab/hazards:latest", "lab/hazards-sparse:latest"), _hazards),
     Recipe(3, ("lab/env:latest",), _env),
-    Recipe(1, ("lab/furnished:latest", "lab/furnished:unlabelled"), _furnished),
+    Recipe(2, ("lab/furnished:latest", "lab/furnished:unlabelled", "lab/furnished:linked"), _furnished),
     Recipe(3, tuple(f"lab/many{number:02}:latest" for number in range(1, 31)), _many),
     Recipe(1, ("lab/debian:12", "lab/oci:latest", "lab/zstd:latest", "lab/mixed:latest"), _debian),
     Recipe(3, ("lab/large:latest",), _large, on_demand=True),
