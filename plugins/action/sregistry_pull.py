@@ -29,6 +29,7 @@ from ansible.plugins.action.normal import ActionModule as Normal
 from ansible.plugins.loader import connection_loader
 from ansible.utils.color import stringc
 from ansible.utils.display import Display
+from ansible_collections.hpc.sregistry.plugins.plugin_utils.output import is_machine_read
 
 
 def _copied(stream: TextIO | None) -> int | None:
@@ -86,7 +87,7 @@ class ActionModule(Normal):  # type: ignore[misc]
         except Exception:  # noqa: BLE001 (whatever a template raises)
             return False
         wish = wish or os.environ.get("SREGISTRY_PROGRESS") or "auto"
-        return wish == "always" or (wish == "auto" and _TERMINAL and not _is_machine_read())
+        return wish == "always" or (wish == "auto" and _TERMINAL and not is_machine_read())
 
     @contextmanager
     def _followed(self, variables: Mapping[str, Any]) -> Iterator[_File]:
@@ -185,17 +186,12 @@ def _twin(action: ActionModule) -> Normal:
     )
 
 
-def _is_machine_read() -> bool:
-    """Whether what Ansible prints is for programs."""
-    return str(constants.DEFAULT_STDOUT_CALLBACK).rpartition(".")[2].startswith("json")
-
-
 def _show(line: str) -> None:
     """Write a line where the main process writes.
 
     Ansible's own way for a worker leads through a queue, whose lock a worker that is told to end takes with it.
     """
-    screen = _ERRORS if _is_machine_read() else _OUTPUT
+    screen = _ERRORS if is_machine_read() else _OUTPUT
     if screen is not None:
         with suppress(OSError):
             os.write(screen, f"{stringc(line, constants.COLOR_VERBOSE)}\n".encode(errors="replace"))

@@ -62,6 +62,13 @@ options:
         is known.
     type: str
     default: ''
+  before:
+    description:
+      - Results of earlier tasks, each by host, as the input. Of a host, the first one counts that is neither empty nor
+        skipped.
+    type: list
+    elements: dict
+    default: []
   stores:
     description:
       - By host, the store that it was given. What a host says itself goes first.
@@ -118,6 +125,19 @@ _value:
           and C(actions), how many hosts did what.
       type: list
       elements: dict
+    leaders:
+      description: The names of the hosts that went first and got something into its place.
+      type: list
+      elements: str
+    made:
+      description: The numbers of hosts that C(built) files, and of those that C(fetched) finished ones.
+      type: dict
+    divided:
+      description:
+        - Names under which hosts of one platform have different images, as of a tag that moved meanwhile. Each has its
+          C(name), C(platform) and C(digests), a list of C(digest), C(count) and C(hosts) in short form.
+      type: list
+      elements: dict
     causes:
       description:
         - For each reason of a failure its C(text), as the first of the hosts gave it, the C(count) of hosts, the
@@ -126,6 +146,10 @@ _value:
       elements: dict
     removed:
       description: C(what) was removed, from how many hosts (C(count)), and from which C(hosts).
+      type: list
+      elements: dict
+    kept:
+      description: C(what) was kept since a symlink leads to it, on how many hosts (C(count)), and on which C(hosts).
       type: list
       elements: dict
     doubt:
@@ -171,7 +195,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.hpc.sregistry.plugins.plugin_utils.staging import summary
-from ansible_collections.hpc.sregistry.plugins.plugin_utils.stand import STRATEGIES, Order
+from ansible_collections.hpc.sregistry.plugins.plugin_utils.stand import STRATEGIES, Order, results_of
 
 _Results = Mapping[str, Mapping[str, Any]]
 
@@ -188,6 +212,7 @@ def staging(
     clean: bool = False,
     doubt: str = "",
     stores: Mapping[str, str] | None = None,
+    before: Sequence[_Results] = (),
 ) -> dict[str, Any]:
     """Read the options, and sum up.
 
@@ -201,7 +226,7 @@ def staging(
     if strategy not in STRATEGIES:
         raise AnsibleFilterError(f"staging knows no strategy {strategy!r}; choose one of {', '.join(STRATEGIES)}")
     order = Order(names, strategy, check, locked, course or {}, clean, doubt, stores or {})
-    return summary(order, results, seen, removed)
+    return summary(order, results_of(list(results), [*before, results]), seen, removed)
 
 
 class FilterModule:

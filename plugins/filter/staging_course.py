@@ -76,6 +76,11 @@ _value:
       description: The hosts whose turn it is. There are none if all groups have had theirs.
       type: list
       elements: str
+    candidates:
+      description:
+        - The hosts that may get a turn from now on, which are those of RV(_value.next) and who would come after.
+      type: list
+      elements: str
     group_of:
       description: The group of each host.
       type: dict

@@ -16,9 +16,9 @@ from .errors import EngineError
 
 APPTAINER, SINGULARITY_CE, SINGULARITY = "apptainer", "singularity-ce", "singularity"
 
-_PROGRAMS = ("apptainer", "singularity")
-_DIRECTORIES = ("/usr/local/bin", "/usr/bin", "/opt/apptainer/bin", "/opt/singularity/bin")
-_VERSION = re.compile(r"(apptainer|singularity-ce|singularity)\s+version\s+v?([0-9][^\s]*)")
+PROGRAMS = ("apptainer", "singularity")
+DIRECTORIES = ("/usr/local/bin", "/usr/bin", "/opt/apptainer/bin", "/opt/singularity/bin")
+VERSION = re.compile(r"(apptainer|singularity-ce|singularity)\s+version\s+v?([0-9][^\s]*)")
 
 
 def locate(given: str | None = None) -> str | None:
@@ -26,8 +26,8 @@ def locate(given: str | None = None) -> str | None:
 
     :param given: a path or name to use instead of looking for one.
     """
-    search = os.pathsep.join((os.environ.get("PATH", ""), *_DIRECTORIES))
-    for name in (given,) if given else _PROGRAMS:
+    search = os.pathsep.join((os.environ.get("PATH", ""), *DIRECTORIES))
+    for name in (given,) if given else PROGRAMS:
         path = shutil.which(name, path=search)
         if path:
             return path
@@ -52,7 +52,7 @@ def identify(path: str) -> tuple[str, str]:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise EngineError(f"cannot run {path}: {error}") from error
-    match = _VERSION.search(result.stdout)
+    match = VERSION.search(result.stdout)
     if result.returncode != 0 or not match:
         said = (result.stdout + result.stderr).strip()[:200]
         raise EngineError(

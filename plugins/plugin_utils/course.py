@@ -31,12 +31,14 @@ def course(
 
     :param wanted: by the name of each host of the play, in its order, its ``group`` (empty if it is not known) and the
         ``names`` of the images that it shall have, which are the same in a group.
-    :param results: by host, the result of ``sregistry_pull``; an empty one for a host that did nothing yet.
+    :param results: by host, the result of ``sregistry_pull``; an empty or a skipped one for a host that did
+        nothing yet.
     :param leaders: the hosts that may go first, in this order; None for all.
     :param asked: those who were asked to go, and must have a result by now.
     :param patient: whether the others depend on it. If not, a host that was asked and has none is not waited for.
     :raises ValueError: if one that was asked to go has no result.
     """
+    results = {host: result for host, result in results.items() if result and not result.get("skipped")}
     group_of = {host: str(entry.get("group") or "") for host, entry in wanted.items()}
     pending = [host for host in asked if not results.get(host)]
     if pending and patient:
@@ -45,6 +47,7 @@ def course(
             "strategy linear of the play"
         )
     following: list[str] = []
+    candidates: list[str] = []
     groups: dict[str, dict[str, Any]] = {}
     for group in dict.fromkeys(found for found in group_of.values() if found):
         order = [host for host in (wanted if leaders is None else leaders) if group_of.get(host) == group]
@@ -56,8 +59,9 @@ def course(
         waiting = any(group_of.get(host) == group for host in pending)
         if leader is None and fresh and len(tried) < limit and not waiting:
             following.append(fresh[0])
+            candidates += fresh[: limit - len(tried)]
         groups[group] = {"led": bool(order), **_group(leader, tried, names)}
-    return {"next": following, "group_of": group_of, "groups": groups}
+    return {"next": following, "candidates": candidates, "group_of": group_of, "groups": groups}
 
 
 def _group(leader: str | None, tried: Mapping[str, Work], names: Sequence[str]) -> dict[str, Any]:

@@ -42,6 +42,14 @@ def fold(names: Iterable[str]) -> str:
     return ",".join(text for _key, text in sorted(folded))
 
 
+def shortened(folded: str, most: int = 1000) -> str:
+    """The beginning of a list of hosts in short form, of at most about so many characters, which says so."""
+    if len(folded) <= most:
+        return folded
+    begin = folded[: folded.rfind(",", 0, most + 1)]
+    return f"{begin}{']' if begin.rfind('[') > begin.rfind(']') else ''} and more"
+
+
 def _same_width(numbers: set[str]) -> Iterator[list[str]]:
     """Numbers that one bracket can hold: those padded with zeros to one width, and those without padding."""
     padded = {len(number) for number in numbers if number[0] == "0" and len(number) > 1}

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.hpc.sregistry.plugins.module_utils.files import in_words
+from ansible_collections.hpc.sregistry.plugins.module_utils.reference import shown
 
-from .hostlist import fold, natural
+from .hostlist import fold, natural, shortened
 from .stand import CLEANED, CURRENT, LACKING, UNCLEAN, UNREACHABLE, UPDATED, Cell, Order, Stand, stand_of
-from .work import FAILED, inert
+from .work import BUILT, FAILED, FETCHED, Image, inert
 
 _MAX_NAMED = 5
 _MAX_REASONS = 5
@@ -60,8 +61,12 @@ def summary(
         },
         "store": _store(stands),
         "images": images,
+        "leaders": sorted(order.leaders, key=natural),
+        "made": {way: sum(way in stand.made for stand in stands) for way in (BUILT, FETCHED)},
+        "divided": _divided(names, stands),
         "causes": _causes(names, stands),
-        "removed": _removed(stands),
+        "removed": _removed((stand.host, stand.removed) for stand in stands),
+        "kept": _removed((stand.host, stand.kept) for stand in stands),
         "doubt": order.doubt if order.clean else "",
         "spared": [stand.host for stand in stands if stand.spared],
         "bytes": sum(image["size"] or 0 for image in images),
@@ -104,6 +109,29 @@ def _column(name: str, cells: Sequence[Cell]) -> dict[str, Any]:
         **{state: states[state] for state in (CURRENT, UPDATED, FAILED)},
         "actions": {action: actions[action] for action in sorted(actions)},
     }
+
+
+def _divided(names: Sequence[str], stands: Sequence[Stand]) -> list[dict[str, Any]]:
+    """The names under which hosts of one platform have different images, as of a tag that moved meanwhile."""
+    divided = []
+    for name in names:
+        cells = [(stand.host, stand.cells[name]) for stand in stands if name in stand.cells]
+        hosts: dict[str, dict[str, list[str]]] = {}
+        for host, cell in cells:
+            digest = _content(cell.image) if cell.image and cell.state != FAILED else None
+            if digest and cell.image:
+                hosts.setdefault(cell.image.platform, {}).setdefault(digest, []).append(host)
+        for platform, by_digest in hosts.items():
+            if len(by_digest) > 1:
+                found = sorted(by_digest.items(), key=lambda one: -len(one[1]))
+                rows = [{"digest": digest, "count": len(some), "hosts": fold(some)} for digest, some in found]
+                divided.append({"name": name, "platform": shown(platform, 100), "digests": rows})
+    return divided
+
+
+def _content(image: Image) -> str | None:
+    """What is in a file: the image that it was made of, or the finished file that was fetched."""
+    return image.manifest_digest or image.digest
 
 
 @dataclass
@@ -157,11 +185,12 @@ def _alike(text: str, host: str, name: str) -> str:
     return _VARYING.sub("#", re.sub(r"/\S+\.sif\b", "…", text))
 
 
-def _removed(stands: Sequence[Stand]) -> list[dict[str, Any]]:
+def _removed(given: Iterable[tuple[str, Sequence[str]]]) -> list[dict[str, Any]]:
+    """By what was removed from hosts, or kept there: how many of them, and which."""
     hosts: dict[str, list[str]] = {}
-    for stand in stands:
-        for what in stand.removed:
-            hosts.setdefault(what, []).append(stand.host)
+    for host, words in given:
+        for what in words:
+            hosts.setdefault(what, []).append(host)
     return [{"what": what, "count": len(hosts[what]), "hosts": fold(hosts[what])} for what in sorted(hosts)]
 
 
@@ -188,6 +217,7 @@ def _lines(
     what = f"{_counted(len(images), 'image')} on {_counted(document['hosts']['total'], 'host')}"
     words = ", ".join(f"{hosts[state]} {_word(state, hosts[state], check)}" for state in _STATES if hosts[state])
     yield f"{what} (strategy {document['strategy']}): {words or 'nothing to do'}"
+    yield from _course(document)
     if document["store"]:
         yield f"store: {document['store']}{_hint(document['store'])}"
     if images:
@@ -202,22 +232,64 @@ def _lines(
             yield f"{line}  ({actions})" if actions else line
         total = f"{'all of them':{width}}  {_size(document['bytes'] or None):>10}"
         yield total if would else f"{total}  {_size(document['fetched'])} fetched by all hosts"
+    yield from _special(document, differing)
+
+
+def _special(document: Mapping[str, Any], differing: Mapping[str, Sequence[str]]) -> Iterable[str]:
+    """What is not of every run: differences, removals, failures, and what was left undone."""
+    check = document["check"]
+    would = "would be " if check else ""
+    for row in document["divided"]:
+        yield _division(row, check)
     for row in document["removed"]:
-        yield f"{would}removed from {row['hosts']}: {row['what']}"
+        yield f"{would}removed from {shortened(row['hosts'])}: {row['what']}"
+    for row in document["kept"]:
+        yield f"{would}kept on {shortened(row['hosts'])}, as a symlink leads to it: {row['what']}"
     for row in document["causes"]:
-        yield f"FAILED on {_counted(row['count'], 'host')}, {row['hosts']}:"
-        yield f"  {_with_images(row, len(images))}"
+        yield f"FAILED on {_counted(row['count'], 'host')}, {shortened(row['hosts'])}:"
+        yield f"  {_with_images(row, len(document['images']))}"
     if document["locked"] and check:
         for words, names in differing.items():
-            yield f"FAILED on {_counted(len(names), 'host')}, {fold(names)}: not as the lock says: {words}"
+            yield f"FAILED on {_counted(len(names), 'host')}, {_hosts(names)}: not as the lock says: {words}"
     if document["unled"]:
-        yield f"nobody went first for {fold(document['unled'])}: {_UNLED}"
+        yield f"nobody went first for {_hosts(document['unled'])}: {_UNLED}"
     nothing = f"nothing {'would be' if check else 'was'} removed"
     if document["spared"]:
         place = "would be" if check else "is"
-        yield f"{nothing} from {fold(document['spared'])}: not every image {place} in its place"
+        yield f"{nothing} from {_hosts(document['spared'])}: not every image {place} in its place"
     elif document["doubt"]:
         yield f"{nothing}: {document['doubt']}"
+
+
+def _course(document: Mapping[str, Any]) -> Iterable[str]:
+    """Who went first, and on how many hosts files were built and fetched."""
+    went, built, fetched = (
+        ("would go", "would build", "would fetch") if document["check"] else ("went", "built", "fetched")
+    )
+    made, leaders = document["made"], document["leaders"]
+    parts = [
+        f"{_hosts(leaders)} {went} first" if leaders else "",
+        f"{_counted(made[BUILT], 'host')} {built} files" if made[BUILT] else "",
+        f"{_counted(made[FETCHED], 'host')} {fetched} finished ones" if made[FETCHED] else "",
+    ]
+    if any(parts):
+        yield "; ".join(filter(None, parts))
+
+
+def _division(row: Mapping[str, Any], check: bool) -> str:
+    """That hosts have different images under one name."""
+    parts = [
+        f"{one['digest']} on {_counted(one['count'], 'host')}, {shortened(one['hosts'], 200)}" for one in row["digests"]
+    ]
+    more = len(parts) - _MAX_NAMED
+    told = "; ".join(parts[:_MAX_NAMED]) + (f"; and {more} more" if more > 0 else "")
+    have = "would have" if check else "have"
+    platform = f" for {row['platform']}" if row["platform"] else ""
+    return f"NOT THE SAME: hosts {have} different images of {row['name']}{platform}: {told}"
+
+
+def _hosts(names: Iterable[str]) -> str:
+    return shortened(fold(names))
 
 
 def _hint(store: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import shown
 
-from .work import FAILED, Image, Work, line, marks_of, told, unreachable
+from .work import FAILED, FETCHED, Image, Work, line, marks_of, told, unreachable
 
 EACH, BUILD_ONCE, SHARED = "each", "build_once", "shared"
 STRATEGIES = (EACH, BUILD_ONCE, SHARED)
@@ -24,6 +24,9 @@ LACKING, UNCLEAN, UNREACHABLE = "lacking", "unclean", "unreachable"
 
 _NOT_THE_FILE = ("attributes", "recorded", "pushed")
 """Actions that change something and leave what is in the file."""
+
+_KEPT = "kept"
+"""What ``sregistry_remove`` says of an image that stays, as a symlink leads to its file."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +50,16 @@ class Cell:
 class Stand:
     """What became of one host: a cell for each image by its name, and ``lost`` if there is one reason for all.
 
-    ``removed`` was what it should not have, and ``trouble`` is what went wrong with that. ``spared`` means that nothing
-    was to be removed before every image is in its place. ``store`` is the directory of its images, as far as it is
-    known.
+    ``removed`` was what it should not have, ``kept`` what stays of that as a symlink leads to it, and ``trouble`` is
+    what went wrong. ``spared`` means that nothing was to be removed before every image is in its place. ``store`` is
+    the directory of its images, as far as it is known.
     """
 
     host: str
     cells: dict[str, Cell]
     lost: str | None = None
     removed: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
     trouble: str | None = None
     away: bool = False
     spared: bool = False
@@ -91,6 +95,11 @@ class Stand:
         return [*words, *(f"{what} (would be removed)" for what in self.removed)]
 
     @property
+    def made(self) -> set[str]:
+        """Whether it built files, or fetched finished ones, or both."""
+        return {cell.image.made for cell in self.cells.values() if cell.state == UPDATED and cell.image} - {""}
+
+    @property
     def reasons(self) -> list[tuple[str, str, str]]:
         """Why it failed: the reason, who gave it, and the image, empty for a reason of the host itself."""
         whole = [(text, "", "") for text in (self.lost, self.trouble) if text]
@@ -116,6 +125,11 @@ class Order:
     stores: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def leaders(self) -> list[str]:
+        """Who went first, and whose work the others took over."""
+        return [group["leader"] for group in self.course.get("groups", {}).values() if group["leader"] is not None]
+
+    @property
     def unled(self) -> list[str]:
         """The hosts of a group of which nobody may go first."""
         unled = {name for name, group in self.course.get("groups", {}).items() if not group["led"]}
@@ -136,12 +150,12 @@ def stand_of(
         it only looks (``SHARED``); ``removed`` that of ``sregistry_remove``.
     """
     group, names = order.group_of(host), order.names.get(host, ())
-    if order.strategy == SHARED and not pulled:
+    if order.strategy == SHARED and (not pulled or pulled.get("skipped")):
         cells, lost = _look(order.check, names, group, seen)
     else:
         foreseen = order.check and order.strategy == BUILD_ONCE and group.get("leader") not in (None, host)
         cells, lost = _cells(order.strategy, names, group, pulled, foreseen)
-    gone, trouble = _gone(removed)
+    gone, kept, trouble = _gone(removed)
     short = lost is None and any(cell.state == FAILED for cell in cells.values())
     away = any(result.get("unreachable") for result in (pulled, seen, removed))
     given = "" if away else shown(order.stores.get(host) or "", 1000)
@@ -150,6 +164,7 @@ def stand_of(
         {told(name): cell for name, cell in cells.items()},
         lost,
         gone,
+        kept,
         trouble,
         away=away,
         # Where hosts share a file system, only the one that filled it would have removed anything.
@@ -189,7 +204,11 @@ def _cells(
 
 def _as_foreseen(image: Image) -> Image:
     """What would be, once the leader has built and pushed."""
-    return replace(image, action="pulled", changed=True, error=None) if image.error and image.missed else image
+    return (
+        replace(image, action="pulled", changed=True, error=None, made=FETCHED)
+        if image.error and image.missed
+        else image
+    )
 
 
 def _of_another(group: Mapping[str, Any]) -> dict[str, Cell]:
@@ -208,6 +227,23 @@ def _cell(image: Image | None) -> Cell:
     return Cell(UPDATED if image.changed else CURRENT, image.action, image=image)
 
 
+def results_of(hosts: Sequence[str], stages: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, Mapping[str, Any]]:
+    """By host, its result in the first of some stages where it had anything to do; that of the last one otherwise."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for host in hosts:
+        results = [stage.get(host) or {} for stage in stages]
+        found[host] = next((result for result in results if result and not result.get("skipped")), results[-1])
+    return found
+
+
+def unseen(names: Sequence[str], group: Mapping[str, Any], seen: Mapping[str, Any]) -> bool:
+    """Whether a host does not see, or not yet, what the one that went first has put onto their file system.
+
+    :param group: what ``staging_course`` tells of its group; ``seen`` its result of ``sregistry_facts``.
+    """
+    return any(cell.unseen for cell in _look(False, names, group, seen)[0].values())
+
+
 def _look(
     check: bool, names: Sequence[str], group: Mapping[str, Any], seen: Mapping[str, Any]
 ) -> tuple[dict[str, Cell], str | None]:
@@ -217,7 +253,7 @@ def _look(
         return {name: Cell(FAILED) for name in names}, lost
     failed = _of_another(group)
     shares = not set(group.get("marks") or ()).isdisjoint(marks_of(seen))
-    filled = {name: replace(Image(**image), fetched=0) for name, image in group.get("images", {}).items()}
+    filled = {name: replace(Image(**image), fetched=0, made="") for name, image in group.get("images", {}).items()}
     cells = {}
     for name in names:
         image = filled.get(name)
@@ -226,7 +262,7 @@ def _look(
         elif image is None:
             cells[name] = failed.get(name) or _cell(None)
         elif check and image.changed and image.action not in _NOT_THE_FILE:
-            cells[name] = Cell(UPDATED, image.action, image=image)
+            cells[name] = Cell(CURRENT, image=image)  # by then it is there
         else:
             blindness = _blindness(group["leader"], image, seen.get("images"), shares)
             cells[name] = Cell(FAILED, cause=blindness, unseen=True) if blindness else Cell(CURRENT, image=image)
@@ -271,16 +307,18 @@ def _blindness(leader: str, image: Image, rows: Any, shares: bool) -> str | None
     return None
 
 
-def _gone(result: Mapping[str, Any]) -> tuple[tuple[str, ...], str | None]:
-    """What was removed from a host, and what went wrong with that."""
+def _gone(result: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...], str | None]:
+    """What was removed from a host, what was kept there for a symlink, and what went wrong with that."""
     if result.get("unreachable"):
-        return (), f"while images were to be removed: {unreachable(result)}"
+        return (), (), f"while images were to be removed: {unreachable(result)}"
     if not result or result.get("skipped"):
-        return (), None
+        return (), (), None
     images = result.get("images")
     listed = [one for one in images if isinstance(one, Mapping)] if isinstance(images, list) else []
     gone = [shown(str(one.get("uri")), 1000) for one in listed if one.get("changed") is True]
+    kept = [shown(str(one.get("uri")), 1000) for one in listed if one.get("action") == _KEPT]
     swept = result.get("swept")
     gone += [shown(str(path), 1000) for path in swept] if isinstance(swept, list) else []
     failed = not isinstance(images, list) or bool(result.get("msg"))
-    return tuple(dict.fromkeys(gone)), line(result.get("msg"), "nothing is known of it") if failed else None
+    trouble = line(result.get("msg"), "nothing is known of it") if failed else None
+    return tuple(dict.fromkeys(gone)), tuple(dict.fromkeys(kept)), trouble

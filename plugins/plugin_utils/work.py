@@ -19,8 +19,12 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.errors import Invali
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import check_digest, shown
 
 FAILED = "failed"
+BUILT, FETCHED = "built", "fetched"
+"""How a file came to a host that did not have it."""
 
 WEB = ("https://", "http://")
+_FINISHED = (*WEB, "oras://")
+_NEW_FILE = ("pulled", "rebuilt", "repaired")
 
 _SAID = "Task failed: "
 """What Ansible puts before the reason."""
@@ -35,7 +39,8 @@ _QUERY = re.compile(r"[?#].*?(?=(?:@sha(?:256|512):[0-9a-f]+)?\Z)", re.DOTALL)
 class Image:
     """What a host says of one image, of which it was given the name (sizes in bytes).
 
-    ``missed`` means that the cache of finished files did not have it.
+    ``missed`` means that the cache of finished files did not have it. ``made`` is ``BUILT`` or ``FETCHED``, empty for a
+    file that is not new, or that came back from the cache of the host.
     """
 
     name: str
@@ -51,6 +56,7 @@ class Image:
     fetched: int
     error: str | None
     missed: bool
+    made: str = ""
 
     @classmethod
     def of(cls, name: str, value: Any, sizes: Mapping[str, int] | None = None) -> Image:
@@ -77,6 +83,7 @@ class Image:
             fetched=(_count(fetched.get("bytes")) or 0) if isinstance(fetched, Mapping) else 0,
             error=line(value.get("error"), "it gave no reason") if failed else None,
             missed=value.get("sif_cache") == "miss",
+            made="" if failed else _made(name, value),
         )
 
 
@@ -133,6 +140,15 @@ def marks_of(result: Mapping[str, Any]) -> list[str]:
         if isinstance(row, Mapping) and isinstance(row.get("mtime_ns"), int) and isinstance(row.get("image"), str)
     ]
     return [hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16] for text in files]
+
+
+def _made(name: str, value: Mapping[str, Any]) -> str:
+    """How a new file came to be."""
+    seconds = value.get("seconds")
+    restored = isinstance(seconds, Mapping) and "restore" in seconds
+    if value.get("changed") is not True or value["action"] not in _NEW_FILE or restored:
+        return ""
+    return FETCHED if value.get("sif_cache") == "hit" or name.startswith(_FINISHED) else BUILT
 
 
 def _sizes(differences: Any) -> dict[str, int]:

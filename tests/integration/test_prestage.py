@@ -26,6 +26,11 @@ from .conftest import LAB, REGISTRY, Host
 from .playbooks import run_playbook
 
 STORE = "/tmp/sregistry-prestage"
+QUIET = {
+    "ANSIBLE_DISPLAY_OK_HOSTS": "no",
+    "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "no",
+    "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml",
+}
 
 
 @dataclass(frozen=True)
@@ -55,16 +60,23 @@ class Fleet:
         self._inventory.write_text(json.dumps({"all": {"hosts": extra}}), encoding="utf-8")
 
     def prestage(
-        self, images: list[str] | str | None, *options: str, check: bool = False, serial: int = 0, **role: Any
+        self,
+        images: list[str] | str | None,
+        *options: str,
+        check: bool = False,
+        serial: int = 0,
+        quiet: bool = False,
+        **role: Any,
     ) -> Run:
         """Apply the role; a task after it shows who got there.
 
         :param images: None for those of the hosts' own variables.
         :param serial: how many hosts a portion has, 0 for all in one.
+        :param quiet: whether Ansible shows only what changed or failed, in YAML.
         :param role: its variables, without their prefix.
         """
         play = {**self._play(images, role), **({"serial": serial} if serial else {})}
-        return self._run([play], *options, *["--check"] * check)
+        return self._run([play], *options, *["--check"] * check, quiet=quiet)
 
     def prestage_in_plays(self, *given: tuple[list[str], int, list[str]]) -> Run:
         """Apply the role in several plays, of each the hosts, how many a portion has, and the images."""
@@ -97,9 +109,10 @@ class Fleet:
             "tasks": [{"ansible.builtin.debug": {"msg": "{{ inventory_hostname }} goes on"}}],
         }
 
-    def _run(self, plays: list[dict[str, Any]], *options: str) -> Run:
+    def _run(self, plays: list[dict[str, Any]], *options: str, quiet: bool = False) -> Run:
         arguments = ["-i", str(LAB / "inventory.yml"), "-i", str(self._inventory), *options, "/dev/stdin"]
-        done = run_playbook(arguments, json.dumps(plays), 120)
+        text = json.dumps(plays)
+        done = _run_quietly(arguments, text) if quiet else run_playbook(arguments, text, 120)
         recap = re.findall(r"^(\S+) +: ok=\d+ +changed=(\d+) +unreachable=(\d+) +failed=(\d+)", done.stdout, re.M)
         return Run(
             done.returncode,
@@ -107,6 +120,18 @@ class Fleet:
             {host: int(changed) for host, changed, _unreachable, _failed in recap},
             sorted(host for host, _changed, unreachable, failed in recap if int(unreachable) + int(failed)),
         )
+
+
+def _run_quietly(arguments: list[str], text: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["ansible-playbook", *arguments],
+        input=text,
+        env={**os.environ, **QUIET},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 @pytest.fixture
@@ -172,9 +197,9 @@ def test_a_full_disk_stops_nobody_the_next_run_finishes_and_what_is_not_listed_g
     assert f"FAILED on 1 host, {second}:" in failing.output
     assert f"FAILED on 1 host, {second}:" in said.read_text(encoding="utf-8").splitlines()
     assert f"store: {STORE}" in failing.output
-    # The summary is the last of the role, and what fails the hosts is the same for all of them.
+    # The summary is the last of the role; before it, the host has its reason in its own message.
     after = failing.output.partition(f"fatal: [{second}]: FAILED! => ")[2]
-    assert "this host has not all that it shall have; the summary below says what, and why" in after.split("\n")[0]
+    assert re.match(r'\{\s+"msg": ".*no space left in ', after), failing.output
     assert ("2 images on 2 hosts" in after, after.count("fatal: [")) == (True, 0), failing.output
 
     hosts[1].shell(f"mount -o remount,size=50m {STORE}")
@@ -205,24 +230,34 @@ def test_one_builds_and_the_others_fetch_what_it_built_or_know_why_it_could_not(
     image, missing = new_image(), f"{REGISTRY}/test/prestage-{uuid.uuid4().hex}:1"
     cache = f"{lab.REGISTRIES['store'].url}/prestage-{uuid.uuid4().hex}"
     fleet = Fleet(tmp_path, "gone", *names)
-    how: dict[str, Any] = {"strategy": "build_once", "sif_cache": cache, "platform": "linux/amd64"}
+    # Where files lie does not tell hosts apart, and a list may be what somebody typed.
+    storage = f"{STORE}/{{{{ inventory_hostname }}}}"
+    how: dict[str, Any] = {"strategy": "build_once", "sif_cache": cache, "platform": "linux/amd64", "storage": storage}
 
     begin = lab.log_offset("plain")
-    foreseen = fleet.prestage([missing, image], check=True, **how)
+    foreseen = fleet.prestage(f"{missing},{image}", check=True, **how)
     assert (foreseen.numbers(image), foreseen.numbers(missing)) == ([0, 2, 1], [0, 0, 3]), foreseen.output
     assert max(asked(image, begin).values()) == 1, "the others asked the registry as well"
     assert files(hosts[0]) == files(hosts[1]) == []
     begin = lab.log_offset("plain")
     # The host that does not answer would have been the first to build; the next one took over.
-    real = fleet.prestage([missing, image], **how)
+    real = fleet.prestage(f"{missing}\n {image}\n", **how)
     assert (real.numbers(image), real.numbers(missing)) == ([0, 2, 1], [0, 0, 3]), real.output
     assert (real.changed, real.failed) == (foreseen.changed, sorted(["gone", *names]))
     assert "FAILED on 2 hosts, node[" in real.output
     assert f"{names[0]} failed: name unknown" in real.output
     assert max(asked(image, begin).values()) == 1, "the others asked the registry as well"
     assert files(hosts[0]) == files(hosts[1]) == [file_of(image)]
-    again = fleet.prestage([image], **how)
+    assert f"{names[0]} went first; 1 host built files; 1 host fetched finished ones" in real.output.splitlines()
+    assert "included:" not in real.output.replace(f"first.yml for {names[0]}", "")  # where the next one took over
+    again = fleet.prestage([image], quiet=True, **how)
     assert (again.numbers(image), set(again.changed.values())) == ([2, 0, 1], {0}), again.output
+    lines = again.output.splitlines()
+    assert "1 image on 3 hosts (strategy build_once): 2 current, 1 unreachable" in lines
+    assert [line for line in lines if line.startswith(f"{image} ")], "the row of the image is broken"
+    own = again.output.partition("fatal: [gone]: FAILED! =>")[2].splitlines()[1]
+    assert own.strip().startswith("msg: 'unreachable: "), again.output
+    assert len([line for line in lines if line.startswith("ok: ")]) == 0
 
 
 def test_a_shared_file_system_is_filled_once_and_each_node_proves_that_it_sees_it(
@@ -234,7 +269,8 @@ def test_a_shared_file_system_is_filled_once_and_each_node_proves_that_it_sees_i
     how: dict[str, Any] = {"strategy": "shared", "storage": storage, "visible_within": 0}
     try:
         foreseen = fleet.prestage([old], check=True, **how)
-        assert (foreseen.status, foreseen.numbers(old)) == (0, [0, 2, 0]), foreseen.output
+        assert (foreseen.status, foreseen.numbers(old)) == (0, [1, 1, 0]), foreseen.output
+        assert "there is no inventory" not in foreseen.output
         filled = fleet.prestage([old], **how)
         assert (filled.numbers(old), filled.changed) == ([1, 1, 0], {names[0]: 1, names[1]: 0}), filled.output
         hosts[1].shell(f"mount -t tmpfs tmpfs {storage}")
@@ -276,7 +312,7 @@ def test_each_play_tells_of_its_own_hosts_whatever_was_before(names: tuple[str, 
     first, second = new_image(), new_image()
     fleet = Fleet(tmp_path, **{names[1]: {}})
     plays = fleet.prestage_in_plays(([names[1]], 5, [first]), ([names[0], names[1], "gone"], 2, [second]))
-    told = re.findall(r"(\d+) images? on (\d+) hosts? \(strategy each\): ([^\"]*)", plays.output)
+    told = re.findall(r"(\d+) images? on (\d+) hosts? \(strategy each\): (.*)", plays.output)
     assert told == [
         ("1", "1", "1 updated"),
         ("1", "2", "2 updated"),
@@ -318,6 +354,13 @@ def test_a_lock_wins_over_tags_and_check_mode_fails_where_nodes_differ_from_it(
     differing = fleet.prestage([image], check=True, lock=str(file))
     assert (differing.status != 0, differing.failed) == (True, sorted(names)), differing.output
     assert f"not as the lock says: {image} (would be rebuilt)" in differing.output
+
+    fleet.prestage([image], "--limit", names[0])
+    divided = fleet.prestage([image], pull="not_present")
+    assert (divided.status, divided.numbers(image)) == (0, [2, 0, 0]), divided.output
+    told = re.findall(rf"^NOT THE SAME: hosts have different images of {image} for \S+: (.*)", divided.output, re.M)
+    assert len(told) == 1, divided.output
+    assert sorted(re.findall(r"sha256:[0-9a-f]{64} on 1 host, (\w+)", told[0])) == sorted(names)
 
 
 def test_what_is_wrong_with_the_variables_is_said_before_any_host_is_asked(tmp_path: Path) -> None:

@@ -43,11 +43,23 @@ def variables() -> set[str]:
 
 
 def test_every_option_of_a_pull_is_handed_on_in_one_place() -> None:
-    [task] = load("tasks/pull.yml")
-    handed_on = set(task["hpc.sregistry.sregistry_pull"])
-    assert handed_on == options_of_pull() - NOT_FOR_A_FLEET - SELINUX
-    others = [path.name for path in (ROLE / "tasks").iterdir() if "sregistry_pull:" in path.read_text(encoding="utf-8")]
-    assert others == ["pull.yml"]
+    assert set(load("vars/main.yml")["_prestage_options"]) == options_of_pull() - NOT_FOR_A_FLEET - SELINUX
+    pulls = [task for task in steps() if task["module"] == "hpc.sregistry.sregistry_pull"]
+    assert [task["options"] for task in pulls] == ["{{ _prestage_options }}"] * 2
+
+
+def steps() -> list[dict[str, Any]]:
+    """The tasks that run a module on some of the hosts."""
+    tasks = [*load("tasks/first.yml"), *load("tasks/stage.yml")]
+    return [task["hpc.sregistry.staging_step"] for task in tasks if "hpc.sregistry.staging_step" in task]
+
+
+def test_a_task_that_hosts_register_is_skipped_by_no_condition() -> None:
+    """Before ansible-core 2.19, its result would be that of all hosts, see the plugin ``staging_step``."""
+    tasks = [*load("tasks/first.yml"), *load("tasks/stage.yml")]
+    single = [task for task in tasks if "{" in str(task.get("run_once", ""))]
+    assert len(single) == 5
+    assert [task["name"] for task in single if "when" in task and "register" in task] == []
 
 
 def test_every_variable_is_described_and_no_other() -> None:

@@ -207,7 +207,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory = tmp_path / "bin"
     directory.mkdir()
     monkeypatch.setenv("PATH", str(directory))
-    monkeypatch.setattr(executable, "_DIRECTORIES", ())
+    monkeypatch.setattr(executable, "DIRECTORIES", ())
     monkeypatch.setattr(squashfs, "_SYSTEM_DIRECTORIES", ())
     return directory
 

@@ -10,7 +10,7 @@ import itertools
 import re
 
 import pytest
-from ansible_collections.hpc.sregistry.plugins.plugin_utils.hostlist import fold, natural
+from ansible_collections.hpc.sregistry.plugins.plugin_utils.hostlist import fold, natural, shortened
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -64,3 +64,16 @@ def test_numbers_count_as_numbers_in_the_order_of_hosts() -> None:
     names = ["a", "node1", "node2", "node10", "node10a", "node11"]
     for shuffled in itertools.islice(itertools.permutations(names), 0, None, 7):
         assert sorted(shuffled, key=natural) == names
+
+
+@pytest.mark.parametrize(
+    ("folded", "short"),
+    [
+        ("n[1-9]", "n[1-9]"),
+        ("n[1,3,5,7,9]", "n[1,3,5,7] and more"),
+        ("alpha,beta,gamma", "alpha,beta and more"),
+        ("a[1,3],b[5,7]", "a[1,3],b[5] and more"),
+    ],
+)
+def test_a_long_list_is_cut_where_a_host_ends(folded: str, short: str) -> None:
+    assert shortened(folded, 10) == short

@@ -12,7 +12,14 @@ from typing import Any
 import pytest
 from ansible_collections.hpc.sregistry.plugins.plugin_utils.course import course
 from ansible_collections.hpc.sregistry.plugins.plugin_utils.staging import summary
-from ansible_collections.hpc.sregistry.plugins.plugin_utils.stand import BUILD_ONCE, EACH, SHARED, Order
+from ansible_collections.hpc.sregistry.plugins.plugin_utils.stand import (
+    BUILD_ONCE,
+    EACH,
+    SHARED,
+    Order,
+    results_of,
+    unseen,
+)
 
 A, B = "quay.io/org/solver:2.4", "ubuntu:24.04"
 NAMES = [A, B]
@@ -166,6 +173,7 @@ def test_each_image_counts_its_hosts() -> None:
     assert document["fetched"] == MIB
     assert document["lines"] == [
         "2 images on 4 hosts (strategy each): 1 updated, 2 lack something, 1 unreachable",
+        "2 hosts built files",
         "image                         size  current  updated  failed",
         "quay.io/org/solver:2.4     3.0 MiB        1        1       2  (1 rebuilt)",
         "ubuntu:24.04               3.0 MiB        0        1       3  (1 pulled)",
@@ -220,6 +228,7 @@ def test_check_mode_says_what_would_be() -> None:
     document = of(EACH, {"n1": result(image(A), image(B, "pulled", size=None))}, check=True)
     assert document["lines"] == [
         "2 images on 1 host (strategy each): 1 would be updated",
+        "1 host would build files",
         "image                         size  current  would be updated  failed",
         "quay.io/org/solver:2.4     3.0 MiB        1                 0       0",
         "ubuntu:24.04                     -        0                 1       0  (1 would be pulled)",
@@ -259,7 +268,7 @@ def test_the_first_line_says_the_worst_of_each_host(
 
 @pytest.mark.parametrize(("action", "words"), [("attributes", "got other attributes"), ("repaired", "repaired")])
 def test_an_action_is_told_in_words(action: str, words: str) -> None:
-    assert of(EACH, {"n1": result(image(A, action))}, [A])["lines"][2].endswith(f"(1 {words})")
+    assert of(EACH, {"n1": result(image(A, action))}, [A])["lines"][-2].endswith(f"(1 {words})")
 
 
 def test_it_is_told_from_where_nothing_was_removed_as_something_is_missing() -> None:
@@ -426,6 +435,92 @@ def test_in_check_mode_a_miss_is_what_the_real_run_would_fetch() -> None:
     assert of(BUILD_ONCE, {"n2": results["n2"]}, course=unled, check=True)["failed"] == ["n2"]
 
 
+HIT = {"sif_cache": "hit"}
+
+
+@pytest.mark.parametrize(
+    ("name", "action", "more", "made"),
+    [
+        (A, "pulled", {}, "built"),
+        (A, "rebuilt", {"sif_cache": "miss"}, "built"),
+        (A, "pulled", HIT, "fetched"),
+        (A, "repaired", {}, "built"),
+        (A, "repaired", {"seconds": {"restore": 0.1}}, ""),
+        (A, "present", HIT, ""),
+        (A, "attributes", {}, ""),
+        (A, "recorded", {}, ""),
+        ("oras://quay.io/org/x:1", "pulled", {}, "fetched"),
+        ("https://example.org/x.sif", "pulled", {}, "fetched"),
+    ],
+)
+def test_it_is_counted_who_built_and_who_fetched(name: str, action: str, more: dict[str, Any], made: str) -> None:
+    document = of(EACH, {"n1": result(image(name, action, **more)), "n2": UNREACHABLE}, [name])
+    assert document["made"] == {"built": int(made == "built"), "fetched": int(made == "fetched")}
+
+
+def test_it_is_told_who_went_first() -> None:
+    first = result(image(A, "pulled"), image(B, "pulled"))
+    results, way = followed(first, *[result(image(A, "pulled", **HIT), image(B, "pulled", **HIT))] * 3)
+    document = of(BUILD_ONCE, results, course=way)
+    assert document["leaders"] == ["n1"]
+    assert document["lines"][1] == "n1 went first; 1 host built files; 3 hosts fetched finished ones"
+    missing = result(failed(A, "none", sif_cache="miss"), failed(B, "none", sif_cache="miss"))
+    results, way = followed(first, missing)
+    foreseen = of(BUILD_ONCE, results, course=way, check=True)["lines"][1]
+    assert foreseen == "n1 would go first; 1 host would build files; 1 host would fetch finished ones"
+    results, way = followed(result(image(A), image(B)), result(image(A), image(B)))
+    assert of(BUILD_ONCE, results, course=way)["lines"][1] == "n1 went first"
+    results, way = followed(UNREACHABLE, {"skipped": True})
+    assert of(BUILD_ONCE, results, course=way)["leaders"] == []
+
+
+def test_a_tag_that_moved_while_hosts_pulled_is_told_with_digests_and_hosts() -> None:
+    other = f"sha256:{'e' * 64}"
+    new, arm = (
+        image(A, "pulled", manifest_digest=other),
+        image(A, "pulled", manifest_digest=other, platform="linux/arm64"),
+    )
+    old = image(A, "pulled")
+    results = {"n1": result(old), "n2": result(old), "n3": result(new), "n4": result(arm), "n5": UNREACHABLE}
+    document = of(EACH, results, [A])
+    told = f"hosts have different images of {A} for linux/amd64: {MANIFEST} on 2 hosts, n[1-2]; {other} on 1 host, n3"
+    assert [line for line in document["lines"] if "NOT THE SAME" in line] == [f"NOT THE SAME: {told}"]
+    assert document["verdict"] == "unreachable: no route to host"
+    for same in ({"n1": result(old), "n2": result(image(A))}, {"n1": result(old), "n4": result(arm)}):
+        assert of(EACH, same, [A])["divided"] == []
+    unknown = image(A, "pulled", manifest_digest=None, digest=None)
+    assert of(EACH, {"n1": result(old), "n2": result(unknown)}, [A])["divided"] == []
+
+
+def test_a_name_whose_hosts_all_differ_is_one_line() -> None:
+    results = {f"n{at}": result(image(A, "pulled", manifest_digest=f"sha256:{at:064}")) for at in range(600)}
+    lines = of(EACH, results, [A])["lines"]
+    assert len(lines) == 6
+    assert max(map(len, lines)) < 1000
+    assert "and 595 more" in lines[-1]
+
+
+def test_what_was_kept_for_a_symlink_is_told() -> None:
+    removed = {"images": [{"uri": "old:1", "changed": False, "action": "kept"}]}
+    document = of(EACH, {"n1": result(image(A)), "n2": result(image(A))}, [A], removed={"n1": removed, "n2": removed})
+    assert document["lines"][-1] == "kept on n[1-2], as a symlink leads to it: old:1"
+    assert (document["failed"], document["removed"], document["hosts"]["current"]) == ([], [], 2)
+
+
+def test_a_host_has_the_result_of_the_first_task_in_which_it_did_anything() -> None:
+    idle, away = {"skipped": True, "changed": False}, {"unreachable": True}
+    stages = [{"n1": {}, "n2": away}, {"n1": idle, "n2": idle, "n3": GOOD}, {"n1": NOTHING, "n3": idle, "n4": idle}]
+    found = results_of(["n1", "n2", "n3", "n4", "n5"], stages)
+    assert found == {"n1": NOTHING, "n2": away, "n3": GOOD, "n4": idle, "n5": {}}
+
+
+def test_who_did_nothing_yet_is_not_taken_for_one_that_had_its_turn() -> None:
+    idle = {"skipped": True, "changed": False}
+    found = course(wanted("n1", "n2", "n3"), {"n1": UNREACHABLE, "n2": idle, "n3": idle}, asked=["n1"])
+    assert (found["next"], found["candidates"]) == (["n2"], ["n2", "n3"])
+    assert course(wanted("n1", "n2"), {"n1": GOOD, "n2": idle}, asked=["n1"])["candidates"] == []
+
+
 def row(name: str, state: str = "present", **more: Any) -> dict[str, Any]:
     """One entry of a result of sregistry_facts."""
     return {"uri": name, "image": f"/store/{name}.sif", "version": "c" * 64, "state": state, **more}
@@ -450,6 +545,7 @@ def test_who_shares_a_file_system_must_see_the_very_files(rows: Any, reason: str
     results = {"n1": result(image(A, "pulled")), "n2": {}}
     way = course({host: {"group": "g", "names": [A]} for host in results}, {"n1": results["n1"]})
     document = of(SHARED, results, [A], course=way, seen={"n2": {"images": rows}})
+    assert unseen([A], way["groups"]["g"], {"images": rows}) == bool(reason)
     if reason:
         assert (numbers(document), document["unseen"]) == ([(0, 1, 1)], [A])
         with pytest.raises(AssertionError, match=reason):
@@ -505,10 +601,13 @@ def test_who_shares_what_could_not_be_filled_has_the_same_reason() -> None:
     assert of(SHARED, {"n1": NOTHING, "n2": {}}, course=nobody, seen={"n2": {"skipped": True}})["unseen"] == []
 
 
-def test_in_check_mode_the_others_would_see_what_would_be_filled() -> None:
+@pytest.mark.parametrize("check", [True, False])
+def test_check_mode_counts_as_the_real_run_who_fills_and_who_will_see_it(check: bool) -> None:
     results, way = followed(result(image(A, "pulled"), image(B)), {})
-    document = of(SHARED, results, course=way, check=True, seen={"n2": {"images": [row(B)]}})
-    assert (numbers(document), document["verdict"]) == ([(0, 2, 0), (2, 0, 0)], "")
+    rows = [row(B)] if check else [row(A), row(B)]
+    document = of(SHARED, results, course=way, check=check, seen={"n2": {"images": rows}})
+    assert (numbers(document), document["verdict"]) == ([(1, 1, 0), (2, 0, 0)], "")
+    assert document["made"] == {"built": 1, "fetched": 0}
 
 
 def test_hosts_may_want_different_images() -> None:
@@ -560,10 +659,21 @@ def test_no_image_at_all_is_no_trouble() -> None:
     assert of(EACH, {"n1": result()}, [])["lines"] == ["0 images on 1 host (strategy each): 1 current"]
 
 
+def test_hosts_whose_names_follow_no_rule_do_not_make_a_line_of_thousands_of_characters() -> None:
+    hosts = [f"{(at * 7919) % 104729:x}-host.cluster.example" for at in range(600)]
+    document = of(
+        EACH, {host: UNREACHABLE if at % 2 else result(failed(A, "no")) for at, host in enumerate(hosts)}, [A]
+    )
+    assert max(map(len, document["lines"])) < 1100
+    assert sum(line.endswith(" and more:") for line in document["lines"]) == 2
+    assert len(document["causes"][0]["hosts"]) > 5000
+
+
 def test_a_large_fleet_is_summed_up_in_seconds_and_few_lines() -> None:
     names = [f"quay.io/org/app{number}:1" for number in range(100)]
     results = {f"node{host:03}": result(*(image(name) for name in names)) for host in range(1, 500)}
     results["node500"] = result(*(failed(name, f"no space left for {name}") for name in names))
     document = of(EACH, results, names)
     assert len(document["lines"]) == 105
+    assert max(map(len, document["lines"])) < 200
     assert document["lines"][-2:] == ["FAILED on 1 host, node500:", f"  every image: no space left for {names[0]}"]
