@@ -82,7 +82,7 @@ def play(site: Site, *options: str) -> Run:
 def run_play(inventory: Path, content: dict[str, Any], *options: str) -> Run:
     """Run a play, with one inventory beside that of the lab."""
     arguments = ["-i", str(LAB / "inventory.yml"), "-i", str(inventory), *options, "/dev/stdin"]
-    done = run_playbook(arguments, json.dumps([{"gather_facts": False, **content}]), 300)
+    done = run_playbook(arguments, json.dumps([{"gather_facts": False, **content}]), 900)
     recap = re.findall(r"^(node\d+)\s*:.* changed=(\d+)", done.stdout, re.M)
     return Run(done.returncode, done.stdout + done.stderr, {host: int(changed) for host, changed in recap})
 
@@ -272,6 +272,104 @@ def test_the_check_of_the_service_knows_which_registry_answers(site: Site, runs:
     assert f"port {other['mirror_port']} is taken: something else than sregistry-mirror-store answers" in taken.output
     silent = run_play(site.inventory, content, "--extra-vars", json.dumps({"_mirror_tries": 1}))
     assert f"sregistry-mirror-store does not answer at port {site.store}: " in silent.output
+
+
+# systemd does not run on the hosts of the lab. This starts and stops what units say, as they were when it last loaded
+# them; a restart fails where a file of that name is.
+SYSTEMCTL = r"""#!/usr/bin/python3
+import os, re, shlex, shutil, signal, subprocess, sys, time
+STATE, UNITS = "/run/standin/", "/etc/systemd/system/"
+os.makedirs(STATE, exist_ok=True)
+words = [word for word in sys.argv[1:] if not word.startswith("-")]
+action, unit = words[0], words[1] if len(words) > 1 else ""
+place = STATE + unit
+running = os.path.exists(place + ".pid") and os.path.isdir("/proc/" + open(place + ".pid").read())
+def commands(name):
+    said = re.findall(rf"^{name}=\+?(.*)$", open(place).read(), re.M)
+    return [shlex.split(one) for one in said]
+def stop():
+    if running:
+        pid = int(open(place + ".pid").read())
+        os.kill(pid, signal.SIGTERM)
+        while os.path.isdir(f"/proc/{pid}"):
+            time.sleep(0.02)
+def start():
+    if unit.endswith(".timer"):
+        open(place + ".waits", "w")
+        return
+    for command in commands("ExecStartPre"):
+        subprocess.run(command, check=True)
+    log = open(STATE + "log", "ab")
+    account = [f"--re{kind}={commands(name)[0][0]}" for kind, name in (("uid", "User"), ("gid", "Group"))]
+    command = ["setpriv", *account, "--init-groups", *commands("ExecStart")[0]]
+    run = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    open(place + ".pid", "w").write(str(run.pid))
+if action == "daemon-reload":
+    for name in os.listdir(UNITS):
+        if name.startswith("sregistry-mirror-"):
+            shutil.copy(UNITS + name, STATE + name)
+elif action == "show":
+    print("LoadState=" + ("loaded" if os.path.exists(place) else "not-found"))
+    print("ActiveState=" + ("active" if running or os.path.exists(place + ".waits") else "inactive"))
+elif action in ("is-enabled", "enable"):
+    pass
+elif action in ("start", "restart"):
+    if os.path.exists(STATE + "broken"):
+        sys.exit("it does not start today")
+    stop()
+    start()
+elif action == "stop":
+    stop()
+else:
+    sys.exit(f"unknown: {sys.argv}")
+"""
+
+
+@pytest.fixture
+def systemctl(site: Site) -> Iterator[Path]:
+    """The stand-in for systemd on the second host, and the file with which it fails."""
+    place = "/usr/local/bin/systemctl"
+    site.second.shell(f"cat > {place} <<'END'\n{SYSTEMCTL}END\nchmod 755 {place}")
+    yield Path("/run/standin/broken")
+    site.second.shell(f"{place} stop sregistry-mirror-store.service; rm -r {place} /run/standin")
+
+
+def test_what_runs_is_what_is_configured_however_a_run_ended(site: Site, runs: Runs, systemctl: Path) -> None:
+    host, role = site.second, {"hosts": site.second.name, "roles": ["hpc.sregistry.mirror"]}
+
+    def apply(word: str, service: bool = True, **more: object) -> Run:
+        config = {"http": {"headers": {"X-Word": [word]}}}
+        given = {"mirror_config": config, "mirror_service": service, **more}
+        return run_play(site.inventory, role, "--extra-vars", json.dumps(given))
+
+    def word() -> str:
+        said = host.shell(f"curl -ski https://127.0.0.1:{site.store}/v2/").stdout
+        return "".join(re.findall(r"^x-word: (\w+)", said, re.M | re.I))
+
+    def process() -> str:
+        pid = f"$(cat {systemctl.parent}/sregistry-mirror-store.service.pid)"
+        return host.shell(f"tr '\\0' '\\n' < /proc/{pid}/cmdline | head -n1").stdout.strip()
+
+    first = apply("one")
+    assert (first.status, word()) == (0, "one"), first.output
+    host.shell(f"touch {systemctl}")
+    failed = apply("two")
+    assert failed.status != 0
+    assert word() == "one"
+    assert "- two" in host.shell(f"grep -A1 X-Word {ETC}/store/config.yml").stdout
+    host.shell(f"rm {systemctl}")
+    made_up_for = apply("two")
+    assert (made_up_for.changed, word()) == ({host.name: 1}, "two"), made_up_for.output
+    again = apply("two")
+    assert again.changed == {host.name: 0}, again.output
+
+    # Files alone, as for an image of a host; here only the unit is another one.
+    new = f"{BINARY}-new"
+    host.shell(f"cp {BINARY} {new}")
+    alone = apply("two", service=False, mirror_binary=new)
+    assert (alone.status, process()) == (0, BINARY), alone.output
+    started = apply("two", mirror_binary=new)
+    assert (started.changed, process()) == ({host.name: 1}, new), started.output
 
 
 OF_A_PATH, OF_A_USER = "is match(_mirror_path_form)", "mirror_users | reject('match', _mirror_login_form) | length == 0"
