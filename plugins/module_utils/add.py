@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
-from . import storage, survey
+from . import guard, permit, storage, survey
 from .change import PRESENT, Change, facet
 from .digest import sha256_of
 from .document import Document, File, timestamp
 from .entry import adopt, back_up, copy, discard, is_one_name, needs
 from .errors import InvalidImage, InvalidReference, SregistryError, StorageError
-from .files import need_writable
+from .files import need_writable, storage_error
 from .format import SUFFIXES, Format, identify
 from .inventory import Inventory, taken
 from .links import Places, needed
@@ -129,15 +129,18 @@ def _add(inventory: Inventory, wanted: Wanted, item: Item, change: Change) -> No
         raise StorageError(f"{item.path!r} is no absolute path; write path with a leading '/'")
     path = os.path.normpath(item.path)
     try:
-        kind = identify(path)
+        with permit.reading(path) as held:
+            kind, sha256 = identify(held), sha256_of(held)
     except FileNotFoundError as error:
         if wanted.method != MOVE or not _was_moved(inventory, wanted, item, change):
             raise InvalidImage(f"there is no file {path} to add as {item.reference}") from error
         return
+    except OSError as error:
+        raise storage_error(error, path) from error
     target = path if wanted.method == IN_PLACE else _place(wanted.storage, item.reference, kind)
     if is_one_name(path, target):  # to move it onto itself would be to remove it
         path = target
-    source = _Source(path, kind, platform_of(kind, wanted.platform, path), sha256_of(path), target)
+    source = _Source(path, kind, platform_of(kind, wanted.platform, path), sha256, target)
     change.platform, change.path = str(source.platform), target
     with nullcontext() if wanted.check else inventory.held([target], [(item.reference, source.platform)]):
         _carry_out(inventory, wanted, item.reference, source, change)
@@ -222,6 +225,7 @@ def _decide(inventory: Inventory, wanted: Wanted, document: Document | None, sou
                 f"replace it; add it with storage: {other}"
             )
         return
+    guard.need_way(source.target, wanted.storage)
     need_writable(os.path.dirname(source.target))
     if wanted.method == MOVE:
         need_writable(os.path.dirname(source.path))

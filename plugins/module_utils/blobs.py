@@ -13,16 +13,17 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import stat
 import threading
 import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from . import leftover
+from . import guard, leftover
 from .digest import matches
 from .errors import DigestMismatch, RegistryError, StorageError
 from .files import give_name, link_in_place, make_directory, storage_error
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 # have been read.
 Arrival = Callable[["Descriptor"], Callable[[int], None]]
 
+ALGORITHMS = ("sha256", "sha512")
+_ENCODED = re.compile("[0-9a-f]+")
+_BLOB = re.compile(r"[0-9a-f]+|\.[0-9a-f]+\..+")  # a blob, and what is made for it
 _LOCK = ".sregistry.lock"  # held shared by who uses blobs, and alone by who prunes them
 
 
@@ -78,8 +82,13 @@ class BlobCache:
         self._unguarded = shared
 
     def path(self, digest: str) -> str:
-        """Where a blob lies or would lie."""
+        """Where a blob lies or would lie.
+
+        :raises StorageError: if it is no digest, which a document of the inventory may have in its place.
+        """
         algorithm, _colon, encoded = digest.partition(":")
+        if algorithm not in ALGORITHMS or not _ENCODED.fullmatch(encoded):
+            raise StorageError(f"{digest!r} is no digest, so no blob of {self.directory} has it; look where it is from")
         return os.path.join(self.directory, "blobs", algorithm, encoded)
 
     def holds(self, descriptor: Descriptor) -> bool:
@@ -165,13 +174,12 @@ class BlobCache:
         path = self._unnamed(key)
 
         def finish() -> tuple[str, Obtained]:
-            make_directory(os.path.dirname(path), 0o700)
-            with turn(path) as alone, growing(path, "sha256", alone) as partial:
+            with self._made(path) as (place, name), turn(name) as alone, growing(name, "sha256", alone) as partial:
                 fill(partial, size, source, what, self.directory, self._breaks)
-                place = self.path(partial.digest)
-                obtained = Obtained(place, partial.publish(place).st_size, partial.received)
+                found = self.path(partial.digest)
+                status = partial.publish(os.path.join(place, os.path.basename(found)))
                 self._sweep(path)
-                return partial.digest, obtained
+                return partial.digest, Obtained(found, status.st_size, partial.received)
 
         return persistently(finish, self.directory)
 
@@ -179,14 +187,14 @@ class BlobCache:
         """Remember a finished file by its digest, without a copy: as another name of it, where the file system can."""
         place = self.path(digest)
         with suppress(OSError, StorageError):
-            make_directory(os.path.dirname(place), 0o700)
+            make_directory(os.path.dirname(place), 0o700, self.directory)
             give_name(path, place)  # what was there may be damaged, or another file's
 
     def keeps(self, digest: str) -> bool:
         """Whether a file that was kept is there, and is nobody else's and in no other place."""
         try:
             return _is_given(os.lstat(self.path(digest)), names=1)
-        except OSError:
+        except (OSError, StorageError):
             return False
 
     def give(self, digest: str, path: str, prepare: Callable[[str], None]) -> bool:
@@ -226,16 +234,17 @@ class BlobCache:
         """
         with self._alone(check):
             pruned = []
-            for algorithm in sorted(_names(os.path.join(self.directory, "blobs"))):
+            for algorithm in ALGORITHMS:
                 directory = os.path.join(self.directory, "blobs", algorithm)
-                for name in sorted(_names(directory)):
-                    path, digest = os.path.join(directory, name), f"{algorithm}:{name}"
-                    size = _size(path)
-                    if size is None or digest in needed:
-                        continue
-                    pruned.append(Pruned(path if name.startswith(".") else digest, size))
-                    if not check:
-                        self._remove(path)
+                with _held(directory, self.directory) as place:
+                    for name in sorted(filter(_BLOB.fullmatch, _names(place))):
+                        path, digest = os.path.join(directory, name), f"{algorithm}:{name}"
+                        size = _size(os.path.join(place, name))
+                        if size is None or digest in needed:
+                            continue
+                        pruned.append(Pruned(path if name.startswith(".") else digest, size))
+                        if not check:
+                            self._remove(path)
             return pruned
 
     def _unnamed(self, key: str) -> str:
@@ -277,17 +286,25 @@ class BlobCache:
         """The file that stands for the use of the whole cache; None where this user can have none."""
         flags = os.O_CLOEXEC | os.O_NOFOLLOW
         path = os.path.join(self.directory, _LOCK)
-        with suppress(OSError, StorageError):
-            make_directory(self.directory, 0o700)
-            return os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o666)
+        with suppress(OSError, StorageError), guard.reached(self.directory, mode=0o700) as place:
+            return guard.made(os.path.join(place, _LOCK), os.O_RDWR, 0o666)
         with suppress(OSError):
             return os.open(path, os.O_RDONLY | flags)
         return None
 
     def _remove(self, path: str) -> None:
         try:
-            with suppress(FileNotFoundError):
-                os.unlink(path)
+            with suppress(FileNotFoundError), guard.reached(os.path.dirname(path), self.directory) as place:
+                os.unlink(os.path.join(place, os.path.basename(path)))
+        except OSError as error:
+            raise storage_error(error, path) from error
+
+    @contextmanager
+    def _made(self, path: str) -> Iterator[tuple[str, str]]:
+        """The directory of a blob, made if it is not there and held for a block, and the blob's path in it."""
+        try:
+            with guard.reached(os.path.dirname(path), self.directory, 0o700) as place:
+                yield place, os.path.join(place, os.path.basename(path))
         except OSError as error:
             raise storage_error(error, path) from error
 
@@ -309,14 +326,13 @@ class BlobCache:
         algorithm = descriptor.digest.partition(":")[0]
 
         def finish() -> Obtained:
-            make_directory(os.path.dirname(path), 0o700)
-            with turn(path) as alone:
+            with self._made(path) as (_place, name), turn(name) as alone:
                 if self.holds(descriptor):  # another process finished it while this one waited
                     self._sweep(path)
                     return _cached(path)
-                with growing(path, algorithm, alone, self._others(path)) as partial:
+                with growing(name, algorithm, alone, self._others(path)) as partial:
                     receive(partial, descriptor, source, what, self.directory, self._breaks)
-                    status = partial.publish(path)
+                    status = partial.publish(name)
                 self._sweep(path)
             self._received[descriptor.digest] = _identity(status)
             return Obtained(path, status.st_size, partial.received)
@@ -357,6 +373,19 @@ def _rest(path: str, size: int) -> int:
     return size - begun if begun <= size else size
 
 
+@contextmanager
+def _held(directory: str, cache: str) -> Iterator[str]:
+    """A directory of a cache, held for a block; nobody's link leads root elsewhere. It need not be there."""
+    with ExitStack() as stack:
+        try:
+            place = stack.enter_context(guard.reached(directory, cache))
+        except FileNotFoundError:
+            place = directory
+        except OSError as error:
+            raise storage_error(error, directory) from error
+        yield place
+
+
 def _names(directory: str) -> list[str]:
     """What lies in a directory; nothing where there is none."""
     try:
@@ -374,7 +403,7 @@ def _identity(status: os.stat_result) -> _Identity:
 def _is_given(status: os.stat_result, names: int) -> bool:
     """Whether a kept file may be given out: of this user, written by nobody else, and with so many names."""
     own = status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    return own and stat.S_ISREG(status.st_mode) and status.st_nlink == names
+    return own and stat.S_ISREG(status.st_mode) and status.st_nlink <= names
 
 
 def _cached(path: str) -> Obtained:

@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import storage
+from . import guard, storage
 from .platform import Platform
 from .reference import DOCKER, Reference
 
@@ -139,6 +139,7 @@ class Document:
 
     ``client`` says, in sregistry's words, where it comes from. Of an image that comes from no registry the digests,
     ``media_type`` and ``size`` are None, and ``url`` is what is known of its origin, maybe nothing.
+    ``word`` tells whose word it is, as ``guard.word_of`` does; what this run has found out is its own.
     """
 
     reference: Reference
@@ -154,6 +155,7 @@ class Document:
     files: tuple[File, ...] = ()
     client: str = CLIENT
     url: str | None = None
+    word: int = field(default=guard.ROOT, compare=False)
 
     @classmethod
     def local(
@@ -213,9 +215,10 @@ class Document:
         return {name: document for name, document in self.metrics.items() if name != SREGISTRY}
 
     @classmethod
-    def of_json(cls, data: dict[str, Any]) -> Document:
+    def of_json(cls, data: dict[str, Any], word: int = guard.ROOT) -> Document:
         """The document that was stored.
 
+        :param word: whose word it is.
         :raises KeyError, TypeError, AttributeError, InvalidPlatform: if it is none.
         """
         _check(data, _PARTS)
@@ -239,6 +242,7 @@ class Document:
             client=data["client"],
             url=None if data["url"] == reference.url else data["url"],
             files=tuple(_file_of(file) for file in data["files"]),
+            word=word,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -329,6 +333,8 @@ def _file_of(data: dict[str, Any]) -> File:
     """
     file = File(**{"builder": "sandbox", **data})
     _check(vars(file), _FILE_PARTS)
+    if file.sha256.strip("0123456789abcdef"):  # it names a blob of the cache
+        raise _misfit("sha256", file.sha256)
     for value in file.inputs.values():
         _need("inputs", value, _TEXT)
     try:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from . import guard, permit
 from .digest import hash_of
 from .errors import StorageError
 from .files import link_in_place, make_directory, nearest, need_space, need_writable, replacing, storage_error
@@ -77,7 +78,7 @@ def copy(source: str, path: str, prepare: Callable[[str], None]) -> str:
     """
     make_directory(os.path.dirname(path))
     try:
-        with open(source, "rb") as stream:
+        with permit.reading(source) as held, open(held, "rb") as stream:
             need_space(os.path.dirname(path), os.fstat(stream.fileno()).st_size, f"a copy of {source}")
             with replacing(path, mode=0o777, prepare=prepare) as target:
                 return hash_of(stream, copy=target).hexdigest()
@@ -91,8 +92,13 @@ def adopt(source: str, path: str, prepare: Callable[[str], None]) -> None:
     :raises StorageError, NoSpace: if that fails; what was there is then as before.
     """
     make_directory(os.path.dirname(path))
-    if not link_in_place(source, path, lambda _stream: True, prepare):
-        copy(source, path, prepare)
+    try:
+        with permit.reading(source) as held:
+            status = os.stat(held)
+            if not link_in_place(source, path, lambda it: os.path.samestat(os.fstat(it.fileno()), status), prepare):
+                copy(held, path, prepare)
+    except OSError as error:
+        raise storage_error(error, source) from error
 
 
 def move_aside(source: str, path: str) -> None:
@@ -107,7 +113,8 @@ def move_aside(source: str, path: str) -> None:
         if os.path.isdir(source) and not os.path.islink(source):
             _move_directory(source, path)
             return
-        os.link(source, path, follow_symlinks=False)
+        with guard.reached(os.path.dirname(source)) as old, guard.reached(os.path.dirname(path)) as new:
+            os.link(_at(old, source), _at(new, path), follow_symlinks=False)
     except FileExistsError as error:
         if is_second_name(source, path):  # a run before this one was killed
             return
@@ -115,7 +122,8 @@ def move_aside(source: str, path: str) -> None:
     except OSError as error:
         if error.errno not in _NO_LINK:
             raise storage_error(error, path) from error
-        copy(source, path, lambda temporary: _pass_on(source, temporary))
+        with permit.reading(source) as held:  # what it is passed on of is then what was copied
+            copy(held, path, lambda temporary: _pass_on(held, temporary))
 
 
 def backup_name(path: str) -> str:
@@ -151,10 +159,11 @@ def move_back(source: str, path: str) -> None:
 
     :raises OSError: if that fails; there is a whole file at both paths then, or a directory at the new one.
     """
-    if os.path.isdir(path) and not os.path.islink(path):
-        os.rename(path, source)
-    elif os.path.lexists(source) and not is_one_name(source, path):
-        os.unlink(path)
+    with guard.reached(os.path.dirname(source)) as old, guard.reached(os.path.dirname(path)) as new:
+        if os.path.isdir(path) and not os.path.islink(path):
+            os.rename(_at(new, path), _at(old, source))
+        elif os.path.lexists(source) and not is_one_name(source, path):
+            os.unlink(_at(new, path))
 
 
 def need_movable(source: str, path: str) -> None:
@@ -214,7 +223,8 @@ def discard(path: str) -> None:
             if os.path.lexists(place):
                 raise StorageError(f"not all of {place}, which was {path}, could be removed; remove it as root")
         else:
-            os.unlink(path)
+            with guard.reached(os.path.dirname(path)) as held:
+                os.unlink(_at(held, path))
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
@@ -238,7 +248,8 @@ def _move_directory(source: str, path: str) -> None:
     if os.path.lexists(path):
         raise StorageError(f"{path} is there already; remove it, or choose another name or dest")
     try:
-        os.rename(source, path)
+        with guard.reached(os.path.dirname(source)) as old, guard.reached(os.path.dirname(path)) as new:
+            os.rename(_at(old, source), _at(new, path))
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
@@ -249,8 +260,15 @@ def _elsewhere(source: str, path: str) -> StorageError:
     return StorageError(f"{source} is a directory, and {path} is on another file system; build it there")
 
 
+def _at(place: str, path: str) -> str:
+    """A path in its directory, as that is held."""
+    return os.path.join(place, os.path.basename(path))
+
+
 def _pass_on(source: str, target: str) -> None:
-    status = os.stat(source)
-    with suppress(PermissionError):  # an ordinary user cannot give a file away
-        os.chown(target, status.st_uid, status.st_gid)
-    shutil.copystat(source, target)
+    with permit.changing(target) as descriptor:
+        new = target if descriptor is None else f"/proc/self/fd/{descriptor}"
+        status = os.stat(source)
+        with suppress(PermissionError):  # an ordinary user cannot give a file away
+            os.chown(new, status.st_uid, status.st_gid)
+        shutil.copystat(source, new)

@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import storage
+from . import guard, permit, storage
 from .document import reference_of
-from .errors import InvalidImage, InvalidSif
+from .errors import SregistryError, StorageError
 from .inspection import inspect
 from .inventory import Inventory
 from .platform import Platform
@@ -77,8 +78,13 @@ def _answer(
 ) -> dict[str, Any]:
     answer = {**row, "state": "remote"}
     path = row["image"]
+    refusal = _refusal(inventory, row, question)
     if path:
-        answer["state"] = storage.state(path, row["size"], row["mtime_ns"], row["version"], question.checksum)
+        checksum = question.checksum and not refusal
+        answer["state"] = storage.state(path, row["size"], row["mtime_ns"], row["version"], checksum)
+    if refusal:
+        warn(refusal)
+        answer["state"] = storage.MODIFIED
     if question.manifests:
         document = inventory.get(reference_of(row), Platform.parse(row["platform"]))
         answer["metrics"] = document.metrics if document else {}
@@ -88,9 +94,23 @@ def _answer(
         answer["command"] = question.command(path) if path else None
     if question.inspect and path:
         answer["inspect"] = None
-        if answer["state"] != storage.MISSING:
+        if answer["state"] != storage.MISSING and not refusal:
             try:
-                answer["inspect"] = inspect(path)
-            except (InvalidSif, InvalidImage, OSError) as error:  # one damaged file must not hide the others
+                with permit.reading(path) as held:
+                    answer["inspect"] = inspect(held)
+            except (SregistryError, OSError) as error:  # one damaged file must not hide the others
                 warn(f"cannot inspect {path}: {error}")
     return answer
+
+
+def _refusal(inventory: Inventory, row: dict[str, Any], question: Question) -> str:
+    """Why root does not read out a file for whoever could have written its document; empty if it may be read."""
+    if os.geteuid() != guard.ROOT or not row["image"] or not (question.checksum or question.inspect):
+        return ""
+    document = inventory.get(reference_of(row), Platform.parse(row["platform"]))
+    try:
+        if document:
+            inventory.need_readable(document, row["image"])
+    except StorageError as error:
+        return str(error)
+    return ""

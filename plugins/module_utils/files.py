@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import IO
 
-from . import leftover
+from . import guard, leftover
 from .errors import NoSpace, StorageError
 
 _FICLONE = 0x40049409  # ioctl_ficlone(2)
@@ -26,13 +26,15 @@ _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)  # rename(
 _MAX_SWAPS = 10
 
 
-def make_directory(path: str, mode: int = 0o755) -> None:
-    """Create a directory and its parents.
+def make_directory(path: str, mode: int = 0o755, base: str = "") -> None:
+    """Create a directory and its parents, of which each belongs to the owner of the one that it is in.
 
-    :raises StorageError: naming the first part that cannot be made.
+    :param base: below this one, no symlink of another user counts for root.
+    :raises StorageError: naming the first part that cannot be made, or that root must not follow.
     """
     try:
-        os.makedirs(path, mode=mode, exist_ok=True)
+        with guard.reached(path, base, mode):
+            pass
     except OSError as error:
         raise storage_error(error, path) from error
 
@@ -43,13 +45,18 @@ def read_regular(path: str, limit: int) -> bytes:
     :param limit: bytes; a larger file is refused.
     :raises OSError: if it is another kind of file, too large, or cannot be read.
     """
+    return read_word(path, limit)[0]
+
+
+def read_word(path: str, limit: int) -> tuple[bytes, int]:
+    """As ``read_regular``, and whose word that is, as ``guard.word_of`` tells it."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is no regular file of a sane size", path)
     with os.fdopen(descriptor, "rb") as stream:
-        return stream.read(limit)
+        return stream.read(limit), guard.word_of(status)
 
 
 def swap_in(source: str, path: str, aside: str) -> None:
@@ -59,22 +66,28 @@ def swap_in(source: str, path: str, aside: str) -> None:
     :raises StorageError: if it cannot be done; what was there is then as before.
     """
     try:
-        for number in range(_MAX_SWAPS):
-            before = f"{aside}{number or ''}"
-            with suppress(FileNotFoundError):
-                os.rename(path, before)
-            try:
-                os.rename(source, path)
-                break
-            except OSError as error:
-                if error.errno in _TAKEN and number + 1 < _MAX_SWAPS:
-                    continue  # a run that no lock keeps out was quicker: its own is as good, and is what goes aside now
-                with suppress(OSError):
-                    os.rename(before, path)
-                raise
-        _sync_directory(os.path.dirname(path))
+        with guard.reached(os.path.dirname(path)) as place:
+            name = os.path.join(place, os.path.basename(path))
+            _swap(source, name, aside)
+            _sync_directory(place)
     except OSError as error:
         raise storage_error(error, path) from error
+
+
+def _swap(source: str, path: str, aside: str) -> None:
+    for number in range(_MAX_SWAPS):
+        before = f"{aside}{number or ''}"
+        with suppress(FileNotFoundError):
+            os.rename(path, before)
+        try:
+            os.rename(source, path)
+            return
+        except OSError as error:
+            if error.errno in _TAKEN and number + 1 < _MAX_SWAPS:
+                continue  # a run that no lock keeps out was quicker: its own is as good, and is what goes aside now
+            with suppress(OSError):
+                os.rename(before, path)
+            raise
 
 
 @contextmanager
@@ -92,30 +105,38 @@ def replacing(
     :param sweep: remove what a killed run left of it, which takes a look at the whole directory.
     :raises StorageError: if it cannot be written; ``NoSpace`` if there is no room.
     """
-    temporary = None
-    if sweep:
-        leftover.remove_files(path)
     try:
-        descriptor, temporary = tempfile.mkstemp(
-            prefix=leftover.prefix(path), suffix=leftover.SUFFIX, dir=os.path.dirname(path)
-        )
-        with os.fdopen(descriptor, "w+b") as stream:
-            leftover.hold(descriptor)  # until it has its name, so it is closed only then
-            yield stream
-            stream.flush()
-            _pass_on(path, stream.fileno(), mode)
-            os.fsync(stream.fileno())
-            if prepare:
-                prepare(temporary)
-            os.replace(temporary, path)
-            temporary = None
-        _sync_directory(os.path.dirname(path))
+        with guard.reached(os.path.dirname(path)) as place:
+            name = os.path.join(place, os.path.basename(path))
+            if sweep:
+                leftover.remove_files(name)
+            with _temporary(name) as (stream, temporary):
+                yield stream
+                stream.flush()
+                _pass_on(name, stream.fileno(), mode)
+                os.fsync(stream.fileno())
+                if prepare:
+                    prepare(temporary)
+                os.replace(temporary, name)
+            _sync_directory(place)
     except OSError as error:
         raise storage_error(error, path) from error
-    finally:
-        if temporary:
-            with suppress(OSError):
-                os.unlink(temporary)
+
+
+@contextmanager
+def _temporary(path: str) -> Iterator[tuple[IO[bytes], str]]:
+    """A new file beside the path that it is to get, and its name; what did not get that in the end is removed."""
+    descriptor, temporary = tempfile.mkstemp(
+        prefix=leftover.prefix(path), suffix=leftover.SUFFIX, dir=os.path.dirname(path)
+    )
+    try:
+        with os.fdopen(descriptor, "w+b") as stream:
+            leftover.hold(descriptor)  # until it has its name, so it is closed only then
+            yield stream, temporary
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
 
 
 def link_in_place(source: str, path: str, accept: Callable[[IO[bytes]], bool], prepare: Callable[[str], None]) -> bool:
@@ -128,6 +149,9 @@ def link_in_place(source: str, path: str, accept: Callable[[IO[bytes]], bool], p
     """
     with ExitStack() as linked:
         try:
+            place = linked.enter_context(guard.reached(os.path.dirname(path)))
+            if place != os.path.dirname(path):
+                return _copy_in_place(source, path, accept, prepare)
             temporary = linked.enter_context(_linked(source, path))
             descriptor = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
@@ -145,13 +169,27 @@ def link_in_place(source: str, path: str, accept: Callable[[IO[bytes]], bool], p
     return True
 
 
+def _copy_in_place(source: str, path: str, accept: Callable[[IO[bytes]], bool], prepare: Callable[[str], None]) -> bool:
+    """As ``link_in_place``, where others could put any file under the new name, or are given it: they get a copy."""
+    with os.fdopen(os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+        if not accept(stream):
+            return False
+        stream.seek(0)
+        need_space(os.path.dirname(path), os.fstat(stream.fileno()).st_size, f"a copy of {source}")
+        with replacing(path, mode=0o777, prepare=prepare) as target:
+            clone(stream, target)
+    return True
+
+
 def give_name(source: str, path: str) -> None:
     """Give a file another name, in the place of what is there, and nothing but that.
 
     :raises OSError: if that is not possible, as across file systems.
     """
-    with _linked(source, path) as temporary:
-        os.replace(temporary, path)
+    with guard.reached(os.path.dirname(path)) as place:
+        name = os.path.join(place, os.path.basename(path))
+        with _linked(source, name) as temporary:
+            os.replace(temporary, name)
 
 
 @contextmanager
@@ -184,6 +222,7 @@ def _pass_on(path: str, descriptor: int, mode: int) -> None:
     except FileNotFoundError:
         status = None
     if status is None or not stat.S_ISREG(status.st_mode):
+        guard.hand_over(descriptor, os.path.dirname(path))
         os.fchmod(descriptor, mode & ~umask())
         return
     with suppress(PermissionError):  # an ordinary user cannot give a file away

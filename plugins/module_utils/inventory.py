@@ -14,12 +14,14 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any
 
+from . import guard
 from .document import SCHEMA_VERSION, Document
 from .errors import InvalidPlatform, InventoryError, StorageError
-from .files import make_directory, nearest, need_writable, read_regular, replacing, storage_error
+from .files import make_directory, nearest, need_writable, read_word, replacing, storage_error
+from .late import importing
 from .lock import locked
 from .platform import Platform
 from .reference import DOCKER, Reference
@@ -39,8 +41,13 @@ _MAX_DOCUMENT = 64 * 1024 * 1024  # bytes; no manifest and config that are accep
 class Inventory:
     """A directory of documents."""
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, store: str | None = None) -> None:
+        """
+        :param store: the directory that the files of the images are in; the one that this is in, if it is not given.
+        """
         self.directory = directory
+        self.store = os.path.dirname(directory) if store is None else store
+        self._base = self.store if directory.startswith(os.path.join(self.store, "")) else directory
         self.images = os.path.join(directory, "images")
         self._locks = os.path.join(directory, "locks")
 
@@ -55,7 +62,13 @@ class Inventory:
         :raises InventoryError: if there is one that cannot be read.
         """
         path = self._path(reference, platform)
-        document = _load(path)
+        try:
+            with guard.reached(self.images, self._base) as place:
+                document = _load(path, place)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _unreadable(path, error) from error
         if document and document.key != (reference, platform):
             raise _misplaced(path, document)
         return document
@@ -67,13 +80,15 @@ class Inventory:
         :raises InventoryError: if the registry's documents nest too deep to be written.
         """
         path = self._path(document.reference, document.platform)
-        make_directory(self.images)
+        make_directory(self.images, base=self._base)
         try:
             content = _encode(document.to_json())
         except RecursionError as error:
             raise InventoryError(f"the manifest or config of {document.reference} nests too deep to be kept") from error
-        with replacing(path, sweep=False) as stream:
-            stream.write(content)
+        with guard.reached(self.images, self._base) as place:
+            held = os.path.join(place, os.path.basename(path))
+            with replacing(held, sweep=False) as stream:
+                stream.write(content)
 
     def remove(self, reference: Reference, platform: Platform) -> None:
         """Forget an image of one platform; nothing happens where it is not known.
@@ -82,7 +97,8 @@ class Inventory:
         """
         path = self._path(reference, platform)
         try:
-            os.unlink(path)
+            with guard.reached(self.images, self._base) as place:
+                os.unlink(os.path.join(place, os.path.basename(path)))
         except FileNotFoundError:
             return
         except OSError as error:
@@ -123,7 +139,7 @@ class Inventory:
 
     @contextmanager
     def _locked(self, name: str, timeout: float) -> Iterator[None]:
-        make_directory(self._locks)
+        make_directory(self._locks, base=self._base)
         with locked(os.path.join(self._locks, name + ".lock"), timeout):
             yield
 
@@ -133,12 +149,14 @@ class Inventory:
         :raises InventoryError: at the first that cannot be read, or has the name of another one. To pass it over would
             be to take its files for nobody's.
         """
-        for entry in self._scan():
-            document = _load(entry.path)
-            if document and entry.name != _file_name(*document.key) + _SUFFIX:
-                raise _misplaced(entry.path, document)
-            if document:
-                yield document
+        with self._listed() as (place, names):
+            for name in names:
+                path = os.path.join(self.images, name)
+                document = _load(path, place)
+                if document and name != _file_name(*document.key) + _SUFFIX:
+                    raise _misplaced(path, document)
+                if document:
+                    yield document
 
     def rows(self) -> list[dict[str, Any]]:
         """The whole inventory in short form, by name.
@@ -150,7 +168,8 @@ class Inventory:
 
     def count(self) -> int:
         """How many documents there are."""
-        return len(self._scan())
+        with self._listed() as (_place, names):
+            return len(names)
 
     def owners(self, path: str, besides: tuple[Reference, Platform] | None = None) -> list[Document]:
         """The images that have a file at a path, looked for in all documents.
@@ -168,8 +187,43 @@ class Inventory:
 
         :raises StorageError: naming the directory.
         """
+        self.need_way()
         need_writable(self.images)
         need_writable(self._locks)
+
+    def need_way(self) -> None:
+        """Refuse early where another user's symlink leads to documents or locks.
+
+        :raises StorageError: naming it.
+        """
+        for directory in (self.images, self._locks):
+            guard.need_way(os.path.join(directory, "any"), self._base)
+
+    def need_meant(self, document: Document, path: str, way_out: str) -> None:
+        """Refuse to take away or move a file that a document names, if whoever could have written the document could
+        not do that himself; as ``permit.need_meant``.
+
+        :param way_out: for the error.
+        :raises StorageError: naming the document and the path.
+        """
+        what = f"{self._path(*document.key)}, the inventory document of {document.reference}; {way_out}"
+        with importing:
+            from .permit import need_meant
+        need_meant(path, self.store, document.word, what)
+
+    def reading(self, document: Document, path: str) -> AbstractContextManager[str]:
+        """Hold a file that a document names, to be read out; as ``permit.reading``."""
+        with importing:
+            from .permit import reading
+        return reading(path, self.store, document.word)
+
+    def need_readable(self, document: Document, path: str) -> None:
+        """Refuse a file that is not to be read out for who could have written a document; one need not be there.
+
+        :raises StorageError: as ``permit.reading``.
+        """
+        with suppress(OSError), self.reading(document, path):
+            pass
 
     def need_unchanged(self, document: Document) -> None:
         """Refuse to go on from a document that was read before its image was held, if it is another one now.
@@ -179,15 +233,19 @@ class Inventory:
         if self.get(*document.key) != document:
             raise changed_meanwhile(document.reference)
 
-    def _scan(self) -> list[os.DirEntry[str]]:
-        try:
-            with os.scandir(self.images) as entries:
-                found = [entry for entry in entries if _is_document(entry)]
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise storage_error(error, self.images) from error
-        return sorted(found, key=lambda entry: entry.name)
+    @contextmanager
+    def _listed(self) -> Iterator[tuple[str, list[str]]]:
+        """The directory of the documents, held for a block, and their names there, in order."""
+        with ExitStack() as stack:
+            place, names = self.images, []
+            try:
+                place = stack.enter_context(guard.reached(self.images, self._base))
+                names = sorted(name for name in os.listdir(place) if _is_document(name))
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                raise storage_error(error, self.images) from error
+            yield place, names
 
     def _path(self, reference: Reference, platform: Platform) -> str:
         return os.path.join(self.images, _file_name(reference, platform) + _SUFFIX)
@@ -211,8 +269,8 @@ def _misplaced(path: str, document: Document) -> InventoryError:
     )
 
 
-def _is_document(entry: os.DirEntry[str]) -> bool:
-    return entry.name.endswith(_SUFFIX) and not entry.name.startswith(".")
+def _is_document(name: str) -> bool:
+    return name.endswith(_SUFFIX) and not name.startswith(".")
 
 
 def _file_name(reference: Reference, platform: Platform) -> str:
@@ -247,9 +305,11 @@ def _unreadable(path: str, error: OSError) -> InventoryError:
     )
 
 
-def _load(path: str) -> Document | None:
+def _load(path: str, place: str) -> Document | None:
+    """The document of a path, read from its directory as that is held."""
     try:
-        data = json.loads(read_regular(path, _MAX_DOCUMENT).decode("utf-8", "surrogateescape"))
+        content, word = read_word(os.path.join(place, os.path.basename(path)), _MAX_DOCUMENT)
+        data = json.loads(content.decode("utf-8", "surrogateescape"))
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -265,7 +325,7 @@ def _load(path: str) -> Document | None:
             "use the version of hpc.sregistry that wrote it, or remove it and pull or record the image again"
         )
     try:
-        return Document.of_json(data)
+        return Document.of_json(data, word)
     except (KeyError, TypeError, AttributeError, InvalidPlatform) as error:
         wrong = f"lacks {error}" if isinstance(error, KeyError) else f"misspells a part ({error})"
         raise InventoryError(

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from . import guard
 from .errors import StorageError
 from .files import storage_error, umask
 
@@ -29,7 +30,8 @@ def locked(path: str, timeout: float) -> Iterator[None]:
     :raises StorageError: if the file cannot be made, or the other holder does not finish in time.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666 & ~umask())
+        with guard.reached(os.path.dirname(path)) as place:
+            descriptor = guard.made(os.path.join(place, os.path.basename(path)), os.O_RDWR, 0o666 & ~umask())
     except OSError as error:
         raise storage_error(error, path) from error
     try:

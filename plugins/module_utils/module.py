@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
+from . import guard
 from .document import Document
 from .errors import SregistryError
 from .executable import home_of, kind_of
@@ -78,15 +79,21 @@ def _end(number: int, _frame: object) -> NoReturn:
 
 def inventory_of(module: AnsibleModule) -> Inventory:
     """The inventory that the options name."""
-    return Inventory(module.params["database"] or os.path.join(module.params["storage"], SUBDIRECTORY))
+    storage = module.params["storage"]
+    return Inventory(module.params["database"] or os.path.join(storage, SUBDIRECTORY), storage)
 
 
 def blob_directory(module: AnsibleModule) -> str:
-    """The engine's own cache of blobs."""
+    """The engine's own cache of blobs.
+
+    :raises StorageError: if another user's symlink leads there.
+    """
     root = module.params["cachedir"]
     if not root:
         root = os.path.expanduser(f"~/{home_of(kind_of(module.params.get('engine')))}")
-    return os.path.join(root, "cache", "blob")
+    directory = os.path.join(root, "cache", "blob")
+    guard.need_way(os.path.join(directory, "any"), root)
+    return directory
 
 
 def platform_of(module: AnsibleModule) -> Platform | None:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import IO, TYPE_CHECKING, TypeVar
 
-from . import flock, leftover
+from . import flock, guard, leftover
 from .digest import CHUNK, hash_of
 from .errors import DigestMismatch, StorageError, TooSlow, Unreachable
 from .files import free_space, need_space, storage_error
@@ -101,6 +101,7 @@ class PartialBlob:
         if not _is_at(self._stream.fileno(), self.path):
             raise Lost
         try:
+            guard.hand_over(self._stream.fileno(), os.path.dirname(path))  # only now: who owns it can write to it
             os.replace(self.path, path)
         except FileNotFoundError as error:
             raise Lost from error

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from . import material, sif
+from . import guard, material, permit, sif
 from .digest import hash_of
 from .document import File
 from .entry import back_up, backup_name
@@ -66,10 +66,12 @@ def definition_in(path: str) -> str | None:
     """The definition that an image says it was built from; None if it tells none."""
     try:
         if os.path.isdir(path):
-            content: bytes | None = read_regular(os.path.join(path, ".singularity.d", "Singularity"), MAX_DEFINITION)
+            with guard.reached(os.path.join(path, ".singularity.d"), path) as place:
+                content: bytes | None = read_regular(os.path.join(place, "Singularity"), MAX_DEFINITION)
         else:
-            content = sif.read_object(path, "", MAX_DEFINITION, sif.DEFINITION)
-    except (OSError, InvalidSif):
+            with permit.reading(path) as held:
+                content = sif.read_object(held, "", MAX_DEFINITION, sif.DEFINITION)
+    except (OSError, InvalidSif, StorageError):
         return None
     return None if content is None else content.decode("utf-8", "replace")
 

@@ -13,17 +13,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from . import storage
+from . import guard, storage
 from .document import VERIFIED, Document, File
 from .errors import EngineError, PackerError, StorageError, Unsigned
 from .files import need_writable
 from .format import is_image
+from .guard import intruders
 from .inventory import LOCK_TIMEOUT, taken
 from .late import importing
 from .means import Choice
 from .reference import Reference
 from .resolution import is_current, is_same, resolve, to_document
-from .scratch import intruders
 from .session import PRESENT, RECORDED, Outcome, Session
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def plan(session: Session, wanted: Wanted, reference: Reference, path: str, outc
     :raises SregistryError: if it could not end well.
     """
     _refuse_unsigned(wanted, reference)
+    guard.need_way(path, wanted.storage if wanted.dest is None else "")
     document = outcome.before = session.inventory.get(reference, session.platform)
     file = document.file(path) if document else None
     outcome.path, outcome.path_before = path, path if file else None
@@ -109,6 +110,7 @@ def plan(session: Session, wanted: Wanted, reference: Reference, path: str, outc
             _require_verified(session, wanted, document, file)
             outcome.action = PRESENT
             return None
+    session.inventory.need_way()
     image, entry = _resolved(session, wanted, reference, outcome)
     same = document is not None and file is not None and comes_from(document, file, image)
     make = not fresh or not same

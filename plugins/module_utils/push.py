@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from . import artifact, sif, storage, upload
+from . import artifact, guard, permit, sif, storage, upload
 from .artifact import Parcel
 from .change import PRESENT, Change
 from .digest import sha256_of
@@ -99,14 +100,30 @@ def _push(inventory: Inventory, registries: Registries, wanted: Wanted, change: 
     change.path, change.document = known.path if known else wanted.path, document
     change.platform = str(document.platform) if document else None
     path = change.path or ""
-    _need_sif(path)
-    intact = known is not None and known.state() == storage.PRESENT
+    word = document.word if document and not wanted.path else guard.ROOT
+    try:
+        with permit.reading(path, inventory.store, word) as held:
+            _push_file(inventory, registries, wanted, change, held)
+    except FileNotFoundError as error:
+        raise StorageError(f"there is no file {path} to push; pull or build it first") from error
+    except OSError as error:
+        raise storage_error(error, path) from error
+
+
+def _push_file(inventory: Inventory, registries: Registries, wanted: Wanted, change: Change, held: str) -> None:
+    """
+    :param held: by which the file is read.
+    """
+    document, path = change.document, change.path or ""
+    known = document.file(path) if document else None
+    _need_sif(held)
+    intact = known is not None and dataclasses.replace(known, path=held).state() == storage.PRESENT
     if known and not intact and not wanted.force:
         raise StorageError(
             f"{path} is not what the inventory says, so it is not pushed: somebody changed it; pull or build it again, "
             "or push it with force, without what the inventory tells of it"
         )
-    change.file = known if known and intact else _measured(path)
+    change.file = known if known and intact else dataclasses.replace(_measured(held), path=path)
     provenance = Provenance.of(document, known).annotations if document and known and intact else {}
     parcel = Parcel(
         layer=Descriptor(f"sha256:{change.file.sha256}", change.file.size),
@@ -122,7 +139,7 @@ def _push(inventory: Inventory, registries: Registries, wanted: Wanted, change: 
         change.before = _facet_of(registry, wanted, there) if there else {}
         change.after = _facet(parcel.digest, parcel.layer, parcel.annotations)
         if not wanted.check:
-            _send(inventory, registry, wanted, parcel, change)
+            _send(inventory, registry, wanted, parcel, change, held)
         change.changed, change.action = True, MOVED if there else PUSHED
     change.warnings.extend(registry.warnings(wanted.to.repository))
 
@@ -214,13 +231,13 @@ def _facet(digest: str, layer: Descriptor, annotations: Mapping[str, str]) -> di
     }
 
 
-def _send(inventory: Inventory, registry: Registry, wanted: Wanted, parcel: Parcel, change: Change) -> None:
+def _send(inventory: Inventory, registry: Registry, wanted: Wanted, parcel: Parcel, change: Change, held: str) -> None:
     lender = _lender(inventory, wanted.to, parcel.layer.digest)
     try:
-        with open(change.path or "", "rb") as stream:
+        with open(held, "rb") as stream:
             way = artifact.push(registry, wanted.to, parcel, stream, lender)
     except OSError as error:
-        raise storage_error(error, change.path or "") from error
+        raise storage_error(error, held) from error
     change.more["pushed"] = _sent(parcel.layer.size or 0) if way == upload.SENT else _sent(0)
     change.more["mounted"] = way == upload.MOUNTED
 

@@ -13,18 +13,18 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from . import storage, survey
+from . import guard, storage, survey
 from .blobs import BlobCache, Pruned
 from .change import ABSENT, PRESENT, Change, facet
 from .document import Document, File
 from .entry import discard, entries, entry, need_removable
 from .errors import InvalidImage, InventoryError, StorageError
 from .format import begins_as_image, is_left_by_an_engine
+from .guard import intruders
 from .inventory import LOCK_TIMEOUT, Inventory
 from .links import Places, needed
 from .platform import Platform
 from .reference import Reference
-from .scratch import intruders
 from .selection import Choice
 
 FORGOTTEN, RECORDED = "forgotten", "recorded"
@@ -206,6 +206,7 @@ def _doomed(inventory: Inventory, wanted: Wanted, document: Document, staying: S
     needed = {need for other in staying for file in other.files for need in entries(file.path)}
     files = [file for file in document.files if entry(file.path) not in needed]
     for file in files:
+        inventory.need_meant(document, file.path, f"only forget it with state: {FORGOTTEN}")
         need_removable(file.path)
         if not wanted.force:
             _need_ours(inventory, document, file)
@@ -309,6 +310,7 @@ def _sweep(inventory: Inventory, path: str) -> bool:
         needed = (need for one in inventory.documents() for file in one.files for need in entries(file.path))
         if entry(path) in needed:
             return False
+        guard.need_way(path, inventory.store)
         discard(path)
         return True
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
-from . import storage
+from . import guard, storage
 from .change import Change, facet
 from .digest import sha256_of
 from .document import Document, File, timestamp
@@ -122,6 +122,7 @@ def _finish(inventory: Inventory, wanted: Wanted, document: Document, after: Doc
         change.path = change.file.path if change.file else None
         change.action, change.changed, change.document = RENAMED, True, after
         for move in gone:
+            inventory.need_meant(document, move.file.path, "remove the file yourself")
             _need_nobodys(inventory, move.file.path, document, after)
             _need_no_link(inventory, wanted, move)
             need_writable(os.path.dirname(move.file.path))
@@ -244,7 +245,9 @@ def _looked_at(inventory: Inventory, wanted: Wanted, document: Document, move: _
     old, new = move.file.path, move.path
     if is_one_name(old, new):
         return move  # the same place by another spelling: only the inventory changes
+    guard.need_way(new, wanted.storage if wanted.dest is None else "")
     if move.there:
+        inventory.need_meant(document, old, "move the file yourself, and give it its name with sregistry_add")
         _need_nobodys(inventory, old, document)
         _need_no_symlink(document, old)
     if os.path.lexists(new):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from contextlib import contextmanager, suppress
 from . import leftover, programs
 from .errors import StorageError
 from .files import storage_error
+from .guard import intruders
 
 
 @contextmanager
@@ -61,34 +61,6 @@ def _directory(parent: str, prefix: str, suffix: str = "") -> Iterator[str]:
     finally:
         remove_tree(path)
         os.close(descriptor)
-
-
-def intruders(directory: str, strict: bool = False) -> str:
-    """Who else could put a file of his own in the place of one of this user's in a directory; empty if nobody but root.
-
-    :param directory: it need not exist yet; its parents count too.
-    :param strict: count also whom a group lets write, and who could only add a file to the directory.
-    :raises StorageError: if it cannot be looked at.
-    """
-    path = real = os.path.realpath(directory)
-    while True:
-        try:
-            status = os.stat(path)
-        except FileNotFoundError:
-            path = os.path.dirname(path)
-            continue
-        except OSError as error:
-            raise storage_error(error, path) from error
-        if status.st_uid not in (0, os.geteuid()):
-            return f"{path}: it belongs to the user {status.st_uid}"
-        sticky = status.st_mode & stat.S_ISVTX and not (strict and path == real)
-        if status.st_mode & stat.S_IWOTH and not sticky:
-            return f"{path}: every user may write there"
-        if strict and status.st_mode & stat.S_IWGRP and status.st_gid and not sticky:
-            return f"{path}: the group {status.st_gid} may write there"
-        if path == "/":
-            return ""
-        path = os.path.dirname(path)
 
 
 def need_safe(directory: str, option: str) -> None:

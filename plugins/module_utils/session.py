@@ -50,6 +50,12 @@ class Session:
         """The cache of a run without ``check``, to be looked into."""
         return self.real_cache or self.cache
 
+    def kept(self, outcome: Outcome) -> str:
+        """Another name that the file of an image may have, in the cache; empty if it has no digest."""
+        document = outcome.after or outcome.before
+        file = document.file(outcome.path) if document and outcome.path else None
+        return self.cache.path(file.digest) if file and file.digest else ""
+
     def each(
         self, references: Sequence[Reference], work: Callable[[Reference, Outcome], None]
     ) -> dict[Reference, Outcome]:

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import artifact, upload
+from . import artifact, permit, upload
 from .artifact import Artifact, Parcel
 from .blobs import BlobCache
 from .document import Document, File
@@ -140,7 +140,7 @@ class SifCache:
             annotations=Provenance.of(document, file).annotations,
         )
         try:
-            with open(file.path, "rb") as stream:
+            with permit.reading(file.path) as held, open(held, "rb") as stream:
                 return artifact.push(self._registry, self.reference(key), parcel, stream) == upload.SENT
         except OSError as error:
             raise storage_error(error, file.path) from error

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from . import sif, signature, storage
+from . import permit, sif, signature, storage
 from .blobs import BlobCache
 from .digest import sha256_of
 from .document import File
@@ -122,6 +122,8 @@ def _sign(inventory: Inventory, cache: BlobCache, means: Means, signer: str, res
     path = os.path.realpath(result.path)
     need_file(path)
     try:
+        with permit.reading(result.path):
+            pass
         size = os.stat(path).st_size
         before = sif.signers(path)
     except FileNotFoundError as error:

@@ -13,6 +13,7 @@ from .digest import matches
 from .errors import StorageError
 from .files import storage_error
 from .format import is_sandbox
+from .late import importing
 from .reference import Reference
 
 PRESENT, MISSING, MODIFIED = "present", "missing", "modified"
@@ -54,9 +55,18 @@ def state(path: str, size: int, mtime_ns: int, sha256: str, checksum: bool) -> s
             return MODIFIED
         if not checksum:
             return PRESENT if status.st_mtime_ns == mtime_ns else MODIFIED
-        with open(path, "rb") as stream:
+        with importing:
+            from .permit import reading
+        with reading(path, out=False) as held, open(held, "rb", opener=_at_once) as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                return MODIFIED
             return PRESENT if matches(stream, f"sha256:{sha256}") else MODIFIED
     except (FileNotFoundError, NotADirectoryError):
         return MISSING
     except OSError as error:
         raise storage_error(error, path) from error
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open a file that may be a pipe by now, which nobody writes to."""
+    return os.open(path, flags | os.O_NONBLOCK)

@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
-from . import legacy, survey
+from . import guard, legacy, permit, survey
 from .add import ADDED, platform_of
 from .change import Change, facet
 from .digest import sha256_of
 from .document import CLIENT_LOCAL, SREGISTRY, Document, File, timestamp
-from .errors import InvalidImage, InvalidReference
-from .format import identify
+from .errors import InvalidImage, InvalidReference, StorageError
+from .format import Format, identify
 from .inventory import Inventory
 from .legacy import Container
 from .platform import Platform
@@ -110,7 +110,7 @@ def _heirs(
         try:
             reference = Reference.parse(container.uri)
             find, platform = _look(estate, container.image, container.created_at)
-        except (InvalidReference, InvalidImage) as error:
+        except (InvalidReference, InvalidImage, StorageError) as error:
             left.append(Left(container.image or container.uri, str(error)))
             continue
         heir = heirs.setdefault((reference, platform), _Heir(reference, platform, [], []))
@@ -126,7 +126,7 @@ def _heirs(
         try:
             reference = Reference.parse(name)
             find, platform = _look(estate, path, None)
-        except (InvalidReference, InvalidImage) as error:
+        except (InvalidReference, InvalidImage, StorageError) as error:
             left.append(Left(path, str(error)))
             continue
         heir = heirs.setdefault((reference, platform), _Heir(reference, platform, [], []))
@@ -151,13 +151,26 @@ def _look(estate: Estate, path: str | None, created_at: str | None) -> tuple[_Fi
     if path and os.path.isabs(path):
         path = os.path.normpath(path)
         try:
-            kind = identify(path)
+            kind = _identified(estate, path)
         except (FileNotFoundError, NotADirectoryError):
             pass
         else:
             platform = platform_of(kind, None, path) if kind.architecture else estate.platform
             return _Find(path, kind.name, created_at or timestamp()), platform or Platform.host()
     return None, estate.platform or Platform.host()
+
+
+def _identified(estate: Estate, path: str) -> Format:
+    """The format of a file. Whoever could write the database could have entered any file of this host.
+
+    :raises InvalidImage, FileNotFoundError: as ``identify``.
+    :raises StorageError: if it is not one that whoever could write the database could have read and changed himself.
+    """
+    word = guard.word_of(os.stat(estate.database)) if estate.database else guard.ROOT
+    store = estate.directory or ""
+    permit.need_meant(path, store, word, f"the database {estate.database}; add it with images if it is meant")
+    with permit.reading(path, store, word) as held:
+        return identify(held)
 
 
 def _inherit(inventory: Inventory, estate: Estate, heir: _Heir, known: set[str], change: Change) -> None:

@@ -17,9 +17,10 @@ from .platform import Platform
 from .reference import Reference, parse_registry
 
 
-def targets_of(module: AnsibleModule, inventory: Inventory) -> list[str]:
+def targets_of(module: AnsibleModule, inventory: Inventory, changing: bool = False) -> list[str]:
     """The paths of all files, those of names first, each once.
 
+    :param changing: they are to be changed, and not only looked at.
     :raises InvalidReference, InvalidPlatform, InventoryError: if a name is malformed, or has no file.
     :raises StorageError: if a path is relative.
     """
@@ -34,7 +35,11 @@ def targets_of(module: AnsibleModule, inventory: Inventory) -> list[str]:
                 f"the inventory {inventory.directory} knows no file of {reference} for {platform}; pull it first, or "
                 "give the path of a file"
             )
-        paths.update((file.path, None) for file in document.files)
+        for file in document.files:
+            inventory.need_readable(document, file.path)
+            if changing:
+                inventory.need_meant(document, file.path, "give the path of the file if it is meant")
+            paths[file.path] = None
     for path in module.params["path"] or ():
         if not path.startswith("/"):
             raise StorageError(f"{path!r} is no absolute path; write it with a leading '/'")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import sif
+from . import permit, sif
 from .errors import BadSignature, EngineError, InvalidSif, SregistryError, StorageError, UnknownSigner, Unsigned
 from .files import storage_error
 from .format import is_sandbox
@@ -115,7 +115,8 @@ def report(trust: Trust, path: str) -> dict[str, Any]:
     try:
         if not os.path.exists(path):
             raise StorageError(f"verification failed: there is no file {path}")
-        found = trust.verify(path, path)
+        with permit.reading(path, out=False):
+            found = trust.verify(path, path)
     except SregistryError as error:
         state = next((name for kind, name in _KINDS if isinstance(error, kind)), FAILED)
         return {**answer, "state": state, "error": str(error)}

@@ -455,7 +455,7 @@ def main() -> None:
             order = order_of(module, session)
             outcome = create(session, order)
             if outcome.action in (PRESENT, RECORDED) and order.format == SIF:
-                set_attributes(module, outcome)  # a new file got them before it got its name
+                set_attributes(module, outcome, session.kept(outcome))  # a new file got them before its name
             name = module.params["name"] or module.params["source"] or order.path
             finish(module, session, [(name, outcome.reference)], {outcome.reference: outcome})
 

@@ -636,7 +636,7 @@ def main() -> None:
             outcomes = pull(session, wanted, [reference for _name, reference in references])
             for outcome in outcomes.values():
                 if outcome.action in (PRESENT, RECORDED):  # a new file got them before it got its name
-                    set_attributes(module, outcome)
+                    set_attributes(module, outcome, session.kept(outcome))
             finish(module, session, references, outcomes)
 
 

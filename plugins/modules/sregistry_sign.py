@@ -206,7 +206,7 @@ def main() -> None:
     )
     with failing(module):
         inventory = inventory_of(module)
-        paths = targets_of(module, inventory)
+        paths = targets_of(module, inventory, changing=True)
         cache = BlobCache(blob_directory(module))
         with signing_key(module) as key:
             means = Means(engine.find(module.params["engine"]), key, scratch_directory(module))

@@ -623,9 +623,9 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     load = inventory_module._load
 
-    def counting(path: str) -> Document | None:
+    def counting(path: str, place: str) -> Document | None:
         names.append(os.path.basename(path))
-        return load(path)
+        return load(path, place)
 
     monkeypatch.setattr(inventory_module, "_load", counting)
     return names

@@ -513,6 +513,10 @@ def test_what_others_wrote_into_the_inventory_makes_root_remove_nothing_but_that
     precious = write(tmp_path / "root" / "precious", content)
     give_away(shelf, how)
     shelf.inventory.put(document("evil:1", dataclasses.replace(Shelf.file(precious), sha256=sha256)))
+    if how == "owner":  # the document belongs to him, and the file does not
+        why = (
+            f"{precious} belongs to the user 0 and lies outside of {shelf.store}, and the user 1000 could have written"
+        )
     for choice in ({"keep": ("a:1",)}, {"names": ("evil:1",)}):
         (change,) = shelf.remove(*choice.get("names", ()), keep=choice.get("keep"))
         assert why in str(change.error)
@@ -530,14 +534,19 @@ def test_a_directory_that_others_wrote_into_the_inventory_goes_where_they_may_wr
         place = tmp_path / parent / "box"
         (place / ".singularity.d").mkdir(parents=True)
         shelf.inventory.put(document(f"{parent}:1", dataclasses.replace(image_file(str(place)), sha256="")))
+    for parent in ("theirs", "hostile"):
+        os.chown(tmp_path / parent / "box", 1000, 1000)
     os.chown(tmp_path / "theirs", 0, 1000)
     (tmp_path / "theirs").chmod(0o775)
     os.chown(tmp_path / "hostile", 1000, 1000)
     first, second, third = shelf.remove("root:1", "hostile:1", "theirs:1")
-    assert "may be anybody's: others can write the inventory" in str(first.error)
+    assert f"{tmp_path}/root/box belongs to the user 0 and lies outside of {shelf.store}" in str(first.error)
+    assert "only forget it with state: forgotten" in str(first.error)
     assert "is not safe for temporary files of root" in str(second.error)
     assert (third.action, third.error) == ("removed", None)
-    assert actions(shelf.remove("root:1", force=True)) == [("library/root:1", "removed")]
+    (forced,) = shelf.remove("root:1", force=True)
+    assert str(forced.error) == str(first.error)
+    assert actions(shelf.remove("root:1", state="forgotten")) == [("library/root:1", "forgotten")]
 
 
 @pytest.mark.parametrize("content", [b"precious", b"", bytes(10_000)])

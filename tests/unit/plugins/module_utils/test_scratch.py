@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from ansible_collections.hpc.sregistry.plugins.module_utils import engine, engine_build, keys, scratch
+from ansible_collections.hpc.sregistry.plugins.module_utils import engine, engine_build, guard, keys, scratch
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import NoSpace, StorageError
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to another user")
@@ -77,11 +77,11 @@ def test_a_very_deep_tree_is_removed_too(tmp_path: Path) -> None:
 
 
 def test_who_could_swap_files_is_told_for_a_directory_that_is_not_there_yet(tmp_path: Path) -> None:
-    assert scratch.intruders(str(tmp_path / "a" / "b")) == ""
+    assert guard.intruders(str(tmp_path / "a" / "b")) == ""
     tmp_path.chmod(0o777)
-    assert scratch.intruders(str(tmp_path / "a" / "b")) == f"{tmp_path}: every user may write there"
+    assert guard.intruders(str(tmp_path / "a" / "b")) == f"{tmp_path}: every user may write there"
     tmp_path.chmod(0o1777)
-    assert scratch.intruders(str(tmp_path / "a" / "b")) == ""
+    assert guard.intruders(str(tmp_path / "a" / "b")) == ""
 
 
 @needs_root
@@ -102,8 +102,8 @@ def test_who_could_add_a_file_is_told_to_who_asks_for_it(
     os.chown(directory.parent, 0, group)
     directory.parent.chmod(mode)
     directory.chmod(inner)
-    assert scratch.intruders(str(directory)) == ""
-    assert scratch.intruders(str(directory), strict=True).rpartition(": ")[2] == why
+    assert guard.intruders(str(directory)) == ""
+    assert guard.intruders(str(directory), strict=True).rpartition(": ")[2] == why
 
 
 def argument_file(directory: str) -> AbstractContextManager[object]:
