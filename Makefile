@@ -21,6 +21,7 @@ help: ## show this help
 	@echo '  PYTHON=python3.12       the Python for all of it, 3.11 or newer; the newest found unless given'
 	@echo '  IMAGE=name[:tag]        demo: the image to bring to the hosts'
 	@echo '  INVENTORY=hosts.yml     demo: your own hosts instead of the lab'
+	@echo '  NO_HTTPS=true           demo: the registry of the image speaks plain HTTP'
 	@echo '  ARGS="-k digest -x"     unit, integration: for pytest; sanity: for ansible-test'
 	@echo '  RUNS=5 IMAGES=files     bench: how often, and which of compiler,science,files,single; ARGS=report: no new run'
 	@echo '  HOSTS=1,4               fleet: on how many hosts; ARGS=report: no new run'

@@ -12,6 +12,8 @@ author:
   - hpc.sregistry contributors (@hpc-sregistry)
 description:
   - Makes the text that C(sregistry images) prints, to the tab, from the inventory of a host.
+  - Behind C(@) stands the digest of the image, or the version that C(sregistry) itself gave to a file. What was built
+    on the host or added has neither.
   - Images are numbered in the order in which they came. Those whose file is not there are C(remote).
 options:
   _input:

@@ -28,6 +28,8 @@ _MONTHS = (
     "December",
 )
 
+_SHA256 = 64  # digits
+
 Row = Mapping[str, Any]
 
 
@@ -74,6 +76,19 @@ def long_date(time: str) -> str:
     return f"{_MONTHS[int(month) - 1]} {day}, {year}"
 
 
+def digest_of(row: Row) -> str | None:
+    """The digest of the image that a file was made of, or of one that is only recorded; None for what has none."""
+    found = row.get("built_from") or row.get("manifest_digest")
+    return str(found) if found else None
+
+
 def versioned(row: Row) -> str:
-    """The name with the version of the file, as sregistry shows it; a name by digest has one already."""
-    return f"{row['uri']}@{row['version']}" if row.get("version") and "@" not in row["uri"] else str(row["uri"])
+    """The name with its version, as sregistry shows it; a name by digest has one already.
+
+    What stands behind ``@`` is the digest of the image: behind a name, that of the file would be taken for it. The
+    version that sregistry itself gave to a file, an MD5, cannot be.
+    """
+    version = str(row.get("version") or "")
+    if len(version) == _SHA256:
+        version = digest_of(row) or ""
+    return f"{row['uri']}@{version}" if version and "@" not in row["uri"] else str(row["uri"])

@@ -4,7 +4,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # Runs playbooks/demo.yml. INVENTORY names the hosts; without it the lab is started and its hosts are taken. IMAGE
-# names the image; without it the playbook has its own.
+# names the image; without it the playbook has its own. NO_HTTPS=true is for a registry that speaks plain HTTP.
 
 set -euo pipefail
 
@@ -24,6 +24,9 @@ fi
 arguments=(--inventory "$inventory")
 if [[ -n "${IMAGE:-}" ]]; then
     arguments+=(--extra-vars "$(python -c 'import json, sys; print(json.dumps({"image": sys.argv[1]}))' "$IMAGE")")
+fi
+if [[ -n "${NO_HTTPS:-}" ]]; then
+    arguments+=(--extra-vars "$(python -c 'import json, sys; print(json.dumps({"no_https": sys.argv[1]}))' "$NO_HTTPS")")
 fi
 ANSIBLE_COLLECTIONS_PATH="$(link_tree)"
 export ANSIBLE_COLLECTIONS_PATH

@@ -15,6 +15,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.hpc.sregistry.plugins.filter.image_path import image_path
 from ansible_collections.hpc.sregistry.plugins.filter.images_table import images_table
 from ansible_collections.hpc.sregistry.plugins.filter.inspect import inspect
+from ansible_collections.hpc.sregistry.plugins.filter.inventory_table import inventory_table
 from ansible_collections.hpc.sregistry.plugins.module_utils.document import Document, File
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
@@ -87,6 +88,53 @@ def test_numbers_with_two_digits_stay_in_their_column() -> None:
     lines = images_table([row(f"a:{number}") for number in range(10)]).splitlines()
     assert lines[1].startswith("1  January")
     assert lines[10].startswith("10 January")
+
+
+@pytest.mark.parametrize(
+    ("more", "shown"),
+    [
+        ({}, f"library/a:1@{DIGEST}"),
+        ({"built_from": None}, f"library/a:1@{DIGEST}"),
+        ({"built_from": f"sha256:{'e' * 64}"}, f"library/a:1@sha256:{'e' * 64}"),
+        ({"built_from": None, "manifest_digest": None}, "library/a:1"),
+        ({"version": HELLO}, f"library/a:1@{HELLO}"),
+        ({"version": ""}, "library/a:1"),
+        ({"uri": f"library/a@{DIGEST}"}, f"library/a@{DIGEST}"),
+    ],
+)
+def test_what_stands_behind_a_name_is_the_digest_of_the_image(more: dict[str, Any], shown: str) -> None:
+    assert images_table([row("a:1", **more)]).splitlines()[1].split("\t")[-1] == shown
+
+
+def test_the_images_of_many_hosts_are_one_table() -> None:
+    found = row("quay.io/org/solver:2.4", state="present", size=40894464, built_from=f"sha256:{'2d' * 32}")
+    built = row("our:1", state="modified", size=100, built_from=None, manifest_digest=None)
+    hosts = {
+        "node1": {"images": [found, built], "changed": False},
+        "node10": {"sregistry": {"images": [row("recorded:1", path=None, state="remote", platform=ARM64)]}},
+        "node2": [],
+    }
+    assert inventory_table(hosts).splitlines() == [
+        "HOST    IMAGE                   PLATFORM         SIZE  DIGEST        BUILT                 STATE",
+        "node1   quay.io/org/solver:2.4  linux/amd64  39.0 MiB  2d2d2d2d2d2d  2018-01-14T22:08:41Z  present",
+        "node1   library/our:1           linux/amd64     100 B  -             2018-01-14T22:08:41Z  modified",
+        "node10  library/recorded:1      linux/arm64         -  dddddddddddd  -                     remote",
+    ]
+    assert inventory_table({}) == "HOST  IMAGE  PLATFORM  SIZE  DIGEST  BUILT  STATE"
+    assert "2d" * 32 in inventory_table(hosts, digits=64)
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "words"),
+    [
+        ([], 12, "wants a dictionary of hosts"),
+        ({"node1": {"failed": True, "msg": "no"}}, 12, "this is no inventory"),
+        ({}, 3, "from 8 to 64 digits of a digest, not 3"),
+    ],
+)
+def test_a_table_of_something_else_is_an_error(value: Any, digits: int, words: str) -> None:
+    with pytest.raises(AnsibleFilterError, match=words):
+        inventory_table(value, digits)
 
 
 def test_the_object_is_that_of_sregistry(seed: list[dict[str, Any]]) -> None:
