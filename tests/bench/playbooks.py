@@ -12,10 +12,18 @@ from tests.bench.contenders import REGISTRY
 from tests.bench.results import Play, Plays
 from tests.bench.rounds import rounds
 from tests.lab.catalogue import BENCH_TINY
+from tests.lab.inventories import FILL
 from tests.measure.command import Failed, say
 
-PING, ONE, HUNDRED = "ping", "one", "hundred"
-TITLES = {PING: "ansible.builtin.ping", ONE: "1 image, unchanged", HUNDRED: "100 images, unchanged"}
+PING, ONE, HUNDRED, FACTS, BESIDE = "ping", "one", "hundred", "facts", "beside"
+TITLES = {
+    PING: "ansible.builtin.ping",
+    ONE: "1 image, unchanged",
+    HUNDRED: "100 images, unchanged",
+    FACTS: "facts of 10,001 images",
+    BESIDE: "1 image recorded, unchanged, beside 10,000",
+}
+COPIES = 10_000
 
 
 def measure(runs: int) -> dict[str, Plays]:
@@ -24,26 +32,37 @@ def measure(runs: int) -> dict[str, Plays]:
     times: dict[str, list[float]] = {key: [] for key in TITLES}
     for key, title in TITLES.items():
         say(f"  preparing {title}")
+        if key in (FACTS, BESIDE):
+            node.play(_task(BESIDE), _store(key))
+            inventory = f"{_store(key)['SREGISTRY_STORAGE']}/.sregistry"
+            node.shell("python3 -", FILL.format(inventory=inventory, count=COPIES))
         _run(key)
     for number, keys in rounds(times, runs, float("inf")):
         for key in keys:
             play, changed = _run(key)
             if changed:
                 raise Failed(f"{TITLES[key]}: the task changed something")
-            say(f"  {number}/{runs}  {TITLES[key]:<22} {play.run:6.2f} s, the task {play.task:.2f} s")
+            say(f"  {number}/{runs}  {TITLES[key]:<42} {play.run:6.2f} s, the task {play.task:.2f} s")
             plays[key].append(play)
             times[key].append(play.run)
     return {key: Plays(TITLES[key], plays[key]) for key in TITLES}
 
 
 def _run(key: str) -> tuple[Play, bool]:
+    return node.play(_task(key), _store(key))
+
+
+def _store(key: str) -> dict[str, str]:
     directory = f"{node.BENCH}/plays"
-    store = {"SREGISTRY_STORAGE": f"{directory}/{key}", "APPTAINER_CACHEDIR": f"{directory}/cache"}
-    return node.play(_task(key), store)
+    return {"SREGISTRY_STORAGE": f"{directory}/{key}", "APPTAINER_CACHEDIR": f"{directory}/cache"}
 
 
 def _task(key: str) -> dict[str, Any]:
     if key == PING:
         return {"ansible.builtin.ping": {}}
+    if key == FACTS:
+        return {"hpc.sregistry.sregistry_facts": {}}
+    if key == BESIDE:
+        return {"hpc.sregistry.sregistry_record": {"name": f"{REGISTRY}/{BENCH_TINY[0]}", "no_https": True}}
     names = BENCH_TINY[:1] if key == ONE else BENCH_TINY
     return {"hpc.sregistry.sregistry_pull": {"name": [f"{REGISTRY}/{name}" for name in names], "no_https": True}}

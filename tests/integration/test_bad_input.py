@@ -23,7 +23,7 @@ WORK = "/tmp/bad-input"
 PRIVATE, TOKEN = "127.0.0.1:5001", "127.0.0.1:5002"
 SECURE: Mapping[str, Any] = {"no_https": False, "ca_path": "/etc/ssl/lab-ca.pem"}
 LOGIN: Mapping[str, Any] = {"username": "lab", "password": "lab-secret"}
-BOUND = 120  # seconds; generous, all of this should take a few
+BOUND = 600  # seconds; generous, all of this should take a few
 
 Result = dict[str, Any]
 

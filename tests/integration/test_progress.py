@@ -166,7 +166,7 @@ def test_an_interruption_ends_the_playbook_and_leaves_nothing(site: Site) -> Non
     begin = time.monotonic()
     assert "User interrupted execution" in run.read()
     assert run.process.wait() != 0
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 30, "the pull would take longer"
     site.second.hurry()  # what the module does on the host it does to the end
 
 
@@ -211,7 +211,7 @@ def test_nothing_is_left_on_the_hosts(site: Site) -> None:
     for run in site.runs.values():
         run.read()
         run.process.wait()
-    end = time.monotonic() + 30
+    end = time.monotonic() + 300
     while site.left() and time.monotonic() < end:  # of the run that was interrupted, the module ends when it is done
         time.sleep(0.5)
     assert site.left() == ""

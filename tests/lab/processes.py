@@ -88,7 +88,7 @@ def stop(name: str, by: signal.Signals = signal.SIGTERM) -> bool:
     return started is not None
 
 
-def wait_until(answers: Callable[[], bool], started: Started, what: str, seconds: float = 20.0) -> None:
+def wait_until(answers: Callable[[], bool], started: Started, what: str, seconds: float = 120.0) -> None:
     """Wait until ``answers()``; raise :class:`DidNotAnswer` when the process ends first or the time is up."""
     _wait(lambda: answers() or not started.alive(), seconds)
     if not answers():

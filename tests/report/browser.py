@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any
 
 PROGRAM = "/usr/bin/chromium-headless-shell"
-_PATIENCE = 60  # seconds
+_PATIENCE = 300  # seconds
 _KEYS = {"Enter": 13, "Escape": 27, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "ArrowLeft": 37, "End": 35}
 
 
@@ -95,6 +95,14 @@ class Browser:
         if "exceptionDetails" in answer:
             raise BrowserError(f"{expression}: {answer['exceptionDetails']}")
         return answer["result"].get("value")
+
+    def wait(self, condition: str) -> None:
+        """Wait until a JavaScript expression is true."""
+        deadline = time.monotonic() + _PATIENCE
+        while not self.value(condition):
+            if time.monotonic() > deadline:
+                raise BrowserError(f"this did not become true within {_PATIENCE} s: {condition}")
+            time.sleep(0.02)
 
     def click(self, selector: str) -> None:
         """Click with the mouse in the middle of the element, which must be there to be hit."""

@@ -51,4 +51,4 @@ def test_a_line_for_each_task_on_each_host(tmp_path: Path, library: Path) -> Non
     assert runs["images"] == [{"builder": "apptainer", "changed": True, "size": None}]
     assert (runs["failed"], runs["error"], runs["changed"]) == (False, "", True)
     assert (fails["failed"], fails["error"], fails["images"]) == (True, "no room", [])
-    assert all(0 < line["seconds"] < 60 for line in playbook.lines())
+    assert all(0 < line["seconds"] < 600 for line in playbook.lines())

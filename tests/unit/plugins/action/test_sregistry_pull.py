@@ -95,13 +95,13 @@ class Run:
         self.commands: list[str] = []
         self.said = '{"image": "org/app:1", "step": "pack"}'
         self.trouble: Exception | None = None
-        self.seconds = 0.2
+        self.seconds = 60.0  # at most: it ends when something was shown, or could not be
         run = self
 
         def module_run(self: ActionModule, tmp: str | None = None, task_vars: object = None) -> dict[str, Any]:
             run.environment = list(self._task.environment)
             end = time.monotonic() + run.seconds
-            while time.monotonic() < end and not run.lines:
+            while time.monotonic() < end and not run.lines and not (run.trouble and run.commands):
                 time.sleep(0.01)
             return dict(result or RESULT)
 
@@ -154,6 +154,7 @@ def test_a_module_that_was_killed_leaves_nothing(monkeypatch: pytest.MonkeyPatch
 
 def test_who_does_not_watch_costs_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     run, before = Run(monkeypatch, tmp_path), set(threading.enumerate())
+    run.seconds = 0.0
     assert action().run(task_vars=dict(HOST)) == RESULT
     assert (run.environment, run.commands, run.lines) == ([{"A": "b"}], [], [])
     assert set(threading.enumerate()) <= before

@@ -13,12 +13,7 @@ from typing import Any
 from ansible_collections.hpc.sregistry.plugins.module_utils.document import Document, File
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
-from hypothesis import settings
 from hypothesis import strategies as st
-
-# Whoever imports these strategies tests what is right, not how fast it is: the machine may be busy.
-settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")
 
 _LOWER = string.ascii_lowercase + string.digits
 _HEX = "0123456789abcdef"

@@ -218,7 +218,10 @@ def test_a_reader_that_has_not_begun_reads_nothing_much_ahead(tmp_path: Path, mo
 
     def wait_and_raise() -> None:
         with content.verified():
-            time.sleep(0.2)
+            end = time.monotonic() + 60
+            while not taken and time.monotonic() < end:
+                time.sleep(0.01)
+            time.sleep(0.2)  # it could go on now
             raise ValueError("enough")
 
     monkeypatch.setattr(module, "decompressed", Endless)

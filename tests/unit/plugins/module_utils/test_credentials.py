@@ -390,7 +390,7 @@ def test_a_helper_that_cannot_be_run_blocks_nothing(authfile: Authfile, install:
     assert "docker-credential-x cannot be run: No such file or directory" in answer.lacking
 
 
-@pytest.mark.parametrize("body", ["/bin/sleep 60", "/bin/sleep 60 & exit 0"], ids=["hangs", "leaves a child behind"])
+@pytest.mark.parametrize("body", ["/bin/sleep 600", "/bin/sleep 600 & exit 0"], ids=["hangs", "leaves a child behind"])
 def test_a_slow_helper_is_ended_with_all_that_it_started(
     body: str, authfile: Authfile, helper: Callable[..., Path]
 ) -> None:
@@ -400,7 +400,7 @@ def test_a_slow_helper_is_ended_with_all_that_it_started(
     answer = keychain.answer("quay.io")
     assert "docker-credential-slow did not answer within 0.2 s" in answer.lacking
     assert keychain.answer("quay.io") == answer, "and is not asked again"
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 60
 
 
 def test_the_secret_is_not_in_the_arguments_of_a_helper(authfile: Authfile, install: Install, tmp_path: Path) -> None:

@@ -508,8 +508,8 @@ def test_the_end_of_a_long_story_is_told(newest: StandIn) -> None:
 
 
 def test_what_a_build_has_started_ends_with_it(install: Install) -> None:
-    path = install("apptainer", "/bin/sleep 30 & wait")
+    path = install("apptainer", "/bin/sleep 600 & wait")
     began = time.monotonic()
     with pytest.raises(EngineError, match=r"did not end within 0\.3 s$"):
         Engine(path, "apptainer", "1.4.5").build("/target", "/definition", BuildOptions(timeout=0.3))
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60

@@ -152,7 +152,7 @@ def test_the_script_as_the_engine_would_write_it() -> None:
         max_size=20,
     )
 )
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_values_arrive_as_they_are(tmp_path: Path, values: list[str]) -> None:
     path = shutil.which("sh")
     assert path is not None

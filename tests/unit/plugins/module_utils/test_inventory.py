@@ -117,6 +117,25 @@ def test_an_empty_inventory_knows_nothing_and_makes_no_directory(inventory: Inve
     assert not os.path.exists(inventory.directory)
 
 
+def test_one_document_is_read_and_written_without_the_others(
+    inventory: Inventory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(50):
+        inventory.put(document(f"quay.io/org/app:{number}"))
+    read, opened = os.open, []
+
+    def note(path: Any, *arguments: Any, **options: Any) -> int:
+        opened.append(os.path.basename(str(path)))
+        return read(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", note)
+    found = get(inventory, "quay.io/org/app:7")
+    assert found
+    inventory.put(found)
+    assert [name for name in opened if name.endswith(".json")] == ["quay.io+org+app=7,linux+amd64.json"]
+    assert inventory.count() == 50
+
+
 def test_a_document_as_it_is_stored(inventory: Inventory) -> None:
     inventory.put(document("ubuntu:22.04", image_file("/old.sif", "before"), image_file("/new.sif")))
     (path,) = images(inventory)

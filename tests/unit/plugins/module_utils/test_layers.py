@@ -230,7 +230,7 @@ def united(layers: Sequence[Layer]) -> dict[str, Any]:
     }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(plain_stacks)
 def test_the_union_is_what_unpacking_gives(stack: list[list[Member]]) -> None:
     with tempfile.TemporaryDirectory() as scratch:

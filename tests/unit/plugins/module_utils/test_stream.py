@@ -296,7 +296,7 @@ def is_sound(stack: Sequence[Members]) -> bool:
 def test_any_stack_gives_the_tree_of_its_union() -> None:
     ways: Counter[str] = Counter()
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(stacks.filter(is_sound))
     def check(stack: list[list[Member]]) -> None:
         with tempfile.TemporaryDirectory() as directory:

@@ -25,9 +25,6 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.tar import Entry, Wr
 from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
-settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")
-
 WHAT = "the layer"
 UNSOUND = r"^the layer is no sound tar archive: "
 KINDS = {

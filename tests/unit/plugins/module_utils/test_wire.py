@@ -185,7 +185,7 @@ def test_what_came_before_a_silence_is_kept() -> None:
         connection.recv(1)
 
     with RawServer(talk) as server:
-        connections = Connections(Transport(timeout=0.3))
+        connections = Connections(Transport(timeout=2.0))
         response = connections.ask("GET", f"http://{server.address}/", "it")[0]
         came, error = read(response)
         connections.close()
