@@ -19,7 +19,7 @@ from typing import IO, Any
 
 from . import upload
 from .errors import InvalidManifest
-from .manifest import CONFIG_TYPES, SIF_TYPE, SIF_TYPES, Descriptor, Image, Index, Schema1, choose, parse_any
+from .manifest import SIF_TYPE, SIF_TYPES, Descriptor, Image, Index, Schema1, choose, parse_any
 from .platform import Platform
 from .reference import Reference
 from .registry import Body, Registry
@@ -153,10 +153,9 @@ def _sound(manifest: Index | Image | Schema1, reference: Reference) -> Image:
             return manifest
         if fitting:
             raise InvalidManifest(f"{reference} has {len(manifest.layers)} layers; what is a SIF file has one")
-        if manifest.config.media_type not in CONFIG_TYPES:
+        if manifest.kind:
             raise InvalidManifest(
-                f"{reference} is no SIF file but an artifact of type {manifest.config.media_type!r}; "
-                "name one that apptainer push has written"
+                f"{reference} is no SIF file but {manifest.kind[0]}; name one that apptainer push has written"
             )
     if isinstance(manifest, Index):
         raise InvalidManifest(f"{reference} is an index of indexes; name what is to be pulled by its digest")

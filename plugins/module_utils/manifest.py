@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import InvalidManifest, InvalidReference, PlatformNotFound
+from .late import importing
 from .platform import Platform
 from .reference import check_digest, printable, shown
 
@@ -79,17 +80,37 @@ class Descriptor:
 
 @dataclass(frozen=True)
 class Index:
-    """Manifests of one image for several platforms."""
+    """Manifests of one image for several platforms. ``artifact_type`` as in ``Image``."""
 
     manifests: tuple[Descriptor, ...]
+    artifact_type: str = ""
 
 
 @dataclass(frozen=True)
 class Image:
-    """The manifest of one platform; ``layers`` from the oldest to the newest."""
+    """The manifest of one platform; ``layers`` from the oldest to the newest.
+
+    ``artifact_type`` is what it says to be, if it is no image and says so.
+    """
 
     config: Descriptor
     layers: tuple[Descriptor, ...]
+    artifact_type: str = ""
+
+    @property
+    def is_of_image(self) -> bool:
+        """Whether its config is one of a container image, as far as its type tells."""
+        return self.config.media_type in CONFIG_TYPES
+
+    @property
+    def kind(self) -> tuple[str, str] | None:
+        """What it is instead of a container image, and the way out; None if it may be one."""
+        with importing:
+            from .misfit import any_kind_of, kind_of
+        types = [layer.media_type for layer in self.layers]
+        if self.is_of_image:
+            return kind_of((self.artifact_type, *types))
+        return any_kind_of(self.artifact_type, self.config.media_type, types)
 
 
 @dataclass(frozen=True)
@@ -150,11 +171,14 @@ def parse_manifest(content: bytes, media_type: str, what: object) -> Index | Ima
             raise InvalidManifest(
                 f"{what} is no container image but a finished SIF file; pull it as it is, with oras:// before its name"
             )
-        if manifest.config.media_type not in CONFIG_TYPES:
-            raise InvalidManifest(
-                f"{what} is no container image but an artifact of type {manifest.config.media_type!r}; "
-                "it has no layers to build from"
-            )
+        if manifest.kind:
+            raise InvalidManifest(f"{what} is no container image but {manifest.kind[0]}; {manifest.kind[1]}")
+    elif isinstance(manifest, Index):
+        with importing:
+            from .misfit import kind_of
+        kind = kind_of((manifest.artifact_type, *(entry.media_type for entry in manifest.manifests)))
+        if kind:
+            raise InvalidManifest(f"{what} is no container image but {kind[0]}; {kind[1]}")
     return manifest
 
 
@@ -168,11 +192,15 @@ def parse_any(content: bytes, media_type: str, what: object) -> Index | Image | 
     kind = declared if isinstance(declared, str) and declared else media_type
     if document.get("schemaVersion") == 1:
         return _schema1(document, what)
+    told = document.get("artifactType")
+    artifact_type = shown(told) if isinstance(told, str) else ""
     if kind in INDEX_TYPES or (kind not in IMAGE_TYPES and "manifests" in document):
-        return Index(tuple(_descriptor(entry, what, "manifests") for entry in _list(document, "manifests", what)))
+        entries = tuple(_descriptor(entry, what, "manifests") for entry in _list(document, "manifests", what))
+        return Index(entries, artifact_type)
     if kind in IMAGE_TYPES or "layers" in document:
         config = _descriptor(document.get("config"), what, "config")
-        return Image(config, tuple(_descriptor(entry, what, "layers") for entry in _list(document, "layers", what)))
+        layers = tuple(_descriptor(entry, what, "layers") for entry in _list(document, "layers", what))
+        return Image(config, layers, artifact_type)
     raise InvalidManifest(
         f"malformed manifest of {what}: it is neither an index nor an image (media type {shown(kind)!r})"
     )
@@ -219,7 +247,12 @@ def choose(index: Index, wanted: Platform, what: object) -> Descriptor:
 
 def absent(wanted: Platform, offered: Iterable[Platform], what: object) -> PlatformNotFound:
     """The error that says which platforms an image has instead of the wanted one."""
-    names = ", ".join(dict.fromkeys(str(platform) for platform in offered)) or "none"
+    names = ", ".join(dict.fromkeys(str(platform) for platform in offered))
+    if not names:
+        return PlatformNotFound(
+            f"no image in {what}: its index has nothing, or only attestations of images; take another tag, or have "
+            "the image pushed again"
+        )
     return PlatformNotFound(f"no {wanted} in {what} (it has {names}); choose one of these with platform")
 
 

@@ -39,6 +39,8 @@ _MAX_FILE_NAME = 255  # bytes, on all usual file systems
 
 _MAX_SHOWN = 300  # characters of a foreign text in a message
 
+_OF_ENGINES = frozenset({"library", "shub"})
+_LOCAL = re.compile(r"\A(docker-archive|docker-daemon|oci-archive|oci(?=:[^:]*[/:])):", re.IGNORECASE)
 _SCHEME = re.compile(r"\A([A-Za-z][A-Za-z0-9+.-]*)://")
 _HOST = re.compile(
     r"(?:\[[0-9a-fA-F:]+\]|[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*)"
@@ -91,6 +93,7 @@ class Reference:
         rest = text.strip()
         if not rest:
             raise refuse("it is empty")
+        _need_remote(rest, refuse)
         scheme, rest = _split_scheme(rest)
         if scheme in WEB:
             return _parse_web(cls, scheme, rest)
@@ -105,6 +108,7 @@ class Reference:
             raise refuse(
                 f"the scheme {scheme!r} is not served here; use docker:// or oras://REGISTRY/REPOSITORY[:TAG|@DIGEST], "
                 "or https://HOST/PATH[@DIGEST]"
+                + ("; sregistry_build takes this name as its source" if scheme in _OF_ENGINES else "")
             )
 
         rest, at, digest = rest.partition("@")
@@ -208,6 +212,16 @@ class Reference:
 
     def __str__(self) -> str:
         return self.uri
+
+
+def _need_remote(text: str, refuse: Callable[[str], InvalidReference]) -> None:
+    """Refuse what engines know and no registry has, with the module that takes it."""
+    local = _LOCAL.match(text)
+    if local:
+        raise refuse(
+            f"{local.group(1)}: is for what is on a host, and no registry has it; sregistry_build makes a SIF file of "
+            "it, with this name as its source"
+        )
 
 
 def _split_scheme(text: str) -> tuple[str, str]:
@@ -335,6 +349,9 @@ def is_host(first: str) -> bool:
 
 def _split_registry(text: str, default: str, refuse: Callable[[str], InvalidReference]) -> tuple[str, str]:
     first, slash, rest = text.partition("/")
+    host, sign, path = text.partition("#")
+    if sign and "/" not in host and is_host(host):
+        raise refuse(f"after the registry belongs a '/', where enroot has a '#'; write {host}/{path}")
     if not slash or not is_host(first):
         return default, text
     registry = _normal_host(first)

@@ -125,19 +125,81 @@ def test_the_config_of_an_image_may_have_each_type_that_docker_takes_for_one(con
     assert parsed.config.digest == digest(1)
 
 
+OF_AN_IMAGE = "name the image that it belongs to instead"
+NOTHING = "it has no layers to build from; name an image instead"
+EMPTY = "application/vnd.oci.empty.v1+json"
+
+
 @pytest.mark.parametrize(
-    "config_type",
+    ("artifact_type", "config_type", "layer_type", "told"),
     [
-        "application/vnd.cncf.helm.config.v1+json",
-        "application/vnd.oci.empty.v1+json",
+        (
+            None,
+            OCI_CONFIG,
+            "application/vnd.dev.cosign.simplesigning.v1+json",
+            f"a signature that cosign has made; {OF_AN_IMAGE}",
+        ),
+        (None, OCI_CONFIG, "application/vnd.dsse.envelope.v1+json", f"an attestation; {OF_AN_IMAGE}"),
+        (None, OCI_CONFIG, "application/vnd.in-toto+json", f"an attestation; {OF_AN_IMAGE}"),
+        (
+            "application/vnd.dev.sigstore.bundle.v0.3+json",
+            EMPTY,
+            "application/vnd.dev.sigstore.bundle.v0.3+json",
+            f"a signature or attestation of Sigstore; {OF_AN_IMAGE}",
+        ),
+        (
+            None,
+            "application/vnd.cncf.notary.signature",
+            "application/jose+json",
+            f"a signature of Notation; {OF_AN_IMAGE}",
+        ),
+        (None, OCI_CONFIG, "text/spdx+json", f"a list of components (SBOM); {OF_AN_IMAGE}"),
+        (
+            None,
+            "application/vnd.buildkit.cacheconfig.v0",
+            "application/vnd.oci.image.layer.v1.tar+gzip",
+            "a build cache of BuildKit; name the image that was built with it instead, which has a tag of its own",
+        ),
+        (
+            None,
+            "application/vnd.cncf.helm.config.v1+json",
+            "application/vnd.cncf.helm.chart.content.v1.tar+gzip",
+            "a Helm chart; name one of the images that it uses instead, which 'helm template' shows",
+        ),
+        (
+            None,
+            "application/vnd.docker.container.image.v1+json",
+            "application/vnd.ollama.image.model",
+            "a model of Ollama; 'ollama pull' fetches it",
+        ),
+        ("application/x-own", EMPTY, "text/plain", f"an artifact of type 'application/x-own'; {NOTHING}"),
+        (None, "application/x-config", "text/plain", f"an artifact of type 'application/x-config'; {NOTHING}"),
+        (None, EMPTY, "text/plain", f"an artifact of type 'text/plain'; {NOTHING}"),
     ],
 )
-def test_an_artifact_is_refused_by_its_type(config_type: str) -> None:
-    with pytest.raises(InvalidManifest) as error:
-        parse(image(config={"mediaType": config_type, "digest": digest(1), "size": 1}))
-    assert str(error.value) == (
-        f"{WHAT} is no container image but an artifact of type {config_type!r}; it has no layers to build from"
+def test_what_is_no_image_is_called_by_its_name(
+    artifact_type: str | None, config_type: str, layer_type: str, told: str
+) -> None:
+    document = image(
+        config={"mediaType": config_type, "digest": digest(1), "size": 1},
+        layers=[{"mediaType": layer_type, "digest": digest(2), "size": 2}],
+        **({"artifactType": artifact_type} if artifact_type else {}),
     )
+    with pytest.raises(InvalidManifest) as error:
+        parse(document)
+    assert str(error.value) == f"{WHAT} is no container image but {told}"
+
+
+def test_a_build_cache_that_is_an_index_is_called_so() -> None:
+    cache = {"mediaType": "application/vnd.buildkit.cacheconfig.v0", "digest": digest(1), "size": 1}
+    layer = {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": digest(2), "size": 2}
+    with pytest.raises(InvalidManifest, match="is no container image but a build cache of BuildKit; name the image"):
+        parse({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [layer, cache]}, OCI_INDEX)
+
+
+@pytest.mark.parametrize("artifact_type", [None, "application/x-own"])
+def test_an_image_may_say_what_it_is_for(artifact_type: str | None) -> None:
+    assert isinstance(parse(image(**({"artifactType": artifact_type} if artifact_type else {}))), Image)
 
 
 @pytest.mark.parametrize(
@@ -219,9 +281,6 @@ def test_the_manifest_that_serves_the_platform_best_is_chosen(
 @pytest.mark.parametrize(
     ("entries", "has"),
     [
-        ([], "none"),
-        ([entry(1, "unknown/unknown")], "none"),
-        ([entry(1, annotations=ATTESTATION)], "none"),
         ([entry(1, "linux/amd64"), entry(2, "linux/arm/v7"), entry(3, "linux/amd64")], "linux/amd64, linux/arm"),
         ([entry(1, "linux/s390x/v2"), entry(2, "unknown/unknown")], "linux/s390x/v2"),
     ],
@@ -230,6 +289,14 @@ def test_a_missing_platform_is_answered_with_those_that_exist(entries: list[dict
     with pytest.raises(PlatformNotFound) as error:
         choose(index(*entries), Platform.parse("linux/s390x"), WHAT)
     assert str(error.value) == f"no linux/s390x in {WHAT} (it has {has}); choose one of these with platform"
+
+
+@pytest.mark.parametrize("entries", [[], [entry(1, "unknown/unknown")], [entry(1, annotations=ATTESTATION)]])
+def test_an_index_without_an_image_is_no_dead_end(entries: list[dict[str, Any]]) -> None:
+    with pytest.raises(PlatformNotFound) as error:
+        choose(index(*entries), Platform.parse("linux/s390x"), WHAT)
+    assert str(error.value).startswith(f"no image in {WHAT}: its index has nothing, or only attestations of images")
+    assert "choose one" not in str(error.value)
 
 
 def test_a_config_tells_platform_diff_ids_and_time() -> None:

@@ -132,6 +132,19 @@ def test_a_digest_wins_over_a_tag(text: str, digest: str) -> None:
         (f"ubuntu@sha512:{HEX}", "must have 128 lower-case hexadecimal digits after 'sha512'"),
         (f"ubuntu@{SHA256}@{SHA256}", "must have 64 lower-case hexadecimal digits"),
         ("quay.io/" + "a" * 256, "the repository is longer than 255 characters"),
+        ("docker-archive:/tmp/app.tar", "docker-archive: is for what is on a host, and no registry has it"),
+        ("docker-archive:/tmp/app.tar", "sregistry_build makes a SIF file of it, with this name as its source"),
+        ("docker-archive:app.tar:app:1", "docker-archive: is for what is on a host"),
+        ("docker-archive:///tmp/app.tar", "docker-archive: is for what is on a host"),
+        ("oci-archive:/tmp/app.tar", "oci-archive: is for what is on a host"),
+        ("docker-daemon:ubuntu:22.04", "docker-daemon: is for what is on a host"),
+        ("oci:/tmp/layout", "oci: is for what is on a host"),
+        ("oci:layout:tag", "oci: is for what is on a host"),
+        ("library://org/app", "the scheme 'library' is not served here"),
+        ("library://org/app", "sregistry_build takes this name as its source"),
+        ("docker://nvcr.io#nvidia/pytorch:24.01-py3", "write nvcr.io/nvidia/pytorch:24.01-py3"),
+        ("nvcr.io#nvidia/pytorch", "after the registry belongs a '/', where enroot has a '#'"),
+        ("nvcr.io/nvidia#pytorch", "the repository component"),
         ("b" * 249, "the repository is longer than 255 characters"),
     ],
 )
@@ -455,3 +468,8 @@ def test_what_is_no_registry_is_refused(text: str) -> None:
 )
 def test_a_name_without_a_registry_belongs_to_the_default_one(name: str, uri: str) -> None:
     assert Reference.parse(name, "registry.example.org:5000").uri == uri
+
+
+def test_an_image_may_be_called_as_a_source_of_an_engine() -> None:
+    assert Reference.parse("oci:1.0").uri == "library/oci:1.0"
+    assert Reference.parse("docker://docker-archive:1.0").uri == "library/docker-archive:1.0"
