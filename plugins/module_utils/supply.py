@@ -117,6 +117,7 @@ class _Fetching:
         there: File | None,
     ) -> None:
         self._image = image
+        self._cache = session.cache
         self._outcome = outcome
         self._trust = trust
         self._prepare = prepare
@@ -132,6 +133,7 @@ class _Fetching:
             if self._trust:
                 self._trust.verify(path, path)
             self._outcome.action, self._outcome.changed = PRESENT, False
+            self._cache.keep(path, fetched.digest)  # instead of what came now, so that it is there once
             return self._there
         with self._outcome.clock("place"):
             placed = self._shipment.place(fetched, path, self._prepare)

@@ -58,6 +58,13 @@ def add(registry: FaultyRegistry, name: str, fault: Fault) -> None:
     registry.when(f"^{re.escape(prefix)}", below)
 
 
+def serve(registry: FaultyRegistry, content: bytes) -> list[str]:
+    """Let it be a web server, too, with a file at an address for each row of ``WEB``; returns these."""
+    for name, fault in WEB.items():
+        registry.when(f"^/{name}/app\\.sif$", fault(content))
+    return [f"{registry.url}/{name}/app.sif" for name in WEB]
+
+
 def on(pattern: str, fault: Fault, method: str | None = None) -> Fault:
     """A fault for some requests only; the real registry answers the others."""
 
