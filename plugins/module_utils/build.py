@@ -75,7 +75,7 @@ def build(
     make_directory(os.path.dirname(target))
     moment = image.config.moment if means.reproducible else int(time.time())
     with temporary_directory(means.tmpdir) as work:
-        frames = _Frames(image, _mold(means, image, moment), work, clock)
+        frames = Frames(_mold(means, image, moment), work, clock)
         tree = _Tree(image, frames, _contents(image, cache, arrival), means.workers, moment, clock)
         with replacing(target, mode=0o777, prepare=prepare) as stream:
             offset = sif.partition_offset(frames.frame.objects)
@@ -108,7 +108,7 @@ def unpack(
     make_directory(means.tmpdir)
     moment = image.config.moment if means.reproducible else int(time.time())
     with temporary_directory(means.tmpdir) as work:
-        frames = _Frames(image, _mold(means, image, moment), work, clock)
+        frames = Frames(_mold(means, image, moment), work, clock)
         tree = _Tree(image, frames, _contents(image, cache, arrival), means.workers, moment, clock)
         return [*tree.write(root), *frames.warnings]
 
@@ -117,11 +117,13 @@ def _mold(means: TreeMeans, image: ResolvedImage, moment: int) -> skeleton.Mold:
     return skeleton.Mold(means.engine, means.command, image.config, image.reference.uri, moment)
 
 
-class _Frames:
+class Frames:
     """What the engine adds to one image: written while its layers still arrive, and again if these bring metadata."""
 
-    def __init__(self, image: ResolvedImage, mold: skeleton.Mold, work: str, clock: Clock) -> None:
-        self._image = image
+    def __init__(self, mold: skeleton.Mold, work: str, clock: Clock) -> None:
+        """
+        :param work: an existing directory, where it is written.
+        """
         self._mold = mold
         self._work = work
         self._clock = clock
@@ -159,7 +161,7 @@ class _Tree:
     """The tree of one image: its layers, and what the engine adds to them."""
 
     image: ResolvedImage
-    frames: _Frames
+    frames: Frames
     contents: Sequence[Content]
     workers: int
     moment: int

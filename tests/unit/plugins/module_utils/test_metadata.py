@@ -7,10 +7,13 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
-from ansible_collections.hpc.sregistry.plugins.module_utils import metadata
+from ansible_collections.hpc.sregistry.plugins.module_utils import build, metadata
+from ansible_collections.hpc.sregistry.plugins.module_utils.errors import EngineError
 from ansible_collections.hpc.sregistry.plugins.module_utils.layers import Union
 from ansible_collections.hpc.sregistry.plugins.module_utils.metadata import metadata_of, without_owner
 from ansible_collections.hpc.sregistry.plugins.module_utils.skeleton import Skeleton
@@ -95,6 +98,25 @@ def test_what_is_too_much_is_left_out_and_told(monkeypatch: pytest.MonkeyPatch) 
     assert list(own.contents) == [b".singularity.d/b", b".singularity.d/d"]
     (warning,) = own.warnings
     assert warning.startswith("'/.singularity.d/a', '/.singularity.d/c' "), warning
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+def test_where_the_engine_refuses_what_an_image_brings_the_image_is_built_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuses: bool
+) -> None:
+    def make(_mold: object, directory: str, own: metadata.Metadata) -> Skeleton:
+        if refuses and own.entries:
+            raise EngineError("apptainer failed: startscript: is a directory")
+        return Skeleton(directory, (), MOMENT, own)
+
+    monkeypatch.setattr(build.skeleton, "make", make)
+    frames = build.Frames(cast(Any, None), str(tmp_path), lambda _step: nullcontext())
+    frames.renew(Union([layer("etc/passwd")]))
+    assert (os.listdir(tmp_path), frames.warnings) == (["engine"], [])
+    frames.renew(Union([layer(HELP)]))
+    assert (HELP.encode() in frames.frame.own.entries) is not refuses
+    assert len(frames.warnings) == refuses
+    assert all("startscript: is a directory" in warning for warning in frames.warnings)
 
 
 def test_what_the_engine_left_alone_stays_and_what_it_wrote_keeps_its_owner(tmp_path: Path) -> None:
