@@ -13,14 +13,17 @@ version_added: 0.1.0
 author:
   - hpc.sregistry contributors (@hpc-sregistry)
 description:
-  - Reads the content of a lock file, and refuses an image that is not in it. Names are read as the modules read them.
+  - Reads a lock file, and refuses an image that is not in it. Names are read as the modules read them.
+  - A lock that names no image is refused, and so is a file that is empty, is not YAML, has a key twice, as after a
+    merge that kept both sides, or pins a name to what is no digest. The message tells path and line.
   - The role P(hpc.sregistry.prestage#role) reads its lock so.
 positional: _input
 options:
   _input:
     description:
-      - The content of a lock file, with the key C(images), or what stands below that.
-    type: dict
+      - The text of a lock file; or its content as a dictionary with the key C(images), or what stands below that. Only
+        a text tells lines, and keys that are there twice.
+    type: raw
     required: true
   images:
     description:
@@ -32,6 +35,11 @@ options:
       - The registry of names that name none.
     type: str
     default: docker.io
+  path:
+    description:
+      - The path of the file, for messages.
+    type: str
+    default: the lock
 """
 
 EXAMPLES = r"""
@@ -40,8 +48,9 @@ EXAMPLES = r"""
     name: "{{ locked | list }}"
     digests: "{{ locked }}"
   vars:
-    lock: "{{ lookup('ansible.builtin.file', 'images.lock.yml') | from_yaml }}"
-    locked: "{{ lock | hpc.sregistry.staging_lock(['quay.io/org/solver:2.4']) }}"
+    lock: images.lock.yml
+    names: [quay.io/org/solver:2.4]
+    locked: "{{ lookup('ansible.builtin.file', lock) | hpc.sregistry.staging_lock(names, path=lock) }}"
 """
 
 RETURN = r"""
@@ -63,27 +72,29 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.reference import (
     parse_registry,
     shown,
 )
+from ansible_collections.hpc.sregistry.plugins.plugin_utils.lock_file import ANEW, IMAGES, InvalidLock, read
 
 _MAX_NAMED = 10
 
 
-def staging_lock(lock: Any, images: Sequence[str] | None = None, registry: str = DOCKER_HUB) -> dict[str, Any]:
+def staging_lock(
+    lock: Any, images: Sequence[str] | None = None, registry: str = DOCKER_HUB, path: str = "the lock"
+) -> dict[str, Any]:
     """The part of a lock that is about some images.
 
+    :param lock: the text of a lock file, or its content.
+    :param path: of the file, for errors.
     :raises AnsibleFilterError: if it is none, or lacks one of them.
     """
-    entries = lock.get("images", lock) if isinstance(lock, Mapping) else None
-    if not isinstance(entries, Mapping):
-        raise AnsibleFilterError(
-            f"{shown(lock, 80)!r} is no lock; it must be a dictionary with the key images, as the playbook "
-            "hpc.sregistry.lock writes it"
-        )
     try:
         host = parse_registry(registry)
+        entries = _entries(lock, path, host)
         pins = {Reference.parse(str(name), host): (str(name), entry) for name, entry in entries.items()}
         wanted = {name: Reference.parse(name, host) for name in images} if images is not None else None
+    except InvalidLock as error:
+        raise AnsibleFilterError(str(error)) from None
     except InvalidReference as error:
-        raise AnsibleFilterError(f"the lock: {error}") from error
+        raise AnsibleFilterError(f"{path}: {error}") from error
     if wanted is None:
         return dict(pins.values())
     # A query may be a secret, which a reference does not show.
@@ -91,10 +102,24 @@ def staging_lock(lock: Any, images: Sequence[str] | None = None, registry: str =
     if missing:
         more = f" and {len(missing) - _MAX_NAMED} more" if len(missing) > _MAX_NAMED else ""
         raise AnsibleFilterError(
-            f"the lock does not know {', '.join(missing[:_MAX_NAMED])}{more}; lock them with the playbook "
+            f"{path} does not know {', '.join(missing[:_MAX_NAMED])}{more}; lock them with the playbook "
             "hpc.sregistry.lock, or take them from the list"
         )
     return {name: pins[reference][1] for name, reference in wanted.items()}
+
+
+def _entries(lock: Any, path: str, registry: str) -> Mapping[Any, Any]:
+    if isinstance(lock, str):
+        return read(str(lock), str(path), registry)
+    entries = lock.get(IMAGES, lock) if isinstance(lock, Mapping) else None
+    if not isinstance(entries, Mapping):
+        raise InvalidLock(
+            f"{path}: {shown(lock, 80)!r} is no lock; it must be a dictionary with the key images, as the playbook "
+            "hpc.sregistry.lock writes it"
+        )
+    if not entries:
+        raise InvalidLock(f"{path} names no image, so that nothing is locked; restore it, or {ANEW}")
+    return entries
 
 
 class FilterModule:

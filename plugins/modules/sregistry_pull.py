@@ -264,11 +264,12 @@ EXAMPLES = r"""
 
 - name: What was locked, wherever the tags have moved
   hpc.sregistry.sregistry_pull:
-    name: "{{ lock.images | list }}"
-    digests: "{{ lock.images }}"
+    name: "{{ locked | list }}"
+    digests: "{{ locked }}"
     storage: /var/lib/sregistry
   vars:
-    lock: "{{ lookup('ansible.builtin.file', 'images.lock.yml') | from_yaml }}"
+    lock: images.lock.yml
+    locked: "{{ lookup('ansible.builtin.file', lock) | hpc.sregistry.staging_lock(path=lock) }}"
 
 - name: From a private registry with its own certificate authority
   hpc.sregistry.sregistry_pull:

@@ -55,12 +55,18 @@ def test_all_names_of_a_lock_are_meant_where_none_is_given() -> None:
 @pytest.mark.parametrize(
     ("lock", "images", "message"),
     [
-        ("text", None, "'text' is no lock"),
+        (["text"], None, "the lock: .*text.* is no lock"),
+        ({}, None, "the lock names no image, so that nothing is locked"),
+        ({"images": {}}, None, "the lock names no image, so that nothing is locked"),
         ({"images": []}, None, "is no lock"),
         ({"images": {"a b": PIN}}, None, "the lock: invalid image name 'a b'"),
         ({"images": {"a": PIN}}, ["a", "b:1", "c"], "the lock does not know b:1, c; lock them"),
-        ({"images": {}}, ["https://h.example/a.sif?sig=SECRET"], r"does not know https://h\.example/a\.sif; lock them"),
-        ({"images": {}}, [f"x{number}" for number in range(13)], "x9 and 3 more"),
+        (
+            {"images": {"a": PIN}},
+            ["https://h.example/a.sif?sig=SECRET"],
+            r"does not know https://h\.example/a\.sif; lock them",
+        ),
+        ({"images": {"a": PIN}}, [f"x{number}" for number in range(13)], "x9 and 3 more"),
     ],
 )
 def test_what_a_lock_lacks_is_named(lock: Any, images: list[str] | None, message: str) -> None:
