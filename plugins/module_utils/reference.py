@@ -307,6 +307,14 @@ def check_digest(digest: str) -> str:
     return digest
 
 
+def is_digest(text: str) -> bool:
+    """Whether a text is a digest, as ``check_digest`` wants it."""
+    try:
+        return bool(check_digest(text))
+    except InvalidReference:
+        return False
+
+
 def shown(text: object, limit: int = _MAX_SHOWN) -> str:
     """A text that somebody else wrote, fit for a message and a terminal: without secrets, and printable.
 

@@ -25,10 +25,10 @@ from .address import host_of, is_web_address, origin, place, seen_from
 from .authentication import Authentication, Permit
 from .challenge import Challenge, parse_challenge
 from .credentials import Keychain
-from .errors import DigestMismatch, InvalidReference, NotFound, RegistryError, Unreachable
+from .errors import DigestMismatch, NotFound, RegistryError, Unreachable
 from .late import importing
 from .reach import Transport
-from .reference import DOCKER_HUB, Reference, check_digest, shown
+from .reference import DOCKER_HUB, Reference, is_digest, shown
 from .response import chunks, content, content_length, discard, media_type, part
 from .tokens import Scope
 from .transport import RETRIED, Connections
@@ -127,7 +127,7 @@ class Registry:
             with self.request("HEAD", path, Scope(reference.repository), headers, str(reference)) as response:
                 digest = response.headers.get("Docker-Content-Digest", "")
                 size = content_length(response)
-                return (Found(digest, media_type(response), size) if _is_digest(digest) and size else None), False
+                return (Found(digest, media_type(response), size) if is_digest(digest) and size else None), False
         except RegistryError as error:
             if error.status is None:
                 raise
@@ -165,7 +165,7 @@ class Registry:
         kind = media_type(response)
         told = response.headers.get("Docker-Content-Digest", "")
         # One that is twice there, in quotes, or without its algorithm tells nothing.
-        promised = reference.digest or (told if _is_digest(told) else None)
+        promised = reference.digest or (told if is_digest(told) else None)
         payload = _signed_payload(body)
         actual = _digest_of(payload, promised)
         if promised and actual != promised:
@@ -393,10 +393,3 @@ def _signed_payload(content: bytes) -> bytes:
 
 def _unbase64url(text: str) -> bytes:
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-
-
-def _is_digest(text: str) -> bool:
-    try:
-        return bool(check_digest(text))
-    except InvalidReference:
-        return False

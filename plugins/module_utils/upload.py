@@ -20,7 +20,7 @@ from .address import is_web_address, place
 from .digest import matches
 from .errors import Denied, DigestMismatch, NotFound, RegistryError, StorageError, Unauthorized, Unreachable
 from .manifest import Descriptor
-from .reference import Reference, shown
+from .reference import Reference, is_digest, shown
 from .registry import Registry, manifest_digest
 from .response import content_length
 from .tokens import Scope
@@ -38,6 +38,7 @@ _NEW_BEGINNINGS = 3
 _BREAKS = 3  # without a byte of progress
 _MAX_BREAKS = 100  # of one beginning, and one more for each _SMALLEST_PIECE: some progress may be a lie
 _GONE = (400, 404, 416)  # an upload that the registry has given up, or whose state it does not know any more
+_ABSENT = (400, 403, 404, 405, 406, 501)  # what a HEAD of a blob gets that is not there, or where none is allowed
 _TOO_LARGE, _UNFIT = 413, 416
 _NAMINGS, _UNKNOWN = 3, (400, 404)  # for a moment, distribution knows no blob that somebody else pushes as well
 _LATE = (0, 504)  # no answer, neither to us nor to a proxy
@@ -46,13 +47,14 @@ _BYTES = "application/octet-stream"
 
 
 def holds(registry: Registry, repository: str, blob: Descriptor) -> bool:
-    """Whether a repository has a blob already, with one HEAD.
+    """Whether a repository has a blob already, with one HEAD. Where that is refused, it is taken for missing: it can be
+    sent all the same.
 
     :raises RegistryError: if the registry does not say.
     """
     what = f"the blob {blob.digest} of {registry.host}/{repository}"
     path = f"{repository}/blobs/{blob.digest}"
-    with registry.request("HEAD", path, Scope(repository, writes=True), {}, what, (404,)) as response:
+    with registry.request("HEAD", path, Scope(repository, writes=True), {}, what, _ABSENT) as response:
         return response.status_code == 200 and content_length(response) in (None, blob.size)
 
 
@@ -91,7 +93,8 @@ def put_manifest(registry: Registry, reference: Reference, media_type: str, cont
         also = _UNKNOWN if attempt < _NAMINGS else ()
         with registry.request("PUT", path, scope, headers, str(reference), also, body=content) as response:
             if response.status_code < 300:
-                stored = response.headers.get("Docker-Content-Digest") or digest
+                told = response.headers.get("Docker-Content-Digest", "")
+                stored = told if is_digest(told) else digest
                 break
         time.sleep(pause(attempt, None))
     if stored != digest:

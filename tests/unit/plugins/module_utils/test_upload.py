@@ -136,6 +136,15 @@ def test_what_is_there_is_not_sent(faulty: FaultyRegistry, connect: Connect, rep
     assert [one.method for one in faulty.requests] == ["HEAD"]
 
 
+@pytest.mark.parametrize("code", [400, 403, 405, 406, 501])
+def test_where_no_head_is_allowed_a_blob_is_sent(
+    code: int, stored: Stored, faulty: FaultyRegistry, connect: Connect, repository: str, content: bytes
+) -> None:
+    faulty.when(BLOBS, faults.status(code), "HEAD")
+    assert put(connect(faulty.address), repository, content[:PIECE]) == upload.SENT
+    assert has(stored, repository, content[:PIECE])
+
+
 def test_what_another_repository_has_is_mounted(
     stored: Stored, faulty: FaultyRegistry, connect: Connect, repository: str, content: bytes
 ) -> None:
@@ -617,6 +626,15 @@ def test_a_file_that_cannot_be_sent_leaves_the_name_as_it_was(
     with pytest.raises(Denied):
         artifact.push(connect(faulty.address), name, Parcel(descriptor(content), "a.sif"), io.BytesIO(content))
     assert not faulty.asked("/manifests/", "PUT")
+
+
+@pytest.mark.parametrize("told", ["", "stored", "sha256:0, sha256:0", '"sha256:0"'])
+def test_what_a_registry_says_of_a_manifest_and_is_no_digest_is_not_believed(
+    told: str, faulty: FaultyRegistry, connect: Connect, repository: str, content: bytes
+) -> None:
+    name = Reference.parse(f"oras://{faulty.address}/{repository}:1")
+    faulty.when("/manifests/", faults.header("Docker-Content-Digest", told), "PUT")
+    artifact.push(connect(faulty.address), name, Parcel(descriptor(content), "a.sif"), io.BytesIO(content))
 
 
 def test_a_manifest_that_is_stored_otherwise_is_an_error(
