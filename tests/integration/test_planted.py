@@ -50,7 +50,9 @@ def look(host: Host) -> str:
 def test_root_touches_nothing_for_what_a_user_has_planted(node1: Host) -> None:
     user, name = node1.as_user("hpc"), push(SECRET)
     blobs = f"{CACHE}/cache/blob/blobs"
-    node1.shell(f"rm -rf {CANARY} /root/known /root/pulled; mkdir -m 700 {CANARY}; echo '{SECRET}' > {CANARY}/notes")
+    node1.shell(
+        f"umask 077; rm -rf {CANARY} /root/known /root/pulled; mkdir -m 700 {CANARY}; echo '{SECRET}' > {CANARY}/notes"
+    )
     pulled = node1.sregistry("pull", name, dest=f"{CANARY}/secret.sif", mode="0600", storage="/root/pulled")
     assert pulled["changed"], pulled
     node1.shell(f"cp {CANARY}/secret.sif {CANARY}/{'ab' * 32}; touch -d @1500000000 {CANARY}/*")
