@@ -198,7 +198,8 @@ def innermost(error: BaseException) -> BaseException:
     """The cause of all that libraries made of it."""
     inner: Any = error
     for _depth in range(8):
-        following = getattr(inner, "reason", None) or inner.__cause__ or inner.__context__
+        following = getattr(inner, "reason", None) or getattr(inner, "original_error", None)
+        following = following or inner.__cause__ or inner.__context__
         # what came before an exception of another kind has nothing to do with it
         if not isinstance(following, Exception) or not is_broken(following):
             break

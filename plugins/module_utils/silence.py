@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import socket
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import requests
 
@@ -22,6 +23,7 @@ _PLAIN_HTTP = re.compile(r"WRONG_VERSION_NUMBER|record layer failure|HTTP_REQUES
 _ABOUT_CA = re.compile(r"certificate verify failed|hostname|X509|PEM|NO_CERTIFICATE", re.IGNORECASE)
 _ALERT = re.compile(r"\balert\b|_ALERT_", re.IGNORECASE)
 _NO_SUCH_HOST = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
+_PROXY_SCHEMES = frozenset({"http", "https", "socks4", "socks4a", "socks5", "socks5h"})
 _MAY_PASS = frozenset({"408", "429", "500", "502", "503", "504"})  # of a proxy; as transport.RETRIED
 
 
@@ -55,8 +57,10 @@ class Silence:
         refused = _REFUSED_BY_PROXY.search(str(error))
         if refused:
             return self.by_proxy(int(refused.group(1)))
+        if self._is_proxy_odd:
+            return self._odd_proxy(why)
         asked = host_of(self.url)
-        if isinstance(error, (requests.exceptions.ProxyError, requests.exceptions.InvalidProxyURL)):
+        if isinstance(error, requests.exceptions.ProxyError):
             asked = f"the proxy {self._proxy} on the way to {asked}"
         tried = f" (tried {attempts} times)" if attempts > 1 else ""
         return self._told(
@@ -71,12 +75,14 @@ class Silence:
             refusal = f"the proxy {self._proxy} wants a login, or another one, to reach {host_of(self.url)}"
             way_out = "write USER:PASSWORD@ before its name in the variable http_proxy or https_proxy of this host"
         else:
-            refusal = f"the proxy {self._proxy} does not reach {host_of(self.url)}, or does not want to"
+            refusal = f"the proxy {self._proxy} does not connect to {host_of(self.url)}"
             way_out = "ask whoever runs the proxy, or except this registry from it with the variable no_proxy"
         return self._told(RegistryError, refusal, f" (status {status}); {way_out}")
 
     def unasked(self, error: Exception) -> RegistryError:
         """What it is for the user that the request could not even be sent."""
+        if self._is_proxy_odd:
+            return self._odd_proxy(reason(error))
         if isinstance(error, ValueError):
             where = f"{host_of(self.url)} redirects {self.what}"
             return RegistryError(f"{where} to what is no web address: {reason(error)}")
@@ -86,11 +92,29 @@ class Silence:
     def _told(self, kind: type[RegistryError], begin: str, end: str) -> RegistryError:
         return kind(f"{begin} while asking for {self.what}{end}", begin + end)
 
+    def _odd_proxy(self, why: str) -> RegistryError:
+        way_out = (
+            "write http_proxy or https_proxy of this host as http://[USER:PASSWORD@]HOST:PORT, and as %XX what has a "
+            "meaning in addresses, such as %23 for #"
+        )
+        return self._told(RegistryError, "the address of the proxy cannot be used", f": {why}; {way_out}")
+
+    @property
+    def _is_proxy_odd(self) -> bool:
+        """Whether the address of the proxy is none; it is what somebody wrote into a variable."""
+        if "://" not in self.proxy:  # then requests takes HTTP, but finds no login
+            return "@" in self.proxy
+        try:
+            parts = urlsplit(self.proxy)
+            return not (parts.scheme in _PROXY_SCHEMES and parts.hostname and (parts.port is None or parts.port > 0))
+        except ValueError:
+            return True
+
     @property
     def _proxy(self) -> str:
         if not self.proxy:
             return f"before {host_of(self.url)}"
-        return host_of(self.proxy if "//" in self.proxy else f"//{self.proxy}")
+        return host_of(self.proxy if "://" in self.proxy else f"//{self.proxy}")
 
     def _way_out(self, why: str) -> str:
         """What to do about TLS that fails each time; nothing about a handshake that was cut, which may not be again."""

@@ -318,7 +318,7 @@ LOGIN = "bob:pr0xy%2Fs3cret"
     ("status", "words"),
     [
         ("407 Proxy Authentication Required", r"wants a login, or another one, .*\(status 407\).*https_proxy"),
-        ("403 Forbidden", r"does not reach .*\(status 403\).*no_proxy"),
+        ("403 Forbidden", r"does not connect to .*\(status 403\).*no_proxy"),
     ],
 )
 def test_a_proxy_that_refuses_is_told_as_the_proxy(
@@ -349,5 +349,7 @@ def test_no_message_shows_the_login_to_a_proxy(
     monkeypatch.setenv(f"{scheme}_proxy", proxy.format(login))
     with pytest.raises(RegistryError) as caught:
         ask(f"{scheme}://registry.invalid/")
+    assert "proxy" in str(caught.value)
+    assert "redirect" not in str(caught.value)
     assert "s3cret" not in str(caught.value)
     assert "pr0xy" not in str(caught.value)
