@@ -153,7 +153,7 @@ REGISTRY_CASES = {
     "503": Case(("status 503", "try again after 3600 s"), fault=faults.status(503, {"Retry-After": "3600"}), most=1),
     "dropped": Case(("no answer from", "tried 2 times", "check the registry's name"), fault=faults.dropped(), most=2),
     "silent": Case(("no answer from", "timed out"), fault=faults.delayed(600), most=2),
-    "redirects for ever": Case(("redirects", "more than 5 times"), fault=faults.redirected("")),
+    "redirects for ever": Case(("redirects", "more than 10 times"), fault=faults.redirected("")),
     "digest mismatch": Case(("digest mismatch for the manifest",), fault=faults.corrupted(30)),
     "wrong digest header": Case(
         ("digest mismatch", f"promised sha256:{64 * '1'}"),
@@ -178,9 +178,13 @@ REGISTRY_CASES = {
         faults.padded(b"more"), "digest mismatch for the layer", "more than its", IMAGE
     ),
     "truncated layer": layers(
-        faults.together(faults.truncated(100), faults.asks_for("Range", None)), "the connection broke", "sha256:"
+        faults.together(faults.truncated(100), faults.asks_for("Range", None)), "broke while reading", "sha256:"
     ),
-    "stalling layer": layers(faults.truncated(100, stall=600), "the connection broke", "timed out"),
+    "stalling layer": layers(
+        faults.together(faults.truncated(100, stall=600), faults.asks_for("Range", None)),
+        "broke while reading",
+        "timed out",
+    ),
 }
 
 
