@@ -180,7 +180,7 @@ class Inventory:
 
     def tidy(self) -> None:
         """Remove what killed runs left of documents that they wrote."""
-        sweep(self.images)
+        sweep(self.images, self._base)
 
     def need_writable(self) -> None:
         """Refuse early where no document could be changed, nor a lock be had for it.

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from . import leftover, programs
 from .errors import StorageError
 from .files import storage_error
-from .guard import intruders
+from .guard import intruders, reached
 
 
 @contextmanager
@@ -77,14 +77,18 @@ def need_safe(directory: str, option: str) -> None:
         )
 
 
-def sweep(directory: str) -> None:
-    """Remove what killed runs left in a directory of what was to get a name there, whatever name that was."""
-    for path in leftover.found_in(directory):
-        with suppress(OSError):
-            if os.path.isdir(path):
-                remove_tree(path)
-            else:
-                os.unlink(path)
+def sweep(directory: str, base: str = "") -> None:
+    """Remove what killed runs left in a directory of what was to get a name there, whatever name that was.
+
+    :param base: as for ``guard.reached``; where root must not go, nothing is swept.
+    """
+    with suppress(OSError, StorageError), reached(directory, base) as place:
+        for path in leftover.found_in(place):
+            with suppress(OSError):
+                if os.path.isdir(path):
+                    remove_tree(path)
+                else:
+                    os.unlink(path)
 
 
 def _sweep(left: Iterator[str]) -> None:

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from ansible_collections.hpc.sregistry.plugins.module_utils import engine, engine_build, guard, keys, scratch
+from ansible_collections.hpc.sregistry.plugins.module_utils import engine, engine_build, guard, keys, leftover, scratch
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import NoSpace, StorageError
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to another user")
@@ -104,6 +104,22 @@ def test_who_could_add_a_file_is_told_to_who_asks_for_it(
     directory.chmod(inner)
     assert guard.intruders(str(directory)) == ""
     assert guard.intruders(str(directory), strict=True).rpartition(": ")[2] == why
+
+
+@needs_root
+def test_root_sweeps_nothing_where_another_users_link_leads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leftover, "_ABANDONED", -1.0)
+    elsewhere, store = tmp_path / "elsewhere", tmp_path / "store"
+    for directory in (elsewhere, store):
+        directory.mkdir()
+        (directory / os.path.basename(f"{leftover.prefix('/app.sif')}x.tmp")).touch()
+    store.chmod(0o777)
+    (store / "images").symlink_to(elsewhere)
+    os.chown(store / "images", 1000, 1000, follow_symlinks=False)
+    scratch.sweep(str(store / "images"), str(store))
+    assert len(list(elsewhere.iterdir())) == 1
+    scratch.sweep(str(store))
+    assert [path.name for path in store.iterdir()] == ["images"]
 
 
 def argument_file(directory: str) -> AbstractContextManager[object]:
