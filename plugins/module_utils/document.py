@@ -10,9 +10,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
+import re
 import time
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 from . import guard, storage
@@ -53,6 +56,9 @@ _FILE_PARTS: tuple[tuple[str, _Kinds], ...] = (
     ("mtime_ns", _NUMBER),
     ("inputs", _OBJECT),
 )
+_TIMES = frozenset({"created_at", "updated_at"})
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT([01]\d|2[0-3]):[0-5]\d:[0-5]\dZ\Z", re.ASCII)
+_LARGEST = 2**53  # bytes of a file; what reads JSON elsewhere counts no further
 
 
 def timestamp() -> str:
@@ -313,8 +319,20 @@ class Document:
 
 def _check(data: dict[str, Any], parts: tuple[tuple[str, _Kinds], ...]) -> None:
     for name, kinds in parts:
-        if data[name].__class__ not in kinds:
-            raise _misfit(name, data[name])
+        value = data[name]
+        if value.__class__ not in kinds or (name in _TIMES and not is_time(value)):
+            raise _misfit(name, value)
+        if name == "size" and value is not None and value < 0:
+            raise _misfit(name, value)
+
+
+@functools.lru_cache(maxsize=1024)
+def is_time(text: str) -> bool:
+    """Return whether a text is a time as ``timestamp`` gives it, of a day that there is; reports compare them."""
+    try:
+        return bool(_TIME.match(text) and date.fromisoformat(text[:10]))
+    except ValueError:
+        return False
 
 
 def _need(name: str, value: object, kinds: _Kinds) -> None:
@@ -333,6 +351,10 @@ def _file_of(data: dict[str, Any]) -> File:
     """
     file = File(**{"builder": "sandbox", **data})
     _check(vars(file), _FILE_PARTS)
+    if file.size > _LARGEST:
+        raise _misfit("size", file.size)
+    if abs(file.mtime_ns) >= 2**63:
+        raise _misfit("mtime_ns", file.mtime_ns)
     if file.sha256.strip("0123456789abcdef"):  # it names a blob of the cache
         raise _misfit("sha256", file.sha256)
     for value in file.inputs.values():

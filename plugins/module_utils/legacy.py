@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
+from .document import is_time
 from .errors import InvalidDatabase
 from .files import storage_error
 
@@ -134,6 +135,7 @@ def _container(columns: dict[str, Any]) -> Container:
     row = {key: os.fsdecode(value) if isinstance(value, bytes) else value for key, value in columns.items()}
     row["metrics"] = _json(row["metrics"])
     created = _CREATED_AT.match(str(row["created_at"] or ""))
+    moment = f"{created.group(1)}T{created.group(2)}Z" if created else ""
     return Container(
         collection=str(row["collection"] or ""),
         name=str(row["name"]),
@@ -142,7 +144,7 @@ def _container(columns: dict[str, Any]) -> Container:
         image=str(row["image"]) if row["image"] else None,
         url=str(row["url"] or ""),
         client=str(row["client"] or "") or "unknown",
-        created_at=f"{created.group(1)}T{created.group(2)}Z" if created else "1970-01-01T00:00:00Z",
+        created_at=moment if is_time(moment) else "1970-01-01T00:00:00Z",
         row=dict(sorted(row.items())),
     )
 

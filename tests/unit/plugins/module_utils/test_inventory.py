@@ -29,6 +29,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.errors import Invent
 from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Inventory
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
+from ansible_collections.hpc.sregistry.plugins.plugin_utils.fleet import fleet
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils import strategies
 from hypothesis import assume, example, given, settings
 
@@ -338,7 +339,32 @@ def test_a_document_that_lacks_a_part_is_named_with_it(inventory: Inventory, key
             for wrong in (None, 7, ["x"], {"x": "y"})
         ),
         *(({name: wrong}, f"{name} cannot be ") for name in ("digest", "media_type") for wrong in (7, ["x"], {"x": 1})),
-        *(({"size": wrong}, "size cannot be ") for wrong in ("7", 7.5, True, [7])),
+        *(({"size": wrong}, "size cannot be ") for wrong in ("7", 7.5, True, [7], -1)),
+        *(
+            ({name: wrong}, f"{name} cannot be {wrong!r}")
+            for name in ("created_at", "updated_at")
+            for wrong in (
+                "",
+                "yesterday",
+                "2026-11-22",
+                "2026-11-22T06:40:00",
+                "2026-11-22T06:40:00+00:00",
+                "2026-11-22 06:40:00Z",
+                "2026-11-22T06:40:00Z\n",
+                "2026-11-22T06:40:00.5Z",
+                "2026-13-01T00:00:00Z",
+                "2026-00-01T00:00:00Z",
+                "2026-02-29T00:00:00Z",
+                "2100-02-29T00:00:00Z",
+                "2026-04-31T00:00:00Z",
+                "2026-01-00T00:00:00Z",
+                "2026-01-01T24:00:00Z",
+                "2026-01-01T00:60:00Z",
+                "2026-12-31T23:59:60Z",
+                "0000-01-01T00:00:00Z",
+                "٢٠٢٦-01-01T00:00:00Z",
+            )
+        ),
         ({"layers": None}, "layers cannot be None"),
         ({"layers": "x"}, "layers cannot be 'x'"),
         ({"layers": ["x"]}, "layers cannot be 'x'"),
@@ -351,13 +377,13 @@ def test_a_document_that_lacks_a_part_is_named_with_it(inventory: Inventory, key
             ({"files": [{**dataclasses.asdict(image_file("/a.sif")), name: wrong}]}, f"{name} cannot be ")
             for name, values in {
                 "path": (None, 7, ["/a"], {"/a": 1}, "/a\0b", "/\ud800", "relative", ""),
-                "size": (None, "7", 7.5),
-                "mtime_ns": (None, "7", 7.5),
+                "size": (None, "7", 7.5, -1, 2**53 + 1, True),
+                "mtime_ns": (None, "7", 7.5, 2**63, -(2**63)),
                 "sha256": (None, 7),
                 "inputs": (None, [], {"format": 7}),
                 "builder": (7,),
                 "manifest_digest": (7,),
-                "created_at": (None, 7),
+                "created_at": (None, 7, "", "2026-02-30T00:00:00Z", "yesterday"),
             }.items()
             for wrong in values
         ),
@@ -374,6 +400,40 @@ def test_a_document_with_a_wrong_part_is_named_with_it(inventory: Inventory, cha
     assert str(error.value).startswith(f"the inventory document {path} misspells a part (")
     assert why in str(error.value)
     assert str(error.value).endswith("; restore it, or remove it and pull or record the image again")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(
+            {name: right}
+            for name in ("created_at", "updated_at")
+            for right in (
+                "2024-02-29T23:59:59Z",
+                "2000-02-29T00:00:00Z",
+                "0001-01-01T00:00:00Z",
+                "9999-12-31T00:00:00Z",
+            )
+        ),
+        {"size": 0},
+        {"size": 2**60},
+        *(
+            {"files": [{**dataclasses.asdict(image_file("/a.sif")), name: right}]}
+            for name, values in {"size": (0, 2**53), "mtime_ns": (0, -1, 2**63 - 1), "sha256": ("",)}.items()
+            for right in values
+        ),
+    ],
+)
+def test_a_document_with_a_rare_part_is_read_and_what_reports_read_of_it_too(
+    inventory: Inventory, change: dict[str, Any]
+) -> None:
+    path = document_path(inventory, "ubuntu")
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), **change}))
+    document = get(inventory, "ubuntu")
+    assert document is not None
+    rows = [{**row, "state": "present"} for row in document.rows()]
+    result = {"images": rows, "ansible_facts": {"sregistry": {"storage": "/s"}}}
+    assert fleet({"n1": result}, "2026-11-22T06:40:00Z")["hosts"][0]["status"] == "ok"
 
 
 def _as_directory(path: Path) -> None:

@@ -140,6 +140,14 @@ def test_every_container_is_taken_over_once(house: House) -> None:
     assert [(change.changed, change.action) for change in again] == [(False, "present")] * 4
 
 
+def test_a_container_of_a_day_that_never_was_is_taken_over_all_the_same(house: House) -> None:
+    database(house.database, [{"created_at": "0000-00-00 00:00:00", "image": str(house.shub / "gone.simg")}])
+    changes, _left = house.take()
+    assert [change.action for change in changes] == ["recorded"]
+    (taken,) = house.documents()
+    assert taken["created_at"] == "1970-01-01T00:00:00Z"
+
+
 def test_versions_of_a_name_become_one_image_with_all_their_files(house: House) -> None:
     old = write(house.shub / "a@1.simg", squashfs_bytes("old"))
     new = write(house.shub / "a@2.simg", squashfs_bytes("new"))
