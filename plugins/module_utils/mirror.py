@@ -92,7 +92,7 @@ class MirroredRegistry(Registry):
         self, repository: str, digest: str, offset: int = 0, end: int | None = None
     ) -> Iterator[tuple[int, Iterator[bytes]]]:
         """As :meth:`Registry.blob`. What a mirror sends from the beginning on is proven before its end is given out."""
-        for mirror, registry in self._usable(repository):
+        for mirror, registry in self._usable(repository, digest):
             begun = False
             try:
                 with registry.blob(mirror.prefix + repository, digest, offset, end) as (begin, data):
@@ -104,14 +104,15 @@ class MirroredRegistry(Registry):
                     if isinstance(error, TooSlow):  # so that what is missing comes from somebody else
                         self._note(mirror, repository, error)
                     raise
-                self._note(mirror, repository, error)
+                # It may have the other layers: one that it must not distribute lies elsewhere.
+                self._note(mirror, digest if isinstance(error, NotFound) else repository, error)
         with self._trouble_lock:
             anew = digest in self._tainted
         try:
             with super().blob(repository, digest, 0 if anew else offset, end) as whole:
                 yield whole
         except RegistryError as error:
-            raise self._told(error, repository) from error
+            raise self._told(error, repository, digest) from error
 
     def _first(
         self, reference: Reference, ask: Callable[[Registry, Reference], _T], ask_origin: Callable[[Reference], _T]
@@ -130,26 +131,27 @@ class MirroredRegistry(Registry):
         except RegistryError as error:
             raise self._told(error, reference.repository) from error
 
-    def _usable(self, repository: str) -> list[tuple[Location, Registry]]:
+    def _usable(self, *wanted: str) -> list[tuple[Location, Registry]]:
+        """Those that are well, and have not said of a repository or a blob that they do not have it."""
         with self._trouble_lock:
             return [
                 (mirror, registry)
                 for mirror, registry in self._mirrors.items()
-                if mirror not in self._out and (mirror, repository) not in self._lacks
+                if mirror not in self._out and not any((mirror, what) in self._lacks for what in wanted)
             ]
 
-    def _note(self, mirror: Location, repository: str, error: RegistryError) -> None:
+    def _note(self, mirror: Location, what: str, error: RegistryError) -> None:
         """Remember for this run what a mirror has not, or that it is in trouble: nobody waits for it again."""
         with self._trouble_lock:
             if isinstance(error, (NotFound, Unauthorized, Denied)):
-                self._lacks[mirror, repository] = str(error)
+                self._lacks[mirror, what] = str(error)
             else:
                 self._out[mirror] = str(error)
 
-    def _told(self, error: RegistryError, repository: str) -> RegistryError:
+    def _told(self, error: RegistryError, *wanted: str) -> RegistryError:
         """The registry's own error, and what its mirrors said before."""
         with self._trouble_lock:
-            said = [why for (_mirror, lacking), why in self._lacks.items() if lacking == repository]
+            said = [why for (_mirror, lacking), why in self._lacks.items() if lacking in wanted]
             said += self._out.values()
         return error.with_more(f"; its mirrors before it: {'; '.join(said)}") if said else error
 

@@ -79,6 +79,6 @@ def _or_elsewhere(registry: Registry, source: Source, descriptor: Descriptor) ->
                     raise
                 failures.append(error)
         first, *others = failures
-        raise type(first)(f"{first}; nor does it come from where else the manifest says: {'; '.join(map(str, others))}")
+        raise first.with_more(f"; nor does it come from where else the manifest says: {'; '.join(map(str, others))}")
 
     return either

@@ -65,7 +65,7 @@ class Runs:
         mirrors = {BEHIND: [Location.parse(f"http://{self._server.address}", "mirror")]} if self._mirrored else {}
         keychain = Keychain(Login(*odd.LOGIN), str(self._authfile))  # a mirror gets only what the file has for it
         registries = Registries(keychain, Transport(http=True, timeout=20.0), mirrors)
-        return Session(registries, self.cache, self._inventory, AMD64, 2, check)
+        return Session(registries, self.cache, self._inventory, AMD64, 1, check)
 
     def record(self, row: str, check: bool = False) -> Outcome:
         """One record."""
@@ -81,7 +81,7 @@ class Runs:
         image = resolve(session, name, outcome)
         assert isinstance(image, ResolvedImage)
         delivery = Delivery(session, image, outcome)
-        with ThreadPoolExecutor(2) as pool:
+        with ThreadPoolExecutor(1) as pool:  # what a mirror lacks is known before the next is asked for
             delivery.begin(pool)
             delivery.serve(lambda arrival: [arrival(layer) for layer in image.layers])
         session.registries.close()
