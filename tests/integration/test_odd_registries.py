@@ -20,18 +20,21 @@ from .conftest import REGISTRY, Host
 ARTIFACT = "odd/sif"
 
 
-BUILT = ["head-405", "head-401", "head-dropped", "head-lies", "digest-twice", "l" * 241, *odd.REWORKED]
+BUILT = ["head-405", "head-lies", "l" * 241, *odd.REWORKED]
 """Rows whose images are built, which takes longer; what others do to a manifest, they do to those of SIF files, too."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """The names of all rows: images, those of them that are built, SIF files in a registry and on a web server."""
+    """The names of all rows: images, those of them that are built, SIF files in a registry and on a web server, and
+    those that only come with a login.
+    """
 
     images: list[str]
     built: list[str]
     artifacts: list[str]
     files: list[str]
+    guarded: list[str]
 
     @property
     def names(self) -> list[str]:
@@ -51,6 +54,7 @@ def table(node1: Host) -> Iterator[Table]:
             [f"{server.address}/{row}/lab/tiny:1.0" for row in BUILT],
             [f"oras://{server.address}/{row}/{ARTIFACT}:1" for row in odd.FAULTS],
             odd.serve(server, sif),
+            [f"oras://{server.address}/{row}/{ARTIFACT}:1" for row in odd.GUARDED],
         )
 
 
@@ -95,3 +99,7 @@ def test_the_table_of_odd_registries(node1: Host, table: Table) -> None:
     paths = " ".join(image["path"] for image in first["images"] if image["name"] in table.built)
     greetings = node1.shell(f"for file in {paths}; do apptainer run --userns $file; done")
     assert greetings.stdout == "hello from tiny 1.0\n" * len(table.built)
+
+    for done, module in (("pulled", "pull"), ("present", "pull"), ("present", "record")):
+        opened = node1.sregistry(module, *table.guarded, username=odd.LOGIN[0], password=odd.LOGIN[1])
+        assert summary(opened) == dict.fromkeys(table.guarded, (done, done == "pulled", "")), module
