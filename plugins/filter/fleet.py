@@ -117,7 +117,7 @@ def compare(
 
     :raises AnsibleFilterError: if one cannot be read.
     """
-    if not isinstance(facts, Mapping) or not all(isinstance(result, Mapping) for result in facts.values()):
+    if not isinstance(facts, Mapping):
         raise AnsibleFilterError("fleet wants a dictionary of hosts and their results of sregistry_facts")
     try:
         host = parse_registry(registry)

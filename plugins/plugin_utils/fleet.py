@@ -105,9 +105,13 @@ class Host:
     images: dict[str, list[Row]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, name: str, result: Mapping[str, Any]) -> Host:
-        """Read the result of ``sregistry_facts``; nothing that is in it raises an exception."""
-        name = shown(name, len(name))
+    def of(cls, name: str, result: Any) -> Host:
+        """Read the result of ``sregistry_facts``; nothing that is in it, or in its place, raises an exception."""
+        name = shown(str(name), len(str(name)))
+        if not isinstance(result, Mapping):
+            return cls(
+                name, FAILED, f"its result cannot be read: {shown(result, 80)!r} is no result of sregistry_facts"
+            )
         message = shown(" ".join(str(result.get("msg") or "").split()), _MAX_MESSAGE)
         if result.get("unreachable"):
             return cls(name, UNREACHABLE, message or "it cannot be reached")
@@ -118,7 +122,7 @@ class Host:
         try:
             rows = [Row.of(row) for row in result["images"]]
             storage = _text(result["ansible_facts"]["sregistry"], "storage")
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
             return cls(name, FAILED, shown(f"its facts cannot be read: {error}", _MAX_MESSAGE))
         images: dict[str, list[Row]] = {}
         for row in rows:
@@ -156,7 +160,7 @@ class Standard:
 
 
 def fleet(
-    facts: Mapping[str, Mapping[str, Any]],
+    facts: Mapping[str, Any],
     now: str,
     expected: Sequence[str] | None = None,
     digests: Mapping[str, str] | None = None,

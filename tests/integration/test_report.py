@@ -296,13 +296,25 @@ def test_hostile_names_are_text(tmp_path: Path) -> None:
         for name in HOSTILE
     }
     facts.update({f"silent{name}": {"unreachable": True, "msg": name} for name in HOSTILE})
+    facts["odd"] = "what is no result"
+    facts["long"] = synthetic.result([synthetic.row(f"lab/{'long' * 75}:1"), synthetic.row("lab/short:1")])
+    facts["talks"] = {"unreachable": True, "msg": "ssh: " + "debug1: " * 400}
     page = rendering.render(facts, tmp_path, report_title=HOSTILE[0], report_time=synthetic.NOW)
     document = json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
     assert "host{{ 7 * 6 }}{% raw %}" in [host["name"] for host in document["hosts"]]
-    assert page.with_suffix(".txt").read_text(encoding="utf-8").replace("\n", "").isprintable()
+    text = page.with_suffix(".txt").read_text(encoding="utf-8")
+    assert text.replace("\n", "").isprintable()
+    assert "odd  failed: its result cannot be read: 'what is no result'" in text
+    long = [line for line in text.partition("Hosts that are alike")[0].splitlines() if len(line) > 200]
+    assert long, "the long name is told"
+    assert all(line.endswith(f"{'long' * 75}:1") for line in long)
     with Browser() as browser:
         browser.open(page)
         assert browser.value(SHOWN) is not None, browser.complaints
+        width = (
+            "document.querySelector('#images').offsetWidth <= document.querySelector('#images').parentNode.clientWidth"
+        )
+        assert browser.value(width), "the figures beside a long name are out of sight"
         for selector in (".matrix thead th.image", ".matrix tbody th", ".matrix td.s-current"):
             browser.click(selector)
         assert browser.value("document.title") == HOSTILE[0]

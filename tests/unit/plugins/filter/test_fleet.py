@@ -25,7 +25,6 @@ def test_names_are_read_as_everywhere() -> None:
     ("facts", "options", "message"),
     [
         ([], {}, "wants a dictionary"),
-        ({"node1": []}, {}, "wants a dictionary"),
         ({}, {"images": ["a b"]}, "invalid image name 'a b'"),
         ({}, {"digests": {"ubuntu": "latest"}}, "invalid digest 'latest'"),
         ({}, {"registry": "a b"}, "invalid registry 'a b'"),

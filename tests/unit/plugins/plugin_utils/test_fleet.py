@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from ansible_collections.hpc.sregistry.plugins.filter.fleet import compare
 from ansible_collections.hpc.sregistry.plugins.plugin_utils.fleet import LETTERS, fleet
 from hypothesis import given
 from hypothesis import strategies as st
@@ -149,6 +150,7 @@ def test_an_image_that_nobody_expects_is_extra() -> None:
         ({"failed": True, "msg": "a\nb\x1b[2J"}, "failed", "a b\\x1b[2J"),
         ({}, "silent", "it was not asked"),
         ({"images": 5}, "failed", "its facts cannot be read"),
+        *((odd, "failed", "its result cannot be read") for odd in (None, 5, "x", ["x"], [])),
         ({"images": [5]}, "failed", "its facts cannot be read"),
         ({"images": [], "ansible_facts": []}, "failed", "its facts cannot be read"),
         (result(row(state="good")), "failed", "'good' is no state of a file"),
@@ -159,8 +161,8 @@ def test_an_image_that_nobody_expects_is_extra() -> None:
         (result(row(created_at="yesterday")), "failed", "is no time"),
     ],
 )
-def test_a_host_without_facts_says_why_and_spoils_no_other(answer: dict[str, Any], status: str, message: str) -> None:
-    document = fleet({"bad": answer, "good": result(row())}, NOW)
+def test_a_host_without_facts_says_why_and_spoils_no_other(answer: Any, status: str, message: str) -> None:
+    document = compare({"bad": answer, "good": result(row())}, NOW)
     bad, good = document["hosts"]
     assert (bad["status"], bad["problems"], bad["space"]) == (status, 0, 0)
     assert message in bad["message"]
@@ -176,7 +178,12 @@ def test_a_host_without_facts_says_why_and_spoils_no_other(answer: dict[str, Any
     )
 )
 def test_whatever_a_host_returns_there_is_a_report(nonsense: Any) -> None:
-    for answer in ({"images": nonsense}, result(nonsense), result({**row(), "size": nonsense, "uri": nonsense})):
+    for answer in (
+        nonsense,
+        {"images": nonsense},
+        result(nonsense),
+        result({**row(), "size": nonsense, "uri": nonsense}),
+    ):
         document = fleet({"bad": answer, "good": result(row())}, NOW)
         assert document["hosts"][1]["status"] == "ok"
         json.dumps(document).encode("ascii")
