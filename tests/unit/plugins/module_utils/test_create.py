@@ -286,7 +286,9 @@ def test_an_image_that_was_added_is_replaced_by_force_alone(session: Session, or
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"\0" * 32 + b"SIF_MAGIC\0 of the vendor")
     status = path.stat()
-    added = File(str(path), status.st_size, status.st_mtime_ns, "0" * 64, None, {}, None, None, None, "")
+    added = File(
+        str(path), status.st_size, status.st_mtime_ns, "0" * 64, None, {}, None, None, None, "2026-01-01T00:00:00Z"
+    )
     session.inventory.put(Document.local(Reference.parse("vendor/solver:1"), session.platform, url="").with_file(added))
     for check in (True, False):
         assert "was added to the inventory" in str(create(replace(session, check=check), order).error)

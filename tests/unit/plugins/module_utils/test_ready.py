@@ -423,7 +423,9 @@ def test_what_nobody_can_fetch_again_is_replaced_by_force_alone(site: Site, cont
     dest.write_bytes(content)
     if content == SIF:
         status = dest.stat()
-        added = File(str(dest), status.st_size, status.st_mtime_ns, "0" * 64, None, {}, None, None, None, "")
+        added = File(
+            str(dest), status.st_size, status.st_mtime_ns, "0" * 64, None, {}, None, None, None, "2026-01-01T00:00:00Z"
+        )
         owner = Document.local(Reference.parse("vendor/solver:1"), AMD64, url="").with_file(added)
         Inventory(str(site.directory / "inventory")).put(owner)
     for check in (True, False):

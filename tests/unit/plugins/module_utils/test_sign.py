@@ -91,10 +91,23 @@ def recorded(inventory: Inventory, path: Path, **inputs: str) -> File:
         None,
         None,
         None,
-        "",
+        "2026-01-01T00:00:00Z",
     )
-    older = File(str(path) + ".old", 1, 1, "2" * 64, DIGEST, {}, None, None, None, "")
-    document = Document(NAME, AMD64, DIGEST, DIGEST, "", (), 7, {}, "", "", (file, older), client="oras")
+    older = File(str(path) + ".old", 1, 1, "2" * 64, DIGEST, {}, None, None, None, "2026-01-01T00:00:00Z")
+    document = Document(
+        NAME,
+        AMD64,
+        DIGEST,
+        DIGEST,
+        "",
+        (),
+        7,
+        {},
+        "2026-01-01T00:00:00Z",
+        "2026-01-01T00:00:00Z",
+        (file, older),
+        client="oras",
+    )
     inventory.put(document)
     return file
 
