@@ -322,7 +322,7 @@ def _check(data: dict[str, Any], parts: tuple[tuple[str, _Kinds], ...]) -> None:
         value = data[name]
         if value.__class__ not in kinds or (name in _TIMES and not is_time(value)):
             raise _misfit(name, value)
-        if name == "size" and value is not None and value < 0:
+        if name == "size" and isinstance(value, int) and value < 0:
             raise _misfit(name, value)
 
 
