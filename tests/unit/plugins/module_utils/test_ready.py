@@ -469,7 +469,7 @@ def test_what_another_run_put_there_meanwhile_is_not_replaced(
                 None,
                 None,
                 None,
-                "",
+                "2026-01-01T00:00:00Z",
             )
             document = Document.local(Reference.parse("vendor/solver:1") if own else site.name, platform, url="")
             inventory.put(document.with_file(file))

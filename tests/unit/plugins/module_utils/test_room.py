@@ -20,6 +20,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.document import Docu
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import NoSpace
 from ansible_collections.hpc.sregistry.plugins.module_utils.image import ResolvedImage
 from ansible_collections.hpc.sregistry.plugins.module_utils.manifest import Descriptor
+from ansible_collections.hpc.sregistry.plugins.module_utils.partial import place_of
 from ansible_collections.hpc.sregistry.plugins.module_utils.plan import Plan
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
@@ -65,7 +66,7 @@ class Site:
         """Put a blob, or the begin of it, into the cache."""
         path = Path(self.cache.path(digest_of(content)))
         path.parent.mkdir(parents=True, exist_ok=True)
-        (path.parent / f".{path.name}.partial" if partial else path).write_bytes(
+        (Path(place_of(str(path))) if partial else path).write_bytes(
             content[: len(content) // 2] if partial else content
         )
 
