@@ -135,9 +135,9 @@ EXAMPLES = r"""
   hpc.sregistry.sregistry_pull:
     name: quay.io/org/solver:2.4
     digests:
-      quay.io/org/solver:2.4: "{{ solver }}"
+      quay.io/org/solver:2.4: "{{ locked }}"
   vars:
-    solver: "{{ lookup('hpc.sregistry.digest', 'quay.io/org/solver:2.4', platforms=['linux/amd64', 'linux/arm64']) }}"
+    locked: "{{ lookup('hpc.sregistry.digest', 'quay.io/org/solver:2.4', platforms=['linux/amd64', 'linux/arm64']) }}"
 """
 
 RETURN = r"""

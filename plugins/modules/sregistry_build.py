@@ -210,10 +210,10 @@ EXAMPLES = r"""
     path: /scratch/lolcow
     format: sandbox
 
-- name: From a definition file on the host, as sudo singularity build lolcow.sif lolcow.def
+- name: From a definition file on the host, as sudo singularity build lolcow-own.sif lolcow.def
   hpc.sregistry.sregistry_build:
     source: /srv/definitions/lolcow.def
-    path: /opt/images/lolcow.sif
+    path: /opt/images/lolcow-own.sif
   become: true
 
 - name: From a template on the controller

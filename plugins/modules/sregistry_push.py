@@ -103,10 +103,10 @@ EXAMPLES = r"""
 
 - name: A file that the inventory does not know, with where its source is
   hpc.sregistry.sregistry_push:
-    path: /opt/images/solver.sif
-    to: registry.example.org/sifs/solver:2.4
+    path: /opt/images/mesher.sif
+    to: registry.example.org/sifs/mesher:1.9
     annotations:
-      org.opencontainers.image.source: https://git.example.org/solver
+      org.opencontainers.image.source: https://git.example.org/mesher
       org.opencontainers.image.revision: "{{ commit }}"
     authfile: /root/.docker/config.json
 

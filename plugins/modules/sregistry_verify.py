@@ -66,7 +66,7 @@ EXAMPLES = r"""
 
 - name: An image of the inventory is signed by one of two people
   hpc.sregistry.sregistry_verify:
-    name: oras://registry.example.org/team/solver:2.4
+    name: oras://registry.example.org/sifs/solver:2.4
     verify:
       - key_content: "{{ lookup('ansible.builtin.file', 'alice.asc') }}"
       - key_content: "{{ lookup('ansible.builtin.file', 'bob.asc') }}"

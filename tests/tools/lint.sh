@@ -24,10 +24,10 @@ types() {
     local failed=0 collection=ansible_collections.hpc.sregistry
     # What "tests.lab" is to the tests must not be "ansible_collections.….tests.lab" as well: each file has one name.
     mkdir -p "$tree/shared/tests"
-    cp -r tests/lab tests/faults tests/measure tests/bench tests/fleet tests/report "$tree/shared/tests"
+    cp -r tests/lab tests/faults tests/measure tests/bench tests/fleet tests/report tests/examples "$tree/shared/tests"
     (cd "$tree" && MYPYPATH="$tree:$tree/shared" mypy --config-file "$COLLECTION/pyproject.toml" \
         -p "$collection.plugins" -p "$collection.tests.unit") || failed=1
-    MYPYPATH="$tree/$COLLECTION:$tree" mypy tests/lab tests/faults tests/measure tests/bench tests/fleet tests/report tests/integration tests/tools || failed=1
+    MYPYPATH="$tree/$COLLECTION:$tree" mypy tests/lab tests/faults tests/measure tests/bench tests/fleet tests/report tests/examples tests/integration tests/tools || failed=1
     return "$failed"
 }
 
