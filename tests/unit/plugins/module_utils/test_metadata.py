@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from ansible_collections.hpc.sregistry.plugins.module_utils import build, metadata
+from ansible_collections.hpc.sregistry.plugins.module_utils import build, metadata, skeleton
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import EngineError
 from ansible_collections.hpc.sregistry.plugins.module_utils.layers import Union
 from ansible_collections.hpc.sregistry.plugins.module_utils.metadata import metadata_of, without_owner
@@ -109,7 +109,7 @@ def test_where_the_engine_refuses_what_an_image_brings_the_image_is_built_withou
             raise EngineError("apptainer failed: startscript: is a directory")
         return Skeleton(directory, (), MOMENT, own)
 
-    monkeypatch.setattr(build.skeleton, "make", make)
+    monkeypatch.setattr(skeleton, "make", make)
     frames = build.Frames(cast(Any, None), str(tmp_path), lambda _step: nullcontext())
     frames.renew(Union([layer("etc/passwd")]))
     assert (os.listdir(tmp_path), frames.warnings) == (["engine"], [])
