@@ -2,6 +2,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
+# pylint: disable=contextmanager-generator-missing-cleanup  # contextlib ends a suspended generator, and its blocks
+
 """The inventory: a directory of JSON documents, one for each image of each platform.
 
 Reading or writing one document does not depend on how many there are.
