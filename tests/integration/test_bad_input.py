@@ -61,7 +61,7 @@ class Bench:
     def leftovers(self) -> list[str]:
         """Files that a run should have taken away."""
         script = f"""
-            find {WORK} /tmp -name '*.tmp' -o -name '*.partial' -o -name 'sregistry-*'
+            find {WORK} /tmp -name '*.tmp' -o -path '*/blobs/*.lock' -o -name 'sregistry-*'
             find {WORK}/tmp -mindepth 1
         """
         return self.host.as_user("root").shell(script).stdout.splitlines()
