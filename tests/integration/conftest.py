@@ -57,9 +57,9 @@ class Host:
             ],
         }
         variables = {"ansible_user": self.user, "ansible_python_interpreter": self.python}
-        arguments = ["-i", str(LAB / "inventory.yml"), "-e", json.dumps(variables)]
-        arguments += ["--check"] * check + ["--diff"] * diff + ["/dev/stdin"]
-        done = run_playbook(arguments, json.dumps([play]))
+        options = ["-i", str(LAB / "inventory.yml"), "-e", json.dumps(variables)]
+        options += ["--check"] * check + ["--diff"] * diff + ["/dev/stdin"]
+        done = run_playbook(options, json.dumps([play]))
         found = re.search(f"{marker}([A-Za-z0-9+/=]+){marker}", done.stdout)
         assert found, f"no result from {module}: {done.stdout}{done.stderr}"
         return dict(json.loads(base64.b64decode(found.group(1))))

@@ -106,7 +106,7 @@ def test_root_touches_nothing_for_what_a_user_has_planted(node1: Host) -> None:
 def test_the_owner_of_a_store_and_a_cache_goes_on_with_them_after_root(node1: Host) -> None:
     user, first, second = node1.as_user("hpc"), push("one"), push("two")
     user.shell(f"mkdir -p {STORE} {CACHE}")
-    options = {"storage": STORE, "cachedir": CACHE}
+    options: dict[str, Any] = {"storage": STORE, "cachedir": CACHE}
     assert node1.sregistry("pull", first, **options)["changed"]
     others = f"find {STORE} {CACHE} ! -user hpc"
     assert node1.shell(others).stdout == ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.named_tests import problems, rows
+from ansible_collections.hpc.sregistry.tests.unit.named_tests import problems, rows
 
 VARIABLES = [
     *(f"SREGISTRY_DOCKERHUB_{name}" for name in ("SECRETS", "USERNAME", "PASSWORD", "NOHTTPS", "VERSION", "BASE")),
