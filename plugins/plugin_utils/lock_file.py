@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 from ansible_collections.hpc.sregistry.plugins.module_utils.errors import (
     InvalidPlatform,
     InvalidReference,

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import pytest
-
 from ansible_collections.hpc.sregistry.tests.unit.named_tests import problems, rows
 
 VARIABLES = [
