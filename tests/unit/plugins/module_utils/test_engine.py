@@ -84,7 +84,7 @@ def test_an_engine_outside_the_path_is_found_in_the_usual_directories(
 ) -> None:
     path = install("singularity", answering("singularity version 3.8.7"))
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(executable, "_DIRECTORIES", (os.path.dirname(path),))
+    monkeypatch.setattr(executable, "DIRECTORIES", (os.path.dirname(path),))
     assert engine.find() == Engine(path, "singularity", "3.8.7")
 
 

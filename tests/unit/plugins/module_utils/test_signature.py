@@ -328,7 +328,8 @@ def test_a_passphrase_shows_nowhere(newest: StandIn, pem: str) -> None:
     key = SigningKey(pem, passphrase="s3cret")
     newest.answers("sign", errors="FATAL:   it was s3cret: private key checksum failure\n", status=255)
     with pytest.raises(
-        EngineError, match=r"it was \*{8}: private key checksum failure; give the passphrase of the key$"
+        EngineError,
+        match=r"; give the passphrase of the key. It said: FATAL:   it was \*{8}: private key checksum failure$",
     ):
         signature.sign(engine_of(newest), "/image", key)
     assert "s3cret" not in repr(key)
