@@ -83,7 +83,7 @@ def _answer(
         checksum = question.checksum and not refusal
         answer["state"] = storage.state(path, row["size"], row["mtime_ns"], row["version"], checksum)
     if refusal:
-        warn(refusal)
+        warn(f"{row['uri']}: {refusal}")
         answer["state"] = storage.MODIFIED
     if question.manifests:
         document = inventory.get(reference_of(row), Platform.parse(row["platform"]))
@@ -99,7 +99,7 @@ def _answer(
                 with permit.reading(path) as held:
                     answer["inspect"] = inspect(held)
             except (SregistryError, OSError) as error:  # one damaged file must not hide the others
-                warn(f"cannot inspect {path}: {error}")
+                warn(f"{row['uri']}: cannot inspect {path}: {error}")
     return answer
 
 

@@ -6,9 +6,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.hpc.sregistry.plugins.module_utils.document import Document
+from ansible_collections.hpc.sregistry.plugins.module_utils.errors import StorageError
 from ansible_collections.hpc.sregistry.plugins.module_utils.facts import Question, path_of, query
 from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Inventory
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
@@ -67,3 +70,36 @@ def test_a_command_line_is_for_files_alone() -> None:
     question = Question(command=lambda path: ["apptainer", "exec", path])
     answers = query(Inventory("/nowhere"), rows, question, lambda _words: None)
     assert [answer["command"] for answer in answers] == [None, ["apptainer", "exec", "/nowhere/a.sif"]]
+
+
+def recorded(image: str) -> dict[str, Any]:
+    """A row as the inventory gives it."""
+    name = {"uri": APP.uri, "registry": APP.registry, "collection": "library", "name": "app", "tag": "1"}
+    return {**name, "platform": "linux/amd64", "image": image, "size": 5, "mtime_ns": 1, "version": ""}
+
+
+def test_a_warning_names_the_image_whose_file_is_no_image(tmp_path: Path) -> None:
+    file = tmp_path / "a.sif"
+    file.write_text("notes")
+    known = recorded(str(file))
+    warnings: list[str] = []
+    query(Inventory(str(tmp_path / "inventory")), [known], Question(inspect=True), warnings.append)
+    (warning,) = warnings
+    assert warning.startswith(f"library/app:1: cannot inspect {file}: ")
+
+
+def test_a_warning_names_the_image_whose_file_root_does_not_read_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    inventory = Inventory(str(tmp_path / "inventory"))
+    inventory.put(Document.local(APP, AMD64, url=""))
+    known = recorded("/root/x")
+    warnings: list[str] = []
+
+    def refuse(*_about: object) -> None:
+        raise StorageError("/root/x belongs to the user 0")
+
+    monkeypatch.setattr(Inventory, "need_readable", refuse)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    query(inventory, [known], Question(inspect=True), warnings.append)
+    assert warnings == ["library/app:1: /root/x belongs to the user 0"]
