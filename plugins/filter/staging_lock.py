@@ -72,7 +72,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.reference import (
     parse_registry,
     shown,
 )
-from ansible_collections.hpc.sregistry.plugins.plugin_utils.lock_file import ANEW, IMAGES, InvalidLock, read
+from ansible_collections.hpc.sregistry.plugins.plugin_utils.lock_file import AGAIN, IMAGES, InvalidLock, read
 
 _MAX_NAMED = 10
 
@@ -118,7 +118,7 @@ def _entries(lock: Any, path: str, registry: str) -> Mapping[Any, Any]:
             "hpc.sregistry.lock writes it"
         )
     if not entries:
-        raise InvalidLock(f"{path} names no image, so that nothing is locked; restore it, or {ANEW}")
+        raise InvalidLock(f"{path} names no image, so that nothing is locked; restore it, or {AGAIN}")
     return entries
 
 

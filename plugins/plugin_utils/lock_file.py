@@ -23,7 +23,11 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Ref
 IMAGES = "images"
 """The one key of a lock file."""
 
-ANEW = "write it anew with the playbook hpc.sregistry.lock"
+AGAIN = "write it again with the playbook hpc.sregistry.lock"
+
+_NOTHING: tuple[Any, ...] = ("", "null", "~", [])
+_CONFLICT = re.compile(r"<{7} |={7}$|>{7} ")
+"""What git writes into a file that it could not merge."""
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -53,9 +57,9 @@ class _File:
     def entries(self, text: str, registry: str) -> dict[str, Any]:
         root = self._composed(text)
         if root is None:
-            raise self._refused(f"it is empty; restore it, or remove it and {ANEW}")
+            raise self._refused(f"it is empty; restore it, or remove it and {AGAIN}")
         if not isinstance(root, yaml.MappingNode):
-            raise self._refused(f"it is no dictionary with the key {IMAGES}; {ANEW}", root)
+            raise self._refused(f"it is no dictionary with the key {IMAGES}; {AGAIN}", root)
         self._need_keys_once(root)
         images = None
         for key, value in root.value:
@@ -63,9 +67,11 @@ class _File:
                 only = f"which has nothing but {IMAGES}; remove it, or name another file"
                 raise self._refused(f"{shown(key.value)!r} is no key of a lock file, {only}", key)
             images = value
+        if images is not None and not isinstance(images, yaml.MappingNode) and images.value not in _NOTHING:
+            raise self._refused(f"{IMAGES} is no dictionary of names and their digests; {AGAIN}", images)
         if images is None or not isinstance(images, yaml.MappingNode) or not images.value:
             raise self._refused(
-                f"{IMAGES} names no image, so that nothing is locked; restore it, or remove the file and {ANEW}", root
+                f"{IMAGES} names no image, so that nothing is locked; restore it, or remove the file and {AGAIN}", root
             )
         found = self._constructed(images)
         self._need_pins(images, found, registry)
@@ -75,12 +81,18 @@ class _File:
         try:
             root: yaml.Node | None = yaml.compose(text, Loader=_Loader)
         except yaml.MarkedYAMLError as error:
+            marked = next((at for at, line in enumerate(text.splitlines(), 1) if _CONFLICT.match(line)), None)
+            if marked:
+                raise InvalidLock(
+                    f"{self._path}, line {marked}: a merge left its conflict marks; keep one side, or {AGAIN}"
+                ) from error
             mark = error.problem_mark or error.context_mark
             place = f", line {mark.line + 1}" if mark else ""
             raise InvalidLock(f"{self._path}{place}: it is not YAML, {error.problem}; mend or restore it") from error
         except yaml.YAMLError as error:
-            raise InvalidLock(f"{self._path}: it is not YAML, {error}; mend or restore it") from error
-        return None if isinstance(root, yaml.ScalarNode) and root.value in ("", "null", "~") else root
+            why = getattr(error, "reason", error)  # of a character that YAML forbids, for which there is no line
+            raise InvalidLock(f"{self._path}: it is not YAML, {why}; mend or restore it") from error
+        return None if isinstance(root, yaml.ScalarNode) and root.value in _NOTHING else root
 
     def _need_keys_once(self, root: yaml.Node) -> None:
         for mapping in _mappings(root, set()):
