@@ -10,6 +10,8 @@ import json
 import re
 from collections.abc import Iterator
 
+from ansible_collections.hpc.sregistry.plugins.module_utils.reference import shown
+
 _QUERY = re.compile(r"https?://[^\s,]*\?")
 
 
@@ -36,7 +38,10 @@ def _of_text(text: str) -> Iterator[str]:
         try:
             yield from names_in(json.loads(text))
         except ValueError as error:
-            raise ValueError(f"wants a list of names, and what begins with [ is no list in JSON: {error}") from error
+            raise ValueError(
+                f"wants a list of names, and {shown(text.strip())!r} begins as one in JSON and is none: {error}; put "
+                "each name in double quotes, or leave out the brackets"
+            ) from error
         return
     for line in text.splitlines():
         for name in [line] if _QUERY.search(line) else line.split(","):

@@ -49,6 +49,12 @@ def test_what_is_no_list_of_names_is_an_error(value: Any) -> None:
         name_list(value)
 
 
+def test_a_list_without_quotes_is_shown_with_the_way_out() -> None:
+    words = r"wants a list of names, and '\[a:1, b\]' begins as one in JSON and is none: .*; put each name in double"
+    with pytest.raises(AnsibleFilterError, match=words):
+        name_list("[a:1, b]")
+
+
 def test_what_is_not_defined_stays_so() -> None:
     with pytest.raises(UndefinedError, match="'prestage_images' is undefined"):
         name_list(StrictUndefined(name="prestage_images"))
