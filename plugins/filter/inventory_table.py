@@ -60,7 +60,8 @@ from ansible_collections.hpc.sregistry.plugins.plugin_utils.rows import Row, dig
 _HEADING = ("HOST", "IMAGE", "PLATFORM", "SIZE", "DIGEST", "BUILT", "STATE")
 _SIZE = _HEADING.index("SIZE")
 _NONE = "-"
-_FEWEST, _MOST = 8, 64  # digits of a digest
+_FEWEST = 8  # digits of a digest; two names in one line would make ansible-doc warn
+_MOST = 64
 
 
 def inventory_table(value: object, digits: int = 12) -> str:
