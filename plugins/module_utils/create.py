@@ -49,7 +49,8 @@ def _refuse_useless(order: Order) -> None:
     """Refuse what means nothing for an image in a registry."""
     if order.name:
         raise InvalidReference(
-            f"{order.source} has a name in the inventory, its own; leave name out, or pull it with dest"
+            f"{order.source} is in the inventory by its own name, as each image in a registry; leave name out, and "
+            "give path if it shall not lie where that name puts it"
         )
     if order.arguments or order.sections or order.fakeroot:
         raise InvalidDefinition(

@@ -96,7 +96,7 @@ def reached(directory: str, base: str = "", mode: int | None = None) -> Iterator
 
 
 def need_way(path: str, base: str = "") -> None:
-    """Refuse a path that leads over another user's symlink, as ``reached`` does. What is missing is made later.
+    """Refuse a path that leads through another user's symlink, as ``reached`` does. What is missing is made later.
 
     :param path: of a file or directory; it may be a symlink itself.
     :raises StorageError: saying which.
@@ -293,8 +293,8 @@ def is_below(path: str, base: str) -> bool:
 
 
 def foreign(path: str, name: str, target: str, link: os.stat_result) -> StorageError:
-    """Return the error of a path that leads over a symlink of another user."""
+    """Return the error of a path that leads through a symlink of another user."""
     return StorageError(
-        f"{path} leads over the symlink {name!r} to {target}, which the user {link.st_uid} could have made, so root "
+        f"{path} leads through the symlink {name!r} to {target}, which the user {link.st_uid} could have made, so root "
         "does not follow it; remove it, make it as root, or give the path that it leads to"
     )

@@ -216,7 +216,7 @@ class _Search:
             if not config.platform.architecture:
                 raise InvalidManifest(
                     f"malformed config of {self.reference}: it names no architecture, which an image must have; "
-                    "build it anew with a tool that sets it, or push it in an index that says its platform"
+                    "build it again with a tool that sets it, or push it in an index that says its platform"
                 )
         if claimed is None and self.wanted.rank(config.platform) is None:
             self.offered.append(config.platform)

@@ -62,7 +62,7 @@ class Pinned:
         if self.manifest_digest not in (None, manifest_digest):
             raise InvalidManifest(
                 f"{self.reference} is pinned to the manifest {self.manifest_digest} for {self.platform}, but "
-                f"{self.digest}, to which it is pinned as well, has {manifest_digest} for that; lock it anew"
+                f"{self.digest}, to which it is pinned as well, has {manifest_digest} for that; lock it again"
             )
 
 
@@ -102,8 +102,8 @@ class Pins:
         if pin.platforms and platform not in pin.platforms:
             known = ", ".join(str(one) for one in pin.platforms)
             raise PlatformNotFound(
-                f"{reference} is pinned for {known}, and not for {platform}; lock it anew with that one, or choose "
-                "another with platform"
+                f"{reference} is pinned for {known}, and not for {platform}; lock it again with all platforms "
+                "of the hosts, or give another one as platform"
             )
         return Pinned(reference, platform, pin.digest, pin.platforms.get(platform))
 

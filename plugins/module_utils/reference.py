@@ -219,8 +219,8 @@ def _need_remote(text: str, refuse: Callable[[str], InvalidReference]) -> None:
     local = _LOCAL.match(text)
     if local:
         raise refuse(
-            f"{local.group(1)}: is for what is on a host, and no registry has it; sregistry_build makes a SIF file of "
-            "it, with this name as its source"
+            f"{local.group(1)}: names something on a host, which no registry has; to make a SIF file of it, give this "
+            "name to sregistry_build as source"
         )
 
 
@@ -359,7 +359,7 @@ def _split_registry(text: str, default: str, refuse: Callable[[str], InvalidRefe
     first, slash, rest = text.partition("/")
     host, sign, path = text.partition("#")
     if sign and "/" not in host and is_host(host):
-        raise refuse(f"after the registry belongs a '/', where enroot has a '#'; write {host}/{path}")
+        raise refuse(f"after the registry comes a '/', and not a '#' as enroot writes it; write {host}/{path}")
     if not slash or not is_host(first):
         return default, text
     registry = _normal_host(first)

@@ -299,8 +299,8 @@ def _need_no_link(inventory: Inventory, wanted: Wanted, move: _Move) -> None:
     link = needed(Places(wanted.storage, inventory.directory), [move.file.path]).by(move.file.path)
     if link:
         raise StorageError(
-            f"the symlink {link} leads to {move.file.path}, and would lead to nothing; remove it first, and make "
-            f"it anew for {move.path}"
+            f"the symlink {link} leads to {move.file.path}, and would lead to nothing; remove it first, and let "
+            f"a new one lead to {move.path}"
         )
 
 

@@ -58,7 +58,7 @@ def resolve(session: Session, reference: Reference, outcome: Outcome) -> Resolve
     except NotFound as error:
         raise NotFound(
             f"{reference} is pinned to {pinned.digest}, which {reference.registry} does not have any more; lock the "
-            f"name anew, or have that image pushed again: {error}"
+            f"name again, or have that image pushed again: {error}"
         ) from error
     pinned.require(found.manifest_digest)
     return found

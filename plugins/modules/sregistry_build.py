@@ -87,7 +87,7 @@ options:
   name:
     description:
       - A name for the result in the inventory, such as V(team/solver:2.4). Without it, the name is made from O(path).
-      - An image from a registry has a name already.
+      - It is not for an image in a registry, which has its own name in the inventory.
     type: str
   build_args:
     description:

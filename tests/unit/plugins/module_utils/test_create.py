@@ -359,18 +359,22 @@ def test_a_build_argument_that_cannot_be_passed_on_is_refused_in_check_mode_as_w
 
 
 @pytest.mark.parametrize(
-    ("change", "error"),
+    ("change", "error", "words"),
     [
-        ({"path": "relative.sif"}, StorageError),
-        ({"definition": None, "source": "docker://a", "name": Reference.parse("b")}, InvalidReference),
-        ({"definition": None, "source": "docker://a", "arguments": {"A": "1"}}, InvalidDefinition),
-        ({"definition": None, "source": "docker://A"}, InvalidReference),
+        ({"path": "relative.sif"}, StorageError, "write path with a leading '/'"),
+        (
+            {"definition": None, "source": "docker://a", "name": Reference.parse("b")},
+            InvalidReference,
+            "docker://a is in the inventory by its own name, as each image in a registry; leave name out",
+        ),
+        ({"definition": None, "source": "docker://a", "arguments": {"A": "1"}}, InvalidDefinition, "is no definition"),
+        ({"definition": None, "source": "docker://A"}, InvalidReference, "must be lower case"),
     ],
 )
 def test_an_order_that_makes_no_sense_is_an_error(
-    session: Session, order: Order, change: dict[str, Any], error: type[SregistryError]
+    session: Session, order: Order, change: dict[str, Any], error: type[SregistryError], words: str
 ) -> None:
-    with pytest.raises(error):
+    with pytest.raises(error, match=words):
         create(session, replace(order, **change))
 
 

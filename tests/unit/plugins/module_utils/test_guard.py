@@ -39,7 +39,7 @@ def linked(path: Path, target: Path, owner: int, names: int = 1) -> Path:
 
 def reaches(directory: Path, base: Path | str = "") -> bool:
     said = refusal(lambda: guard.reached(str(directory), str(base)))
-    assert not said or said.startswith(f"{directory} leads over the symlink ")
+    assert not said or said.startswith(f"{directory} leads through the symlink ")
     return not said
 
 
