@@ -174,10 +174,10 @@ class BlobCache:
         path = self._unnamed(key)
 
         def finish() -> tuple[str, Obtained]:
-            with self._made(path) as (place, name), turn(name) as alone, growing(name, "sha256", alone) as partial:
+            with self._made(path) as name, turn(name) as alone, growing(name, "sha256", alone) as partial:
                 fill(partial, size, source, what, self.directory, self._breaks)
                 found = self.path(partial.digest)
-                status = partial.publish(os.path.join(place, os.path.basename(found)))
+                status = partial.publish(os.path.join(os.path.dirname(name), os.path.basename(found)))
                 self._sweep(path)
                 return partial.digest, Obtained(found, status.st_size, partial.received)
 
@@ -300,11 +300,11 @@ class BlobCache:
             raise storage_error(error, path) from error
 
     @contextmanager
-    def _made(self, path: str) -> Iterator[tuple[str, str]]:
-        """The directory of a blob, made if it is not there and held for a block, and the blob's path in it."""
+    def _made(self, path: str) -> Iterator[str]:
+        """The path of a blob in its directory, which is made if it is not there, and held for a block."""
         try:
             with guard.reached(os.path.dirname(path), self.directory, 0o700) as place:
-                yield place, os.path.join(place, os.path.basename(path))
+                yield os.path.join(place, os.path.basename(path))
         except OSError as error:
             raise storage_error(error, path) from error
 
@@ -326,7 +326,7 @@ class BlobCache:
         algorithm = descriptor.digest.partition(":")[0]
 
         def finish() -> Obtained:
-            with self._made(path) as (_place, name), turn(name) as alone:
+            with self._made(path) as name, turn(name) as alone:
                 if self.holds(descriptor):  # another process finished it while this one waited
                     self._sweep(path)
                     return _cached(path)

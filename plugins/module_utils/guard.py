@@ -2,6 +2,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
+# pylint: disable=contextmanager-generator-missing-cleanup  # contextlib ends a suspended generator, and its blocks
+
 """Where root may act, in directories that other users can write to.
 
 Root can do everything, so whoever can make root act on a path of his choice can do everything as well. Three rules

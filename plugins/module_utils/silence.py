@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-import requests
+with suppress(ImportError):  # then there is no request that could stay without an answer
+    import requests
 
 from .address import host_of
 from .errors import CertificateError, RegistryError, TooSlow, Unreachable

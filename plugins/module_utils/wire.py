@@ -20,12 +20,18 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
-import requests.adapters
+try:
+    from requests.adapters import HTTPAdapter
+except ImportError:  # transport says so before anything is tried
+    HTTPAdapter = object
 
 from .response import Stalled
+
+if TYPE_CHECKING:
+    import requests
 
 LEAST, PERIOD = 64 * 1024, 120.0
 """Bytes of a body that must come in so many seconds of waiting."""
@@ -102,7 +108,7 @@ class Answer(http.client.HTTPResponse):
         return super().read() if amt is None else self.read1(amt)
 
 
-class Adapter(requests.adapters.HTTPAdapter):
+class Adapter(HTTPAdapter):
     """What requests sends by, with answers of the kind above, and with addresses as they were given."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
