@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -185,6 +187,14 @@ def _filled(address: str) -> Stored:
 
 
 _PLATFORMS = (("amd64", None), ("arm64", "v8"))
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A directory that other users can reach, unlike ``tmp_path``, which each run of pytest closes for them."""
+    with tempfile.TemporaryDirectory(prefix="public-") as directory:
+        os.chmod(directory, 0o755)
+        yield Path(directory)
 
 
 @pytest.fixture

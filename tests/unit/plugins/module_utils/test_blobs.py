@@ -532,7 +532,8 @@ def test_a_link_in_the_place_of_a_blob_is_not_trusted(cache: BlobCache, tmp_path
 
 
 @needs_root
-def test_a_cached_blob_of_another_user_that_cannot_be_read_is_named(cache: BlobCache) -> None:
+def test_a_cached_blob_of_another_user_that_cannot_be_read_is_named(public: Path) -> None:
+    cache = BlobCache(str(public / "blob"))
     path = cache.obtain(BLOB, whole(), "the blob").path
     cause = (
         "import os, sys\n"
@@ -547,8 +548,8 @@ def test_a_cached_blob_of_another_user_that_cannot_be_read_is_named(cache: BlobC
         "        print(error)\n"
     )
     os.chmod(path, 0o600)
-    for parent in [*Path(path).parents][:-2]:
-        os.chmod(parent, 0o755)
+    for parent in Path(path).relative_to(public).parents:
+        os.chmod(public / parent, 0o755)
     command = [sys.executable, "-B", "-c", cause, cache.directory, BLOB.digest, str(len(CONTENT))]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert len(said) == 2
