@@ -248,15 +248,15 @@ def _look_at_bereft(
             raise taken(
                 source.path,
                 owner,
-                "give that image another name or path with sregistry_rename, leave it its file with method: "
-                f"{COPY}, or take it away with force: true",
+                f"give that image another name or path with sregistry_rename, use method: {COPY}, or give "
+                "force: true to move the file all the same",
             )
         change.warnings.append(f"{source.path} is moved away from {owner.reference} for {owner.platform}")
     link = needed(Places(wanted.storage, inventory.directory), [source.path]).by(source.path)
     if link and not wanted.force:
         raise StorageError(
-            f"the symlink {link} leads to {source.path}, and would lead to nothing; remove it, leave it the file with "
-            f"method: {COPY}, or take that away with force: true"
+            f"the symlink {link} leads to {source.path}, and would lead to nothing; let it lead elsewhere, remove "
+            f"it, use method: {COPY}, or give force: true to move the file all the same"
         )
     if link:
         change.warnings.append(f"the symlink {link} leads to nothing any more")
