@@ -88,22 +88,27 @@ class _Reader(io.RawIOBase):
 
 
 class _GzipReader(_Reader):
-    """Gzip with any number of members (RFC 1952, section 2.2); zero padding after the last is allowed."""
+    """Gzip with any number of members (RFC 1952, section 2.2). What follows the last and is none, such as padding, is
+    ignored, as gzip itself does: the digest of the content tells whether that was right.
+    """
 
     def __init__(self, source: IO[bytes], what: object) -> None:
         super().__init__(source)
         self._what = what
         self._decoder = _gzip_module.decompressobj(wbits=31)
-        self._finished_member = False
+        self._ended = False
 
     def _more(self) -> bytes:
         try:
-            while True:
+            while not self._ended:
                 data = self._decoder.unconsumed_tail or (self._decoder.unused_data if self._decoder.eof else b"")
                 if self._decoder.eof:
                     data = data.lstrip(b"\0") or self._next_after_padding()
-                    if not data:
-                        return b""
+                    if len(data) == 1:
+                        data += self._source.read(CHUNK)
+                    if not data.startswith(_GZIP):
+                        self._ended = True
+                        break
                     self._decoder = _gzip_module.decompressobj(wbits=31)
                 elif not data:
                     data = self._source.read(CHUNK)
@@ -112,6 +117,7 @@ class _GzipReader(_Reader):
                 piece = self._decoder.decompress(data, CHUNK)
                 if piece:
                     return bytes(piece)
+            return b""
         except (zlib.error, getattr(_gzip_module, "error", zlib.error)) as error:
             raise InvalidLayer(f"{self._what} is damaged: {error}") from error
 

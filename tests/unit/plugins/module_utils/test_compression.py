@@ -68,6 +68,7 @@ def gzip_decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(compression, "_gzip_module", module)
 
 
+_NAMED, _REST = b"\x1f\x8b\x08\x08\0\0\0\0\0\xff", b"\0" + gzipped(b"abc")[10:]  # before and after a name in a header
 GZIPPED: Mapping[str, tuple[bytes, bytes]] = {
     "one member": (gzipped(CONTENT), CONTENT),
     "fast": (gzipped(CONTENT, compresslevel=1), CONTENT),
@@ -80,7 +81,12 @@ GZIPPED: Mapping[str, tuple[bytes, bytes]] = {
     "many zeros after it": (gzipped(CONTENT) + bytes(3 << 20), CONTENT),
     "zeros between": (gzipped(b"a") + bytes(512) + gzipped(b"b"), b"ab"),
     "many zeros between": (gzipped(b"a") + bytes(3 << 20) + gzipped(b"b"), b"ab"),
-    "a name in the header": (b"\x1f\x8b\x08\x08\0\0\0\0\0\xffname\0" + gzipped(b"abc")[10:], b"abc"),
+    "something else after it": (gzipped(CONTENT) + b"\0\0garbage that is longer than a header", CONTENT),
+    "a little after it": (gzipped(CONTENT) + b"\n", CONTENT),
+    "something after many zeros": (gzipped(CONTENT) + bytes(3 << 20) + b"x" + gzipped(b"no more"), CONTENT),
+    "a member in what is none": (gzipped(CONTENT) + b"x" * (3 << 20) + gzipped(b"no more"), CONTENT),
+    "a magic in two reads": (_NAMED.ljust(compression.CHUNK - 1 - len(_REST), b"n") + _REST + gzipped(b"c"), b"abcc"),
+    "a name in the header": (_NAMED + b"name" + _REST, b"abc"),
 }
 
 
@@ -124,7 +130,8 @@ DAMAGED_GZIP: Mapping[str, tuple[bytes, str]] = {
     "a wrong checksum": (_MEMBER[:-8] + b"\0\0\0\0" + _MEMBER[-4:], "damaged"),
     "a wrong length": (_MEMBER[:-4] + b"\0\0\0\0", "damaged"),
     "an unknown method": (b"\x1f\x8b\x07" + _MEMBER[3:], "damaged"),
-    "something else after it": (_MEMBER + b"\0\0garbage that is longer than a header", "damaged"),
+    "a second header alone": (_MEMBER + _MEMBER[:10], "cut off"),
+    "a damaged member after it": (_MEMBER + b"\0\0\x1f\x8b\x07 and more than a header", "damaged"),
 }
 
 
