@@ -63,7 +63,8 @@ def metadata_of(union: Union) -> Metadata:
         size += entry.size
         if len(entries) >= _MAX_ENTRIES or entry.size > _MAX_FILE or size > _MAX_BYTES:
             size -= entry.size
-            left_out = [*left_out[:_MAX_ENTRIES], path]
+            if len(left_out) <= _MAX_ENTRIES:
+                left_out.append(path)
             continue
         entries[path] = entry
         if entry.kind == FILE:

@@ -100,6 +100,13 @@ def test_what_is_too_much_is_left_out_and_told(monkeypatch: pytest.MonkeyPatch) 
     assert warning.startswith("'/.singularity.d/a', '/.singularity.d/c' "), warning
 
 
+def test_of_what_is_left_out_only_so_much_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metadata, "_MAX_ENTRIES", 5)
+    own = metadata_of(Union([layer(*(Member(f".singularity.d/{number}") for number in range(100)))]))
+    assert len(own.entries) == 5
+    assert len(own.left_out) == 6, "one more than is told"
+
+
 @pytest.mark.parametrize("refuses", [True, False])
 def test_where_the_engine_refuses_what_an_image_brings_the_image_is_built_without_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuses: bool
