@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from .credentials import Keychain
-from .errors import Denied, NotFound, RegistryError, TooSlow, Unauthorized, Unreachable
+from .errors import Denied, DigestMismatch, NotFound, RegistryError, TooSlow, Unauthorized, Unreachable
 from .location import Location
 from .reach import Transport
 from .reference import Reference
@@ -28,6 +28,7 @@ from .registry import Body, Found, Registry
 
 _T = TypeVar("_T")
 
+_MAX_BREAKS = 2  # of one blob, without a byte of it; the next try has somebody else to ask
 _PATIENCE = 10.0  # seconds; a mirror is there to be quick, and there is somebody else to ask
 
 
@@ -55,6 +56,7 @@ class MirroredRegistry(Registry):
         self._out: dict[Location, str] = {}
         self._lacks: dict[tuple[Location, str], str] = {}
         self._tainted: set[str] = set()
+        self._breaks: dict[tuple[Location, str], int] = {}
         self._said: set[Location] = set()
 
     def close(self) -> None:
@@ -93,16 +95,17 @@ class MirroredRegistry(Registry):
     ) -> Iterator[tuple[int, Iterator[bytes]]]:
         """As :meth:`Registry.blob`. What a mirror sends from the beginning on is proven before its end is given out."""
         for mirror, registry in self._usable(repository, digest):
-            begun = False
+            begun = -1  # at which byte it began to send
             try:
                 with registry.blob(mirror.prefix + repository, digest, offset, end) as (begin, data):
-                    begun = True
-                    yield begin, self._proven(mirror, digest, data) if begin == 0 and end is None else data
+                    begun = begin
+                    proven = self._proven(mirror, digest, data) if begin == 0 and end is None else data
+                    yield begin, self._watched(mirror, repository, digest, proven)
                     return
             except RegistryError as error:
-                if begun:
-                    if isinstance(error, TooSlow):  # so that what is missing comes from somebody else
-                        self._note(mirror, repository, error)
+                if begun == 0 and isinstance(error, DigestMismatch):  # it sent more than the reader takes
+                    raise self._taint(mirror, digest) from error
+                if begun >= 0:
                     raise
                 # It may have the other layers: one that it must not distribute lies elsewhere.
                 self._note(mirror, digest if isinstance(error, NotFound) else repository, error)
@@ -162,15 +165,50 @@ class MirroredRegistry(Registry):
         """
         hasher = hashlib.new(digest.partition(":")[0])
         held = b""
-        for piece in data:
-            if held:
-                yield held
-            hasher.update(piece)
-            held = piece
-        if f"{digest.partition(':')[0]}:{hasher.hexdigest()}" != digest:
-            why = f"it sent other content for the blob {digest}"
-            with self._trouble_lock:
-                self._out[mirror] = why
-                self._tainted.add(digest)
-            raise Unreachable(f"the mirror {mirror} is not used any more: {why}")
+        trouble: Unreachable | None = None
+        try:
+            for piece in data:
+                if held:
+                    yield held
+                hasher.update(piece)
+                held = piece
+        except Unreachable as error:
+            trouble = error
+        if not trouble and f"{digest.partition(':')[0]}:{hasher.hexdigest()}" != digest:
+            raise self._taint(mirror, digest)
         yield held
+        if trouble:
+            raise trouble
+
+    def _taint(self, mirror: Location, digest: str) -> Unreachable:
+        """Use a mirror no more, nor what it sent of a blob."""
+        why = f"it sent other content for the blob {digest}"
+        with self._trouble_lock:
+            self._out[mirror] = why
+            self._tainted.add(digest)
+        return Unreachable(f"the mirror {mirror} is not used any more: {why}")
+
+    def _watched(self, mirror: Location, repository: str, digest: str, data: Iterator[bytes]) -> Iterator[bytes]:
+        """Data of a mirror that is left, with what is missing, to somebody else where it trickles or always breaks off.
+
+        :raises Unreachable: as the data does.
+        """
+        came = False
+        try:
+            for piece in data:
+                came = came or bool(piece)
+                yield piece
+        except TooSlow as error:
+            self._note(mirror, repository, error)
+            raise
+        except Unreachable as error:
+            if not came:
+                self._note_break(mirror, digest, error)
+            raise
+
+    def _note_break(self, mirror: Location, digest: str, error: RegistryError) -> None:
+        """Remember that a mirror broke off before a byte of a blob came."""
+        with self._trouble_lock:
+            breaks = self._breaks[mirror, digest] = self._breaks.get((mirror, digest), 0) + 1
+            if breaks >= _MAX_BREAKS:
+                self._lacks[mirror, digest] = str(error)

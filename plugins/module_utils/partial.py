@@ -260,6 +260,7 @@ def _receive(
                 if size is None and partial.position // _UNKNOWN_STEP > steps:
                     need_space(directory, _UNKNOWN_RESERVE, f"{what}, whose size is unknown,")
     except Unreachable as error:
+        partial.continued = partial.position > 0  # also if it broke off after the last byte
         return error
     return None
 

@@ -10,6 +10,7 @@ import itertools
 import socket
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.conftest 
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.raw import RawServer
 
 from tests.faults import FaultyRegistry, faults
+from tests.faults.server import Answer, Request, Upstream
 from tests.lab import oci
 
 NOBODY = "127.0.0.1:1"
@@ -223,6 +225,28 @@ def test_a_mirror_that_trickles_is_left_for_the_registry(
         assert mirror.connections == 1
     assert Path(obtained.path).read_bytes() == stored.blob.blob
     assert len(origin.requests) == 1
+
+
+@pytest.mark.parametrize("cut", [0, 1000, 300_000, None], ids=["nothing", "a little", "more than a piece", "too much"])
+def test_a_mirror_that_breaks_off_each_time_is_left_for_the_registry_with_what_it_did_send_kept(
+    cut: int | None, stored: Stored, origin: FaultyRegistry, faulty: FaultyRegistry, tmp_path: Path
+) -> None:
+    content = stored.blob.blob
+    layer = Descriptor(stored.blob.digest, len(content), "application/octet-stream")
+
+    def serve(request: Request, upstream: Upstream) -> Answer:
+        answer = upstream(request)
+        if cut is None:
+            return replace(answer, body=answer.body + bytes(1 << 20))
+        return replace(answer, cut=0 if "range" in request.headers else cut)
+
+    faulty.when("/blobs/", serve)
+    location = Location.parse(f"http://{faulty.address}", "mirror")
+    registry = MirroredRegistry(origin.address, Keychain(), Transport(http=True, retries=0), [location])
+    obtained = BlobCache(str(tmp_path)).obtain(layer, source_of(registry, "team/big", layer), "the layer")
+    registry.close()
+    assert Path(obtained.path).read_bytes() == content
+    assert [each.headers.get("range") for each in origin.requests] == [f"bytes={cut}-" if cut else None]
 
 
 def test_only_registries_with_mirrors_have_some(origin: FaultyRegistry, faulty: FaultyRegistry) -> None:
