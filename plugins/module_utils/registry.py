@@ -127,6 +127,7 @@ class Registry:
             with self.request("HEAD", path, Scope(reference.repository), headers, str(reference)) as response:
                 digest = response.headers.get("Docker-Content-Digest", "")
                 size = content_length(response)
+                self._need_tls(response, reference)
                 return (Found(digest, media_type(response), size) if is_digest(digest) and size else None), False
         except RegistryError as error:
             if error.status is None:
@@ -161,6 +162,7 @@ class Registry:
             return None if response.status_code == 404 else self._body(response, reference)
 
     def _body(self, response: requests.Response, reference: Reference) -> Body:
+        self._need_tls(response, reference)
         body = content(response, MAX_MANIFEST, reference)
         kind = media_type(response)
         told = response.headers.get("Docker-Content-Digest", "")
@@ -174,6 +176,14 @@ class Registry:
                 f"and sent {len(body)} bytes with {actual}"
             )
         return Body(actual, kind, payload)
+
+    def _need_tls(self, response: requests.Response, reference: Reference) -> None:
+        """Refuse what nothing proves: what a tag points at, told without TLS by who was to be asked with it."""
+        if self._base.startswith("https:") and not response.url.startswith("https:") and not reference.digest:
+            raise RegistryError(
+                f"{self.host} redirects {reference} to {host_of(response.url)} without TLS, where anybody may change "
+                "it on its way; name the image by its digest, or ask whoever runs the registry"
+            )
 
     @contextmanager
     def blob(

@@ -617,9 +617,23 @@ def test_a_login_is_not_sent_in_clear_when_a_registry_with_tls_redirects(
         )
         secure.when("/token", faults.document({"token": "abc"}))
         session = connect(secure.address, LOGIN, http=False, verify=str(tls / "ca.pem"))
-        assert session.fetch(name(secure)).digest == oci.digest_of(stored.tiny.manifest())
+        digest = oci.digest_of(stored.tiny.manifest())
+        assert session.fetch(name(secure).at(digest)).digest == digest
         assert len(faulty.requests) == 1
         assert "authorization" not in faulty.requests[0].headers
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+def test_what_a_tag_points_at_is_not_told_without_tls(
+    method: str, tls: Path, stored: Stored, faulty: FaultyRegistry, connect: Connect
+) -> None:
+    with FaultyRegistry(stored.url, (tls / "server.pem", tls / "server.key")) as secure:
+        secure.when(MANIFESTS, faults.redirected(faulty.url))
+        session = connect(secure.address, http=False, verify=str(tls / "ca.pem"))
+        ask = session.find if method == "HEAD" else session.fetch
+        with pytest.raises(RegistryError, match=f"redirects {name(secure)} to {faulty.address} without TLS.*digest"):
+            ask(name(secure))
+        assert ask(name(secure).at(oci.digest_of(stored.tiny.manifest())))
 
 
 def test_a_login_is_not_sent_to_a_token_server_without_tls(tls: Path, connect: Connect) -> None:
