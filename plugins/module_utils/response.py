@@ -150,7 +150,11 @@ def media_type(response: requests.Response) -> str:
 
 
 def content_length(response: requests.Response) -> int | None:
-    """The length that was promised, in bytes; None if that is no number."""
+    """The length that was promised, in bytes; None if that is no number, or does not count since the body comes in
+    chunks (RFC 9112, section 6.3).
+    """
+    if response.headers.get("Transfer-Encoding"):
+        return None
     text = response.headers.get("Content-Length", "")
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import requests
 
 LEAST, PERIOD = 64 * 1024, 120.0
-"""Bytes of a body that must come in so many seconds of waiting."""
+"""Bytes of a body, without what frames it, that must come in so many seconds of waiting."""
 
 _WAITS = 4  # times the timeout of one wait, for all headers: those of "100 Continue" and of a proxy too
 
@@ -56,6 +56,12 @@ class _Paced(io.RawIOBase):
         """From now on it is the body that comes."""
         self._end = None
         self._waited, self._received = 0.0, 0
+
+    def came(self, size: int) -> None:
+        """Count bytes of the body itself: chunks have lengths and trailers, which may be endless."""
+        self._received += size
+        if self._received >= LEAST:
+            self._waited, self._received = 0.0, 0
 
     def readable(self) -> bool:
         """It is for reading."""
@@ -83,9 +89,6 @@ class _Paced(io.RawIOBase):
         received = cast("int | None", self._raw.readinto(buffer))
         # What is done with the data meanwhile, such as writing it to a slow disk, says nothing about the server.
         self._waited += _clock() - begin
-        self._received += received or 0
-        if self._received >= LEAST:
-            self._waited, self._received = 0.0, 0
         return received
 
 
@@ -105,7 +108,17 @@ class Answer(http.client.HTTPResponse):
 
     def read(self, amt: int | None = None) -> bytes:
         """Up to so many bytes of the body, as soon as some are there; all of it without a number."""
-        return super().read() if amt is None else self.read1(amt)
+        if amt is None:
+            return super().read()
+        data = self.read1(amt)
+        self._paced.came(len(data))
+        return data
+
+    def _read_status(self) -> tuple[str, int, str]:
+        """The status line; one that another one follows is told as 100, of which ``begin`` knows that."""
+        version, status, words = super()._read_status()  # type: ignore[misc]
+        goes_on = 100 < status < 200 and status != http.client.SWITCHING_PROTOCOLS
+        return version, http.client.CONTINUE if goes_on else status, words
 
 
 class Adapter(HTTPAdapter):
@@ -113,6 +126,7 @@ class Adapter(HTTPAdapter):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._sent = threading.local()
+        self._adapting = threading.Lock()
         super().__init__(*args, **kwargs)
 
     @contextmanager
@@ -162,7 +176,9 @@ class Adapter(HTTPAdapter):
             def putrequest(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
                 return super().putrequest(method, getattr(sent, "line", None) or url, *args, **kwargs)  # type: ignore[misc]
 
-        if not getattr(manager, "exact", False):
+        with self._adapting:  # threads share the manager of a proxy: none may connect by one that is not adapted yet
+            if getattr(manager, "exact", False):
+                return
             manager.exact = True
             manager.pool_classes_by_scheme = {
                 scheme: type(pool.__name__, (pool,), {"ConnectionCls": type("Exact", (Exact, pool.ConnectionCls), {})})

@@ -178,6 +178,44 @@ def test_a_body_that_trickles_is_given_up_and_what_came_of_it_is_kept(chunked: b
     assert b"".join(sent).startswith(came)
 
 
+@pytest.mark.usefixtures("hurry")
+@pytest.mark.parametrize("ending", [b"X: %s\r\n", b"1;%s\r\nx\r\n"], ids=["trailers", "extensions"])
+def test_what_frames_a_body_is_no_progress(ending: bytes) -> None:
+    def talk(connection: socket.socket, _number: int) -> None:
+        server.heard(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        connection.sendall(b"0\r\n" if b"X" in ending else b"")
+        for _time in range(100):
+            connection.sendall(ending % (b"y" * 50_000))
+        connection.sendall(b"\r\n" if b"X" in ending else b"0\r\n\r\n")
+
+    with RawServer(talk) as server:
+        connections = Connections(Transport(timeout=20.0))
+        came, error = read(connections.ask("GET", f"http://{server.address}/", "it")[0])
+        connections.close()
+    assert isinstance(error, TooSlow)
+    assert came.startswith(b"hello")
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        (b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\n", b"there"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n", b"5\r\nthere\r\n0\r\n\r\n"),
+        (b"HTTP/1.0 200 OK\r\n", b"there"),
+    ],
+    ids=["early hints", "a length that chunks overrule", "1.0"],
+)
+def test_an_answer_is_read_as_the_protocol_says(head: bytes, body: bytes) -> None:
+    def talk(connection: socket.socket, _number: int) -> None:
+        server.heard(connection)
+        length = 50 if b"chunked" in head else 5
+        connection.sendall(head + b"Content-Length: %d\r\n\r\n" % length + body)
+
+    with RawServer(talk) as server:
+        assert ask(f"http://{server.address}/") == b"there"
+
+
 def test_what_came_before_a_silence_is_kept() -> None:
     def talk(connection: socket.socket, _number: int) -> None:
         server.heard(connection)
