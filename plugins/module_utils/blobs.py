@@ -16,6 +16,7 @@ import os
 import re
 import stat
 import threading
+import time
 import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
@@ -41,6 +42,7 @@ ALGORITHMS = ("sha256", "sha512")
 _ENCODED = re.compile("[0-9a-f]+")
 _BLOB = re.compile(r"[0-9a-f]+|\.[0-9a-f]+\..+")  # a blob, and what is made for it
 _LOCK = ".sregistry.lock"  # held shared by who uses blobs, and alone by who prunes them
+_TURNS, _PAUSE = 600, 0.1  # how often that lock is tried, and seconds between
 
 
 @dataclass(frozen=True)
@@ -260,8 +262,7 @@ class BlobCache:
             descriptor = self._open_lock()
             if descriptor is not None:
                 weakref.finalize(self, os.close, descriptor)
-                with suppress(OSError):
-                    fcntl.flock(descriptor, fcntl.LOCK_SH)
+                _share(descriptor)
 
     @contextmanager
     def _alone(self, check: bool) -> Iterator[None]:
@@ -353,6 +354,19 @@ class BlobCache:
             if directory not in self._seen:
                 self._seen[directory] = [name for name in _names(directory) if name.startswith(".")]
             return self._seen[directory]
+
+
+def _share(descriptor: int) -> None:
+    """Wait a while for who prunes a cache, and go on without the lock then: what is removed meanwhile is fetched again.
+
+    Whoever may open the file can hold its lock for good, as a user in his own cache.
+    """
+    with suppress(OSError):  # where there are no locks
+        for _time in range(_TURNS):
+            with suppress(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                break
+            time.sleep(_PAUSE)
 
 
 def _size(path: str) -> int | None:

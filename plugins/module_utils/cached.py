@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from .document import Document, File
 from .errors import NotFound, SregistryError
+from .guard import ROOT
 from .image import ResolvedImage, contents, revive
 from .means import Choice
 from .reference import Reference
@@ -101,9 +103,25 @@ def fill(
         if outcome.sif_cache != MISS and not force and cache.has(key):
             outcome.sif_cache = THERE
             return
+        if _is_anothers_word(outcome, document, file):
+            outcome.warnings.append(
+                f"{file.path} was not put into the SIF cache {cache}, since another user could have written what the "
+                "inventory says of it; build it anew with force: true"
+            )
+            return
         if not session.check:
             cache.put(key, document, file, _contents(session, document, file, image, outcome))
     outcome.sif_cache = PUSHED
+
+
+def _is_anothers_word(outcome: Outcome, document: Document, file: File) -> bool:
+    """Whether root knows only from who could have written a document that a file is that of an image: it was not made
+    by this run. Everybody would get it from the cache then.
+    """
+    before = outcome.before
+    told = {(one.path, one.sha256, one.created_at) for one in before.files} if before else set()
+    words = [document.word, *([before.word] if before and (file.path, file.sha256, file.created_at) in told else [])]
+    return os.geteuid() == ROOT and any(word != ROOT for word in words)
 
 
 def _contents(

@@ -186,9 +186,9 @@ def give_name(source: str, path: str) -> None:
 
     :raises OSError: if that is not possible, as across file systems.
     """
-    with guard.reached(os.path.dirname(path)) as place:
+    with guard.reached(os.path.dirname(source)) as old, guard.reached(os.path.dirname(path)) as place:
         name = os.path.join(place, os.path.basename(path))
-        with _linked(source, name) as temporary:
+        with _linked(os.path.join(old, os.path.basename(source)), name) as temporary:
             os.replace(temporary, name)
 
 

@@ -21,6 +21,7 @@ from .document import Document
 from .errors import SregistryError
 from .executable import home_of, kind_of
 from .inventory import SUBDIRECTORY, Inventory
+from .late import importing
 from .platform import Platform
 from .secrecy import hidden
 
@@ -92,7 +93,10 @@ def blob_directory(module: AnsibleModule) -> str:
     if not root:
         root = os.path.expanduser(f"~/{home_of(kind_of(module.params.get('engine')))}")
     directory = os.path.join(root, "cache", "blob")
-    guard.need_way(os.path.join(directory, "any"), root)
+    with importing:
+        from .blobs import ALGORITHMS
+    for algorithm in ALGORITHMS:
+        guard.need_way(os.path.join(directory, "blobs", algorithm, "any"), root)
     return directory
 
 

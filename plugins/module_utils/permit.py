@@ -159,7 +159,7 @@ def _opened(path: str, base: str, links: int, word: int | None) -> tuple[int, bo
             f"{path} belongs to the user {status.st_uid}, not everybody may read it, and another user could have named "
             "it or put it there, so root does not read it out; look what it is, and copy it to where only root writes"
         )
-    return descriptor, way.exposed
+    return descriptor, way.exposed or open_to_others  # in /tmp, who owns a file may put another one there
 
 
 def _is_strange(file: os.stat_result, holder: os.stat_result, names: int) -> bool:

@@ -343,4 +343,5 @@ def _needs(document: Document) -> set[str]:
 
 def _config_digest(metrics: dict[str, Any]) -> str | None:
     config = metrics.get("manifest", {}).get("config")
-    return config.get("digest") if isinstance(config, dict) else None
+    digest = config.get("digest") if isinstance(config, dict) else None
+    return digest if isinstance(digest, str) else None  # a document may hold anything there

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from . import permit, sif, signature, storage
+from . import guard, permit, sif, signature, storage
 from .blobs import BlobCache
 from .digest import sha256_of
 from .document import File
@@ -181,7 +181,8 @@ def _sign_copy(means: Means, path: str) -> None:
             status = os.fstat(descriptor)
             os.fchmod(descriptor, status.st_mode & 0o777 | 0o600)  # it may be read-only, and is to be so again
             try:
-                signature.sign(means.engine, temporary, means.key, means.tmpdir)
+                with guard.called(guard.held_path(descriptor), temporary) as held:
+                    signature.sign(means.engine, held, means.key, means.tmpdir)
             except SregistryError as error:
                 raise type(error)(str(error).replace(temporary, path)) from error
             os.fchmod(descriptor, status.st_mode & 0o777)
@@ -194,7 +195,8 @@ def _sign_copy(means: Means, path: str) -> None:
         finally:
             os.close(descriptor)
 
-    with replacing(path, prepare=prepare) as target, open(path, "rb") as source:
+    # What was allowed to be read before may be another file by now
+    with replacing(path, prepare=prepare) as target, permit.reading(path) as held, open(held, "rb") as source:
         clone(source, target)
 
 

@@ -2,6 +2,8 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
+# pylint: disable=contextmanager-generator-missing-cleanup  # contextlib ends a suspended generator, and its blocks
+
 """What lies below a store, and is no other store's: files that are named as images are, and what killed runs left."""
 
 from __future__ import annotations
@@ -10,8 +12,8 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 
-from . import leftover
-from .errors import InventoryError
+from . import guard, leftover
+from .errors import InventoryError, StorageError
 from .format import SUFFIXES, is_sandbox
 from .inventory import SUBDIRECTORY
 from .scratch import remove_tree
@@ -40,10 +42,11 @@ def leftovers(store: str, inventory: str, check: bool) -> Iterator[str]:
     :returns: the paths of what is gone, or would be.
     """
     for place, _names in _directories(store, inventory):
-        if os.access(place, os.W_OK | os.X_OK):
-            for path in leftover.found_in(place):
-                if check or _is_gone(path):
-                    yield path
+        with suppress(OSError, StorageError), guard.reached(place, store) as held:
+            if os.access(held, os.W_OK | os.X_OK):
+                for path in leftover.found_in(held):
+                    if check or _is_gone(path):
+                        yield os.path.join(place, os.path.basename(path))
 
 
 def directories(store: str, inventory: str) -> Iterator[str]:

@@ -9,6 +9,7 @@ Nothing outside of store and cache may change, be read out, or be deleted for it
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib
 import io
@@ -26,11 +27,14 @@ import pytest
 import requests
 from ansible.module_utils import basic
 from ansible_collections.hpc.sregistry.plugins.module_utils import leftover, sif
+from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache
 from ansible_collections.hpc.sregistry.plugins.module_utils.document import Document, File
+from ansible_collections.hpc.sregistry.plugins.module_utils.image import resolve
 from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Inventory
+from ansible_collections.hpc.sregistry.plugins.module_utils.means import sif_inputs
 from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
-from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.conftest import Stored
+from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.conftest import Connect, Stored
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.test_sif import written
 
 from tests.lab import shelf
@@ -481,6 +485,35 @@ def test_what_is_refused_names_the_cause_and_the_way_out(
         assert result["failed"]
         for word in words:
             assert word.replace("SECRET", str(world.secret)) in result["msg"], result["msg"]
+
+
+def test_what_a_user_says_of_a_file_does_not_bring_it_into_the_cache_of_all(
+    world: World, stored: Stored, connect: Connect
+) -> None:
+    reference, platform = Reference.parse(f"{stored.address}/team/multi:1"), Platform("linux", "amd64")
+    image = resolve(connect(stored.address), BlobCache(str(world.root / "blobs")), reference, platform)
+    path = world.store / reference.file_name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(_image())
+    inputs = sif_inputs("entrypoint", "gzip", 9, True, "apptainer")
+    sha256 = hashlib.sha256(_image()).hexdigest()
+    file = File.at(str(path), sha256, inputs, manifest_digest=image.manifest_digest, builder="stream")
+    document = Document.local(reference, platform, file, url=reference.url, client="dockerhub")
+    told: dict[str, Any] = {
+        "digest": image.digest,
+        "manifest_digest": image.manifest_digest,
+        "metrics": image.documents,
+    }
+    Inventory(str(world.store / ".sregistry")).put(dataclasses.replace(document, **told))
+    for writer, pushed in ((USER, False), (0, True)):
+        for path in (world.store / ".sregistry" / "images").iterdir():
+            os.chown(path, writer, writer)
+        cache = f"http://{stored.address}/of-{writer}"
+        options = {"no_https": True, "sif_cache": cache, "sif_cache_push": True}
+        result, said = world.run("pull", name=[reference.uri], **options)
+        assert not result.get("failed"), said
+        catalogue = requests.get(f"http://{stored.address}/v2/_catalog?n=1000", timeout=30).json()
+        assert any(name.startswith(f"of-{writer}/") for name in catalogue["repositories"]) is pushed
 
 
 def _take_a_group_as_store(world: World) -> None:

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from ansible_collections.hpc.sregistry.plugins.module_utils import blobs
 from ansible_collections.hpc.sregistry.plugins.module_utils import partial as partial_module
 from ansible_collections.hpc.sregistry.plugins.module_utils import source as sources
 from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache, Obtained, tally
@@ -518,6 +519,15 @@ def test_what_another_user_holds_is_neither_written_to_nor_waited_for(
         fcntl.flock(held, fcntl.LOCK_EX)
         assert cache.obtain(BLOB, whole(), "the blob").received == len(CONTENT)
     assert planted.read_bytes() == CONTENT[:1000]
+
+
+def test_who_holds_the_whole_cache_for_good_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blobs, "_TURNS", 2)
+    cache = BlobCache(str(tmp_path / "shared"), shared=True)
+    (tmp_path / "shared").mkdir()
+    with (tmp_path / "shared" / ".sregistry.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert cache.obtain(BLOB, whole(), "the blob").received == len(CONTENT)
 
 
 def test_a_link_in_the_place_of_a_blob_is_not_trusted(cache: BlobCache, tmp_path: Path) -> None:

@@ -214,6 +214,27 @@ def test_a_link_to_a_file_is_read_for_who_owns_both(tmp_path: Path) -> None:
                 pass
 
 
+def test_a_file_that_its_owner_can_replace_is_read_as_it_was_looked_at(tmp_path: Path) -> None:
+    shared = owned(tmp_path / "shared", 0, 0o1777)
+    path, secret = shared / "image.sif", tmp_path / "secret"
+    for file, content, owner in ((path, b"image", USER), (secret, b"secret", 0)):
+        file.write_bytes(content)
+        os.chown(file, owner, owner)
+    with permit.reading(str(path)) as held:
+        path.unlink()
+        path.symlink_to(secret)
+        assert Path(held).read_bytes() == b"image"
+
+
+def test_no_file_gets_a_second_name_where_another_users_link_leads(tmp_path: Path) -> None:
+    home, elsewhere = owned(tmp_path / "home", USER), owned(tmp_path / "elsewhere", 0)
+    (elsewhere / "image.sif").touch()
+    linked(home / "store", elsewhere, USER)
+    with pytest.raises(StorageError, match="which the user 1000 could have made"):
+        files.give_name(str(home / "store" / "image.sif"), str(home / "kept"))
+    assert (elsewhere / "image.sif").stat().st_nlink == 1
+
+
 def test_errors_call_a_held_directory_by_its_name(tmp_path: Path) -> None:
     home = owned(tmp_path / "home", USER)
     (home / "image.sif").mkdir()

@@ -482,6 +482,22 @@ def test_what_killed_runs_left_is_swept(shelf: Shelf, monkeypatch: pytest.Monkey
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to another user")
 
 
+@needs_root
+def test_nothing_is_swept_where_a_directory_has_become_another_users_link(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf.image("a:1")
+    elsewhere = leave(tmp_path / "elsewhere")
+    shelf.store.chmod(0o777)
+    link = shelf.store / "big"
+    link.symlink_to(elsewhere.parent)
+    os.lchown(link, 1000, 1000)
+    monkeypatch.setattr(survey, "_directories", lambda *_store: [(str(link), [])])  # it was one when it was listed
+    monkeypatch.setattr(leftover, "_ABANDONED", -1.0)
+    assert shelf.sweep() == ([], [])
+    assert elsewhere.exists()
+
+
 def give_away(shelf: Shelf, how: str) -> None:
     """Let others write the inventory."""
     directory = Path(shelf.inventory.images)
@@ -591,6 +607,13 @@ def test_the_cache_keeps_what_an_image_with_a_file_needs(shelf: Shelf) -> None:
     left = {f"sha256:{path.name}" for path in Path(shelf.cache.directory, "blobs", "sha256").iterdir()}
     assert left == needed
     assert prune(shelf.inventory, shelf.cache, [], False) == []
+
+
+def test_a_document_with_anything_for_a_digest_keeps_no_cache_from_being_pruned(shelf: Shelf) -> None:
+    one = shelf.image("a:1")
+    shelf.inventory.put(dataclasses.replace(one, metrics={"manifest": {"config": {"digest": ["sha256"]}}}))
+    stranger = blob(shelf.cache, "stranger")
+    assert [pruned.what for pruned in prune(shelf.inventory, shelf.cache, [], False)] == [stranger]
 
 
 def test_check_mode_of_a_prune_knows_what_the_same_run_removes(shelf: Shelf) -> None:

@@ -27,6 +27,8 @@ AMD64 = Platform("linux", "amd64")
 NAME = Reference.parse("oras://host/org/app:1")
 DIGEST = f"sha256:{'1' * 64}"
 
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be made to act for others")
+
 
 def add_signature(path: str, keyid: str) -> None:
     """What an engine does to a file: one more object, and one more descriptor."""
@@ -201,14 +203,57 @@ def test_a_link_in_the_place_of_the_copy_opens_no_other_file(
 
     def planting(engine: Any, path: str, key: SigningKey, tmpdir: str) -> None:
         add(engine, path, key, tmpdir)
-        if "scratch" not in path:
-            os.unlink(path)
-            os.symlink(victim, path)
+        for copy in image.parent.glob(".image.sif.*"):
+            copy.unlink()
+            copy.symlink_to(victim)
 
     monkeypatch.setattr(signature, "sign", planting)
     before = image.read_bytes()
     assert "somebody put another file in the place of the copy" in str(run(image).error)
     assert (victim.stat().st_mode & 0o777, image.read_bytes()) == (0o600, before)
+
+
+@needs_root
+def test_the_engine_signs_the_copy_and_no_other_file_in_its_place(
+    run: Any, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim = tmp_path / "victim.sif"
+    victim.write_bytes(written())
+    add = signature.sign
+
+    def planting(engine: Any, path: str, key: SigningKey, tmpdir: str) -> None:
+        for copy in image.parent.glob(".image.sif.*"):
+            copy.unlink()
+            copy.symlink_to(victim)
+        add(engine, path, key, tmpdir)
+
+    monkeypatch.setattr(signature, "sign", planting)
+    assert "somebody put another file in the place of the copy" in str(run(image).error)
+    assert victim.read_bytes() == written()
+
+
+@needs_root
+def test_another_users_file_is_not_signed_where_another_file_has_its_name_by_now(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, secret = tmp_path / "home", tmp_path / "secret.sif"
+    secret.write_bytes(written())
+    secret.chmod(0o600)
+    home.mkdir()
+    os.chown(home, 1000, 1000)
+    image = home / "image.sif"
+    image.write_bytes(written())
+    os.chown(image, 1000, 1000)
+
+    def swap(*_arguments: object) -> None:
+        image.unlink()
+        image.symlink_to(secret)
+        os.lchown(image, 1000, 1000)
+
+    monkeypatch.setattr(sign, "need_space", swap)
+    assert "which the user 1000 could have made" in str(run(image).error)
+    assert [path.name for path in home.iterdir()] == ["image.sif"]
+    assert image.is_symlink()
 
 
 def test_a_key_that_cannot_be_used_touches_no_file(run: Any, image: Path, engine: list[str]) -> None:
