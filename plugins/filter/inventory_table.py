@@ -73,9 +73,17 @@ def inventory_table(value: object, digits: int = 12) -> str:
         raise AnsibleFilterError("inventory_table wants a dictionary of hosts and what sregistry_facts returned there")
     if not _FEWEST <= digits <= _MOST:
         raise AnsibleFilterError(f"inventory_table shows from {_FEWEST} to {_MOST} digits of a digest, not {digits}")
-    lines = [_HEADING, *(_cells(str(host), row, digits) for host, rows in value.items() for row in rows_of(rows))]
+    lines = [_HEADING, *(_cells(str(host), row, digits) for host, given in value.items() for row in _rows(host, given))]
     widths = [max(map(len, column)) for column in zip(*lines)]
     return "\n".join("  ".join(_padded(line, widths)).rstrip() for line in lines)
+
+
+def _rows(host: object, given: object) -> list[Row]:
+    """The rows of a host; what is none, such as the result of a task that failed, is told with the name of the host."""
+    try:
+        return rows_of(given)
+    except AnsibleFilterError as error:
+        raise AnsibleFilterError(f"inventory_table, {host}: {error}") from error
 
 
 def _cells(host: str, row: Row, digits: int) -> tuple[str, ...]:

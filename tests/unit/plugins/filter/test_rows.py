@@ -128,7 +128,7 @@ def test_the_images_of_many_hosts_are_one_table() -> None:
     ("value", "digits", "words"),
     [
         ([], 12, "wants a dictionary of hosts"),
-        ({"node1": {"failed": True, "msg": "no"}}, 12, "this is no inventory"),
+        ({"node1": {"failed": True, "msg": "no"}}, 12, "^inventory_table, node1: this is no inventory"),
         ({}, 3, "from 8 to 64 digits of a digest, not 3"),
     ],
 )
