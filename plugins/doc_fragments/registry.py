@@ -57,7 +57,7 @@ options:
       - They are asked in their order, and the registry itself only for what none of them gives. A mirror that does not
         answer is not asked again in the same task, with a warning.
       - A mirror decides what a tag points at. What it sends is verified by digest.
-      - It never gets O(username) and O(password). Its own login belongs into O(authfile).
+      - It never gets O(username) and O(password). Its own login belongs in O(authfile).
     type: dict
   validate_certs:
     description:

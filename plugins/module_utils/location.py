@@ -34,7 +34,7 @@ class Location:
         if not match:
             raise InvalidReference(
                 f"invalid {what} {text.rpartition('@')[2][:300]!r}: write it as [http://]HOST[:PORT][/PREFIX]; a login "
-                "for it belongs into the authfile"
+                "for it belongs in the authfile"
             )
         scheme, host, path = match.groups()
         prefix = re.sub(r"\A/v2(?=/|\Z)", "", path).lstrip("/")
