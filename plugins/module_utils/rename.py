@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
-from . import guard, storage
+from . import guard, permit, storage
 from .change import Change, facet
 from .digest import sha256_of
 from .document import Document, File, timestamp
-from .entry import discard, is_one_name, is_second_name, leads_to, move_aside, move_back, need_movable, needs
+from .entry import copy, discard, is_one_name, is_second_name, leads_to, move_aside, move_back, need_movable, needs
 from .errors import InvalidReference, InventoryError, SregistryError, StorageError
-from .files import need_writable
+from .files import need_writable, storage_error
 from .format import SUFFIXES, is_sandbox
 from .inventory import Inventory, changed_meanwhile, taken
 from .links import Places, needed
@@ -335,7 +336,7 @@ def _carry_out(
             if not move.done:
                 move_aside(move.file.path, move.path)
                 moved.append(move)
-            wanted.prepare(move.path)
+            _prepare(wanted, move.path)
             after = _restamped(after, move)
         after = dataclasses.replace(after, updated_at=timestamp())
         inventory.put(after)
@@ -344,6 +345,28 @@ def _carry_out(
     for move in there:
         discard(move.file.path)
     return after
+
+
+def _prepare(wanted: Wanted, path: str) -> None:
+    """Set owner and mode of a file at its new path. Of one that may have a name elsewhere, as in the cache, they are
+    those of a copy.
+    """
+    try:
+        wanted.prepare(path)
+    except StorageError:
+        status = os.lstat(path)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink == 1:
+            raise
+
+        def finish(temporary: str) -> None:
+            wanted.prepare(temporary)
+            os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)
+
+        try:
+            with permit.reading(path, wanted.storage) as held:
+                copy(held, path, finish)
+        except OSError as error:
+            raise storage_error(error, path) from error
 
 
 @contextmanager

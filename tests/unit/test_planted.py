@@ -546,7 +546,7 @@ def test_root_manages_the_stores_that_sites_have(world: World, site: Callable[[W
         ("pull", {**pulled, "mode": "0755"}, True),  # the cache keeps the file under another name
         ("pull", {**pulled, "mode": "0755", "checksum": True, "force": True}, True),
         ("push", {"name": world.app, "to": f"{world.app}-again", "no_https": True}, False),
-        ("rename", {"name": world.app, "new_name": "tools/app:1"}, True),
+        ("rename", {"name": world.app, "new_name": "tools/app:1", "mode": "0644"}, True),
         ("rename", {"name": "tools/app:1", "dest": str(world.store / "app.sif")}, True),
         ("remove", {"name": ["tools/app:1"], "cache": "prune"}, True),
     ]
