@@ -267,7 +267,7 @@ def _misplaced(path: str, document: Document) -> InventoryError:
     name = _file_name(*document.key) + _SUFFIX
     return InventoryError(
         f"the inventory document {path} is that of {document.reference} for {document.platform}; it was moved, copied "
-        f"or tampered with, remove it, or give it its own name {name} if there is none of that name"
+        f"or tampered with; remove it, or give it its own name {name} if there is none of that name"
     )
 
 
@@ -329,7 +329,7 @@ def _load(path: str, place: str) -> Document | None:
     try:
         return Document.of_json(data, word)
     except (KeyError, TypeError, AttributeError, InvalidPlatform) as error:
-        wrong = f"lacks {error}" if isinstance(error, KeyError) else f"misspells a part ({error})"
+        wrong = f"lacks {error}" if isinstance(error, KeyError) else f"has a wrong value ({error})"
         raise InventoryError(
             f"the inventory document {path} {wrong}; restore it, or remove it and pull or record the image again"
         ) from error

@@ -397,7 +397,7 @@ def test_a_document_with_a_wrong_part_is_named_with_it(inventory: Inventory, cha
     path.write_text(json.dumps({**json.loads(path.read_bytes()), **change}))
     with pytest.raises(InventoryError) as error:
         get(inventory, "ubuntu")
-    assert str(error.value).startswith(f"the inventory document {path} misspells a part (")
+    assert str(error.value).startswith(f"the inventory document {path} has a wrong value (")
     assert why in str(error.value)
     assert str(error.value).endswith("; restore it, or remove it and pull or record the image again")
 
@@ -759,7 +759,7 @@ def test_a_copy_of_a_document_is_an_error_that_says_what_to_do(inventory: Invent
         inventory.rows()
     assert str(error.value) == (
         f"the inventory document {copy} is that of library/ubuntu:latest for linux/amd64; it was moved, copied or "
-        f"tampered with, remove it, or give it its own name {path.name} if there is none of that name"
+        f"tampered with; remove it, or give it its own name {path.name} if there is none of that name"
     )
     assert get(inventory, "ubuntu") is not None
     path.unlink()
