@@ -193,6 +193,9 @@ notes:
   - The scripts of a definition run as whoever builds, C(%setup) and C(%pre) even outside of the container, with the
     environment of the engine. The login to the registry is in it while the build runs. Build only definitions that you
     trust, with the login too.
+  - A sandbox that root builds holds the set-user-ID programs and device nodes of its image, which every user who can go
+    there can use on the host. Build those of images that you do not trust as an ordinary user, below a directory of
+    mode 0700, or on a file system that is mounted with C(nosuid,nodev).
 seealso:
   - module: hpc.sregistry.sregistry_pull
   - module: hpc.sregistry.sregistry_facts
