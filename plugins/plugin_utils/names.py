@@ -39,8 +39,8 @@ def _of_text(text: str) -> Iterator[str]:
             yield from names_in(json.loads(text))
         except ValueError as error:
             raise ValueError(
-                f"wants a list of names, and {shown(text.strip())!r} begins as one in JSON and is none: {error}; put "
-                "each name in double quotes, or leave out the brackets"
+                f"wants a list of names, and {shown(text.strip())!r} begins as one in JSON and is none; put each name "
+                f"in double quotes, or leave out the brackets: {error}"
             ) from error
         return
     for line in text.splitlines():
