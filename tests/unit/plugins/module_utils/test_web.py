@@ -86,6 +86,7 @@ def test_a_server_that_takes_no_head_is_asked_for_one_byte(site: FaultyRegistry,
         ({"etag": '"one"', "last_modified": DATE}, '"one"'),
         ({"etag": 'W/"one"', "last_modified": DATE}, DATE),
         ({"last_modified": DATE}, DATE),
+        ({"etag": f'"{"long" * 100}"', "last_modified": DATE}, DATE),
     ],
 )
 def test_a_transfer_goes_on_where_it_broke_while_the_file_is_the_same(
@@ -104,7 +105,7 @@ def test_a_transfer_begins_anew_where_the_file_is_another_one(site: FaultyRegist
     assert received(client, client.find(name(site)), 1000) == (0, CONTENT)
 
 
-@pytest.mark.parametrize("told", [{}, {"etag": 'W/"one"'}])
+@pytest.mark.parametrize("told", [{}, {"etag": 'W/"one"'}, {"etag": f'"{"long" * 100}"'}])
 def test_a_transfer_begins_anew_where_nothing_tells_that_the_file_is_the_same(
     site: FaultyRegistry, told: dict[str, str]
 ) -> None:

@@ -337,6 +337,15 @@ def test_a_file_of_authorities_that_is_not_there_is_told_by_its_variable(
         ask("https://127.0.0.1:1/")
 
 
+def test_what_cannot_be_asked_at_all_is_no_redirect() -> None:
+    connections = Connections(Transport())
+    with pytest.raises(
+        RegistryError, match=r"^cannot ask 127\.0\.0\.1:1 while asking for it: .*encode.*proxy settings"
+    ):
+        connections.ask("GET", "http://127.0.0.1:1/", "it", {"X": "\N{HORIZONTAL ELLIPSIS}"})
+    connections.close()
+
+
 # Tries
 
 
