@@ -20,7 +20,17 @@ from dataclasses import replace
 from typing import TypeVar
 
 from .credentials import Keychain
-from .errors import Denied, DigestMismatch, NotFound, RegistryError, TooSlow, Unauthorized, Unreachable
+from .errors import (
+    Denied,
+    DigestMismatch,
+    InvalidManifest,
+    NotFound,
+    RegistryError,
+    SregistryError,
+    TooSlow,
+    Unauthorized,
+    Unreachable,
+)
 from .location import Location
 from .reach import Transport
 from .reference import Reference
@@ -124,7 +134,7 @@ class MirroredRegistry(Registry):
             there = replace(reference, registry=mirror.host, repository=mirror.prefix + reference.repository)
             try:
                 answer = ask(registry, there)
-            except RegistryError as error:
+            except (RegistryError, InvalidManifest) as error:
                 self._note(mirror, reference.repository, error)
             else:
                 if answer is not None:
@@ -143,7 +153,7 @@ class MirroredRegistry(Registry):
                 if mirror not in self._out and not any((mirror, what) in self._lacks for what in wanted)
             ]
 
-    def _note(self, mirror: Location, what: str, error: RegistryError) -> None:
+    def _note(self, mirror: Location, what: str, error: SregistryError) -> None:
         """Remember for this run what a mirror has not, or that it is in trouble: nobody waits for it again."""
         with self._trouble_lock:
             if isinstance(error, (NotFound, Unauthorized, Denied)):
@@ -176,7 +186,8 @@ class MirroredRegistry(Registry):
             trouble = error
         if not trouble and f"{digest.partition(':')[0]}:{hasher.hexdigest()}" != digest:
             raise self._taint(mirror, digest)
-        yield held
+        if held:
+            yield held
         if trouble:
             raise trouble
 
@@ -196,7 +207,7 @@ class MirroredRegistry(Registry):
         came = False
         try:
             for piece in data:
-                came = came or bool(piece)
+                came = True
                 yield piece
         except TooSlow as error:
             self._note(mirror, repository, error)

@@ -165,6 +165,11 @@ class Registry:
         self._need_tls(response, reference)
         body = content(response, MAX_MANIFEST, reference)
         kind = media_type(response)
+        if kind == "text/html" and not body.startswith(b"{"):
+            raise RegistryError(
+                f"{host_of(response.url)} sent a page for people in the place of {reference}, such as one to log in "
+                "with; a proxy may do that, so try without it"
+            )
         told = response.headers.get("Docker-Content-Digest", "")
         # One that is twice there, in quotes, or without its algorithm tells nothing.
         promised = reference.digest or (told if is_digest(told) else None)

@@ -81,19 +81,13 @@ class Silence:
             way_out = "ask whoever runs the proxy, or except this registry from it with the variable no_proxy"
         return self._told(RegistryError, refusal, f" (status {status}); {way_out}")
 
-    def unasked(self, error: Exception, led: bool) -> RegistryError:
-        """What it is for the user that the request could not even be sent.
-
-        :param led: whether somebody else led to this address.
-        """
+    def unasked(self, error: Exception) -> RegistryError:
+        """What it is for the user that the request could not even be sent."""
         if self._is_proxy_odd:
             return self._odd_proxy(reason(error))
-        if isinstance(error, ValueError) and not led:
-            begin = f"cannot ask {host_of(self.url)}"
-            return self._told(RegistryError, begin, f": {reason(error)}; check its address, and the proxy settings")
         if isinstance(error, ValueError):
-            where = f"{host_of(self.url)} redirects {self.what}"
-            return RegistryError(f"{where} to what is no web address: {reason(error)}")
+            way_out = f": {reason(error)}; check its address, which a redirect may have told, and the proxy settings"
+            return self._told(RegistryError, f"cannot ask {host_of(self.url)}", way_out)
         variables = "the variables REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE of this host"
         return CertificateError(f"cannot ask {host_of(self.url)}: {reason(error)}; check ca_path, or {variables}")
 

@@ -170,7 +170,7 @@ class Connections:
             meaning = silence.meaning(error, attempt)
             raise (_Passing(meaning) if silence.passes(error) else meaning) from error
         except (OSError, ValueError) as error:  # of files of authorities, and of addresses that only urllib3 refuses
-            raise self._silence(url, request.what).unasked(error, led=url != request.url) from error
+            raise self._silence(url, request.what).unasked(error) from error
 
     def _silence(self, url: str, what: str) -> Silence:
         """To find words for no answer."""

@@ -227,6 +227,19 @@ def test_a_mirror_that_trickles_is_left_for_the_registry(
     assert len(origin.requests) == 1
 
 
+@pytest.mark.parametrize("page", [b"<html>log in", b"<html>" + bytes(5 << 20)], ids=["page", "large page"])
+def test_a_mirror_that_sends_pages_for_people_is_left_for_the_registry(
+    page: bytes, stored: Stored, origin: FaultyRegistry, faulty: FaultyRegistry, open_mirrored: Open
+) -> None:
+    faulty.when("", faults.says(page, headers={"Content-Type": "text/html; charset=utf-8"}))
+    registry = open_mirrored(faulty.address)
+    for ask in (registry.find, registry.fetch, registry.look):
+        found = ask(tiny(origin))
+        assert found
+        assert found.digest == oci.digest_of(stored.tiny.manifest())
+    assert "was of no use" in registry.warnings("team/tiny")[0]
+
+
 @pytest.mark.parametrize("cut", [0, 1000, 300_000, None], ids=["nothing", "a little", "more than a piece", "too much"])
 def test_a_mirror_that_breaks_off_each_time_is_left_for_the_registry_with_what_it_did_send_kept(
     cut: int | None, stored: Stored, origin: FaultyRegistry, faulty: FaultyRegistry, tmp_path: Path
