@@ -224,7 +224,7 @@ def _download(reference: Reference, response: requests.Response) -> Download:
 
 def _strong(validators: Mapping[str, Any]) -> str | None:
     """A validator by which a file can be continued byte by byte (RFC 9110, section 13.1.5)."""
-    told = (validators.get("etag", ""), validators.get("last_modified", ""))
+    told = (validators.get("etag"), validators.get("last_modified"))
     # One of other letters cannot be sent, nor one that was cut, which has an ellipsis at its end.
     return next((text for text in told if text and text.isascii() and not text.startswith("W/")), None)
 

@@ -115,10 +115,9 @@ class Answer(http.client.HTTPResponse):
         return data
 
     def _read_status(self) -> tuple[str, int, str]:
-        """The status line; one that another one follows is told as 100, of which ``begin`` knows that."""
+        """The status line; one that another one follows (not 101) is told as 100, of which ``begin`` knows that."""
         version, status, words = super()._read_status()  # type: ignore[misc]
-        goes_on = 100 < status < 200 and status != http.client.SWITCHING_PROTOCOLS
-        return version, http.client.CONTINUE if goes_on else status, words
+        return version, http.client.CONTINUE if 101 < status < 200 else status, words
 
 
 class Adapter(HTTPAdapter):
