@@ -26,7 +26,7 @@ from urllib.parse import quote
 try:
     from requests.adapters import HTTPAdapter
 except ImportError:  # transport says so before anything is tried
-    HTTPAdapter = object
+    HTTPAdapter = object  # type: ignore[assignment,misc]
 
 from .response import Stalled
 
