@@ -33,6 +33,7 @@ ROOT, ANYBODY = 0, -1
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 ENTRY = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_ACL = "system.posix_acl_access"
 MAX_LINKS = 40  # that Linux follows for one path (path_resolution(7))
 
 
@@ -46,7 +47,7 @@ def intruders(directory: str, strict: bool = False) -> str:
     path = real = os.path.realpath(directory)
     while True:
         try:
-            status = os.stat(path)
+            status = looked_at(path)
         except FileNotFoundError:
             path = os.path.dirname(path)
             continue
@@ -176,11 +177,11 @@ class Way:
             finally:
                 os.close(here)
             here = there
-        self._note(os.fstat(here))
+        self._note(looked_at(here))
         return here
 
     def _step(self, here: int, name: str, mode: int | None, strict: bool) -> int:
-        self._note(os.fstat(here))
+        self._note(looked_at(here))
         try:
             return os.open(name, _DIRECTORY, dir_fd=here)  # not O_PATH, which would not mount what is mounted on use
         except FileNotFoundError:
@@ -207,7 +208,7 @@ class Way:
         if self._links > MAX_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), self._directory)
         status, target = os.fstat(link), os.readlink("", dir_fd=link)
-        trusted = is_roots_link(status, os.fstat(here))
+        trusted = is_roots_link(status, looked_at(here))
         if strict and not trusted:
             raise foreign(self._directory, name, target, status)
         there = self._down(here, target, None, strict=False)
@@ -262,6 +263,22 @@ def called(held: str, path: str) -> Iterator[str]:
         raise
 
 
+def looked_at(directory: str | int) -> os.stat_result:
+    """The status of a directory, by its path or open: the one that ``writers`` needs.
+
+    An access control list shows in the bits of the group only, also where that is the group of root (acl(5)): the group
+    is given as ``ANYBODY`` then.
+    """
+    status = os.stat(directory)
+    if status.st_gid or not status.st_mode & stat.S_IWGRP:
+        return status
+    try:
+        os.getxattr(directory, _ACL)
+    except OSError:  # there is none, or the file system has none
+        return status
+    return os.stat_result((*status[:5], ANYBODY, *status[6:10]))
+
+
 def writers(status: os.stat_result, groups: bool, adding: bool = False) -> str:
     """Say who but root and this user can put something in the place of what is in a directory; empty for nobody.
 
@@ -275,6 +292,8 @@ def writers(status: os.stat_result, groups: bool, adding: bool = False) -> str:
     if status.st_mode & stat.S_IWOTH:
         return "every user may write there"
     if groups and status.st_mode & stat.S_IWGRP and status.st_gid:
+        if status.st_gid == ANYBODY:
+            return "its access control list lets others write there"
         return f"the group {status.st_gid} may write there"
     return ""
 

@@ -30,6 +30,7 @@ from .guard import (
     is_below,
     is_roots_link,
     leads_home,
+    looked_at,
     reached,
     writers,
 )
@@ -98,7 +99,7 @@ def changing(path: str, kept: str = "") -> Iterator[int | None]:
     way = Way(os.path.dirname(path))
     place = way.to()
     try:
-        holder = os.fstat(place)
+        holder = looked_at(place)
         if not way.exposed and not writers(holder, groups=True, adding=True):
             yield None
             return
@@ -128,7 +129,7 @@ def _opened(path: str, base: str, links: int, word: int | None) -> tuple[int, bo
     place = way.to(base if inside else "")
     name = os.path.basename(path)
     try:
-        holder = os.fstat(place)
+        holder = looked_at(place)
         try:
             descriptor = os.open(name, FILE, dir_fd=place)
         except OSError as error:

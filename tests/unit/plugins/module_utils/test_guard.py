@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -81,6 +82,22 @@ def test_root_follows_the_links_that_no_other_user_can_have_made(
         assert reaches(end, way) is above, "what leads to a store is not below it"
     with guard.reached(str(place)) as held:
         assert (held == str(place)) is (target == 0), "a path is used as it is where nobody else can move it"
+
+
+@pytest.mark.parametrize("others", [(), (USER,)])
+def test_who_may_write_by_an_access_control_list_is_another_user(tmp_path: Path, others: tuple[int, ...]) -> None:
+    """A directory of root whose list lets a user write has the bits of its group, the one of root, for a mask."""
+    store = owned(tmp_path / "store", 0, 0o775)
+    if others:
+        entries = [(0x01, 7, -1), (0x02, 7, USER), (0x04, 5, -1), (0x10, 7, -1), (0x20, 5, -1)]
+        packed = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *one) for one in entries)
+        try:
+            os.setxattr(store, "system.posix_acl_access", packed)  # acl(5), linux/posix_acl_xattr.h
+        except OSError as error:
+            pytest.skip(f"the file system of {tmp_path} has no access control lists: {error.strerror}")
+    linked(store / "images", owned(tmp_path / "elsewhere", 0), USER)
+    assert reaches(store / "images", store) is not bool(others)
+    assert bool(guard.intruders(str(store), strict=True)) is bool(others)
 
 
 def test_a_held_directory_is_the_same_when_another_one_has_its_name(tmp_path: Path) -> None:
