@@ -83,7 +83,7 @@ def test_a_lock_file_is_written_again_only_for_what_moved(tmp_path: Path) -> Non
     written = lock.path.read_bytes()
     assert written.endswith(b"\n")
     tag.listen()
-    assert lock.write(another, name)[0] == 0
+    assert lock.write(lock_images=f"{another}, {name}")[0] == 0, "a text is a list as well"
     assert tag.heard() == ["HEAD manifests"]
     assert lock.path.read_bytes() == written
 
@@ -93,7 +93,7 @@ def test_a_lock_file_is_written_again_only_for_what_moved(tmp_path: Path) -> Non
     assert (changed, lock.path.read_bytes()) == (1, written)
     assert f"-    digest: {one}" in said
     assert f"+    digest: {two}" in said
-    assert lock.write(name, another, lock_update=[another])[0] == 1
+    assert lock.write(name, another, lock_update=another)[0] == 1
     assert lock.images == {name: pins[one], another: pins[second]}
 
     written = lock.path.read_bytes()
