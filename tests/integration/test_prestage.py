@@ -364,7 +364,8 @@ def test_a_lock_wins_over_tags_and_check_mode_fails_where_nodes_differ_from_it(
 
 
 def test_what_is_wrong_with_the_variables_is_said_before_any_host_is_asked(tmp_path: Path) -> None:
-    lock: dict[str, Any] = {"images": {}}
+    digest = f"sha256:{'0' * 64}"
+    lock: dict[str, Any] = {"images": {"lab/some:1": {"digest": digest, "platforms": {"linux/amd64": digest}}}}
     said = Fleet(tmp_path).refused(
         {},
         {"lock": 3},
@@ -374,7 +375,8 @@ def test_what_is_wrong_with_the_variables_is_said_before_any_host_is_asked(tmp_p
         {"lock": lock, "strategy": "build_once"},
         {"lock": lock, "strategy": "shared", "leaders": ["node1", "login1"]},
         {"lock": lock, "strategy": "build_once", "sif_cache": "r.example", "leaders": ["login1"]},
-        {"lock": lock, "keep_only": True},
+        {"lock": {"images": {}}},
+        {"images": [], "keep_only": True},
         {"lock": lock, "summary_path": "/none/summary.txt"},
     )
     expected = [
@@ -386,6 +388,7 @@ def test_what_is_wrong_with_the_variables_is_said_before_any_host_is_asked(tmp_p
         "the strategy build_once needs prestage_sif_cache",
         "none of prestage_leaders (node1, login1) is a host of this play; the strategy shared needs one",
         "none of prestage_leaders (login1) is a host of this play; the strategy build_once needs one that builds",
+        "prestage_lock names no image, so that nothing is locked; restore it, or write it anew with the playbook",
         "prestage_keep_only with an empty list would remove every image",
         "prestage_summary_path: there is no directory /none on the controller",
     ]
