@@ -384,11 +384,11 @@ def test_what_is_wrong_with_the_variables_is_said_before_any_host_is_asked(tmp_p
         "prestage_lock is neither a path nor the content of a lock file",
         "no file images.lok.yml on the controller; it was looked for as /dev/files/images.lok.yml, /dev/images.lok.yml",
         "there is no file /none/images.lok.yml on the controller; it was looked for as /none/images.lok.yml",
-        "the lock does not know lab/none:1; lock them",
+        "prestage_lock does not know lab/none:1; lock them",
         "the strategy build_once needs prestage_sif_cache",
         "none of prestage_leaders (node1, login1) is a host of this play; the strategy shared needs one",
         "none of prestage_leaders (login1) is a host of this play; the strategy build_once needs one that builds",
-        "prestage_lock names no image, so that nothing is locked; restore it, or write it anew with the playbook",
+        "prestage_lock names no image, so that nothing is locked; restore it, or write it again with the playbook",
         "prestage_keep_only with an empty list would remove every image",
         "prestage_summary_path: there is no directory /none on the controller",
     ]
