@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from . import leftover, programs
 from .errors import StorageError
 from .files import storage_error
-from .guard import intruders, reached
+from .guard import called, held_path, intruders, reached
 
 
 @contextmanager
@@ -44,20 +44,34 @@ def beside(path: str) -> Iterator[str]:
     parent = os.path.dirname(path)
     need_safe(parent, "a path")
     _sweep(leftover.directories_beside(path))
-    with _directory(parent, leftover.prefix(path), leftover.SUFFIX) as directory:
-        yield directory
+    try:
+        with reached(parent) as place, _directory(place, leftover.prefix(path), leftover.SUFFIX, parent) as directory:
+            yield directory
+    except OSError as error:
+        raise storage_error(error, path) from error
 
 
 @contextmanager
-def _directory(parent: str, prefix: str, suffix: str = "") -> Iterator[str]:
+def _directory(parent: str, prefix: str, suffix: str = "", known: str = "") -> Iterator[str]:
+    """Make a directory and hold it; where a group may write to its parent, by a path that is of this very directory.
+
+    :param known: the parent, as errors call it.
+    """
     try:
         path = tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=parent)
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        raise storage_error(error, parent) from error
+        raise storage_error(error, known or parent) from error
     try:
         leftover.hold(descriptor)
-        yield path
+        if known in ("", parent):
+            yield path
+            return
+        name = os.path.join(known, os.path.basename(path))
+        if os.fstat(descriptor).st_uid != os.geteuid():
+            raise StorageError(f"{name} was taken by another user; let only root write to {known}, or run this again")
+        with called(held_path(descriptor), name) as held:
+            yield held
     finally:
         remove_tree(path)
         os.close(descriptor)

@@ -146,3 +146,35 @@ def test_what_does_not_fit_into_tmpdir_is_named(
     with pytest.raises(NoSpace, match=f"^no space left while writing {small_disk}/"):
         write(str(small_disk)).__enter__()
     assert [path.name for path in small_disk.iterdir()] == ["filler"] or write is definition_file
+
+
+@needs_root
+def test_what_root_builds_where_a_group_may_write_stays_where_it_was_made(tmp_path: Path) -> None:
+    store, canary = tmp_path / "store", tmp_path / "canary"
+    store.mkdir()
+    canary.mkdir()
+    os.chown(store, 0, 1000)
+    store.chmod(0o2775)
+    with scratch.beside(str(store / "box")) as place:
+        (made,) = store.iterdir()
+        stolen = made.rename(store / "stolen")
+        made.mkdir()
+        (made / "0").symlink_to(canary)
+        os.mkdir(os.path.join(place, "0"))
+        Path(place, "0", "file").write_text("of root")
+    assert list(canary.iterdir()) == []
+    assert (stolen / "0" / "file").read_text() == "of root"
+    assert sorted(store.iterdir()) == [stolen]
+
+
+@needs_root
+def test_what_is_held_is_called_by_its_own_name(tmp_path: Path) -> None:
+    os.chown(tmp_path, 0, 1000)
+    tmp_path.chmod(0o2775)
+
+    def work() -> None:
+        with scratch.beside(str(tmp_path / "box")) as place:
+            raise StorageError(f"cannot use {place}/0")
+
+    with pytest.raises(StorageError, match=rf"^cannot use {tmp_path}/\.box\.[^/]+/0$"):
+        work()
