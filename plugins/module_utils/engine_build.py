@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from . import guard
 from .creation import Creation
 from .credentials import Login
 from .document import File
 from .engine import BuildOptions, Engine
-from .errors import PackerError, RegistryError
+from .errors import PackerError, RegistryError, StorageError
 from .files import make_directory, storage_error
 from .format import SANDBOX, SIF
 from .order import Order
@@ -41,6 +42,11 @@ def build(session: Session, order: Order, recipe: Recipe, login: Login | None, o
     with temporary_directory(order.choice.tmpdir) as work, room(order, work, outcome.warnings) as place:
         packing = _packing(engine, order)
         options = _options(session, order, recipe, login, packing.words, work)
+        if options.fakeroot and guard.is_held(place):  # from its namespace, the engine cannot reach what is held here
+            raise StorageError(
+                f"{os.path.dirname(order.path)} is not safe for a sandbox that root builds with fakeroot: a group may "
+                "write there; give the directory the sticky bit (mode 3775), or give another path"
+            )
         built = _built(session, engine, recipe, _source(recipe, work), options, place, outcome)
         with outcome.clock("assemble"):
             size, mtime_ns, sha256 = put(order, built, outcome)

@@ -244,6 +244,11 @@ def held_path(descriptor: object) -> str:
     return f"/proc/{os.getpid()}/fd" + (f"/{descriptor}" if descriptor != "" else "")
 
 
+def is_held(path: str) -> bool:
+    """Tell whether a path means what is open, and not what has a name."""
+    return path.startswith(held_path(""))
+
+
 @contextmanager
 def called(held: str, path: str) -> Iterator[str]:
     """A path by which something is held, for a block, which errors call by its own name. Without /proc, that serves."""

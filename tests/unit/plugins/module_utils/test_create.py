@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -170,6 +171,23 @@ CHANGES: list[Any] = [
     pytest.param(lambda order: engine_is(order, "singularity-ce"), True, id="engine"),
     pytest.param(lambda order: engine_is(order, None), False, id="no engine any more"),
 ]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to a group that it is not in")
+@pytest.mark.parametrize(
+    ("mode", "fakeroot", "refused"), [(0o2775, False, False), (0o2775, True, True), (0o3775, True, False)]
+)
+def test_root_builds_a_sandbox_where_a_group_may_write(
+    session: Session, order: Order, mode: int, fakeroot: bool, refused: bool
+) -> None:
+    parent = Path(order.path).parent
+    parent.mkdir()
+    os.chown(parent, 0, 1000)
+    parent.chmod(mode)
+    outcome = create(session, replace(order, format=SANDBOX, fakeroot=fakeroot))
+    assert isinstance(outcome, Creation)
+    assert ("mode 3775" in str(outcome.error)) is refused, outcome.error
+    assert [path.name for path in parent.iterdir()] == ([] if refused else ["image"])
 
 
 def engine_is(order: Order, kind: str | None) -> Order:
