@@ -368,6 +368,7 @@ def test_what_is_wrong_with_the_variables_is_said_before_any_host_is_asked(tmp_p
     lock: dict[str, Any] = {"images": {"lab/some:1": {"digest": digest, "platforms": {"linux/amd64": digest}}}}
     said = Fleet(tmp_path).refused(
         {},
+        {"images": " "},
         {"lock": 3},
         {"lock": "images.lok.yml"},
         {"lock": "/none/images.lok.yml"},
@@ -381,6 +382,7 @@ def test_what_is_wrong_with_the_variables_is_said_before_any_host_is_asked(tmp_p
     )
     expected = [
         "prestage needs prestage_images, or prestage_lock, and gone has neither",
+        "prestage_images is an empty text, which names no image; give names, or an empty list ([])",
         "prestage_lock is neither a path nor the content of a lock file",
         "no file images.lok.yml on the controller; it was looked for as /dev/files/images.lok.yml, /dev/images.lok.yml",
         "there is no file /none/images.lok.yml on the controller; it was looked for as /none/images.lok.yml",
