@@ -159,7 +159,11 @@ REGISTRY_CASES = {
         ("digest mismatch", f"promised sha256:{64 * '1'}"),
         fault=faults.header("Docker-Content-Digest", f"sha256:{64 * '1'}"),
     ),
-    "malformed manifest": Case(("malformed manifest of", "it is not JSON"), fault=HTML),
+    "malformed manifest": Case(
+        ("malformed manifest of", "it is not JSON"),
+        fault=faults.says(b"{", headers={"Content-Type": "application/vnd.oci.image.manifest.v1+json"}),
+    ),
+    "a page to log in with": Case(("sent a page for people in the place of", "try without it"), fault=HTML),
     "an artifact": Case(
         ("no container image", "application/x-model"),
         fault=faults.document(
