@@ -22,7 +22,7 @@ help: ## show this help
 	@echo '  IMAGE=name[:tag]        demo: the image to bring to the hosts'
 	@echo '  INVENTORY=hosts.yml     demo: your own hosts instead of the lab'
 	@echo '  NO_HTTPS=true           demo: the registry of the image speaks plain HTTP'
-	@echo '  ARGS="-k digest -x"     unit, integration: for pytest; sanity: for ansible-test'
+	@echo '  ARGS="-k digest -x"     unit, integration: for pytest; sanity: for ansible-test; lint: which checks, as "types"'
 	@echo '  RUNS=5 IMAGES=files     bench: how often, and which of compiler,science,files,single; ARGS=report: no new run'
 	@echo '  HOSTS=1,4               fleet: on how many hosts; ARGS=report: no new run'
 	@echo '  JOBS=1                  test: how many phases run side by side, 2 unless given'
@@ -35,8 +35,8 @@ demo: ## bring an image to hosts of the lab, or of INVENTORY, as a SIF file
 test: ## every check there is: sanity, lint, unit, integration
 	@$(TOOLS)/test.sh
 
-lint: ## linters, types, documentation, changelog, the artifact
-	@$(TOOLS)/lint.sh
+lint: ## linters, types, documentation, changelog, licences, the artifact
+	@$(TOOLS)/lint.sh $(ARGS)
 
 sanity: ## ansible-test sanity, without an ignore file
 	@$(TOOLS)/sanity.sh $(ARGS)

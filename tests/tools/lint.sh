@@ -4,20 +4,34 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # Runs the linters, the type checker and the documentation checks on a copy of the work tree, all of them even after
-# a failure, and builds the collection's artifact.
+# a failure, and builds the collection's artifact. Arguments are the names of the checks to run: "lint.sh types".
 
 set -euo pipefail
 
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 source "$ROOT/tests/tools/tree.sh"
 
+wanted=("$@")
+known=()
 failures=()
 
 check() {
     local name="$1"
     shift
+    known+=("$name")
+    [[ ${#wanted[@]} == 0 || " ${wanted[*]} " == *" $name "* ]] || return 0
     echo "--- $name"
     "$@" || failures+=("$name")
+}
+
+need_known() {
+    local name
+    for name in "${wanted[@]}"; do
+        [[ " ${known[*]} " == *" $name "* ]] || {
+            echo "there is no check $name; there are: ${known[*]}" >&2
+            return 1
+        }
+    done
 }
 
 types() {
@@ -45,7 +59,7 @@ artifact() {
     local unwanted
     ansible-galaxy collection build --output-path "$tree/artifact" &&
         tar -tzf "$tree"/artifact/hpc-sregistry-*.tar.gz >"$tree/artifact/files" || return
-    if unwanted="$(grep -E '(^|/)(__pycache__|\.[a-z_-]+_cache|\.hypothesis|\.ansible|\.git|\.ci|output|.*\.(pyc|sif|tar\.gz))(/|$)' "$tree/artifact/files")"; then
+    if unwanted="$(grep -E '(^|/)(__pycache__|\..*|output|.*\.(pyc|sif|tar\.gz))(/|$)' "$tree/artifact/files")"; then
         printf 'the artifact holds what it should not:\n%s\n' "$unwanted"
         return 1
     fi
@@ -54,20 +68,25 @@ artifact() {
 
 exec {lock}>"$CACHE/lint.lock"
 flock "$lock"
+# A hook of git has the index of its own work tree in these.
+mapfile -t variables < <(git rev-parse --local-env-vars)
+unset "${variables[@]}"
 tree="$(copy_tree lint)"
 cd "$tree/$COLLECTION"
 export ANSIBLE_COLLECTIONS_PATH="$tree" MYPY_CACHE_DIR="$CACHE/mypy" RUFF_CACHE_DIR="$CACHE/ruff" NO_COLOR=1
 
-check "ruff check" ruff check --quiet .
-check "ruff format" ruff format --check --quiet .
-check "types" types
-check "oldest Python" oldest_python
-check "shellcheck" shell_scripts
-check "yamllint" yamllint --strict .
-check "ansible-lint" ansible-lint --offline --profile production --nocolor
-check "documentation" antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs self .
-check "changelog" antsibull-changelog lint
-check "artifact" artifact
+check ruff-check ruff check --quiet .
+check ruff-format ruff format --check --quiet .
+check types types
+check oldest-python oldest_python
+check shellcheck shell_scripts
+check yamllint yamllint --strict .
+check ansible-lint ansible-lint --offline --profile production --nocolor
+check documentation antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs self .
+check changelog antsibull-changelog lint
+check licences reuse lint --lines
+check artifact artifact
+need_known
 
 if ((${#failures[@]})); then
     printf 'lint failed: %s\n' "${failures[@]}" >&2
