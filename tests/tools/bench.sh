@@ -8,7 +8,7 @@
 
 set -euo pipefail
 
-source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+LISTS="" source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 source "$ROOT/tests/tools/tree.sh"
 
 ANSIBLE_COLLECTIONS_PATH="$(link_tree)"

@@ -4,7 +4,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # Sourced by every other script here. Makes the virtual environment of the tests, once for each Python and each state
-# of tests/requirements.txt, and puts it first on PATH. Nothing is written into the work tree. Sets:
+# of tests/requirements*.txt, and puts it first on PATH. It has what tests/requirements.txt lists, and of the other lists
+# those that the script names before in LISTS. Without LISTS it has all of them.
+# Nothing is written into the work tree. Sets:
 #   ROOT   the collection's own directory
 #   CACHE  where everything that tests make lives
 #   VENV   the virtual environment
@@ -61,8 +63,22 @@ make_environment() {
     echo "Making the test environment $VENV with $("$python" -V)" >&2
     rm -rf "$VENV"
     "$python" -m venv "$VENV"
-    "$VENV/bin/pip" install -qq --disable-pip-version-check --requirement "$ROOT/tests/requirements.txt" >&2
-    touch "$VENV/.complete"
+}
+
+# The first list is named each time, so that pip changes nothing of it for another one.
+install_lists() {
+    local list missing=() files=(--requirement "$ROOT/tests/requirements.txt")
+    for list in "" "$@"; do
+        [[ ! -e "$VENV/.complete$list" ]] || continue
+        missing+=("$list")
+        [[ -z "$list" ]] || files+=(--requirement "$ROOT/tests/requirements-$list.txt")
+    done
+    ((${#missing[@]})) || return 0
+    echo "Installing the packages for Python that these list:" "${files[@]#--requirement}" >&2
+    "$VENV/bin/pip" install -qq --disable-pip-version-check "${files[@]}" >&2
+    for list in "${missing[@]}"; do
+        touch "$VENV/.complete$list"
+    done
 }
 
 enter_environment() {
@@ -76,10 +92,12 @@ enter_environment() {
         python="$(find_python)"
     }
     VENV="$CACHE/venv-$({
-        cat "$ROOT/tests/requirements.txt"
+        cat "$ROOT"/tests/requirements*.txt
         "$python" -c 'import sys; print(sys.version, sys.base_prefix)'
     } | sha256sum | cut -c1-12)"
     [[ -e "$VENV/.complete" ]] || make_environment "$python"
+    # shellcheck disable=SC2086 # words
+    install_lists ${LISTS-checks browser}
     exec {lock}>&-
     export ROOT CACHE VENV
     export PATH="$VENV/bin:$PATH" VIRTUAL_ENV="$VENV" PYTHONDONTWRITEBYTECODE=1 ANSIBLE_HOME="$CACHE/ansible-home"

@@ -8,7 +8,7 @@
 
 set -euo pipefail
 
-source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+LISTS="browser" source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 source "$ROOT/tests/tools/tree.sh"
 
 tree="$(link_tree)"

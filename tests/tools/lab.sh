@@ -7,7 +7,7 @@
 
 set -euo pipefail
 
-source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+LISTS="" source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 cd "$ROOT"
 exec python -m tests.lab "$@"

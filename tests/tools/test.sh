@@ -8,7 +8,7 @@
 
 set -euo pipefail
 
-source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+LISTS="" source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 # The longest first: it runs beside all the others.
 phases=(sanity lint unit integration)
