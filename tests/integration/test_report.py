@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 from ansible_collections.hpc.sregistry.plugins.plugin_utils.fleet import fleet
+from playwright.sync_api import Browser, Page
 
 from tests import lab
 from tests.lab import catalogue, oci, tree
 from tests.report import rendering, synthetic
-from tests.report.browser import Browser
+from tests.report.browser import chromium, view
 
 from .conftest import LAB, REGISTRY, Host
 from .playbooks import run_playbook
@@ -115,7 +116,7 @@ def states(document: dict[str, Any]) -> dict[str, list[str]]:
     }
 
 
-def test_hosts_in_different_states(unlike: tuple[Host, Host], tmp_path: Path) -> None:
+def test_hosts_in_different_states(unlike: tuple[Host, Host], tmp_path: Path, browser: Browser) -> None:
     page = tmp_path / "fleet.html"
     twins = [page, page.with_suffix(".txt"), page.with_suffix(".json")]
     variables: dict[str, Any] = {
@@ -142,13 +143,12 @@ def test_hosts_in_different_states(unlike: tuple[Host, Host], tmp_path: Path) ->
     assert f"{REGISTRY}/{LOST}:latest" in text
     assert f"missing        1  {unlike[1].name}\n" in text
     assert "gone  unreachable: " in text
-    with Browser() as browser:
-        browser.open(page)
-        assert browser.value(SHOWN) is not None
-        assert browser.value("document.querySelectorAll('td.s-missing').length") == 1
-        browser.click("td.s-outdated")
-        assert f"{REGISTRY}/{MOVED}:latest" in browser.value("document.querySelector('#detail').innerText")
-        assert browser.complaints == []
+    with view(browser, page) as seen:
+        assert seen.page.evaluate(SHOWN) is not None
+        assert seen.page.locator("td.s-missing").count() == 1
+        seen.page.locator("td.s-outdated").click()
+        assert f"{REGISTRY}/{MOVED}:latest" in seen.page.inner_text("#detail")
+        assert seen.complaints == []
     again = report(list(unlike), page, **variables)
     assert again["changed"] == 0, again["output"]
 
@@ -184,90 +184,94 @@ def test_a_missing_directory_is_found_before_any_host_is_asked(
 
 
 @pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium; each test opens pages of its own."""
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of 500 hosts with 100 images."""
     document = fleet(synthetic.facts(500, 100), synthetic.NOW)
     return rendering.render_compared(document, tmp_path_factory.mktemp("large"))
 
 
-def visible(browser: Browser) -> list[str]:
+def visible(page: Page) -> list[str]:
     """The names in the first column of the matrix."""
-    return list(browser.value("[...document.querySelectorAll('.matrix tbody th .name span')].map(e => e.textContent)"))
+    return page.locator(".matrix tbody th .name span").all_text_contents()
 
 
-def test_a_large_fleet_is_shown_at_once_and_can_be_searched(large: Path) -> None:
+def test_a_large_fleet_is_shown_at_once_and_can_be_searched(large: Path, browser: Browser) -> None:
     document = json.loads(large.with_suffix(".json").read_text(encoding="utf-8"))
-    with Browser() as browser:
-        browser.open(large)
-        milliseconds = browser.value(SHOWN)
-        assert milliseconds is not None, browser.complaints
+    with view(browser, large) as seen:
+        page = seen.page
+        milliseconds = page.evaluate(SHOWN)
+        assert milliseconds is not None, seen.complaints
         print(f"500 hosts x 100 images: {large.stat().st_size / 1e6:.1f} MB, shown after {milliseconds:.0f} ms")
         assert large.stat().st_size < 10e6
         # hosts that are alike are one row, the worst first
-        assert visible(browser)[:4] == ["node[077-078,311]", "node205", "node[040-044]", "node[120-139]"]
-        assert browser.value("document.querySelector('#shown').textContent") == "500 hosts in 8 rows, 100 images"
-        assert browser.value("document.querySelectorAll('.matrix thead .image').length") == 100
-        chips = browser.value(
+        assert visible(page)[:4] == ["node[077-078,311]", "node205", "node[040-044]", "node[120-139]"]
+        assert page.text_content("#shown") == "500 hosts in 8 rows, 100 images"
+        assert page.locator(".matrix thead .image").count() == 100
+        chips = page.evaluate(
             "Object.fromEntries([...document.querySelectorAll('.chip')].map(e => [e.dataset.state, "
             "Number(e.querySelector('b').textContent.replace(',', ''))]))"
         )
         assert chips == {state: count for state, count in document["counts"]["cells"].items() if count}
         # and so are the images
-        counts = browser.value(
-            "[...document.querySelectorAll('.matrix thead .image span')].map(e => Number(e.textContent))"
-        )
+        counts = [int(text or 0) for text in page.locator(".matrix thead .image span").all_text_contents()]
         assert counts == sorted(counts, reverse=True)
         # a row is unfolded, and folded again
-        browser.click(".matrix tbody tr:nth-child(4) th")
-        assert visible(browser)[3:6] == ["node[120-139]", "node120", "node121"]
-        browser.click(".matrix tbody tr:nth-child(4) th")
-        assert visible(browser)[3:5] == ["node[120-139]", "node[300-309]"]
+        page.click(".matrix tbody tr:nth-child(4) th")
+        assert visible(page)[3:6] == ["node[120-139]", "node120", "node121"]
+        page.click(".matrix tbody tr:nth-child(4) th")
+        assert visible(page)[3:5] == ["node[120-139]", "node[300-309]"]
         # filters
-        browser.type("#host-filter", "NODE12 node045")
-        assert visible(browser) == ["node[120-139]", "node045"]
-        browser.type("#image-filter", "gmsh")
-        assert browser.value("document.querySelectorAll('.matrix thead .image').length") == 2
-        browser.type("#host-filter", "")
-        browser.type("#image-filter", "")
-        browser.click(".chip[data-state=different]")
-        assert visible(browser) == ["node[300-309]"]
-        assert browser.value("document.querySelectorAll('.matrix td:not(.s-different)').length") == 0
-        browser.click(".chip[data-state=different]")
+        page.fill("#host-filter", "NODE12 node045")
+        assert visible(page) == ["node[120-139]", "node045"]
+        page.fill("#image-filter", "gmsh")
+        assert page.locator(".matrix thead .image").count() == 2
+        page.fill("#host-filter", "")
+        page.fill("#image-filter", "")
+        page.click(".chip[data-state=different]")
+        assert visible(page) == ["node[300-309]"]
+        assert page.locator(".matrix td:not(.s-different)").count() == 0
+        page.click(".chip[data-state=different]")
         # details, by mouse and by keyboard
-        browser.click("td.s-modified")
-        shown = browser.value("document.querySelector('#detail').innerText")
+        page.click("td.s-modified")
+        shown = page.inner_text("#detail")
         (image,) = [image for image in document["images"] if image["counts"]["modified"]]
         assert shown.startswith(f"✕\n{image['uri']}\n")
         assert "node045" in shown
         assert image["current"][0]["manifest_digest"] in shown
         assert f"/local/images/{image['paths'][0]}" in shown
-        browser.press("Escape")
-        assert browser.value("document.querySelector('#detail').hidden")
-        browser.press("ArrowUp")
-        browser.press("Enter")
-        assert "node[300-309]" in browser.value("document.querySelector('#detail').innerText")
-        browser.press("Escape")
+        page.keyboard.press("Escape")
+        assert page.locator("#detail").is_hidden()
+        page.keyboard.press("ArrowUp")
+        page.keyboard.press("Enter")
+        assert "node[300-309]" in page.inner_text("#detail")
+        page.keyboard.press("Escape")
         # one row for each host: only those that can be seen are there, and the last can be reached
-        browser.click("#grouped")
-        assert browser.value("document.querySelector('#shown').textContent") == "500 hosts, 100 images"
-        assert 40 < len(visible(browser)) < 100
-        browser.value(
-            "(e => { e.value = 'name'; e.dispatchEvent(new Event('input')); })(document.querySelector('#sort'))"
-        )
-        assert visible(browser)[:2] == ["node001", "node002"]
-        browser.value("(m => { m.scrollTop = m.scrollHeight; })(document.querySelector('#matrix'))")
-        browser.wait("[...document.querySelectorAll('.matrix tbody th .name span')].at(-1)?.textContent === 'node500'")
+        page.click("#grouped")
+        assert page.text_content("#shown") == "500 hosts, 100 images"
+        assert 40 < len(visible(page)) < 100
+        page.select_option("#sort", "name")
+        assert visible(page)[:2] == ["node001", "node002"]
+        page.evaluate("(m => { m.scrollTop = m.scrollHeight; })(document.querySelector('#matrix'))")
+        page.locator(".matrix tbody th .name span", has_text="node500").wait_for()
+        assert visible(page)[-1] == "node500"
         # the table of images
-        sizes = "[...document.querySelectorAll('#images td:nth-last-child(3)')].map(e => Number(e.dataset.value))"
-        browser.click("#images thead th:nth-last-child(3) button")
-        assert browser.value(sizes) == sorted((image["size"] for image in document["images"]), reverse=True)
+        page.click("#images thead th:nth-last-child(3) button")
+        sizes = page.locator("#images td:nth-last-child(3)").evaluate_all("all => all.map(e => +e.dataset.value)")
+        assert sizes == sorted((image["size"] for image in document["images"]), reverse=True)
         # on paper all rows are there
-        browser.value("dispatchEvent(new Event('beforeprint'))")
-        assert len(visible(browser)) == 500
-        browser.value("dispatchEvent(new Event('afterprint'))")
-        assert len(visible(browser)) < 100
-        assert browser.complaints == []
-        assert browser.requests == [large.as_uri()]
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert len(visible(page)) == 500
+        page.evaluate("dispatchEvent(new Event('afterprint'))")
+        assert len(visible(page)) < 100
+        assert seen.complaints == []
+        assert seen.requests == [large.as_uri()]
 
 
 def test_the_most_that_a_report_may_have_to_tell_stays_small() -> None:
@@ -288,7 +292,7 @@ HOSTILE = (
 )
 
 
-def test_hostile_names_are_text(tmp_path: Path) -> None:
+def test_hostile_names_are_text(tmp_path: Path, browser: Browser) -> None:
     facts: dict[str, Any] = {
         f"host{name}": synthetic.result(
             [synthetic.row(f"lab/{name}:1", image=f"/{name}"), synthetic.row(f"{name}/x:1")]
@@ -308,29 +312,26 @@ def test_hostile_names_are_text(tmp_path: Path) -> None:
     long = [line for line in text.partition("Hosts that are alike")[0].splitlines() if len(line) > 200]
     assert long, "the long name is told"
     assert all(line.endswith(f"{'long' * 75}:1") for line in long)
-    with Browser() as browser:
-        browser.open(page)
-        assert browser.value(SHOWN) is not None, browser.complaints
+    with view(browser, page) as seen:
+        assert seen.page.evaluate(SHOWN) is not None, seen.complaints
         width = (
             "document.querySelector('#images').offsetWidth <= document.querySelector('#images').parentNode.clientWidth"
         )
-        assert browser.value(width), "the figures beside a long name are out of sight"
+        assert seen.page.evaluate(width), "the figures beside a long name are out of sight"
         for selector in (".matrix thead th.image", ".matrix tbody th", ".matrix td.s-current"):
-            browser.click(selector)
-        assert browser.value("document.title") == HOSTILE[0]
-        assert browser.value("document.querySelectorAll('img, script').length") == 3
-        shown = browser.value("document.querySelector('#images').innerText")
+            seen.page.click(selector)
+        assert seen.page.title() == HOSTILE[0]
+        assert seen.page.locator("img, script").count() == 3
+        shown = seen.page.inner_text("#images")
         assert all(image["uri"] in shown for image in document["images"])
-        assert browser.complaints == []
-        assert browser.requests == [page.as_uri()]
+        assert seen.complaints == []
+        assert seen.requests == [page.as_uri()]
 
 
-def test_without_scripts_there_are_tables(tmp_path: Path) -> None:
+def test_without_scripts_there_are_tables(tmp_path: Path, browser: Browser) -> None:
     page = rendering.render(synthetic.facts(50, 5), tmp_path, report_time=synthetic.NOW)
-    with Browser(scripts=False) as browser:
-        browser.open(page)
-        browser.send("Emulation.setScriptExecutionDisabled", value=False)
-        assert not browser.value("document.querySelector('#fleet').checkVisibility()")
-        assert browser.value("document.querySelector('noscript').textContent").startswith("<p") is False
-        assert browser.value("[...document.querySelectorAll('#images tbody tr')].length") == 5
-        assert "node[040-044]" in browser.value("document.body.innerText")
+    with view(browser, page, scripts=False) as seen:
+        assert seen.page.locator("#fleet").is_hidden()
+        assert not (seen.page.text_content("noscript") or "<p").startswith("<p")
+        assert seen.page.locator("#images tbody tr").count() == 5
+        assert "node[040-044]" in seen.page.inner_text("body")

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from tests.report import rendering, synthetic
-from tests.report.browser import Browser
+from tests.report.browser import chromium, view
 
 PICTURE = Path(__file__).parents[2] / "docs" / "report.png"
 
@@ -25,11 +25,10 @@ def main() -> None:
             report_time=synthetic.NOW,
             report_title="Container images of cluster example",
         )
-        with Browser(width=1440, height=960) as browser:
-            browser.open(page)
-            browser.click("td.s-outdated")
-            browser.value("document.activeElement.blur(), scrollTo(0, 0)")
-            browser.picture(target)
+        with chromium() as browser, view(browser, page, height=960) as seen:
+            seen.page.locator("td.s-outdated").first.click()
+            seen.page.evaluate("document.activeElement.blur(), scrollTo(0, 0)")
+            seen.page.screenshot(path=target)
     print(target)
 
 

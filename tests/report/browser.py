@@ -1,188 +1,63 @@
 # Copyright: hpc.sregistry contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Headless Chromium, spoken to over a pipe in its DevTools protocol: no driver, no port, no library.
-
-Only stable domains of the protocol are used (https://chromedevtools.github.io/devtools-protocol/): Page, Runtime, Log,
-Network, Input, Emulation.
-"""
+"""The system's headless Chromium, driven by Playwright. No browser is downloaded."""
 
 from __future__ import annotations
 
-import base64
-import json
-import os
-import select
-import subprocess
-import tempfile
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+
+from playwright.sync_api import Browser, ConsoleMessage, Dialog, Error, Page, Request, sync_playwright
 
 PROGRAM = "/usr/bin/chromium-headless-shell"
-_PATIENCE = 300  # seconds
-_KEYS = {"Enter": 13, "Escape": 27, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "ArrowLeft": 37, "End": 35}
+_PATIENCE = 300_000  # milliseconds
 
 
-class BrowserError(Exception):
-    """The browser did not do what it was told."""
+@dataclass
+class View:
+    """One page, what its console and its security policy had to say, and the addresses that it asked for."""
+
+    page: Page
+    complaints: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+    def note_console(self, message: ConsoleMessage) -> None:
+        """Note what a script, or the browser itself, writes to the console: errors of the policy are among it."""
+        self.complaints.append(f"{message.text} {message.location.get('url', '')}")
+
+    def note_error(self, error: Error) -> None:
+        """Note what a script did not catch."""
+        self.complaints.append(str(error))
+
+    def note_request(self, request: Request) -> None:
+        """Note an address that is asked for."""
+        self.requests.append(request.url)
+
+    def dismiss(self, dialog: Dialog) -> None:
+        """Note a dialog and close it: the page would wait for ever."""
+        self.complaints.append(f"a dialog: {dialog.message}")
+        dialog.dismiss()
 
 
-class Browser:
-    """One browser with one page. ``complaints`` is all that the page's console and security policy had to say,
-    ``requests`` are the addresses that it asked for.
-    """
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Start the browser, and end it with the block."""
+    with sync_playwright() as driver, driver.chromium.launch(executable_path=PROGRAM) as browser:
+        yield browser
 
-    def __init__(self, width: int = 1440, height: int = 900, scripts: bool = True) -> None:
-        self.complaints: list[str] = []
-        self.requests: list[str] = []
-        self._loaded = False
-        self._number = 0
-        self._rest = b""
-        self._profile = tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True)
-        to_read, self._write = os.pipe()
-        self._read, to_write = os.pipe()
-        # Chromium reads from descriptor 3 and writes to 4.
-        plumbing = f'exec 3<&{to_read} 4>&{to_write}; exec "$@"'
-        self._process = subprocess.Popen(
-            [
-                *("bash", "-c", plumbing, "chromium", PROGRAM, "--remote-debugging-pipe", "--no-sandbox"),
-                *("--disable-gpu", "--hide-scrollbars", "--no-first-run", "--disable-dev-shm-usage"),
-                *("--disable-background-networking", f"--user-data-dir={self._profile.name}"),
-                f"--window-size={width},{height}",
-                "about:blank",
-            ],
-            pass_fds=(to_read, to_write),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        os.close(to_read)
-        os.close(to_write)
-        self._session: str | None = None
-        targets = self.send("Target.getTargets")["targetInfos"]
-        page = next(target["targetId"] for target in targets if target["type"] == "page")
-        self._session = self.send("Target.attachToTarget", targetId=page, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.send(f"{domain}.enable")
-        self.send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
-        self.send("Emulation.setScriptExecutionDisabled", value=not scripts)
 
-    def __enter__(self) -> Browser:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._process.kill()
-        self._process.wait()
-        os.close(self._write)
-        os.close(self._read)
-        self._profile.cleanup()
-
-    def open(self, page: Path) -> None:
-        """Load a file and wait until it is loaded."""
-        self._loaded = False
-        self.send("Page.navigate", url=page.absolute().as_uri())
-        deadline = time.monotonic() + _PATIENCE
-        while not self._loaded:
-            self._message(deadline)
-
-    def value(self, expression: str) -> Any:
-        """What a JavaScript expression evaluates to; it waits for a promise."""
-        answer = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
-        if "exceptionDetails" in answer:
-            raise BrowserError(f"{expression}: {answer['exceptionDetails']}")
-        return answer["result"].get("value")
-
-    def wait(self, condition: str) -> None:
-        """Wait until a JavaScript expression is true."""
-        deadline = time.monotonic() + _PATIENCE
-        while not self.value(condition):
-            if time.monotonic() > deadline:
-                raise BrowserError(f"this did not become true within {_PATIENCE} s: {condition}")
-            time.sleep(0.02)
-
-    def click(self, selector: str) -> None:
-        """Click with the mouse in the middle of the element, which must be there to be hit."""
-        found = self.value(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); if (!e) return null;"
-            "e.scrollIntoView({block: 'center', inline: 'center'}); const r = e.getBoundingClientRect();"
-            "const x = r.x + r.width / 2, y = r.y + r.height / 2, hit = document.elementFromPoint(x, y);"
-            "return {x, y, hit: e.contains(hit) || (e.labels ? [...e.labels].some(l => l.contains(hit)) : false)}; })()"
-        )
-        if not found or not found["hit"]:
-            raise BrowserError(f"{selector} cannot be clicked: {'covered' if found else 'not there'}")
-        for kind in ("mousePressed", "mouseReleased"):
-            self.send("Input.dispatchMouseEvent", type=kind, x=found["x"], y=found["y"], button="left", clickCount=1)
-
-    def type(self, selector: str, text: str) -> None:
-        """Put a text into a field as if it was typed, in place of what is there."""
-        self.value(f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.focus(); e.select(); }})()")
-        if text:
-            self.send("Input.insertText", text=text)
-        else:
-            self._key("Delete", 46)
-
-    def press(self, key: str) -> None:
-        """Press a key."""
-        self._key(key, _KEYS[key])
-
-    def _key(self, key: str, code: int) -> None:
-        for kind in ("rawKeyDown", "keyUp"):
-            self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
-
-    def prefer(self, scheme: str) -> None:
-        """Prefer ``light`` or ``dark``."""
-        self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-
-    def picture(self, path: Path) -> None:
-        """Write what is seen as a PNG file."""
-        path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot", format="png")["data"]))
-
-    def send(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Call a method of the protocol and wait for its result."""
-        number = self._post(method, **parameters)
-        deadline = time.monotonic() + _PATIENCE
-        while True:
-            answer = self._message(deadline)
-            if answer.get("id") == number:
-                if "error" in answer:
-                    raise BrowserError(f"{method}: {answer['error']}")
-                return dict(answer["result"])
-
-    def _post(self, method: str, **parameters: Any) -> int:
-        """Call a method; its result will have the number that is returned."""
-        self._number += 1
-        message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
-        if self._session:
-            message["sessionId"] = self._session
-        os.write(self._write, json.dumps(message).encode() + b"\0")
-        return self._number
-
-    def _message(self, deadline: float) -> dict[str, Any]:
-        """The next message; an event is noted."""
-        while b"\0" not in self._rest:
-            ready, _writable, _broken = select.select([self._read], [], [], max(0, deadline - time.monotonic()))
-            part = os.read(self._read, 1 << 20) if ready else b""
-            if not part:
-                raise BrowserError(f"{PROGRAM} says nothing more (status {self._process.poll()})")
-            self._rest += part
-        text, _end, self._rest = self._rest.partition(b"\0")
-        message: dict[str, Any] = json.loads(text)
-        event, about = message.get("method"), message.get("params", {})
-        if event == "Page.loadEventFired":
-            self._loaded = True
-        elif event == "Runtime.exceptionThrown":
-            self.complaints.append(json.dumps(about["exceptionDetails"]))
-        elif event == "Runtime.consoleAPICalled":
-            self.complaints.append(json.dumps([argument.get("value") for argument in about["args"]]))
-        elif event == "Log.entryAdded":
-            self.complaints.append(f"{about['entry']['text']} {about['entry'].get('url', '')}")
-        elif event == "Network.requestWillBeSent":
-            self.requests.append(about["request"]["url"])
-        elif event == "Page.javascriptDialogOpening":
-            self.complaints.append(f"a dialog: {about['message']}")
-            self._post("Page.handleJavaScriptDialog", accept=False)  # the page would wait for ever
-        return message
+@contextmanager
+def view(browser: Browser, file: Path, height: int = 900, scripts: bool = True) -> Iterator[View]:
+    """Open a file as a page that shares nothing with others, 1440 pixels wide; ``scripts`` are its own."""
+    with browser.new_context(viewport={"width": 1440, "height": height}, java_script_enabled=scripts) as context:
+        context.set_default_timeout(_PATIENCE)
+        seen = View(context.new_page())
+        seen.page.on("console", seen.note_console)
+        seen.page.on("pageerror", seen.note_error)
+        seen.page.on("request", seen.note_request)
+        seen.page.on("dialog", seen.dismiss)
+        seen.page.goto(file.absolute().as_uri())
+        yield seen
