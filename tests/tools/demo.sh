@@ -17,6 +17,10 @@ if [[ -n "$inventory" && ! -e "$inventory" ]]; then
     exit 1
 fi
 if [[ -z "$inventory" ]]; then
+    if ! may_install; then
+        echo "The lab that make demo starts needs root and apt-get. Run it as root, or name hosts of your own: make demo INVENTORY=hosts.yml" >&2
+        exit 1
+    fi
     "$ROOT/tests/tools/lab.sh" up
     inventory="${SREGISTRY_LAB_DIR:-$CACHE/lab}/inventory.yml"
 fi

@@ -43,9 +43,25 @@ find_python() {
     return 1
 }
 
+# Ends the script with one sentence, if a program is missing that it cannot do without.
+need() {
+    local program missing=()
+    for program in "$@"; do
+        type -P "$program" >/dev/null || missing+=("$program")
+    done
+    ((!${#missing[@]})) || {
+        echo "${0##*/} needs ${missing[*]}, not found on the PATH. Install it and run this again." >&2
+        exit 1
+    }
+}
+
+may_install() {
+    [[ "$(id -u)" == 0 ]] && command -v apt-get >/dev/null
+}
+
 install_packages() {
     echo "Installing $*" >&2
-    if ! command -v apt-get >/dev/null || [[ "$(id -u)" != 0 ]]; then
+    if ! may_install; then
         echo "Cannot install $*: this needs root and apt-get. Install them and run this again." >&2
         return 1
     fi
@@ -83,6 +99,7 @@ install_lists() {
 
 enter_environment() {
     local python
+    need flock sha256sum
     mkdir -p "$CACHE"
     exec {lock}>"$CACHE/environment.lock"
     flock "$lock"

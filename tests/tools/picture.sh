@@ -12,6 +12,7 @@ source "$ROOT/tests/tools/tree.sh"
 
 ANSIBLE_COLLECTIONS_PATH="$(link_tree)"
 export ANSIBLE_COLLECTIONS_PATH
-"$ROOT/tests/tools/lab.sh" packages
+! may_install || "$ROOT/tests/tools/lab.sh" packages
+need chromium-headless-shell
 cd "$ROOT"
 exec python -m tests.report "$@"

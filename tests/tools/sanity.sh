@@ -10,6 +10,7 @@ set -euo pipefail
 
 LISTS="checks" source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 source "$ROOT/tests/tools/tree.sh"
+need git tar
 
 exec {lock}>"$CACHE/sanity.lock"
 flock "$lock"

@@ -93,13 +93,14 @@ def test_a_warning_names_the_image_whose_file_root_does_not_read_out(
 ) -> None:
     inventory = Inventory(str(tmp_path / "inventory"))
     inventory.put(Document.local(APP, AMD64, url=""))
-    known = recorded("/root/x")
+    file = tmp_path / "x"
+    known = recorded(str(file))
     warnings: list[str] = []
 
     def refuse(*_about: object) -> None:
-        raise StorageError("/root/x belongs to the user 0")
+        raise StorageError(f"{file} belongs to the user 0")
 
     monkeypatch.setattr(Inventory, "need_readable", refuse)
     monkeypatch.setattr("os.geteuid", lambda: 0)
     query(inventory, [known], Question(inspect=True), warnings.append)
-    assert warnings == ["library/app:1: /root/x belongs to the user 0"]
+    assert warnings == [f"library/app:1: {file} belongs to the user 0"]

@@ -286,5 +286,6 @@ def test_the_inventory_follows_a_file_that_is_signed_through_a_link(
     link.symlink_to(image)
     run(link)
     assert known(inventory).files[0].sha256 == sha256_of(str(image))
+    image.chmod(0o755)  # only root writes to a file of mode 0555
     image.write_bytes(image.read_bytes() + b"changed")
     assert "is not what the inventory says" in str(run(link, key="other").error)
