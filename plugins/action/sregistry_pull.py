@@ -29,7 +29,8 @@ from ansible.plugins.action.normal import ActionModule as Normal
 from ansible.plugins.loader import connection_loader
 from ansible.utils.color import stringc
 from ansible.utils.display import Display
-from ansible_collections.hpc.sregistry.plugins.plugin_utils.output import is_machine_read
+
+from ..plugin_utils._internal.display.output import is_machine_read
 
 
 def _copied(stream: TextIO | None) -> int | None:
@@ -92,7 +93,7 @@ class ActionModule(Normal):  # type: ignore[misc]
     @contextmanager
     def _followed(self, variables: Mapping[str, Any]) -> Iterator[_File]:
         """Show the progress of the module that a block runs."""
-        from ansible_collections.hpc.sregistry.plugins.plugin_utils.progress import Board, follow
+        from ..plugin_utils._internal.display.progress import Board, follow
 
         host, ended = self._label(variables), threading.Event()
         board = Board(os.path.join(constants.DEFAULT_LOCAL_TMP, f"sregistry-progress-{self._task._uuid}"))
@@ -132,7 +133,7 @@ class _File:
     """The file on the managed host that the module tells its progress in; ``left`` if it may still be there."""
 
     def __init__(self, action: ActionModule) -> None:
-        from ansible_collections.hpc.sregistry.plugins.module_utils.progress import FILE_VARIABLE
+        from ..module_utils._internal.pull.progress import FILE_VARIABLE
 
         directories = action.get_shell_option("system_tmpdirs", default=["/tmp"])
         directory = "/tmp" if "/tmp" in directories else directories[0]

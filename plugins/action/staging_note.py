@@ -16,7 +16,8 @@ from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
-from ansible_collections.hpc.sregistry.plugins.plugin_utils.note import Question, answer_of, group_of
+
+from ..plugin_utils._internal.prestage.note import Question, answer_of, group_of
 
 _OPTIONS: dict[str, dict[str, Any]] = {
     "names": {"type": "list", "elements": "str", "required": True},

@@ -17,7 +17,8 @@ from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
-from ansible_collections.hpc.sregistry.plugins.plugin_utils.stand import unseen
+
+from ..plugin_utils._internal.prestage.host import unseen
 
 _OPTIONS: dict[str, dict[str, Any]] = {
     "module": {"type": "str", "required": True},

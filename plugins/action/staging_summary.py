@@ -13,7 +13,8 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.hpc.sregistry.plugins.plugin_utils.output import is_machine_read
+
+from ..plugin_utils._internal.display.output import is_machine_read
 
 _OPTIONS: dict[str, dict[str, Any]] = {"lines": {"type": "list", "elements": "str", "required": True}}
 

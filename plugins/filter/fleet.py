@@ -96,14 +96,10 @@ from collections.abc import Mapping
 from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.hpc.sregistry.plugins.module_utils.errors import InvalidReference
-from ansible_collections.hpc.sregistry.plugins.module_utils.reference import (
-    DOCKER_HUB,
-    Reference,
-    check_digest,
-    parse_registry,
-)
-from ansible_collections.hpc.sregistry.plugins.plugin_utils.fleet import fleet
+
+from ..module_utils._internal.errors import InvalidReference
+from ..module_utils._internal.oci.reference import DOCKER_HUB, Reference, check_digest, parse_registry
+from ..plugin_utils._internal.tables.fleet import fleet
 
 
 def compare(

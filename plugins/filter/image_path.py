@@ -64,10 +64,11 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.hpc.sregistry.plugins.module_utils.errors import SregistryError
-from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
-from ansible_collections.hpc.sregistry.plugins.module_utils.reference import DOCKER_HUB
-from ansible_collections.hpc.sregistry.plugins.plugin_utils.rows import Row, by_age, rows_of, uri_of
+
+from ..module_utils._internal.errors import SregistryError
+from ..module_utils._internal.oci.platform import Platform
+from ..module_utils._internal.oci.reference import DOCKER_HUB
+from ..plugin_utils._internal.tables.rows import Row, by_age, rows_of, uri_of
 
 _PRESENT = "present"
 

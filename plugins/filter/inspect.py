@@ -55,8 +55,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.hpc.sregistry.plugins.module_utils.reference import DOCKER_HUB
-from ansible_collections.hpc.sregistry.plugins.plugin_utils.rows import Row, by_age, rows_of, uri_of
+
+from ..module_utils._internal.oci.reference import DOCKER_HUB
+from ..plugin_utils._internal.tables.rows import Row, by_age, rows_of, uri_of
 
 _SREGISTRY = "sregistry"
 _HUB = "https://index.docker.io"

@@ -54,8 +54,9 @@ _value:
 from collections.abc import Callable, Iterator, Mapping
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.hpc.sregistry.plugins.module_utils.files import in_words
-from ansible_collections.hpc.sregistry.plugins.plugin_utils.rows import Row, digest_of, rows_of
+
+from ..module_utils._internal.fs.files import in_words
+from ..plugin_utils._internal.tables.rows import Row, digest_of, rows_of
 
 _HEADING = ("HOST", "IMAGE", "PLATFORM", "SIZE", "DIGEST", "BUILT", "STATE")
 _SIZE = _HEADING.index("SIZE")

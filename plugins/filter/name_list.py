@@ -45,8 +45,9 @@ _value:
 from collections.abc import Callable
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.hpc.sregistry.plugins.plugin_utils.names import names_in
 from jinja2 import Undefined
+
+from ..plugin_utils._internal.typed.names import names_in
 
 
 def name_list(value: object) -> list[str]:

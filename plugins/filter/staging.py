@@ -194,8 +194,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.hpc.sregistry.plugins.plugin_utils.staging import summary
-from ansible_collections.hpc.sregistry.plugins.plugin_utils.stand import STRATEGIES, Order, results_of
+
+from ..plugin_utils._internal.prestage.host import STRATEGIES, Order, results_of
+from ..plugin_utils._internal.prestage.summary import summary
 
 _Results = Mapping[str, Mapping[str, Any]]
 

@@ -97,7 +97,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.hpc.sregistry.plugins.plugin_utils.course import course
+
+from ..plugin_utils._internal.prestage.leader import course
 
 
 def staging_course(

@@ -65,14 +65,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.hpc.sregistry.plugins.module_utils.errors import InvalidReference
-from ansible_collections.hpc.sregistry.plugins.module_utils.reference import (
-    DOCKER_HUB,
-    Reference,
-    parse_registry,
-    shown,
-)
-from ansible_collections.hpc.sregistry.plugins.plugin_utils.lock_file import AGAIN, IMAGES, InvalidLock, read
+
+from ..module_utils._internal.errors import InvalidReference
+from ..module_utils._internal.oci.reference import DOCKER_HUB, Reference, parse_registry, shown
+from ..plugin_utils._internal.typed.lock_file import AGAIN, IMAGES, InvalidLock, read
 
 _MAX_NAMED = 10
 

@@ -39,7 +39,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.hpc.sregistry.plugins.plugin_utils.work import told
+
+from ..plugin_utils._internal.prestage.result import told
 
 
 def without_query(value: object) -> Any:

@@ -155,17 +155,18 @@ from typing import Any
 
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache
-from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Keychain, Login
-from ansible_collections.hpc.sregistry.plugins.module_utils.errors import CredentialsError, SregistryError
-from ansible_collections.hpc.sregistry.plugins.module_utils.pinning import pin
-from ansible_collections.hpc.sregistry.plugins.module_utils.pins import Pins
-from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
-from ansible_collections.hpc.sregistry.plugins.module_utils.reach import Transport
-from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference, parse_registry
-from ansible_collections.hpc.sregistry.plugins.module_utils.registries import Registries
-from ansible_collections.hpc.sregistry.plugins.module_utils.scratch import temporary_directory
-from ansible_collections.hpc.sregistry.plugins.module_utils.transport import HAS_REQUESTS
+
+from ..module_utils._internal.errors import CredentialsError, SregistryError
+from ..module_utils._internal.fs.tempdir import temporary_directory
+from ..module_utils._internal.oci.blobs import BlobCache
+from ..module_utils._internal.oci.pins import Pins
+from ..module_utils._internal.oci.platform import Platform
+from ..module_utils._internal.oci.reference import Reference, parse_registry
+from ..module_utils._internal.registry.pool import Registries
+from ..module_utils._internal.registry.resolve_digest import pin
+from ..module_utils._internal.transport.http import HAS_REQUESTS
+from ..module_utils._internal.transport.keychain import Keychain, Login
+from ..module_utils._internal.transport.options import Transport
 
 
 class LookupModule(LookupBase):  # type: ignore[misc]  # Ansible is untyped here

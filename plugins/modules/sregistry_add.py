@@ -282,20 +282,21 @@ ansible_facts:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.hpc.sregistry.plugins.module_utils.add import COPY, METHODS, Item, Wanted, add
-from ansible_collections.hpc.sregistry.plugins.module_utils.attributes import check_owner, prepare, set_attributes
-from ansible_collections.hpc.sregistry.plugins.module_utils.change import PRESENT
-from ansible_collections.hpc.sregistry.plugins.module_utils.local import finish
-from ansible_collections.hpc.sregistry.plugins.module_utils.module import failing, inventory_of, platform_of
-from ansible_collections.hpc.sregistry.plugins.module_utils.options import (
+
+from ..module_utils._internal.manage.add import COPY, METHODS, Item, Wanted, add
+from ..module_utils._internal.manage.import_sregistry import Estate, take_over
+from ..module_utils._internal.manage.outcome import PRESENT
+from ..module_utils._internal.module.attributes import check_owner, prepare, set_attributes
+from ..module_utils._internal.module.base import failing, inventory_of, platform_of
+from ..module_utils._internal.module.local_images import finish
+from ..module_utils._internal.module.options import (
     default_registry_options,
     from_environment,
     gather_options,
     platform_options,
     store_options,
 )
-from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference, parse_registry
-from ansible_collections.hpc.sregistry.plugins.module_utils.takeover import Estate, take_over
+from ..module_utils._internal.oci.reference import Reference, parse_registry
 
 _NAME = {"type": "str", "aliases": ["uri"]}
 _PATH = {"type": "path", "aliases": ["image", "src"]}

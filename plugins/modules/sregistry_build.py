@@ -397,24 +397,25 @@ ansible_facts:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.hpc.sregistry.plugins.module_utils.attributes import check_owner, prepare, set_attributes
-from ansible_collections.hpc.sregistry.plugins.module_utils.create import create
-from ansible_collections.hpc.sregistry.plugins.module_utils.definition import values_of
-from ansible_collections.hpc.sregistry.plugins.module_utils.format import SANDBOX, SIF
-from ansible_collections.hpc.sregistry.plugins.module_utils.making import be_nice, choice
-from ansible_collections.hpc.sregistry.plugins.module_utils.means import AUTO
-from ansible_collections.hpc.sregistry.plugins.module_utils.module import failing
-from ansible_collections.hpc.sregistry.plugins.module_utils.options import (
+
+from ..module_utils._internal.build.build import create
+from ..module_utils._internal.build.request import Order, place_of
+from ..module_utils._internal.engine.definition import values_of
+from ..module_utils._internal.module.attributes import check_owner, prepare, set_attributes
+from ..module_utils._internal.module.base import failing
+from ..module_utils._internal.module.build_options import be_nice, choice
+from ..module_utils._internal.module.options import (
     build_options,
     gather_options,
     platform_options,
     registry_options,
     store_options,
 )
-from ansible_collections.hpc.sregistry.plugins.module_utils.order import Order, place_of
-from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
-from ansible_collections.hpc.sregistry.plugins.module_utils.session import PRESENT, RECORDED, Session
-from ansible_collections.hpc.sregistry.plugins.module_utils.task import finish, need_requests, open_session
+from ..module_utils._internal.module.remote_images import finish, need_requests, open_session
+from ..module_utils._internal.oci.reference import Reference
+from ..module_utils._internal.pull.session import PRESENT, RECORDED, Session
+from ..module_utils._internal.sif.formats import SANDBOX, SIF
+from ..module_utils._internal.sif.toolchain import AUTO
 
 SECTIONS = ("setup", "post", "files", "environment", "test", "labels", "none")
 FILE_OPTIONS = ("owner", "group", "mode", "attributes", "selevel", "serole", "setype", "seuser")

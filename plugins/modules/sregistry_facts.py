@@ -435,18 +435,15 @@ import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.hpc.sregistry.plugins.module_utils import engine
-from ansible_collections.hpc.sregistry.plugins.module_utils.errors import EngineError
-from ansible_collections.hpc.sregistry.plugins.module_utils.facts import Question, path_of, query
-from ansible_collections.hpc.sregistry.plugins.module_utils.module import facts_of, failing, inventory_of, platform_of
-from ansible_collections.hpc.sregistry.plugins.module_utils.options import (
-    name_options,
-    platform_options,
-    store_options,
-)
-from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
-from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference, parse_registry
-from ansible_collections.hpc.sregistry.plugins.module_utils.selection import Search
+
+from ..module_utils._internal.engine import cli
+from ..module_utils._internal.errors import EngineError
+from ..module_utils._internal.inventory.selector import Search
+from ..module_utils._internal.manage.facts import Question, path_of, query
+from ..module_utils._internal.module.base import facts_of, failing, inventory_of, platform_of
+from ..module_utils._internal.module.options import name_options, platform_options, store_options
+from ..module_utils._internal.oci.platform import Platform
+from ..module_utils._internal.oci.reference import Reference, parse_registry
 
 _FLAGS = ("cleanenv", "contain", "containall", "fakeroot", "no_home", "nv", "rocm", "userns", "writable_tmpfs")
 
@@ -516,25 +513,25 @@ def _exec_options() -> dict[str, Any]:
     }
 
 
-def _find_engine(module: AnsibleModule) -> engine.Engine | EngineError | None:
+def _find_engine(module: AnsibleModule) -> cli.Engine | EngineError | None:
     """The engine, if a command line is asked for, or why there is none: facts are to be had without one."""
     if module.params["exec"] is None:
         return None
     try:
-        return engine.find(module.params["exec"]["engine"])
+        return cli.find(module.params["exec"]["engine"])
     except EngineError as error:
         return error
 
 
-def _command(module: AnsibleModule, found: engine.Engine | EngineError | None, path: str) -> list[str] | None:
+def _command(module: AnsibleModule, found: cli.Engine | EngineError | None, path: str) -> list[str] | None:
     """The command line that runs a file.
 
     :raises EngineError: if the engine does not know an option.
     """
-    if not isinstance(found, engine.Engine):
+    if not isinstance(found, cli.Engine):
         return None
     given = module.params["exec"]
-    options = engine.RunOptions(
+    options = cli.RunOptions(
         binds=tuple(given["binds"]),
         overlays=tuple(given["overlays"]),
         env={name: str(value) for name, value in given["env"].items()},

@@ -554,11 +554,12 @@ import os
 from contextlib import ExitStack
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.hpc.sregistry.plugins.module_utils.attributes import check_owner, prepare, set_attributes
-from ansible_collections.hpc.sregistry.plugins.module_utils.late import importing
-from ansible_collections.hpc.sregistry.plugins.module_utils.making import be_nice, choice
-from ansible_collections.hpc.sregistry.plugins.module_utils.module import failing
-from ansible_collections.hpc.sregistry.plugins.module_utils.options import (
+
+from ..module_utils._internal.late import importing
+from ..module_utils._internal.module.attributes import check_owner, prepare, set_attributes
+from ..module_utils._internal.module.base import failing
+from ..module_utils._internal.module.build_options import be_nice, choice
+from ..module_utils._internal.module.options import (
     build_options,
     digests_options,
     gather_options,
@@ -568,18 +569,11 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.options import (
     store_options,
     verify_options,
 )
-from ansible_collections.hpc.sregistry.plugins.module_utils.plan import ALWAYS, NOT_PRESENT, Wanted
-from ansible_collections.hpc.sregistry.plugins.module_utils.progress import FILE_VARIABLE, told
-from ansible_collections.hpc.sregistry.plugins.module_utils.pull import pull
-from ansible_collections.hpc.sregistry.plugins.module_utils.session import PRESENT, RECORDED
-from ansible_collections.hpc.sregistry.plugins.module_utils.task import (
-    BUILD,
-    FAIL,
-    finish,
-    open_session,
-    references_of,
-    sif_cache_of,
-)
+from ..module_utils._internal.module.remote_images import BUILD, FAIL, finish, open_session, references_of, sif_cache_of
+from ..module_utils._internal.pull.plan import ALWAYS, NOT_PRESENT, Wanted
+from ..module_utils._internal.pull.progress import FILE_VARIABLE, told
+from ..module_utils._internal.pull.pull import pull
+from ..module_utils._internal.pull.session import PRESENT, RECORDED
 
 
 def main() -> None:
@@ -616,9 +610,7 @@ def main() -> None:
             trust = None
             if module.params["verify"] is not None:
                 with importing:
-                    from ansible_collections.hpc.sregistry.plugins.module_utils.keys import (
-                        trust_of,  # most verify nothing
-                    )
+                    from ..module_utils._internal.module.keys import trust_of
 
                 trust = stack.enter_context(trust_of(module))
             wanted = Wanted(

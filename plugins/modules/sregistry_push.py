@@ -214,23 +214,19 @@ ansible_facts:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.hpc.sregistry.plugins.module_utils.local import finish
-from ansible_collections.hpc.sregistry.plugins.module_utils.module import failing
-from ansible_collections.hpc.sregistry.plugins.module_utils.options import (
+
+from ..module_utils._internal.manage.push import Wanted, check_annotations, parse_destination, push
+from ..module_utils._internal.module.base import failing
+from ..module_utils._internal.module.local_images import finish
+from ..module_utils._internal.module.options import (
     default_registry_options,
     gather_options,
     platform_options,
     registry_options,
     store_options,
 )
-from ansible_collections.hpc.sregistry.plugins.module_utils.push import (
-    Wanted,
-    check_annotations,
-    parse_destination,
-    push,
-)
-from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference, parse_registry
-from ansible_collections.hpc.sregistry.plugins.module_utils.task import need_requests, open_session
+from ..module_utils._internal.module.remote_images import need_requests, open_session
+from ..module_utils._internal.oci.reference import Reference, parse_registry
 
 
 def main() -> None:

@@ -256,8 +256,9 @@ ansible_facts:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.hpc.sregistry.plugins.module_utils.module import failing
-from ansible_collections.hpc.sregistry.plugins.module_utils.options import (
+
+from ..module_utils._internal.module.base import failing
+from ..module_utils._internal.module.options import (
     digests_options,
     gather_options,
     name_options,
@@ -265,8 +266,8 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.options import (
     registry_options,
     store_options,
 )
-from ansible_collections.hpc.sregistry.plugins.module_utils.record import record
-from ansible_collections.hpc.sregistry.plugins.module_utils.task import finish, open_session, references_of
+from ..module_utils._internal.module.remote_images import finish, open_session, references_of
+from ..module_utils._internal.pull.record import record
 
 
 def main() -> None:

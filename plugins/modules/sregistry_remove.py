@@ -249,31 +249,24 @@ ansible_facts:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache
-from ansible_collections.hpc.sregistry.plugins.module_utils.change import ABSENT, Change
-from ansible_collections.hpc.sregistry.plugins.module_utils.errors import SregistryError
-from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Inventory
-from ansible_collections.hpc.sregistry.plugins.module_utils.links import Places, need_absolute
-from ansible_collections.hpc.sregistry.plugins.module_utils.local import finish
-from ansible_collections.hpc.sregistry.plugins.module_utils.module import blob_directory, failing, inventory_of
-from ansible_collections.hpc.sregistry.plugins.module_utils.options import (
+
+from ..module_utils._internal.errors import SregistryError
+from ..module_utils._internal.inventory.database import Inventory
+from ..module_utils._internal.inventory.links import Places, need_absolute
+from ..module_utils._internal.inventory.selector import Choice
+from ..module_utils._internal.manage.outcome import ABSENT, Change
+from ..module_utils._internal.manage.remove import FORGOTTEN, STATES, Wanted, meaningless, prune, remove, sweep
+from ..module_utils._internal.module.base import blob_directory, failing, inventory_of
+from ..module_utils._internal.module.local_images import finish
+from ..module_utils._internal.module.options import (
     cache_options,
     default_registry_options,
     gather_options,
     store_options,
 )
-from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
-from ansible_collections.hpc.sregistry.plugins.module_utils.reference import parse_registry
-from ansible_collections.hpc.sregistry.plugins.module_utils.remove import (
-    FORGOTTEN,
-    STATES,
-    Wanted,
-    meaningless,
-    prune,
-    remove,
-    sweep,
-)
-from ansible_collections.hpc.sregistry.plugins.module_utils.selection import Choice
+from ..module_utils._internal.oci.blobs import BlobCache
+from ..module_utils._internal.oci.platform import Platform
+from ..module_utils._internal.oci.reference import parse_registry
 
 _KEEP = "keep"
 _PRUNE = "prune"

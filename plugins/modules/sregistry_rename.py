@@ -148,18 +148,15 @@ ansible_facts:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.hpc.sregistry.plugins.module_utils.attributes import check_owner, prepare, set_attributes
-from ansible_collections.hpc.sregistry.plugins.module_utils.change import PRESENT
-from ansible_collections.hpc.sregistry.plugins.module_utils.local import finish
-from ansible_collections.hpc.sregistry.plugins.module_utils.module import failing, inventory_of
-from ansible_collections.hpc.sregistry.plugins.module_utils.options import (
-    default_registry_options,
-    gather_options,
-    store_options,
-)
-from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
-from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference, parse_registry
-from ansible_collections.hpc.sregistry.plugins.module_utils.rename import Wanted, rename
+
+from ..module_utils._internal.manage.outcome import PRESENT
+from ..module_utils._internal.manage.rename import Wanted, rename
+from ..module_utils._internal.module.attributes import check_owner, prepare, set_attributes
+from ..module_utils._internal.module.base import failing, inventory_of
+from ..module_utils._internal.module.local_images import finish
+from ..module_utils._internal.module.options import default_registry_options, gather_options, store_options
+from ..module_utils._internal.oci.platform import Platform
+from ..module_utils._internal.oci.reference import Reference, parse_registry
 
 
 def main() -> None:

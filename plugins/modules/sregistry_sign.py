@@ -163,16 +163,12 @@ ansible_facts:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.hpc.sregistry.plugins.module_utils import engine
-from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache
-from ansible_collections.hpc.sregistry.plugins.module_utils.keys import scratch_directory, signing_key
-from ansible_collections.hpc.sregistry.plugins.module_utils.module import (
-    blob_directory,
-    facts_after,
-    failing,
-    inventory_of,
-)
-from ansible_collections.hpc.sregistry.plugins.module_utils.options import (
+
+from ..module_utils._internal.engine import cli
+from ..module_utils._internal.manage.sign import Means, sign
+from ..module_utils._internal.module.base import blob_directory, facts_after, failing, inventory_of
+from ..module_utils._internal.module.keys import scratch_directory, signing_key
+from ..module_utils._internal.module.options import (
     engine_options,
     gather_options,
     name_options,
@@ -181,8 +177,8 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.options import (
     signing_options,
     store_options,
 )
-from ansible_collections.hpc.sregistry.plugins.module_utils.sign import Means, sign
-from ansible_collections.hpc.sregistry.plugins.module_utils.targets import targets_of
+from ..module_utils._internal.module.targets import targets_of
+from ..module_utils._internal.oci.blobs import BlobCache
 
 
 def main() -> None:
@@ -209,7 +205,7 @@ def main() -> None:
         paths = targets_of(module, inventory, changing=True)
         cache = BlobCache(blob_directory(module))
         with signing_key(module) as key:
-            means = Means(engine.find(module.params["engine"]), key, scratch_directory(module))
+            means = Means(cli.find(module.params["engine"]), key, scratch_directory(module))
             images = sign(inventory, cache, means, paths, module.check_mode)
         changed = [image for image in images if image.changed]
         result: dict[str, Any] = {"changed": bool(changed), "images": [image.to_result() for image in images]}

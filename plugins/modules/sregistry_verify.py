@@ -146,9 +146,10 @@ images:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.hpc.sregistry.plugins.module_utils.keys import trust_of
-from ansible_collections.hpc.sregistry.plugins.module_utils.module import failing, inventory_of
-from ansible_collections.hpc.sregistry.plugins.module_utils.options import (
+
+from ..module_utils._internal.module.base import failing, inventory_of
+from ..module_utils._internal.module.keys import trust_of
+from ..module_utils._internal.module.options import (
     engine_options,
     name_options,
     platform_options,
@@ -156,8 +157,8 @@ from ansible_collections.hpc.sregistry.plugins.module_utils.options import (
     store_options,
     verify_options,
 )
-from ansible_collections.hpc.sregistry.plugins.module_utils.targets import targets_of
-from ansible_collections.hpc.sregistry.plugins.module_utils.verify import report
+from ..module_utils._internal.module.targets import targets_of
+from ..module_utils._internal.sif.trust import report
 
 
 def main() -> None:

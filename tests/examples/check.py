@@ -16,8 +16,8 @@ from typing import Any
 import jinja2
 import yaml
 from ansible.errors import AnsibleError
-from ansible_collections.hpc.sregistry.plugins.module_utils.errors import SregistryError
-from ansible_collections.hpc.sregistry.plugins.module_utils.pins import Pins
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors import SregistryError
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.pins import Pins
 from jinja2 import nodes
 
 from tests.examples import specs

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Keychain
-from ansible_collections.hpc.sregistry.plugins.module_utils.reach import Transport
-from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
-from ansible_collections.hpc.sregistry.plugins.module_utils.registry import Registry
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.client import Registry
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.keychain import Keychain
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.options import Transport
 
 from tests import lab as laboratory
 from tests.faults import FaultyRegistry, faults

@@ -21,11 +21,11 @@ from typing import Any
 
 sys.path.insert(0, os.getcwd())
 
-from ansible_collections.hpc.sregistry.plugins.module_utils import dialect, signature
-from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Login
-from ansible_collections.hpc.sregistry.plugins.module_utils.engine import BuildOptions, RunOptions, find
-from ansible_collections.hpc.sregistry.plugins.module_utils.errors import SregistryError
-from ansible_collections.hpc.sregistry.plugins.module_utils.signature import Certificate, SigningKey
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine import dialect, signature
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine.cli import BuildOptions, RunOptions, find
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine.signature import Certificate, SigningKey
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors import SregistryError
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.keychain import Login
 
 PLAIN, PRIVATE = "127.0.0.1:5000", "127.0.0.1:5001"
 PHRASE = "two words"

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
-SHIPPED = [*sorted(PLUGINS.glob("module_utils/*.py")), *sorted(PLUGINS.glob("modules/*.py"))]
+SHIPPED = [*sorted(PLUGINS.rglob("module_utils/**/*.py")), *sorted(PLUGINS.glob("modules/*.py"))]
 ARCHIVED = re.compile(r"ansible(_collections)?\b")
 DYNAMIC = {"__import__", "import_module", "load_module", "exec_module", "__getattr__"}
 

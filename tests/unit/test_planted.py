@@ -26,16 +26,17 @@ from typing import Any
 import pytest
 import requests
 from ansible.module_utils import basic
-from ansible_collections.hpc.sregistry.plugins.module_utils import leftover, sif
-from ansible_collections.hpc.sregistry.plugins.module_utils.blobs import BlobCache
-from ansible_collections.hpc.sregistry.plugins.module_utils.document import Document, File
-from ansible_collections.hpc.sregistry.plugins.module_utils.image import resolve
-from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Inventory
-from ansible_collections.hpc.sregistry.plugins.module_utils.means import sif_inputs
-from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
-from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.fs import stale
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.database import Inventory
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.document import Document, File
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.blobs import BlobCache
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.image import resolve
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif import container as sif
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif.toolchain import sif_inputs
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.conftest import Connect, Stored
-from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.test_sif import written
+from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.sif.test_container import written
 
 from tests.lab import shelf
 
@@ -94,9 +95,9 @@ class World:
             shelf.write(path, _secret_image(path.name))
         shelf.write(self.canary / "notes", f"{SECRET}\n".encode())
         shelf.write(self.canary / "tree" / ".singularity.d" / "Singularity", f"# {SECRET}\n".encode())
-        left = f".app-1.sif.{leftover.prefix()}old{leftover.SUFFIX}"
+        left = f".app-1.sif.{stale.prefix()}old{stale.SUFFIX}"
         shelf.write(self.canary / left, SECRET.encode())
-        shelf.write(self.canary / f"{leftover.prefix()}old" / "part", SECRET.encode())
+        shelf.write(self.canary / f"{stale.prefix()}old" / "part", SECRET.encode())
         for path in [*self.canary.rglob("*"), self.canary]:
             path.chmod(0o700 if path.is_dir() else 0o600)
             os.utime(path, (OLD, OLD))

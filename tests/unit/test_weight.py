@@ -28,14 +28,15 @@ from typing import Any
 
 import pytest
 from ansible.executor.module_common import ModuleDepFinder
-from ansible_collections.hpc.sregistry.plugins.module_utils.document import Document, File
-from ansible_collections.hpc.sregistry.plugins.module_utils.inventory import Inventory
-from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
-from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.database import Inventory
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.document import Document, File
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
 
 PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
 PACKAGE = "ansible_collections.hpc.sregistry.plugins"
-UTILS = f"{PACKAGE}.module_utils"
+UTILS = f"{PACKAGE}.module_utils._internal"
+LIBRARY = PLUGINS / "module_utils" / "_internal"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 DIGEST = f"sha256:{'1' * 64}"
 
@@ -78,8 +79,8 @@ def registry() -> Iterator[str]:
 
 
 def weight(name: str) -> int:
-    """The nodes of a file of module_utils."""
-    return sum(1 for _node in ast.walk(ast.parse((PLUGINS / "module_utils" / f"{name}.py").read_bytes())))
+    """The nodes of a file of the library, such as ``oci/blobs``."""
+    return sum(1 for _node in ast.walk(ast.parse((LIBRARY / f"{name}.py").read_bytes())))
 
 
 def report(names: set[str], limit: int) -> str:
@@ -89,10 +90,9 @@ def report(names: set[str], limit: int) -> str:
 
 
 def reached(path: Path, name: str) -> set[str]:
-    """The files of module_utils that Ansible finds in a file, as it looks for them."""
+    """The files of the library that Ansible finds in a file, as it looks for them."""
     finder = ModuleDepFinder(name, ast.parse(path.read_bytes()))
-    found = (parts[len(UTILS.split(".")) :] for parts in finder.submodules if ".".join(parts).startswith(f"{UTILS}."))
-    return {parts[0] for parts in found if parts}
+    return own({".".join(parts) for parts in finder.submodules})
 
 
 def carried(module: str) -> set[str]:
@@ -101,7 +101,7 @@ def carried(module: str) -> set[str]:
     while new:
         names |= new
         new = {
-            other for name in new for other in reached(PLUGINS / "module_utils" / f"{name}.py", f"{UTILS}.{name}")
+            other for name in new for other in reached(LIBRARY / f"{name}.py", f"{UTILS}.{name.replace('/', '.')}")
         } - names
     return names
 
@@ -140,23 +140,41 @@ def imported(tmp_path: Path, name: str) -> set[str]:
 
 
 def own(modules: set[str]) -> set[str]:
-    return {name[len(UTILS) + 1 :] for name in modules if name.startswith(f"{UTILS}.")}
+    """The files of the library among modules, and among what is imported from modules."""
+    found = set()
+    for name in modules:
+        path = LIBRARY.joinpath(*name[len(UTILS) + 1 :].split("."))
+        if name.startswith(f"{UTILS}."):
+            found |= {file for file in (path, path.parent) if file.with_suffix(".py").is_file()}
+    return {str(file.relative_to(LIBRARY)) for file in found}
 
 
 def test_what_a_pull_carries_to_a_host_stays_light() -> None:
     names = carried("sregistry_pull")
-    assert {"build", "tar", "registry"} <= names, "what is imported in functions is carried as well"
+    assert {"sif/builder", "layers/tar", "registry/client"} <= names, "what is imported in functions is carried as well"
     assert sum(map(weight, names)) <= CARRIED, report(names, CARRIED)
 
 
 def test_a_pull_that_changes_nothing_imports_only_what_asks_the_registry(tmp_path: Path, registry: str) -> None:
     names = own(imported(tmp_path, f"{registry}/app:1"))
-    assert "registry" in names
-    assert names.isdisjoint({"build", "engine", "manifest", "mirror", "ready", "sif", "sif_cache", "verify", "web"})
+    assert "registry/client" in names
+    assert names.isdisjoint(
+        {
+            "engine/cli",
+            "oci/manifest",
+            "pull/sif_cache",
+            "pull/sif_download",
+            "registry/mirror",
+            "registry/web",
+            "sif/builder",
+            "sif/container",
+            "sif/trust",
+        }
+    )
     assert sum(map(weight, names)) <= ASKED, report(names, ASKED)
 
 
 def test_a_pull_that_has_nothing_to_ask_imports_no_library_for_it(tmp_path: Path) -> None:
     modules = imported(tmp_path, f"registry.invalid/app@{DIGEST}")
-    assert modules.isdisjoint({"requests", "urllib3", f"{UTILS}.registry", f"{UTILS}.transport"})
+    assert modules.isdisjoint({"requests", "urllib3", f"{UTILS}.registry.client", f"{UTILS}.transport.http"})
     assert sum(map(weight, own(modules))) <= UNASKED, report(own(modules), UNASKED)

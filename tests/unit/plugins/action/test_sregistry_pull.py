@@ -20,7 +20,7 @@ from ansible.errors import AnsibleUndefinedVariable
 from ansible.plugins.action.normal import ActionModule as Normal
 from ansible_collections.hpc.sregistry.plugins.action import sregistry_pull as module
 from ansible_collections.hpc.sregistry.plugins.action.sregistry_pull import ActionModule
-from ansible_collections.hpc.sregistry.plugins.plugin_utils import progress
+from ansible_collections.hpc.sregistry.plugins.plugin_utils._internal.display import progress
 
 HOST: Mapping[str, Any] = {"inventory_hostname": "node7"}
 RESULT: Mapping[str, Any] = {"changed": True, "images": []}

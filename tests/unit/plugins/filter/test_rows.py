@@ -16,9 +16,9 @@ from ansible_collections.hpc.sregistry.plugins.filter.image_path import image_pa
 from ansible_collections.hpc.sregistry.plugins.filter.images_table import images_table
 from ansible_collections.hpc.sregistry.plugins.filter.inspect import inspect
 from ansible_collections.hpc.sregistry.plugins.filter.inventory_table import inventory_table
-from ansible_collections.hpc.sregistry.plugins.module_utils.document import Document, File
-from ansible_collections.hpc.sregistry.plugins.module_utils.platform import Platform
-from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.document import Document, File
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
 
 AMD64 = Platform("linux", "amd64")
 ARM64 = Platform("linux", "arm64")

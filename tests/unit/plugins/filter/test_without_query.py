@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.hpc.sregistry.plugins.filter.without_query import without_query
-from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
 
 DIGEST = f"sha256:{'d' * 64}"
 

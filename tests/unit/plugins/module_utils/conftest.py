@@ -19,10 +19,12 @@ from random import Random
 
 import pytest
 import requests
-from ansible_collections.hpc.sregistry.plugins.module_utils import executable, secrecy, squashfs
-from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Keychain, Login
-from ansible_collections.hpc.sregistry.plugins.module_utils.reach import Transport
-from ansible_collections.hpc.sregistry.plugins.module_utils.registry import Registry
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal import secrecy
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine import executable
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.client import Registry
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif import mksquashfs
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.keychain import Keychain, Login
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.options import Transport
 
 from tests.faults import FaultyRegistry
 from tests.lab import certificates, oci, paths, tree
@@ -218,7 +220,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory.mkdir()
     monkeypatch.setenv("PATH", str(directory))
     monkeypatch.setattr(executable, "DIRECTORIES", ())
-    monkeypatch.setattr(squashfs, "_SYSTEM_DIRECTORIES", ())
+    monkeypatch.setattr(mksquashfs, "_SYSTEM_DIRECTORIES", ())
     return directory
 
 

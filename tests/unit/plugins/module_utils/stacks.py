@@ -15,8 +15,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.hpc.sregistry.plugins.module_utils.layers import Layer
-from ansible_collections.hpc.sregistry.plugins.module_utils.tar import Data, Entry, index
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.layers.tar import Data, Entry, index
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.layers.union import Layer
 from hypothesis import strategies as st
 
 

@@ -14,16 +14,13 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.basic import env_fallback
-from ansible_collections.hpc.sregistry.plugins.module_utils import (
-    compression,
-    credential_helper,
-    engine,
-    executable,
-    options,
-    programs,
-    scratch,
-    squashfs,
-)
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal import programs
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine import cli, executable
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.fs import tempdir
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.layers import compression
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.module import options
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif import mksquashfs
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport import credential_helper
 
 LIBRARY = Path(__file__).resolve().parents[4] / "plugins" / "module_utils"
 STARTS = {"run", "Popen", "call", "check_call", "check_output", "getoutput", "getstatusoutput"}
@@ -46,11 +43,11 @@ def asked(_path: str) -> None:
 
 RUNS: dict[str, tuple[str, Callable[[str], object]]] = {
     "engine, asked for its version": ("apptainer", executable.identify),
-    "engine at work": ("apptainer", lambda path: engine.Engine(path, "apptainer", "1.4.5").ask(["inspect"])),
-    "packer": ("mksquashfs", squashfs._version),
+    "engine at work": ("apptainer", lambda path: cli.Engine(path, "apptainer", "1.4.5").ask(["inspect"])),
+    "packer": ("mksquashfs", mksquashfs._version),
     "zstd": ("zstd", deflated),
     "credential helper": ("docker-credential-recorder", asked),
-    "rm": ("rm", lambda path: scratch.remove_tree(str(Path(path).parent / "stays"))),
+    "rm": ("rm", lambda path: tempdir.remove_tree(str(Path(path).parent / "stays"))),
 }
 
 
@@ -91,7 +88,7 @@ def test_what_a_program_needs_it_inherits(monkeypatch: pytest.MonkeyPatch) -> No
     assert programs.bare(TZ="UTC").keys() == {"PATH", "LC_ALL", "TZ"}
 
 
-@pytest.mark.parametrize("path", sorted(LIBRARY.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(LIBRARY.rglob("*.py")), ids=lambda path: path.stem)
 def test_whoever_starts_a_program_says_what_it_inherits(path: Path) -> None:
     wrong = []
     for node in ast.walk(ast.parse(path.read_text())):

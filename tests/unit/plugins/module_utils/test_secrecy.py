@@ -13,12 +13,12 @@ from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 import pytest
-from ansible_collections.hpc.sregistry.plugins.module_utils import secrecy
-from ansible_collections.hpc.sregistry.plugins.module_utils.credentials import Keychain, Login
-from ansible_collections.hpc.sregistry.plugins.module_utils.errors import RegistryError
-from ansible_collections.hpc.sregistry.plugins.module_utils.reach import Transport
-from ansible_collections.hpc.sregistry.plugins.module_utils.reference import Reference, printable, shown
-from ansible_collections.hpc.sregistry.plugins.module_utils.web import Web
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal import secrecy
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors import RegistryError
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference, printable, shown
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.web import Web
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.keychain import Keychain, Login
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.options import Transport
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.conftest import Connect
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.raw import RawServer
 

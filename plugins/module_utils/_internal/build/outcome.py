@@ -1,0 +1,110 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What becomes of a build: what was there, whether it serves, what a new one replaces."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import EngineError
+from ..fs.files import need_writable
+from ..inventory import storage
+from ..inventory.database import taken
+from ..inventory.document import File
+from ..pull.plan import REBUILT, REPAIRED
+from ..pull.resolve import to_merged
+from ..pull.session import PRESENT, Outcome, Session
+from .request import Order
+from .source import FREE
+from .target import need_replaceable
+
+BUILT = "built"
+
+
+@dataclass
+class Creation(Outcome):
+    """What became of a build. Its difference is that of its inputs, and of the definition in the image."""
+
+    target: str = ""
+    inputs_before: dict[str, str] = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)
+    text_before: str | None = None
+    text: str | None = None
+
+    def to_result(self, name: str) -> dict[str, Any]:
+        """As for any image, and the inputs."""
+        return {**super().to_result(name), "inputs": self.inputs or self.inputs_before}
+
+    def to_diff(self) -> dict[str, Any]:
+        """The inputs and the definition before and after; definitions with line for line of their own."""
+        there = {"path": self.path_before} if self.path_before else {}
+        inputs = self.inputs or self.inputs_before
+        known = {name: value for name, value in self.inputs_before.items() if name in inputs or name not in FREE}
+        before: dict[str, Any] = {**there, **known}
+        after: dict[str, Any] = {"path": self.target, **inputs}
+        if self.text is not None and self.text_before != self.text:
+            after["text"] = self.text.splitlines()
+            if self.text_before is not None:
+                before["text"] = self.text_before.splitlines()
+        return {
+            "before_header": self.target,
+            "after_header": self.target,
+            "before": {**before, **self.attributes["before"]},
+            "after": {**after, **self.attributes["after"]},
+        }
+
+    def look_up(self, session: Session) -> tuple[File | None, File | None]:
+        """The file that is recorded at the path under the name of the build; or else that of another name."""
+        document = self.before = session.inventory.get(*self.key)
+        own = document.file(self.target) if document else None
+        if own:
+            return own, None
+        for owner in session.inventory.owners(self.target):
+            self.displaced = owner
+            return None, owner.file(self.target)
+        return None, None
+
+    def decide(self, session: Session, order: Order, file: File | None, state: str) -> None:
+        """Name what a build would do, and refuse what could not end well.
+
+        :param file: what is recorded at the path, and its ``state``.
+        :raises StorageError: if what is there must not be replaced, or nothing can be written.
+        :raises EngineError: if there is no engine; in check mode that is a warning.
+        """
+        self.changed = True
+        self.action = BUILT if file is None else REBUILT if state == storage.PRESENT else REPAIRED
+        if os.path.lexists(order.path):
+            self.path_before = order.path
+            self._need_own_place(order, file)
+            need_replaceable(order, file, file is not None and state == storage.PRESENT)
+        need_writable(os.path.dirname(order.path))
+        need_writable(order.choice.tmpdir)
+        try:
+            order.choice.engine()
+        except EngineError as error:
+            if not session.check:
+                raise
+            self.warnings.append(str(error))
+
+    def _need_own_place(self, order: Order, file: File | None) -> None:
+        """Refuse to take a path that follows from the name alone from another image, or from one that was pulled: with
+        two such images each run would undo the other.
+
+        :raises StorageError: naming it.
+        """
+        owner = self.displaced or (self.before if file and file.manifest_digest is not None else None)
+        if order.store and owner and not order.force:
+            raise taken(order.path, owner, "give the build another name or a path, or force: true to take it over")
+
+    def enter(self, session: Session, file: File) -> None:
+        """Enter what was built into the inventory, with the files that the image has by now."""
+        if self.after:
+            session.enter(self, to_merged(self.after, session.inventory.get(*self.key)).with_file(file))
+
+    def leave(self, session: Session) -> None:
+        """Do nothing: another run did the work while this one waited for the lock."""
+        self.after, self.changed, self.action = session.inventory.get(*self.key), False, PRESENT

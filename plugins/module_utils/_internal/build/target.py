@@ -1,0 +1,142 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What was built and its place: what may be replaced there, room to build in, and how the result gets its name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..errors import InvalidSif, StorageError
+from ..fs import guard, permit
+from ..fs.digest import hash_of
+from ..fs.files import read_regular, replacing, swap_in
+from ..fs.tempdir import beside
+from ..inventory.document import File
+from ..inventory.paths import back_up, backup_name
+from ..pull.session import Outcome
+from ..sif import container
+from ..sif.formats import SANDBOX, SIF, is_image, is_sandbox
+from . import inputs
+from .request import Order
+from .source import MAX_DEFINITION
+
+
+def need_replaceable(order: Order, file: File | None, ours: bool) -> None:
+    """Refuse to replace what is no image; and a directory, with what was changed in it, unless that is asked for.
+
+    :param file: what the inventory knows to be there.
+    :param ours: whether it is still what was built here.
+    :raises StorageError: saying what is there.
+    """
+    path = order.path
+    if os.path.islink(path) and (order.format == SANDBOX or os.path.isdir(path)):
+        raise StorageError(f"{path} is a symlink; give the path that it leads to, or remove it")
+    if os.path.isdir(path):
+        if not os.listdir(path):
+            return
+        if not (file or is_sandbox(path)):
+            raise StorageError(
+                f"{path} is a directory that no engine has built, and it is not empty; remove it, or give another path"
+            )
+        if not order.force:
+            why = "built from other inputs" if ours else "not built here, as far as the inventory knows"
+            raise StorageError(
+                f"{path} is a directory that was {why}, and what was changed in it would be lost; give force: true to "
+                "replace it, or another path"
+            )
+    elif not os.path.isfile(path):
+        if not os.path.islink(path):
+            raise StorageError(f"{path} is there and is no regular file; remove it, or give another path")
+    elif not file and not is_image(path):
+        raise StorageError(f"{path} is a file, and no image; remove it, or give another path")
+    elif file and file.manifest_digest is None and file.builder is None and not order.force:
+        raise StorageError(
+            f"{path} is an image that was added to the inventory, which nobody could build again; give force: true to "
+            "replace it, or another path"
+        )
+    elif order.format == SANDBOX and not order.force:
+        raise StorageError(
+            f"{path} is an image file where a directory shall be; give force: true to replace it, or another path"
+        )
+
+
+def definition_in(path: str) -> str | None:
+    """The definition that an image says it was built from; None if it tells none."""
+    try:
+        if os.path.isdir(path):
+            with guard.reached(os.path.join(path, ".singularity.d"), path) as place:
+                content: bytes | None = read_regular(os.path.join(place, "Singularity"), MAX_DEFINITION)
+        else:
+            with permit.reading(path) as held:
+                content = container.read_object(held, "", MAX_DEFINITION, container.DEFINITION)
+    except (OSError, InvalidSif, StorageError):
+        return None
+    return None if content is None else content.decode("utf-8", "replace")
+
+
+@contextmanager
+def room(order: Order, work: str, warnings: list[str]) -> Iterator[str]:
+    """A directory to build in, for a block: for a directory tree one from where it can be renamed to its path.
+
+    :param work: where a file is built.
+    :param warnings: are added to, if something stays behind.
+    :raises StorageError: if it cannot be made.
+    """
+    if order.format == SIF:
+        yield work
+        return
+    with beside(order.path) as place:
+        yield place
+    if os.path.lexists(place):
+        warnings.append(f"not all of {place} could be removed; remove it as root")
+
+
+def put(order: Order, built: str, outcome: Outcome) -> tuple[int, int, str]:
+    """Put what was built into its place; returns its size in bytes, its mtime in ns and its sha256, empty for a
+    directory.
+
+    :param built: where it is, in its ``room``.
+    :param outcome: whether something was there before, and may be replaced; it is told where a backup of that lies.
+    :raises StorageError, NoSpace: if that fails; what was there is then as before.
+    """
+    path = order.path
+    if outcome.path_before is None and os.path.lexists(path):
+        raise StorageError(f"{path} appeared while it was built; look what it is, and run this again")
+    if order.format == SANDBOX:
+        size, mtime_ns = inputs.size_of_tree(built), os.stat(built).st_mtime_ns
+        _swap(order, built, f"{built}.before", outcome)
+        return size, mtime_ns, ""
+    if not os.path.isdir(path):
+        return _copied(order, built, path, outcome)
+    with beside(path) as place:
+        new = os.path.join(place, "new")
+        told = _copied(order, built, new, None)
+        _swap(order, new, os.path.join(place, "before"), outcome)
+        return told
+
+
+def _swap(order: Order, new: str, aside: str, outcome: Outcome) -> None:
+    """Put something at the path where a directory is, or is to be. What was there goes aside, or stays as a backup."""
+    if order.backup and os.path.lexists(order.path):
+        aside = outcome.backup_file = backup_name(order.path)
+    swap_in(new, order.path, aside)
+
+
+def _copied(order: Order, source: str, path: str, outcome: Outcome | None) -> tuple[int, int, str]:
+    """Copy a finished file to where it appears whole; returns its size in bytes, its mtime in ns and its sha256."""
+
+    def finish(temporary: str) -> None:
+        order.prepare(temporary)
+        if order.backup and outcome:
+            outcome.backup_file = back_up(path, outcome.backup_file)
+
+    with open(source, "rb") as finished, replacing(path, mode=0o777, prepare=finish) as stream:
+        sha256 = hash_of(finished, copy=stream).hexdigest()
+        stream.flush()
+        os.fsync(stream.fileno())
+        status = os.fstat(stream.fileno())
+        return status.st_size, status.st_mtime_ns, sha256

@@ -1,0 +1,78 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The executable of the container engine: where it is, of which engine and version, and that engine's home."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+
+from .. import programs
+from ..errors import EngineError
+
+APPTAINER, SINGULARITY_CE, SINGULARITY = "apptainer", "singularity-ce", "singularity"
+
+PROGRAMS = ("apptainer", "singularity")
+DIRECTORIES = ("/usr/local/bin", "/usr/bin", "/opt/apptainer/bin", "/opt/singularity/bin")
+VERSION = re.compile(r"(apptainer|singularity-ce|singularity)\s+version\s+v?([0-9][^\s]*)")
+
+
+def locate(given: str | None = None) -> str | None:
+    """Where the executable is, None if there is none.
+
+    :param given: a path or name to use instead of looking for one.
+    """
+    search = os.pathsep.join((os.environ.get("PATH", ""), *DIRECTORIES))
+    for name in (given,) if given else PROGRAMS:
+        path = shutil.which(name, path=search)
+        if path:
+            return path
+    return None
+
+
+def identify(path: str) -> tuple[str, str]:
+    """Which engine an executable is, and its version, by running it.
+
+    :raises EngineError: if it is none, or broken.
+    """
+    try:
+        result = subprocess.run(
+            [path, "--version"],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            stdin=subprocess.DEVNULL,
+            timeout=60,
+            env=programs.inherited(),
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise EngineError(f"cannot run {path}: {error}") from error
+    match = VERSION.search(result.stdout)
+    if result.returncode != 0 or not match:
+        said = (result.stdout + result.stderr).strip()[:200]
+        raise EngineError(
+            f"{path} is neither Apptainer nor Singularity: --version ends with {result.returncode} and {said!r}; "
+            "mend it, or give another executable's path with engine"
+        )
+    return match.group(1), match.group(2)
+
+
+def kind_of(given: str | None = None) -> str | None:
+    """Which engine this host has, without running it where its file name tells; None if there is none.
+
+    :raises EngineError: if it has to be run to tell, and fails.
+    """
+    path = locate(given)
+    if path is None:
+        return None
+    return APPTAINER if os.path.basename(os.path.realpath(path)) == APPTAINER else identify(path)[0]
+
+
+def home_of(kind: str | None) -> str:
+    """The name of an engine's directory in a user's home; ``.singularity`` where there is no engine."""
+    return ".apptainer" if kind == APPTAINER else ".singularity"

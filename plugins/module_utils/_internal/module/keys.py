@@ -1,0 +1,112 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# pylint: disable=contextmanager-generator-missing-cleanup  # contextlib ends a suspended generator, and its blocks
+
+"""The keys of a task: from a module's parameters to what is signed with, and who is trusted."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..engine import cli
+from ..engine.signature import Certificate, SigningKey, normal_fingerprint
+from ..errors import EngineError
+from ..fs.files import storage_error
+from ..fs.tempdir import temporary_directory
+from ..sif.trust import Source, Trust
+
+_MAX_KEY = 4 * 1024 * 1024  # bytes
+
+
+@contextmanager
+def trust_of(module: AnsibleModule) -> Iterator[Trust]:
+    """Who is trusted, for a block; whoever is in the user's keyring, if the task does not say.
+
+    :raises EngineError: if a key cannot be read.
+    """
+    wanted = module.params["verify"]
+    if wanted == []:
+        module.fail_json(msg="verify is an empty list, which would accept nobody; name a key, or leave it out")
+    with ExitStack() as stack:
+        sources = tuple(_source(module, options, stack) for options in wanted or ()) or (Source(),)
+        found = functools.lru_cache(maxsize=None)(lambda: cli.find(module.params["engine"]))
+        yield Trust(sources, _mark(sources), found, scratch_directory(module))
+
+
+@contextmanager
+def signing_key(module: AnsibleModule) -> Iterator[SigningKey]:
+    """What to sign with, for a block."""
+    params = module.params
+    with ExitStack() as stack:
+        path = params["key"]
+        if params["key_content"]:
+            path = stack.enter_context(_written(module, params["key_content"]))
+        if path:
+            _read(path)
+        yield SigningKey(path, params["keyring"], params["fingerprint"], params["passphrase"])
+
+
+def _source(module: AnsibleModule, options: dict[str, Any], stack: ExitStack) -> Source:
+    key = options["key"]
+    if options["key_content"]:
+        key = stack.enter_context(_written(module, options["key_content"]))
+    certificate = None
+    if options["certificate"]:
+        certificate = Certificate(
+            options["certificate"], options["intermediates"], options["roots"], ocsp=options["ocsp"]
+        )
+    for path in filter(None, (key, *(options[name] for name in ("certificate", "intermediates", "roots")))):
+        _read(path)
+    fingerprints = tuple(sorted(normal_fingerprint(fingerprint) for fingerprint in options["fingerprints"]))
+    return Source(key, certificate, options["keyring"], fingerprints)
+
+
+def _mark(sources: tuple[Source, ...]) -> str | None:
+    described = []
+    for source in sources:
+        if source.certificate or not (source.key or source.fingerprints):
+            return None
+        key = hashlib.sha256(_read(source.key).strip()).hexdigest() if source.key else None
+        described.append([key, *source.fingerprints])
+    return hashlib.sha256(json.dumps(sorted(described, key=str)).encode()).hexdigest()
+
+
+@contextmanager
+def _written(module: AnsibleModule, content: str) -> Iterator[str]:
+    """A key in a file that only this user can read, for a block."""
+    with temporary_directory(scratch_directory(module)) as directory:
+        path = os.path.join(directory, "key")
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+                stream.write(content if content.endswith("\n") else f"{content}\n")
+        except OSError as error:
+            raise storage_error(error, path) from error
+        yield path
+
+
+def scratch_directory(module: AnsibleModule) -> str:
+    """A place for keys and scratch files. One that is not there yet is not made for them."""
+    directory = module.params["tmpdir"]
+    return directory if directory and os.path.isdir(directory) else tempfile.gettempdir()
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as stream:
+            return stream.read(_MAX_KEY)
+    except OSError as error:
+        raise EngineError(
+            f"cannot read the key {path} on this host: {error.strerror}; copy it there first, or give its text"
+        ) from error

@@ -1,0 +1,454 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The cache of blobs: content-addressed, verified, resumable, and shared with Apptainer's and SingularityCE's own.
+
+Blobs lie in an OCI image layout (OCI image specification, image-layout.md) at the place where ``apptainer pull`` looks
+for them, so either finds what the other fetched.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import stat
+import threading
+import time
+import weakref
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING
+
+from ..errors import DigestMismatch, RegistryError, StorageError
+from ..fs import guard, stale
+from ..fs.digest import matches
+from ..fs.files import give_name, link_in_place, make_directory, storage_error
+from ..late import importing
+
+if TYPE_CHECKING:
+    from .manifest import Descriptor
+    from .partial import Source
+
+# Returns when a blob is in the cache, or raises why it does not come; gives who is to be told how many of its bytes
+# have been read.
+Arrival = Callable[["Descriptor"], Callable[[int], None]]
+
+ALGORITHMS = ("sha256", "sha512")
+_ENCODED = re.compile("[0-9a-f]+")
+_BLOB = re.compile(r"[0-9a-f]+|\.[0-9a-f]+\..+")  # a blob, and what is made for it
+_LOCK = ".sregistry.lock"  # held shared by who uses blobs, and alone by who prunes them
+_TURNS, _PAUSE = 600, 0.1  # how often that lock is tried, and seconds between
+
+
+@dataclass(frozen=True)
+class Obtained:
+    """Where a blob is, its size in bytes, and how many of these came over the network in this run."""
+
+    path: str
+    size: int
+    received: int
+
+
+_Identity = tuple[int, int, int, int]
+"""Device, inode, size in bytes and mtime in ns of a file."""
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What was removed from the cache, and its size in bytes."""
+
+    what: str
+    size: int
+
+
+class BlobCache:
+    """A directory of blobs, used by many threads, processes and programs at once."""
+
+    def __init__(self, directory: str, breaks: int = 3, shared: bool = False) -> None:
+        """
+        :param directory: of the OCI layout, for example ``~/.apptainer/cache/blob``.
+        :param breaks: how many broken connections in a row, without a byte of progress, end a transfer.
+        :param shared: with other runs, of which one may prune it.
+        """
+        self.directory = directory
+        self._breaks = breaks
+        self._lock = threading.Lock()
+        self._running: dict[str, Future[Obtained]] = {}
+        self._received: dict[str, _Identity] = {}
+        self._seen: dict[str, list[str]] = {}
+        self._unguarded = shared
+
+    def path(self, digest: str) -> str:
+        """Where a blob lies or would lie.
+
+        :raises StorageError: if it is no digest, which a document of the inventory may have in its place.
+        """
+        algorithm, _colon, encoded = digest.partition(":")
+        if algorithm not in ALGORITHMS or not _ENCODED.fullmatch(encoded):
+            raise StorageError(f"{digest!r} is no digest, so no blob of {self.directory} has it; look where it is from")
+        return os.path.join(self.directory, "blobs", algorithm, encoded)
+
+    def holds(self, descriptor: Descriptor) -> bool:
+        """Whether a blob is there with its right size; where the size is unknown its digest is computed."""
+        size = _size(self.path(descriptor.digest))
+        if size is None:
+            return False
+        if descriptor.size is not None:
+            return size == descriptor.size
+        return self.proven(descriptor.digest)
+
+    def missing(self, descriptor: Descriptor) -> int:
+        """Bytes of a blob that would have to be fetched; 0 where nobody tells its size."""
+        if descriptor.size is None or self.holds(descriptor):
+            return 0
+        return _rest(self.path(descriptor.digest), descriptor.size)
+
+    def undiscovered(self, key: str, size: int | None) -> int:
+        """Bytes that ``discover`` would have to fetch; 0 where nobody tells the size."""
+        return _rest(self._unnamed(key), size) if size is not None else 0
+
+    def read(self, descriptor: Descriptor, limit: int, source: Source, what: object) -> tuple[bytes, Obtained]:
+        """The content of a small blob, such as a config, its digest proven even if it was cached.
+
+        :param limit: bytes; a larger one is refused.
+        :raises DigestMismatch, RegistryError, StorageError, NoSpace: as ``obtain``.
+        """
+        if descriptor.size is not None and descriptor.size > limit:
+            raise DigestMismatch(f"{what} claims {descriptor.size} bytes; more than {limit} are not accepted here")
+        obtained = self.obtain(descriptor, source, what)
+        if not obtained.received and not self.proven(descriptor.digest):
+            self.drop(descriptor.digest)
+            obtained = self.obtain(descriptor, source, what)
+        try:
+            with _reading(obtained.path) as stream:
+                return stream.read(limit), obtained
+        except OSError as error:
+            raise _unreadable(error, obtained.path) from error
+
+    def obtain(self, descriptor: Descriptor, source: Source, what: object) -> Obtained:
+        """Make sure that a blob is there: at once if cached, else fetched, verified and kept.
+
+        Threads that want the same blob wait for the first; so do other processes. What the first could not get from its
+        repository, the next tries to get from its own. A cached blob is trusted for its size; who unpacks it
+        verifies its digest on the way.
+
+        :raises DigestMismatch: if the registry's content is not what the digest or size says.
+        :raises RegistryError: as the source raises it.
+        :raises StorageError, NoSpace: if the cache cannot hold it.
+        """
+        self._use()
+        future: Future[Obtained] = Future()
+        while True:
+            with self._lock:
+                first = self._running.setdefault(descriptor.digest, future)
+            if first is future:
+                break
+            with suppress(RegistryError):
+                done = first.result()
+                return Obtained(done.path, done.size, 0)
+        try:
+            result = self._obtain(descriptor, source, what)
+        except BaseException as error:
+            with self._lock:
+                del self._running[descriptor.digest]
+            future.set_exception(error)
+            raise
+        with self._lock:
+            del self._running[descriptor.digest]
+        future.set_result(result)
+        return result
+
+    def discover(self, key: str, size: int | None, source: Source, what: object) -> tuple[str, Obtained]:
+        """Fetch a blob whose digest is known only in the end; returns that, and where the blob is.
+
+        :param key: names what is fetched, in this very version: what a killed run left of the same is continued.
+        :param size: bytes, if that is known.
+        :raises RegistryError, StorageError, NoSpace: as ``obtain``.
+        """
+        with importing:
+            from .partial import fill, growing, persistently, turn
+
+        path = self._unnamed(key)
+
+        def finish() -> tuple[str, Obtained]:
+            with self._made(path) as name, turn(name) as alone, growing(name, "sha256", alone) as partial:
+                fill(partial, size, source, what, self.directory, self._breaks)
+                found = self.path(partial.digest)
+                status = partial.publish(os.path.join(os.path.dirname(name), os.path.basename(found)))
+                self._sweep(path)
+                return partial.digest, Obtained(found, status.st_size, partial.received)
+
+        return persistently(finish, self.directory)
+
+    def keep(self, path: str, digest: str) -> None:
+        """Remember a finished file by its digest, without a copy: as another name of it, where the file system can."""
+        place = self.path(digest)
+        with suppress(OSError, StorageError):
+            make_directory(os.path.dirname(place), 0o700, self.directory)
+            give_name(path, place)  # what was there may be damaged, or another file's
+
+    def keeps(self, digest: str) -> bool:
+        """Whether a file that was kept is there, and is nobody else's and in no other place."""
+        try:
+            return _is_given(os.lstat(self.path(digest)), names=1)
+        except (OSError, StorageError):
+            return False
+
+    def give(self, digest: str, path: str, prepare: Callable[[str], None]) -> bool:
+        """Put a file that was kept in a place, if it is there, still what its digest says, and nowhere else in use.
+
+        :param prepare: sets owner and mode of the file before it gets its name.
+        :raises StorageError: if it cannot be put there.
+        """
+
+        def accept(stream: IO[bytes]) -> bool:
+            status = os.fstat(stream.fileno())
+            # What this run has received and verified, nobody else can have written to since: it need not be read again.
+            own = self._received.get(digest) == _identity(status)
+            return _is_given(status, names=2) and (own or matches(stream, digest))
+
+        return link_in_place(self.path(digest), path, accept, prepare)
+
+    def forget(self, digest: str) -> None:
+        """Do not keep a file any longer, as far as this user may say so."""
+        with suppress(StorageError):
+            self.drop(digest)
+
+    def drop(self, digest: str) -> None:
+        """Forget a blob that turned out to be damaged.
+
+        :raises StorageError: if it cannot be removed.
+        """
+        self._remove(self.path(digest))
+
+    def prune(self, needed: Collection[str], check: bool) -> list[Pruned]:
+        """Remove all blobs and kept files but those that are needed, and what killed runs left of blobs.
+
+        :param needed: their digests.
+        :param check: remove nothing, only tell.
+        :returns: what was removed, by its digest or, of what has none, its path.
+        :raises StorageError: if another run uses the cache, or a file cannot be removed.
+        """
+        with self._alone(check):
+            pruned = []
+            for algorithm in ALGORITHMS:
+                directory = os.path.join(self.directory, "blobs", algorithm)
+                with _held(directory, self.directory) as place:
+                    for name in sorted(filter(_BLOB.fullmatch, _names(place))):
+                        path, digest = os.path.join(directory, name), f"{algorithm}:{name}"
+                        size = _size(os.path.join(place, name))
+                        if size is None or digest in needed:
+                            continue
+                        pruned.append(Pruned(path if name.startswith(".") else digest, size))
+                        if not check:
+                            self._remove(path)
+            return pruned
+
+    def _unnamed(self, key: str) -> str:
+        """Where a blob would lie, for the name of what it grows in, if its digest is not known yet."""
+        return self.path(f"sha256:{hashlib.sha256(key.encode()).hexdigest()}")
+
+    def _use(self) -> None:
+        """Keep others from pruning the cache for as long as this object lives, as far as the file system has locks."""
+        with self._lock:
+            if not self._unguarded:
+                return
+            self._unguarded = False
+            descriptor = self._open_lock()
+            if descriptor is not None:
+                weakref.finalize(self, os.close, descriptor)
+                _share(descriptor)
+
+    @contextmanager
+    def _alone(self, check: bool) -> Iterator[None]:
+        """Keep others from using the cache; who prunes is quick, so that they wait."""
+        descriptor = None if check or not os.path.isdir(self.directory) else self._open_lock()
+        if descriptor is None:
+            yield
+            return
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise StorageError(f"another run uses the cache {self.directory}; prune it when that has ended") from error
+        except OSError:
+            pass
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _open_lock(self) -> int | None:
+        """The file that stands for the use of the whole cache; None where this user can have none."""
+        flags = os.O_CLOEXEC | os.O_NOFOLLOW
+        path = os.path.join(self.directory, _LOCK)
+        with suppress(OSError, StorageError), guard.reached(self.directory, mode=0o700) as place:
+            return guard.made(os.path.join(place, _LOCK), os.O_RDWR, 0o666)
+        with suppress(OSError):
+            return os.open(path, os.O_RDONLY | flags)
+        return None
+
+    def _remove(self, path: str) -> None:
+        try:
+            with suppress(FileNotFoundError), guard.reached(os.path.dirname(path), self.directory) as place:
+                os.unlink(os.path.join(place, os.path.basename(path)))
+        except OSError as error:
+            raise storage_error(error, path) from error
+
+    @contextmanager
+    def _made(self, path: str) -> Iterator[str]:
+        """The path of a blob in its directory, which is made if it is not there, and held for a block."""
+        try:
+            with guard.reached(os.path.dirname(path), self.directory, 0o700) as place:
+                yield os.path.join(place, os.path.basename(path))
+        except OSError as error:
+            raise storage_error(error, path) from error
+
+    def proven(self, digest: str) -> bool:
+        """Whether a blob is there and its content has its digest; reads all of it."""
+        try:
+            with _reading(self.path(digest)) as stream:
+                return matches(stream, digest)
+        except OSError:
+            return False
+
+    def _obtain(self, descriptor: Descriptor, source: Source, what: object) -> Obtained:
+        path = self.path(descriptor.digest)
+        if self.holds(descriptor):
+            return _cached(path)
+        with importing:
+            from .partial import growing, persistently, receive, turn
+
+        algorithm = descriptor.digest.partition(":")[0]
+
+        def finish() -> Obtained:
+            with self._made(path) as name, turn(name) as alone:
+                if self.holds(descriptor):  # another process finished it while this one waited
+                    self._sweep(path)
+                    return _cached(path)
+                with growing(name, algorithm, alone, self._others(path)) as partial:
+                    receive(partial, descriptor, source, what, self.directory, self._breaks)
+                    status = partial.publish(name)
+                self._sweep(path)
+            self._received[descriptor.digest] = _identity(status)
+            return Obtained(path, status.st_size, partial.received)
+
+        return persistently(finish, self.directory)
+
+    def _others(self, path: str) -> list[str]:
+        """The files in which other runs began a blob."""
+        return stale.made_for(path, self._hidden(os.path.dirname(path)))
+
+    def _sweep(self, path: str) -> None:
+        """Remove what killed runs left of a blob that is there now."""
+        stale.remove_files(path, self._hidden(os.path.dirname(path)))
+
+    def _hidden(self, directory: str) -> list[str]:
+        """What is hidden in a directory, as this run first saw it: it may hold the blobs of thousands of images."""
+        with self._lock:
+            if directory not in self._seen:
+                self._seen[directory] = [name for name in _names(directory) if name.startswith(".")]
+            return self._seen[directory]
+
+
+def _share(descriptor: int) -> None:
+    """Wait a while for who prunes a cache, and go on without the lock then: what is removed meanwhile is fetched again.
+
+    Whoever may open the file can hold its lock for good, as a user in his own cache.
+    """
+    with suppress(OSError):  # where there are no locks
+        for _time in range(_TURNS):
+            with suppress(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                break
+            time.sleep(_PAUSE)
+
+
+def _size(path: str) -> int | None:
+    """The size of a file; None if there is none, or something else. A link is not followed."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def _rest(path: str, size: int) -> int:
+    """Bytes of a blob that are not in the file that a killed run left of it."""
+    with importing:
+        from .partial import place_of
+
+    begun = _size(place_of(path)) or 0
+    return size - begun if begun <= size else size
+
+
+@contextmanager
+def _held(directory: str, cache: str) -> Iterator[str]:
+    """A directory of a cache, held for a block; nobody's link leads root elsewhere. It need not be there."""
+    with ExitStack() as stack:
+        try:
+            place = stack.enter_context(guard.reached(directory, cache))
+        except FileNotFoundError:
+            place = directory
+        except OSError as error:
+            raise storage_error(error, directory) from error
+        yield place
+
+
+def _names(directory: str) -> list[str]:
+    """What lies in a directory; nothing where there is none."""
+    try:
+        return os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise storage_error(error, directory) from error
+
+
+def _identity(status: os.stat_result) -> _Identity:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _is_given(status: os.stat_result, names: int) -> bool:
+    """Whether a kept file may be given out: of this user, written by nobody else, and with so many names."""
+    own = status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return own and stat.S_ISREG(status.st_mode) and status.st_nlink <= names
+
+
+def _cached(path: str) -> Obtained:
+    """A blob that is there.
+
+    :raises StorageError: if this user may not read it.
+    """
+    try:
+        with _reading(path) as stream:
+            return Obtained(path, os.fstat(stream.fileno()).st_size, 0)
+    except OSError as error:
+        raise _unreadable(error, path) from error
+
+
+def _reading(path: str) -> IO[bytes]:
+    """A blob for reading; a link to one is an ``OSError``."""
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK))
+
+
+def _unreadable(error: OSError, path: str) -> StorageError:
+    return StorageError(
+        f"cannot read the cached blob {path}: {error.strerror or error}; remove it or make it readable for this user, "
+        "or choose another cache"
+    )
+
+
+def tally(obtained: Sequence[Obtained]) -> dict[str, dict[str, int]]:
+    """Sums for a result: blobs and bytes that were fetched, and that the cache had."""
+    fetched = [item.received for item in obtained if item.received]
+    cached = [item.size for item in obtained if not item.received]
+    return {
+        "fetched": {"blobs": len(fetched), "bytes": sum(fetched)},
+        "cached": {"blobs": len(cached), "bytes": sum(cached)},
+    }

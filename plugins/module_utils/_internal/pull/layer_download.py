@@ -1,0 +1,104 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The layers of an image on their way into the cache, while they are already built from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+from ..fs.files import need_space
+from ..late import importing
+from ..oci.blobs import Arrival, Obtained
+from ..oci.manifest import Descriptor
+from ..registry.blob_source import source_of
+from ..registry.image import ResolvedImage
+from .session import Outcome, Session
+
+_Result = TypeVar("_Result")
+
+
+class Delivery:
+    """The layers of one image, each digest once; what is fetched counts in an outcome."""
+
+    def __init__(self, session: Session, image: ResolvedImage, outcome: Outcome) -> None:
+        self._session = session
+        self.image = image
+        self._outcome = outcome
+        self._begun: dict[str, Future[Obtained]] = {}
+        self._unforeseen: dict[str, Obtained] = {}
+
+    def begin(self, pool: ThreadPoolExecutor) -> None:
+        """Begin to fetch, the newest layer first: it is the first that a build reads.
+
+        :raises NoSpace: if the cache cannot hold them.
+        """
+        cache = self._session.cache
+        layers = {layer.digest: layer for layer in reversed(self.image.layers)}
+        missing = {layer.digest: cache.missing(layer) for layer in layers.values()}
+        need_space(cache.directory, sum(missing.values()), f"fetching {self.image.reference}")
+        progress = self._session.progress
+        for digest, size in missing.items():
+            if size:
+                progress.expect(digest, layers[digest].size)
+        progress.expect_reading(self.image.reference.uri, sum(layer.size or 0 for layer in layers.values()))
+        self._begun.update((digest, pool.submit(self._obtain, layer)) for digest, layer in layers.items())
+
+    def serve(self, build: Callable[[Arrival], _Result]) -> _Result:
+        """Build with the layers. What proves to be damaged while it is read is fetched once more, and all begins anew.
+
+        :param build: is given what returns when a layer is in the cache, or raises why it does not come.
+        :raises DamagedBlob: if a layer is damaged again.
+        """
+        with importing:
+            from ..layers.content import DamagedBlob  # only a build needs it
+
+        renewed: set[str] = set()
+        try:
+            while True:
+                try:
+                    return build(self._arrival)
+                except DamagedBlob as damage:
+                    digest = damage.descriptor.digest
+                    if digest in renewed:
+                        raise
+                    renewed.add(digest)
+                    self._session.cache.drop(digest)
+                    self._begun.pop(digest, None)
+                    self._unforeseen.pop(digest, None)
+        finally:
+            ended = [blob for blob in self._begun.values() if not blob.cancel() and blob.done()]
+            obtained = self._outcome.obtained
+            obtained.extend(blob.result() for blob in ended if not blob.cancelled() and not blob.exception())
+            obtained.extend(self._unforeseen.values())
+
+    def _arrival(self, layer: Descriptor) -> Callable[[int], None]:
+        with self._outcome.clock("fetch"):
+            for blob in self._begun.values():
+                if blob.done():
+                    blob.result()  # what did not come ends the build at once, whatever it is waiting for
+            if layer.digest in self._begun:
+                self._begun[layer.digest].result()
+            else:  # the file was to come from the cache, and nothing was begun
+                self._unforeseen.setdefault(layer.digest, self._obtain(layer))
+        return self._session.progress.reading(self.image.reference.uri, layer.digest)
+
+    def _obtain(self, layer: Descriptor) -> Obtained:
+        reference = self.image.reference
+        source = source_of(self._session.registries.of(reference), reference.repository, layer)
+        with self._session.progress.fetching(layer.digest, layer.size, source) as counted:
+            return self._session.cache.obtain(layer, counted, f"the layer {layer.digest} of {reference}")
+
+
+@contextmanager
+def threads_for(session: Session) -> Iterator[ThreadPoolExecutor]:
+    """The threads that fetch, for a block. What they have not begun when it ends, they need not begin."""
+    pool = ThreadPoolExecutor(max(1, session.threads))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,165 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Finished SIF files in a registry, found by what they are made of: what one node built, no other has to build.
+
+It works as a compiler's cache does: image, platform and inputs of the build decide the name of an entry, so that no
+entry is ever wrong, or has to be renewed. The files are ORAS artifacts, which the engines pull as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import Denied, InvalidManifest, RegistryError, Unauthorized, Unreachable
+from ..fs import permit
+from ..fs.files import storage_error
+from ..inventory.document import Document, File
+from ..inventory.provenance import Provenance
+from ..oci.blobs import BlobCache
+from ..oci.manifest import Descriptor
+from ..oci.platform import Platform
+from ..oci.reference import ORAS, Reference
+from ..registry import artifact, upload
+from ..registry.artifact import Artifact, Parcel
+from ..registry.blob_source import source_of
+from ..registry.client import Body, Registry
+from ..registry.location import Location
+
+if TYPE_CHECKING:
+    from ..oci.partial import Source
+
+_DOCUMENTS = "documents"  # the key of the image's documents in the config of an entry
+_MAX_CONFIG = 16 * 2**20  # bytes
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a SIF is made of: an image by its name and the digest of its platform's manifest, and the inputs of the
+    build. The name belongs to it, since it is in the file.
+    """
+
+    image: Reference
+    manifest_digest: str
+    platform: Platform
+    inputs: Mapping[str, str]
+
+    @property
+    def tag(self) -> str:
+        """The tag of its entry: the same for the same content only."""
+        parts = [self.image.uri, self.manifest_digest, str(self.platform), dict(self.inputs)]
+        return f"sif-{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()}"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file in the cache, what it is made of, and what else is told of it."""
+
+    artifact: Artifact
+    key: Key
+    provenance: Provenance | None
+
+
+class SifCache:
+    """A place in a registry where files are looked for, and put if it ``fills``. Where it has none and is ``required``,
+    that is an error instead of a build.
+    """
+
+    def __init__(self, location: Location, registry: Registry, connections: int, fills: bool, required: bool) -> None:
+        self._location = location
+        self._registry = registry
+        self._connections = connections
+        self._troubles: list[str] = []
+        self.fills = fills
+        self.required = required
+
+    def __str__(self) -> str:
+        return str(self._location)
+
+    def warnings(self) -> list[str]:
+        """What the user should know though it answers: a mirror, or a login, that was of no use; each is told once."""
+        return self._registry.warnings(self._location.prefix.rstrip("/"))
+
+    def find(self, keys: Sequence[Key]) -> Entry | None:
+        """The file for the first of some keys that has one.
+
+        :raises RegistryError, InvalidManifest: if the registry does not say, or what it says makes no sense.
+        """
+        for key in keys:
+            reference = self.reference(key)
+            body = self._look(reference)
+            if body:
+                found = artifact.of(self._registry, reference, body, key.platform)
+                return Entry(found, key, Provenance.parse(found.annotations))
+        return None
+
+    def has(self, key: Key) -> bool:
+        """Whether there is a file for a key.
+
+        :raises RegistryError: if the registry does not say.
+        """
+        return self._look(self.reference(key)) is not None
+
+    def documents(self, entry: Entry, cache: BlobCache) -> dict[str, Any]:
+        """What is told of the documents of the image's own registry, as ``image.revive`` takes them; nothing is proven.
+
+        :raises RegistryError, StorageError, InvalidManifest: if they cannot be read.
+        """
+        found = entry.artifact
+        source = source_of(self._registry, found.reference.repository, found.config)
+        what = f"the config of {found.reference}"
+        content, _blob = cache.read(found.config, _MAX_CONFIG, source, what)
+        try:
+            documents = json.loads(content).get(_DOCUMENTS, {})
+        except (ValueError, AttributeError, RecursionError) as error:
+            raise InvalidManifest(f"{what} is no JSON object") from error
+        return documents if isinstance(documents, dict) else {}
+
+    def source(self, entry: Entry) -> Source:
+        """What ``BlobCache.obtain`` needs to fetch a file."""
+        found = entry.artifact
+        return source_of(self._registry, found.reference.repository, found.layer, self._connections)
+
+    def put(self, key: Key, document: Document, file: File, contents: Mapping[str, bytes]) -> bool:
+        """Put a file there, and what is known of it; returns whether it had to be sent.
+
+        :param contents: the documents of the image, as ``ResolvedImage`` has them.
+        :raises StorageError: if it cannot be read.
+        :raises RegistryError: if the registry does not take it.
+        """
+        texts = {name: content.decode(errors="replace") for name, content in contents.items()}
+        parcel = Parcel(
+            layer=Descriptor(f"sha256:{file.sha256}", file.size),
+            title=key.image.file_name.rpartition("/")[2],
+            config=json.dumps({_DOCUMENTS: texts}, sort_keys=True).encode(),
+            annotations=Provenance.of(document, file).annotations,
+        )
+        try:
+            with permit.reading(file.path) as held, open(held, "rb") as stream:
+                return artifact.push(self._registry, self.reference(key), parcel, stream) == upload.SENT
+        except OSError as error:
+            raise storage_error(error, file.path) from error
+
+    def _look(self, reference: Reference) -> Body | None:
+        """Nobody waits a second time for a registry in trouble. A right that lacks may be there for the next image."""
+        if self._troubles:
+            raise Unreachable(self._troubles[0])
+        try:
+            return self._registry.look(reference)
+        except (Unauthorized, Denied):
+            raise
+        except RegistryError as error:
+            self._troubles.append(str(error))
+            raise type(error)(self._troubles[0]) from error  # who waits at the same time says the same
+
+    def reference(self, key: Key) -> Reference:
+        """The name of an entry, which engines pull too. A registry's port cannot stand in a repository as it is."""
+        host = re.sub(r"[^a-z0-9.]+", "-", key.image.registry).strip("-.")
+        repository = f"{self._location.prefix}{host}/{key.image.repository}"
+        return Reference(self._location.host, repository, tag=key.tag, scheme=ORAS)

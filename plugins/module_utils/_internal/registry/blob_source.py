@@ -1,0 +1,84 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# pylint: disable=contextmanager-generator-missing-cleanup  # contextlib ends a suspended generator, and its blocks
+
+"""Where the content of a descriptor comes from: the descriptor itself, the registry, or another place that it names.
+
+Source: OCI image specification, descriptor.md, ``data`` and ``urls``. The digest decides, wherever it comes from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING
+
+from ..errors import RegistryError
+from ..oci.manifest import Descriptor
+from ..oci.reference import Reference
+from .client import Body, Registry
+from .ranges import blob_in_ranges
+
+if TYPE_CHECKING:
+    from ..oci.partial import Source
+
+_MAX_PLACES = 10  # addresses that are tried for one blob
+
+
+def source_of(registry: Registry, repository: str, descriptor: Descriptor, connections: int = 1) -> Source:
+    """What ``BlobCache.obtain`` needs to fetch what a manifest of a repository describes.
+
+    :param connections: how many may be used for it at once, where it is large.
+    """
+    if descriptor.data is not None:
+        return _of_data(descriptor.data)
+    source = blob_in_ranges(registry, repository, descriptor.digest, descriptor.size, connections)
+    return _or_elsewhere(registry, source, descriptor) if descriptor.urls else source
+
+
+def manifest_of(registry: Registry, reference: Reference, member: Descriptor) -> Body:
+    """The manifest that an index describes.
+
+    :raises RegistryError: as ``Registry.fetch``.
+    """
+    if member.data is not None:
+        return Body(member.digest, member.media_type, member.data)
+    return registry.fetch(reference.at(member.digest))
+
+
+def _of_data(content: bytes) -> Source:
+    @contextmanager
+    def source(offset: int) -> Iterator[tuple[int, Iterator[bytes]]]:
+        yield offset, iter((content[offset:],))
+
+    return source
+
+
+def _or_elsewhere(registry: Registry, source: Source, descriptor: Descriptor) -> Source:
+    """What a registry does not give, such as a layer that it may not distribute, from other places that have it."""
+
+    def opened(offset: int) -> Iterator[AbstractContextManager[tuple[int, Iterator[bytes]]]]:
+        yield source(offset)
+        for url in descriptor.urls[:_MAX_PLACES]:
+            yield registry.elsewhere(url, f"the blob {descriptor.digest}", offset)
+
+    @contextmanager
+    def either(offset: int) -> Iterator[tuple[int, Iterator[bytes]]]:
+        failures: list[RegistryError] = []
+        for place in opened(offset):
+            begun = False
+            try:
+                with place as found:
+                    begun = True
+                    yield found
+                    return
+            except RegistryError as error:
+                if begun:
+                    raise
+                failures.append(error)
+        first, *others = failures
+        raise first.with_more(f"; nor does it come from where else the manifest says: {'; '.join(map(str, others))}")
+
+    return either

@@ -1,0 +1,58 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a name is to be pinned to, found out with as few requests as that takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..errors import InvalidReference
+from ..oci.blobs import BlobCache
+from ..oci.pins import Pin
+from ..oci.platform import Platform
+from ..oci.reference import Reference
+from . import artifact, image
+from .pool import Registries
+
+
+def pin(
+    registries: Registries, cache: BlobCache, reference: Reference, wanted: Sequence[Platform], known: Pin | None = None
+) -> Pin:
+    """What a name points at now, and the manifests for some platforms.
+
+    :param wanted: the platforms; with none, only the name is asked about, by one request.
+    :param known: what was found before; one HEAD is enough if that still holds.
+    :raises InvalidReference: if nobody but the file itself could tell the digest.
+    :raises PlatformNotFound: if one of the platforms is not there, listing what exists.
+    :raises InvalidManifest, RegistryError, StorageError: as registry and cache raise them.
+    """
+    if reference.from_web:
+        return _of_web(reference)
+    registry = registries.of(reference)
+    if not wanted:
+        return Pin(registry.digest(reference))
+    if known and _is_answered(reference, wanted, known) and registry.find(reference).digest == known.digest:
+        return Pin(known.digest, {platform: known.platforms[platform] for platform in wanted if known.platforms})
+    if not reference.ready:
+        return Pin(*image.manifests(registry, cache, reference, wanted))
+    first = artifact.resolve(registry, reference, wanted[0])
+    if "index" not in first.documents:
+        return Pin(first.digest)
+    others = {platform: artifact.resolve(registry, reference, platform, first.digest) for platform in wanted[1:]}
+    return Pin(first.digest, {wanted[0]: first.manifest_digest, **{one: others[one].manifest_digest for one in others}})
+
+
+def _of_web(reference: Reference) -> Pin:
+    if not reference.digest:
+        raise InvalidReference(
+            f"{reference} is on a web server, which tells no digest; write the name with the digest of the file, as "
+            "ADDRESS@sha256:…"
+        )
+    return Pin(reference.digest)
+
+
+def _is_answered(reference: Reference, wanted: Sequence[Platform], known: Pin) -> bool:
+    """Whether a pin tells of all platforms, or is that of a file that does not tell its own."""
+    return set(wanted) <= set(known.platforms) or (reference.ready and not known.platforms)

@@ -1,0 +1,320 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From an image's layers to one finished SIF, or to a directory tree."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import IO
+
+from ..errors import EngineError, PackerError
+from ..fs.digest import CHUNK, hash_of
+from ..fs.files import make_directory, need_space, replacing, storage_error
+from ..fs.tempdir import temporary_directory
+from ..layers import extract
+from ..layers.content import Content
+from ..layers.stream import Archive, CrowdedDirectory, write_foreseen
+from ..layers.tar import DIRECTORY, Entry, index, shown_path
+from ..layers.union import Census, Layer, Misjudged, Union
+from ..oci.blobs import Arrival, BlobCache
+from ..registry.image import ResolvedImage
+from . import container, metadata
+from .mksquashfs import Packer, Partition
+from .own_metadata import NOTHING, Metadata, metadata_of
+from .toolchain import AUTO, STREAM, VIA_SANDBOX, Means, TreeMeans
+
+# mksquashfs looks a name up in a list of its directory's files when it reads a tar archive: a crowded directory takes
+# longer from a stream than from a disk.
+_CROWD = 20_000
+_IDENTIFIERS = uuid.UUID("6f0e2d0c-5a0e-5f7b-9c39-2f4c8e1d7a55")  # the name space of a SIF's identifiers
+
+Clock = Callable[[str], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True)
+class Built:
+    """A finished SIF: path, size in bytes, mtime in ns, sha256; which builder made it, and why that one; warnings."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    sha256: str
+    builder: str
+    reason: str
+    warnings: tuple[str, ...] = ()
+
+
+def build(
+    image: ResolvedImage,
+    cache: BlobCache,
+    means: Means,
+    target: str,
+    arrival: Arrival,
+    clock: Clock,
+    prepare: Callable[[str], None],
+) -> Built:
+    """Unite the layers, add what the engine adds, pack all of it, and put it into a SIF that replaces ``target``.
+
+    :param arrival: returns when a layer's blob is in the cache, or raises why it does not come.
+    :param clock: measures the time of a named step: metadata, index, unpack, pack, assemble.
+    :param prepare: sets owner and mode of the finished file before it gets its name.
+    :raises DamagedBlob: if a cached layer has to be fetched again.
+    :raises InvalidSif: if a SIF cannot be of the image's architecture.
+    :raises InvalidLayer, EngineError, PackerError, StorageError, NoSpace: as the steps raise them.
+    """
+    container.require_architecture(image.config.platform.architecture)
+    make_directory(means.tmpdir)
+    make_directory(os.path.dirname(target))
+    moment = image.config.moment if means.reproducible else int(time.time())
+    with temporary_directory(means.tmpdir) as work:
+        frames = Frames(_mold(means, image, moment), work, clock)
+        tree = _Tree(image, frames, _contents(image, cache, arrival), means.workers, moment, clock)
+        with replacing(target, mode=0o777, prepare=prepare) as stream:
+            offset = container.partition_offset(frames.frame.objects)
+            place = Partition(stream.fileno(), offset, os.path.dirname(target))
+            with _filled(stream, place, means.packer, work) as partition:
+                builder, reason, warnings = _Work(tree, means, partition, work).pack()
+            with clock("assemble"):
+                architecture = image.config.platform.architecture
+                container.write(stream, architecture, frames.frame.objects, offset, _identifier(image, means), moment)
+                status, sha256 = _settle(stream)
+    told = (*warnings, *frames.warnings)
+    return Built(target, status.st_size, status.st_mtime_ns, sha256, builder, reason, told)
+
+
+def unpack(
+    image: ResolvedImage,
+    cache: BlobCache,
+    means: TreeMeans,
+    root: str,
+    arrival: Arrival,
+    clock: Clock,
+) -> list[str]:
+    """Unite the layers, and write them with what the engine adds into an existing, empty directory.
+
+    :param arrival, clock: as in ``build``; the steps are metadata, index, unpack.
+    :returns: warnings about what an ordinary user could not write.
+    :raises DamagedBlob: if a cached layer has to be fetched again.
+    :raises InvalidLayer, EngineError, StorageError, NoSpace: as the steps raise them.
+    """
+    make_directory(means.tmpdir)
+    moment = image.config.moment if means.reproducible else int(time.time())
+    with temporary_directory(means.tmpdir) as work:
+        frames = Frames(_mold(means, image, moment), work, clock)
+        tree = _Tree(image, frames, _contents(image, cache, arrival), means.workers, moment, clock)
+        return [*tree.write(root), *frames.warnings]
+
+
+def _mold(means: TreeMeans, image: ResolvedImage, moment: int) -> metadata.Mold:
+    return metadata.Mold(means.engine, means.command, image.config, image.reference.uri, moment)
+
+
+class Frames:
+    """What the engine adds to one image: written while its layers still arrive, and again if these bring metadata."""
+
+    def __init__(self, mold: metadata.Mold, work: str, clock: Clock) -> None:
+        """
+        :param work: an existing directory, where it is written.
+        """
+        self._mold = mold
+        self._work = work
+        self._clock = clock
+        self.warnings: list[str] = []
+        self.frame = self._make("engine", NOTHING)
+
+    def renew(self, union: Union) -> None:
+        """Let the engine have what the image itself has of metadata, so that it tells of that too.
+
+        :param union: of the layers alone.
+        """
+        own = metadata_of(union)
+        if own == self.frame.own:
+            return
+        try:
+            self.frame = self._make("engine-again", own)
+        except EngineError as error:
+            self.warnings = [f"inspect does not show the metadata that the image itself brings: {error}"]
+        else:
+            self.warnings = own.warnings
+
+    def _make(self, name: str, own: Metadata) -> metadata.Skeleton:
+        with self._clock("metadata"):
+            directory = os.path.join(self._work, name)
+            try:
+                shutil.rmtree(directory, ignore_errors=True)  # of a builder that gave up
+                os.mkdir(directory)
+                return metadata.make(self._mold, directory, own)
+            except OSError as error:
+                raise storage_error(error, self._work) from error
+
+
+@dataclass(frozen=True)
+class _Tree:
+    """The tree of one image: its layers, and what the engine adds to them."""
+
+    image: ResolvedImage
+    frames: Frames
+    contents: Sequence[Content]
+    workers: int
+    moment: int
+    clock: Clock
+
+    def census(self) -> Census:
+        """Begin to count the entries of all layers, for one more reading of them."""
+        return Census(str(self.image.reference))
+
+    def united(self, layers: Sequence[Layer]) -> Union:
+        """The union of indexed layers and the engine's part."""
+        union = Union(layers)
+        self.frames.renew(union)
+        union.add(self.frames.frame.cover(union))
+        union.root.entry = union.root.entry._replace(mtime=self.moment)  # what the engine puts into it changes it
+        return union
+
+    def write(self, root: str) -> list[str]:
+        """Write it to disk. Returns warnings."""
+        with self.clock("index"), ThreadPoolExecutor(max(1, self.workers)) as pool:
+            census = self.census()
+            union = self.united(list(pool.map(lambda content: indexed(content, census), self.contents)))
+        with self.clock("unpack"):
+            need_space(root, union.size, f"unpacking {self.image.reference}")
+            return extract.write(root, union.entries())
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One image on its way into a partition."""
+
+    tree: _Tree
+    means: Means
+    partition: Partition
+    directory: str
+
+    def pack(self) -> tuple[str, str, list[str]]:
+        """Fill the partition; returns the builder that was used, why, and warnings."""
+        builder = self.means.builder
+        if builder == VIA_SANDBOX:
+            return VIA_SANDBOX, "asked for", self._sandbox()
+        trouble = []
+        try:
+            with self.tree.clock("pack"):
+                warnings = self._stream(_CROWD if builder == AUTO else None)
+            return STREAM, "asked for" if builder == STREAM else "mksquashfs reads tar archives", warnings
+        except _Unstreamable as obstacle:
+            if builder == STREAM:
+                raise PackerError(
+                    f"builder: stream cannot build {self.tree.image.reference}: {obstacle}; ask for builder: auto"
+                ) from obstacle
+            reason = str(obstacle)
+        except PackerError as error:
+            if builder == STREAM:
+                raise
+            reason = f"streaming failed: {error}"
+            trouble.append(f"{self.tree.image.reference} was unpacked to be built, since {reason}")
+        return VIA_SANDBOX, reason, [*trouble, *self._sandbox()]
+
+    def _stream(self, limit: int | None) -> list[str]:
+        """Write the tree as a tar archive into the packer; nothing is unpacked to disk. Returns warnings.
+
+        :raises _Unstreamable: if the packer cannot take it, or not in good time.
+        """
+        packer = self.means.packer
+        foreseen = Entry(b"", DIRECTORY, 0o755, 0, 0, self.tree.moment)  # the root directory of nearly every image
+        self._require(packer.refuses(foreseen, 0, None))
+        try:
+            with packer.packing(self.partition, self.tree.moment, foreseen) as pipe:
+                archive = Archive(pipe)
+                hidden, census = self.tree.frames.frame.files, self.tree.census()
+                layers, written = write_foreseen(self.tree.contents, hidden, archive, limit, census)
+                union = self.tree.united(layers)
+                newest = max((entry.mtime for layer in layers for entry in layer.entries), default=0)
+                self._require(
+                    packer.refuses(union.root.entry, newest, self.tree.moment if self.means.reproducible else None)
+                )
+                if union.root.entry != foreseen:
+                    raise Misjudged("root directory")
+                archive.finish(union.entries(written))
+        except CrowdedDirectory as crowd:
+            raise _Unstreamable(
+                f"{shown_path(crowd.path)} holds more than {crowd.limit} files, which mksquashfs reads faster from disk"
+            ) from crowd
+        except Misjudged:
+            with packer.packing(self.partition, self.tree.moment, union.root.entry) as pipe:
+                archive = Archive(pipe)
+                archive.finish(union.entries())
+        return archive.warnings()
+
+    @staticmethod
+    def _require(obstacle: str | None) -> None:
+        if obstacle:
+            raise _Unstreamable(obstacle)
+
+    def _sandbox(self) -> list[str]:
+        """Unpack the tree to disk, and pack that. Returns warnings."""
+        root = os.path.join(self.directory, "root")
+        os.mkdir(root)
+        warnings = self.tree.write(root)
+        with self.tree.clock("pack"):
+            self.means.packer.pack(root, self.partition, self.tree.moment, as_root=os.geteuid() != 0)
+        return warnings
+
+
+class _Unstreamable(Exception):
+    """Why the packer of this host should not be given an image as a stream."""
+
+
+def _contents(image: ResolvedImage, cache: BlobCache, arrival: Arrival) -> list[Content]:
+    digests = image.config.diff_ids
+    count = len(image.layers)
+    diff_ids: Sequence[str | None] = digests if digests is not None and len(digests) == count else [None] * count
+    return [
+        Content(layer, diff_id, f"the layer {layer.digest} of {image.reference}", cache, arrival)
+        for layer, diff_id in zip(image.layers, diff_ids)
+    ]
+
+
+def indexed(content: Content, census: Census) -> Layer:
+    """Read a layer for what it holds, and verify it.
+
+    :raises SregistryError: as ``Content.verified`` and the census raise it.
+    """
+    with content.verified() as archive:
+        return Layer(content.what, index(archive, content.what, census.take), content.open)
+
+
+@contextmanager
+def _filled(stream: IO[bytes], place: Partition, packer: Packer, work: str) -> Iterator[Partition]:
+    """What the packer is to fill, and is in its place when the block ends."""
+    if packer.offsets:
+        yield place
+        return
+    with open(os.path.join(work, "squashfs"), "w+b") as aside:
+        yield Partition(aside.fileno(), 0, work)
+        stream.seek(place.offset)
+        shutil.copyfileobj(aside, stream, CHUNK)
+
+
+def _identifier(image: ResolvedImage, means: Means) -> uuid.UUID:
+    if not means.reproducible:
+        return uuid.uuid4()
+    return uuid.uuid5(_IDENTIFIERS, f"{image.manifest_digest} {image.reference.uri} {sorted(means.inputs.items())}")
+
+
+def _settle(stream: IO[bytes]) -> tuple[os.stat_result, str]:
+    """Bring a file to disk, and compute its checksum meanwhile; returns its status and its sha256."""
+    stream.flush()
+    with ThreadPoolExecutor(1) as pool:
+        synced = pool.submit(os.fsync, stream.fileno())
+        stream.seek(0)
+        hasher = hash_of(stream)
+        synced.result()
+    return os.fstat(stream.fileno()), hasher.hexdigest()

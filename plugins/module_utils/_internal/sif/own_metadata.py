@@ -1,0 +1,119 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What an image itself has of the metadata that engines keep in a file system: help, tests, labels, applications.
+
+It lies below ``/.singularity.d``, and for each application below ``/scif/apps/NAME/scif`` (Scientific Filesystem). Only
+directories and regular files are taken, where a symlink leads to a file of the image that file: the engine follows
+links on the host, so a link of an image to a file of the host would put that file into the metadata.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from ..layers.tar import DIRECTORY, FILE, SYMLINK, Entry, named, shown_path
+from ..layers.union import Directory, Node, Union
+
+PRIVATE = b".singularity.d"
+_APPS = b"scif/apps"
+_OF_APP = b"scif"
+_MAX_ENTRIES = 10_000
+_MAX_FILE = 1024 * 1024  # bytes; these are texts
+_MAX_BYTES = 8 * 1024 * 1024
+_MAX_DEPTH = 16  # directories
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """Directories and files of an image that hold metadata.
+
+    :ivar entries: by path, parents first, each a directory or a regular file.
+    :ivar contents: of the files, by path.
+    :ivar left_out: the paths that lie beyond the bounds.
+    """
+
+    entries: Mapping[bytes, Entry] = field(default_factory=dict)
+    contents: Mapping[bytes, bytes] = field(default_factory=dict)
+    left_out: tuple[bytes, ...] = ()
+
+    @property
+    def warnings(self) -> list[str]:
+        """About what is in the image, but is too much to be told by its metadata."""
+        paths = [shown_path(path) for path in self.left_out]
+        return [f"{named(paths)} of the image is too large for metadata: inspect does not show it"] if paths else []
+
+
+NOTHING = Metadata()
+
+
+def metadata_of(union: Union) -> Metadata:
+    """Read the metadata that an image brings.
+
+    :raises InvalidLayer, SregistryError: as reading its layers again raises it.
+    """
+    entries: dict[bytes, Entry] = {}
+    nodes: dict[bytes, Node] = {}
+    left_out: list[bytes] = []
+    size = 0
+    for path, node in _found(union):
+        entry = node.entry._replace(path=path)
+        size += entry.size
+        if len(entries) >= _MAX_ENTRIES or entry.size > _MAX_FILE or size > _MAX_BYTES:
+            size -= entry.size
+            if len(left_out) <= _MAX_ENTRIES:
+                left_out.append(path)
+            continue
+        entries[path] = entry
+        if entry.kind == FILE:
+            nodes[path] = node
+    read = {id(node): content for node, content in union.read(nodes.values())}
+    return Metadata(entries, {path: read[id(node)] for path, node in nodes.items()}, tuple(left_out))
+
+
+def _found(union: Union) -> Iterator[tuple[bytes, Node]]:
+    private = union.find(PRIVATE)
+    if isinstance(private, Directory):  # the engine makes a directory of anything else
+        yield PRIVATE, private
+        yield from _below(union, PRIVATE, private)
+    apps = union.resolve(_APPS)
+    if not isinstance(apps, Directory) or not apps.children:
+        return
+    for path in (_OF_APP, _APPS):
+        node = union.resolve(path)
+        if node:
+            yield path, node
+    for name in sorted(apps.children):
+        path = _APPS + b"/" + name
+        application = union.resolve(path)
+        if not isinstance(application, Directory):
+            continue
+        yield path, application
+        path += b"/" + _OF_APP
+        described = union.resolve(path)
+        if isinstance(described, Directory):
+            yield path, described
+            yield from _below(union, path, described)
+
+
+def _below(union: Union, path: bytes, directory: Directory, depth: int = 0) -> Iterator[tuple[bytes, Node]]:
+    for name in sorted(directory.children):
+        below = path + b"/" + name
+        child: Node | None = directory.children[name]
+        if isinstance(child, Directory):
+            if depth < _MAX_DEPTH:
+                yield below, child
+                yield from _below(union, below, child, depth + 1)
+            continue
+        if child and child.entry.kind == SYMLINK:
+            child = union.resolve(below)
+        if child and child.entry.kind == FILE:
+            yield below, child
+
+
+def without_owner(entry: Entry) -> Entry:
+    """An entry as any user can write and read it, which is how the engine gets it."""
+    mode = entry.mode & 0o777 | (0o700 if entry.kind == DIRECTORY else 0o600)
+    return entry._replace(mode=mode, uid=0, gid=0, xattrs=())

@@ -1,0 +1,458 @@
+# Copyright: hpc.sregistry contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a build is refused for, what makes it one that was done already, and what becomes of its old result."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.build.build import create
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.build.outcome import Creation
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.build.request import Order, place_of
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine.cli import Engine
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine.executable import APPTAINER
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors import (
+    EngineError,
+    InvalidDefinition,
+    InvalidReference,
+    PackerError,
+    SregistryError,
+    StorageError,
+)
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.database import Inventory
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.document import Document, File
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.blobs import BlobCache
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.session import Session
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.pool import Registries
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif.formats import SANDBOX, SIF
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif.toolchain import AUTO, Choice
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.keychain import Keychain, Login
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.options import Transport
+
+SCHEMA = Path(__file__).parents[5] / "docs" / "inventory.schema.json"
+TEXT = "Bootstrap: scratch\n%post\n true\n"
+ENGINE = """#!/bin/sh
+# Stands in for an engine: it notes how it was called, and copies the definition to the target.
+echo "$@" >> "$0.calls"
+while [ $# -gt 2 ]; do [ "$1" = --sandbox ] && box=yes; shift; done
+[ ! -e "$0.fails" ] || { echo "FATAL: as told" >&2; touch "$1"; exit 255; }
+if [ "$box" ]; then mkdir -p "$1/.singularity.d" && cp "$2" "$1/.singularity.d/Singularity"; else cp "$2" "$1"; fi
+"""
+
+
+def no_packer() -> Any:
+    """This host has none; the engine then packs as it likes."""
+    raise PackerError("there is no mksquashfs")
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    """The engine."""
+    path = tmp_path / "bin" / "apptainer"
+    path.parent.mkdir()
+    path.write_text(ENGINE)
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def order(tmp_path: Path, program: Path) -> Order:
+    """A SIF file of a definition that needs nothing."""
+    choice = Choice(
+        builder=AUTO,
+        reproducible=True,
+        command="entrypoint",
+        tmpdir=str(tmp_path),
+        inputs={"command": "entrypoint", "reproducible": "yes"},
+        engine=lambda: Engine(str(program), APPTAINER, "1.4.5"),
+        engine_kind=lambda: APPTAINER,
+        packer=no_packer,
+        mountable=list,
+    )
+    return Order(
+        path=str(tmp_path / "out/image"),
+        format=SIF,
+        source=None,
+        definition=TEXT,
+        directory=None,
+        arguments={},
+        fakeroot=False,
+        sections=(),
+        tests=True,
+        name=None,
+        force=False,
+        checksum=False,
+        choice=choice,
+        cachedir=None,
+        plain=False,
+        verify=True,
+        ca_path=None,
+        prepare=lambda path: None,
+        timeout=60.0,
+    )
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Session:
+    """A run that reaches no registry."""
+    registries = Registries(Keychain(Login("lab", "secret")), Transport())
+    cache, inventory = BlobCache(str(tmp_path / "cache")), Inventory(str(tmp_path / "inventory"))
+    return Session(registries, cache, inventory, Platform.parse("linux/amd64"), 2)
+
+
+def done(session: Session, order: Order) -> Creation:
+    """What becomes of an order, which must not fail."""
+    outcome = create(session, order)
+    assert isinstance(outcome, Creation)
+    assert outcome.error is None, outcome.error
+    return outcome
+
+
+def calls(program: Path) -> int:
+    """How often the engine was called."""
+    notes = program.with_name("apptainer.calls")
+    return len(notes.read_text().splitlines()) if notes.exists() else 0
+
+
+@pytest.mark.parametrize("form", [SIF, SANDBOX])
+def test_a_build_is_done_once(session: Session, order: Order, program: Path, form: str) -> None:
+    order = replace(order, format=form)
+    foretold = done(replace(session, check=True), order)
+    assert (foretold.action, foretold.changed, calls(program)) == ("built", True, 0)
+    first = done(session, order)
+    assert (first.action, first.to_diff()) == ("built", foretold.to_diff())
+    again = done(session, order)
+    assert (again.action, again.changed, calls(program)) == ("present", False, 1)
+    assert again.before is not None
+    jsonschema.validate(again.before.to_json(), json.loads(SCHEMA.read_bytes()))
+    assert list(Path(order.path).parent.iterdir()) == [Path(order.path)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(SIF, SIF), (SANDBOX, SANDBOX), (SANDBOX, SIF), (SIF, SANDBOX)], ids=lambda form: form
+)
+def test_what_a_build_replaces_is_kept_where_a_backup_is_asked_for(
+    session: Session, order: Order, before: str, after: str
+) -> None:
+    order = replace(order, backup=True)
+    assert done(session, replace(order, format=before)).backup_file is None
+    path = Path(order.path)
+    identity = path.stat().st_ino
+    order = replace(order, format=after, force=True)
+    foretold = done(replace(session, check=True), order)
+    outcome = done(session, order)
+    assert (foretold.backup_file, outcome.to_diff()) == (None, foretold.to_diff())
+    backup = Path(outcome.to_result("image")["backup_file"])
+    assert (backup.parent, backup.stat().st_ino, backup.is_dir()) == (path.parent, identity, before == SANDBOX)
+    assert path.is_dir() == (after == SANDBOX)
+    assert sorted(path.parent.iterdir()) == sorted([path, backup])
+
+
+CHANGES: list[Any] = [
+    pytest.param(lambda order: replace(order, definition=TEXT + " false\n"), True, id="definition"),
+    pytest.param(lambda order: replace(order, definition=TEXT.replace("\n", "\r\n")), False, id="line ends"),
+    pytest.param(lambda order: replace(order, definition="# comment\n" + TEXT), False, id="comment above"),
+    pytest.param(lambda order: replace(order, fakeroot=True), True, id="fakeroot"),
+    pytest.param(lambda order: replace(order, sections=("post",)), True, id="sections"),
+    pytest.param(lambda order: replace(order, tests=False), False, id="tests"),
+    pytest.param(lambda order: replace(order, force=True), True, id="force"),
+    pytest.param(lambda order: replace(order, timeout=61.0), False, id="timeout"),
+    pytest.param(lambda order: engine_is(order, "singularity-ce"), True, id="engine"),
+    pytest.param(lambda order: engine_is(order, None), False, id="no engine any more"),
+]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to a group that it is not in")
+@pytest.mark.parametrize(
+    ("mode", "fakeroot", "refused"), [(0o2775, False, False), (0o2775, True, True), (0o3775, True, False)]
+)
+def test_root_builds_a_sandbox_where_a_group_may_write(
+    session: Session, order: Order, mode: int, fakeroot: bool, refused: bool
+) -> None:
+    parent = Path(order.path).parent
+    parent.mkdir()
+    os.chown(parent, 0, 1000)
+    parent.chmod(mode)
+    outcome = create(session, replace(order, format=SANDBOX, fakeroot=fakeroot))
+    assert isinstance(outcome, Creation)
+    assert ("mode 3775" in str(outcome.error)) is refused, outcome.error
+    assert [path.name for path in parent.iterdir()] == ([] if refused else ["image"])
+
+
+def engine_is(order: Order, kind: str | None) -> Order:
+    """The same on a host with another engine."""
+    return replace(order, choice=replace(order.choice, engine_kind=lambda: kind))
+
+
+@pytest.mark.parametrize(("change", "counts"), CHANGES)
+def test_what_decides_the_result_is_an_input(
+    session: Session, order: Order, change: Callable[[Order], Order], counts: bool
+) -> None:
+    done(session, order)
+    outcome = done(replace(session, check=True), change(order))
+    assert (outcome.action, outcome.changed) == (("rebuilt", True) if counts else ("present", False))
+
+
+def test_a_value_is_known_by_the_digest_of_the_whole_definition_alone(session: Session, order: Order) -> None:
+    order = replace(order, definition=TEXT + " {{ WORD }}\n", arguments={"WORD": "zebra"})
+    done(session, order)
+    assert not done(session, order).changed
+    assert done(replace(session, check=True), replace(order, arguments={"WORD": "horse"})).changed
+    stored = "".join(path.read_text() for path in Path(session.inventory.directory, "images").iterdir())
+    assert "zebra" not in stored
+    assert "zebra" not in repr(order)
+
+
+def test_a_file_that_was_modified_or_lost_is_repaired(session: Session, order: Order) -> None:
+    done(session, order)
+    Path(order.path).write_bytes(b"hsqs")
+    assert done(session, order).action == "repaired"
+    Path(order.path).unlink()
+    assert done(session, order).action == "repaired"
+
+
+def test_a_failure_leaves_what_was_there(session: Session, order: Order, program: Path) -> None:
+    done(session, order)
+    before = Path(order.path).read_bytes()
+    program.with_name("apptainer.fails").touch()
+    outcome = create(session, replace(order, force=True))
+    assert isinstance(outcome.error, EngineError)
+    assert "as told" in str(outcome.error)
+    assert Path(order.path).read_bytes() == before
+    assert list(Path(order.path).parent.iterdir()) == [Path(order.path)]
+    program.with_name("apptainer.fails").unlink()
+    assert not done(session, order).changed
+
+
+def box(path: Path) -> None:
+    """A sandbox that somebody else has built."""
+    (path / ".singularity.d").mkdir(parents=True)
+
+
+def directory(path: Path) -> None:
+    """Somebody's directory."""
+    path.mkdir(parents=True)
+    (path / "precious").touch()
+
+
+def text_file(path: Path) -> None:
+    """Somebody's file."""
+    path.parent.mkdir()
+    path.write_text("precious")
+
+
+def image(path: Path) -> None:
+    """Somebody's image."""
+    path.parent.mkdir()
+    path.write_bytes(b"hsqs")
+
+
+def link(path: Path) -> None:
+    """A link to a directory."""
+    path.parent.mkdir()
+    path.symlink_to("/")
+
+
+@pytest.mark.parametrize(
+    ("make", "form", "force", "words"),
+    [
+        (box, SANDBOX, False, "give force: true"),
+        (box, SIF, False, "give force: true"),
+        (box, SANDBOX, True, None),
+        (box, SIF, True, None),
+        (directory, SANDBOX, True, "no engine has built"),
+        (directory, SIF, True, "no engine has built"),
+        (text_file, SIF, True, "no image"),
+        (text_file, SANDBOX, True, "no image"),
+        (image, SIF, False, None),
+        (image, SANDBOX, False, "give force: true"),
+        (image, SANDBOX, True, None),
+        (link, SANDBOX, True, "is a symlink"),
+        (link, SIF, True, "is a symlink"),
+    ],
+)
+def test_only_images_are_replaced_and_directories_only_by_force(
+    session: Session, order: Order, make: Callable[[Path], None], form: str, force: bool, words: str | None
+) -> None:
+    make(Path(order.path))
+    order = replace(order, format=form, force=force)
+    for check in (True, False):
+        outcome = create(replace(session, check=check), order)
+        assert (words in str(outcome.error)) if words else (outcome.error is None), outcome.error
+    if words is None:
+        assert Path(order.path).is_dir() == (form == SANDBOX)
+    elif make is directory:
+        assert (Path(order.path) / "precious").exists()
+    elif make is text_file:
+        assert Path(order.path).read_text() == "precious"
+    assert len(list(Path(order.path).parent.iterdir())) == 1
+
+
+def test_an_image_that_was_added_is_replaced_by_force_alone(session: Session, order: Order) -> None:
+    path = Path(order.path)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"\0" * 32 + b"SIF_MAGIC\0 of the vendor")
+    status = path.stat()
+    added = File(
+        str(path), status.st_size, status.st_mtime_ns, "0" * 64, None, {}, None, None, None, "2026-01-01T00:00:00Z"
+    )
+    session.inventory.put(Document.local(Reference.parse("vendor/solver:1"), session.platform, url="").with_file(added))
+    for check in (True, False):
+        assert "was added to the inventory" in str(create(replace(session, check=check), order).error)
+    assert path.read_bytes().endswith(b"of the vendor")
+    assert done(session, replace(order, force=True)).changed
+    assert not path.read_bytes().endswith(b"of the vendor")
+
+
+def test_work_in_a_sandbox_stays_until_other_inputs_come_with_force(session: Session, order: Order) -> None:
+    order = replace(order, format=SANDBOX)
+    done(session, order)
+    (Path(order.path) / "work").touch()
+    assert done(session, order).action == "present"
+    other = replace(order, definition=TEXT + " false\n")
+    assert "would be lost" in str(create(session, other).error)
+    assert (Path(order.path) / "work").exists()
+    assert done(session, replace(other, force=True)).action == "rebuilt"
+    assert not (Path(order.path) / "work").exists()
+
+
+REFUSED: list[Any] = [
+    pytest.param({"definition": None, "source": "relative.def"}, "neither a URI", id="relative source"),
+    pytest.param({"definition": None, "source": "/absent.def"}, "no /absent.def on this host", id="absent source"),
+    pytest.param({"definition": "Bootstrap: localimage\nFrom: /absent.sif\n"}, "no /absent.sif", id="absent base"),
+    pytest.param({"definition": "Bootstrap: localimage\nFrom: a.sif\n"}, "give chdir", id="relative base"),
+    pytest.param({"definition": TEXT + "%files\n /absent\n"}, "no /absent on this host", id="absent file"),
+    pytest.param({"definition": TEXT + "%files\n a\n"}, "give chdir", id="relative file"),
+    pytest.param({"directory": "relative"}, "chdir with a leading", id="relative directory"),
+    pytest.param({"definition": None, "source": "oci:/absent", "sections": ("post",)}, "mean nothing", id="useless"),
+    pytest.param({"definition": "Bootstrap: docker\n"}, "no From", id="bad definition"),
+    pytest.param(
+        {"definition": "Bootstrap: docker\nFrom: a\n\nBootstrap: docker\nFrom: quay.io/b\n"},
+        "one login to all of them",
+        id="a login for two registries",
+    ),
+    pytest.param(
+        {"definition": "Bootstrap: docker\nFrom: a\n", "verify": False}, "give its certificate", id="not verified"
+    ),
+    pytest.param({"arguments": {"A": "1"}}, "does not use the build argument A", id="unused argument"),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), REFUSED)
+def test_what_cannot_end_well_is_refused_before_the_engine_runs(
+    session: Session, order: Order, program: Path, change: dict[str, Any], words: str
+) -> None:
+    outcome = create(session, replace(order, **change))
+    assert words in str(outcome.error)
+    assert calls(program) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("A", "", "the value of the build argument A cannot be passed on"),
+        ("A", "a\nb", "the value of the build argument A cannot be passed on"),
+        ("A-B", "1", "'A-B' is no name of a build argument"),
+    ],
+)
+@pytest.mark.parametrize("check", [True, False])
+def test_a_build_argument_that_cannot_be_passed_on_is_refused_in_check_mode_as_well(
+    session: Session, order: Order, program: Path, name: str, value: str, words: str, check: bool
+) -> None:
+    order = replace(order, definition=f"{TEXT} {{{{ {name} }}}}\n", arguments={name: value})
+    outcome = create(replace(session, check=check), order)
+    assert words in str(outcome.error)
+    assert calls(program) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"path": "relative.sif"}, StorageError, "write path with a leading '/'"),
+        (
+            {"definition": None, "source": "docker://a", "name": Reference.parse("b")},
+            InvalidReference,
+            "docker://a is in the inventory by its own name, as each image in a registry; leave name out",
+        ),
+        ({"definition": None, "source": "docker://a", "arguments": {"A": "1"}}, InvalidDefinition, "is no definition"),
+        ({"definition": None, "source": "docker://A"}, InvalidReference, "must be lower case"),
+    ],
+)
+def test_an_order_that_makes_no_sense_is_an_error(
+    session: Session, order: Order, change: dict[str, Any], error: type[SregistryError], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        create(session, replace(order, **change))
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "form", "place"),
+    [
+        ("team/solver:2.4", None, SIF, "team/solver-2.4.sif"),
+        ("team/solver:2.4", "/srv/solver.def", SANDBOX, "team/solver-2.4"),
+        ("r.example/team/solver:2", "oras://r.example/x:1", SIF, "r.example/team/solver-2.sif"),
+        (None, "docker://ubuntu:24.04", SIF, "library/ubuntu-24.04.sif"),
+        (None, "docker://r.example/a:1", SANDBOX, "r.example/a-1"),
+        (None, "/srv/solver.def", SIF, None),
+        (None, None, SIF, None),
+    ],
+)
+def test_a_path_follows_from_a_name(name: str | None, source: str | None, form: str, place: str | None) -> None:
+    reference = Reference.parse(name) if name else None
+    if place is None:
+        with pytest.raises(InvalidReference, match="a build needs a path, or a name"):
+            place_of("/store", reference, source, form)
+    else:
+        assert place_of("/store", reference, source, form) == f"/store/{place}"
+
+
+@pytest.mark.parametrize("owner", ["team/app:1", "r.example/other:1"])
+def test_a_path_that_follows_from_a_name_is_not_taken_from_an_image_that_was_pulled(
+    session: Session, order: Order, tmp_path: Path, owner: str
+) -> None:
+    path = tmp_path / "team" / "app-1.sif"
+    path.parent.mkdir()
+    path.write_bytes(b"\0" * 32 + b"SIF_MAGIC\0 that was pulled")
+    pulled = replace(File.at(str(path), "0" * 64, {}), manifest_digest=f"sha256:{'1' * 64}")
+    session.inventory.put(Document.local(Reference.parse(owner), session.platform, url="").with_file(pulled))
+    order = replace(order, path=str(path), name=Reference.parse("team/app:1"), store=str(tmp_path))
+    for check in (True, False):
+        assert f"is the file of {owner}" in str(create(replace(session, check=check), order).error)
+    assert path.read_bytes().endswith(b"that was pulled")
+    assert done(session, replace(order, store=None)).changed
+
+
+def test_what_a_task_before_may_bring_is_a_warning_in_check_mode(session: Session, order: Order) -> None:
+    outcome = done(replace(session, check=True), replace(order, definition=None, source="/absent.def"))
+    assert (outcome.changed, outcome.action) == (True, "built")
+    assert outcome.warnings == ["there is no /absent.def on this host yet"]
+
+
+def test_a_sandbox_that_was_edited_is_packed_again(session: Session, order: Order, tmp_path: Path) -> None:
+    source = tmp_path / "box"
+    box(source)
+    order = replace(order, definition=None, source=str(source), format=SANDBOX)
+    digests = [done(replace(session, check=True), order).inputs["from"]]
+    (source / "new").touch()
+    digests.append(done(replace(session, check=True), order).inputs["from"])
+    assert len(set(digests)) == 2
+    assert all(digest.startswith(f"localimage:{source}@sha256:") for digest in digests)
+
+
+def test_a_login_that_no_engine_takes_is_refused(session: Session, order: Order) -> None:
+    keychain = Keychain(Login(identity_token="refresh"))
+    tokens = replace(session, registries=Registries(keychain, Transport()), check=True)
+    outcome = create(tokens, replace(order, definition="Bootstrap: docker\nFrom: 127.0.0.1:1/team/app\n"))
+    assert "the login for 127.0.0.1:1 is a token" in str(outcome.error)
+    assert "refresh" not in str(outcome.error)
