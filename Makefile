@@ -10,7 +10,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hpc.sregistry
 LAB := $(or $(SREGISTRY_LAB_DIR),$(CACHE)/lab)
 TOOLS := tests/tools
 
-.PHONY: help demo test lint sanity unit integration bench fleet picture lab lab-down clean
+.PHONY: help demo test lint sanity unit integration format changelog bench fleet picture lab lab-down clean
 
 help: ## show this help
 	@echo 'make TARGET [VARIABLE=VALUE …]'
@@ -22,7 +22,7 @@ help: ## show this help
 	@echo '  IMAGE=name[:tag]        demo: the image to bring to the hosts'
 	@echo '  INVENTORY=hosts.yml     demo: your own hosts instead of the lab'
 	@echo '  NO_HTTPS=true           demo: the registry of the image speaks plain HTTP'
-	@echo '  ARGS="-k digest -x"     unit, integration: for pytest; sanity: for ansible-test; lint: which checks, as "types"'
+	@echo '  ARGS="FILE -k digest"   unit, integration: for pytest; sanity: for ansible-test; lint: which checks, as "types"'
 	@echo '  RUNS=5 IMAGES=files     bench: how often, and which of compiler,science,files,single; ARGS=report: no new run'
 	@echo '  HOSTS=1,4               fleet: on how many hosts; ARGS=report: no new run'
 	@echo '  JOBS=1                  test: how many phases run side by side, 2 unless given'
@@ -46,6 +46,12 @@ unit: ## the unit tests
 
 integration: ## playbooks against the hosts and registries of the lab
 	@$(TOOLS)/integration.sh $(ARGS)
+
+format: ## format the Python files, and mend what can be mended without a doubt
+	@$(TOOLS)/format.sh
+
+changelog: ## show what the next release says of itself
+	@$(TOOLS)/changelog.sh
 
 bench: ## measure pulls beside apptainer's on a host of the lab, and write docs/benchmarks.md
 	@$(TOOLS)/bench.sh $(ARGS)

@@ -84,6 +84,7 @@ class World:
         return {
             "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "tests/examples/callback_plugins"),
             "ANSIBLE_CALLBACKS_ENABLED": "example_results",
+            "ANSIBLE_DIFF_ALWAYS": "1",
             "ANSIBLE_NOCOLOR": "1",
             "EXAMPLE_RESULTS_FILE": str(self.results),
             "REQUESTS_CA_BUNDLE": str(paths.ca_certificate()),

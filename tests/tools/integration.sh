@@ -15,4 +15,4 @@ tree="$(link_tree)"
 export PYTHONPATH="$tree" ANSIBLE_COLLECTIONS_PATH="$tree"
 "$ROOT/tests/tools/lab.sh" up --hosts 10
 cd "$ROOT"
-exec python -m pytest --numprocesses 3 --dist loadfile tests/integration "$@"
+exec python -m pytest --numprocesses 3 --dist loadfile -o testpaths=tests/integration "$@"
