@@ -106,7 +106,7 @@ class Image:
     def kind(self) -> tuple[str, str] | None:
         """What it is instead of a container image, and the way out; None if it may be one."""
         with importing:
-            from .misfit import any_kind_of, kind_of
+            from .artifact_type import any_kind_of, kind_of
         types = [layer.media_type for layer in self.layers]
         if self.is_of_image:
             return kind_of((self.artifact_type, *types))
@@ -175,7 +175,7 @@ def parse_manifest(content: bytes, media_type: str, what: object) -> Index | Ima
             raise InvalidManifest(f"{what} is no container image but {manifest.kind[0]}; {manifest.kind[1]}")
     elif isinstance(manifest, Index):
         with importing:
-            from .misfit import kind_of
+            from .artifact_type import kind_of
         kind = kind_of((manifest.artifact_type, *(entry.media_type for entry in manifest.manifests)))
         if kind:
             raise InvalidManifest(f"{what} is no container image but {kind[0]}; {kind[1]}")

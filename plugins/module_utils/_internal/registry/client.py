@@ -36,7 +36,7 @@ from ..transport.url import host_of, is_web_address, origin, place, seen_from
 if TYPE_CHECKING:
     import requests
 
-    from ..transport.error import Refusal
+    from ..transport.error_response import Refusal
 
 MANIFEST_TYPES = (
     "application/vnd.oci.image.index.v1+json",
@@ -317,7 +317,7 @@ class Registry:
             if response.status_code < 300 or (response.status_code in also and not offered):
                 break
             with importing:
-                from ..transport.error import Refusal
+                from ..transport.error_response import Refusal
             with response:
                 refusal = Refusal.of(response)
                 discard(response)
@@ -366,7 +366,7 @@ class Registry:
     def _silent(self, error: Unreachable) -> Unreachable:
         """Tell whether somebody is there, and who named no registry which one was asked."""
         with importing:
-            from ..transport.unreachable import was_connected
+            from ..transport.connection_error import was_connected
         more = ". A name without a registry is one of Docker Hub; write REGISTRY/NAME for another one, or set registry"
         told = error.with_more(more) if self.host == DOCKER_HUB else error
         told.status = 0 if was_connected(error) else None

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 from ..errors import CredentialsError, Denied, NotFound, RateLimited, RegistryError, Unauthorized, Unreachable
 from ..oci.manifest import Descriptor
 from ..oci.reference import Reference, shown
-from ..transport.error import Refusal
+from ..transport.connection_error import was_connected
+from ..transport.error_response import Refusal
 from ..transport.http import RETRIED, Connections
 from ..transport.keychain import Keychain, Login
 from ..transport.options import Transport
 from ..transport.response import chunks, discard, media_type, part
-from ..transport.unreachable import was_connected
 from ..transport.url import host_of, origin
 
 if TYPE_CHECKING:

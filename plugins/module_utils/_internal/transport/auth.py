@@ -20,7 +20,7 @@ from .token import NO_SUCH_METHOD, Scope, Token, TokenServer
 from .url import origin, place
 
 if TYPE_CHECKING:
-    from .error import Refusal
+    from .error_response import Refusal
 
 _MAX_MORE = 8  # scopes of one repository that a registry may ask for
 _USED = 0.8  # of its lifetime; a token that ends while a request is on its way would cost a round trip more

@@ -35,7 +35,7 @@ from .response import discard
 from .url import host_of, is_web_address, logins_in, origin, place, seen_from
 
 if TYPE_CHECKING:
-    from .unreachable import Silence
+    from .connection_error import Silence
 
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses that may pass."""
@@ -175,7 +175,7 @@ class Connections:
     def _silence(self, url: str, what: str) -> Silence:
         """To find words for no answer."""
         with importing:
-            from .unreachable import Silence
+            from .connection_error import Silence
         proxies = self._session.merge_environment_settings(url, {}, True, None, None)["proxies"]
         return Silence(url, what, requests.utils.select_proxy(url, proxies) or "", self._transport.by_prefix)
 

@@ -29,7 +29,7 @@ from .url import host_of, is_web_address, place
 if TYPE_CHECKING:
     import requests
 
-    from .error import Refusal
+    from .error_response import Refusal
 
 NO_SUCH_METHOD = frozenset({404, 405, 501})
 """Statuses of a server that takes no identity tokens."""
@@ -116,7 +116,7 @@ class TokenServer:
         with response:
             if response.status_code >= 300:
                 with importing:
-                    from .error import Refusal
+                    from .error_response import Refusal
                 return Refusal.of(response), tries
             return self._read(response, what), tries
 
