@@ -399,7 +399,7 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._internal.build.build import create
-from ..module_utils._internal.build.request import Order, place_of
+from ..module_utils._internal.build.request import BuildRequest, path_in_store
 from ..module_utils._internal.engine.definition import values_of
 from ..module_utils._internal.module.attributes import check_owner, prepare, set_attributes
 from ..module_utils._internal.module.base import failing
@@ -456,21 +456,21 @@ def main() -> None:
         be_nice(module)
         need_requests(module)
         with open_session(module) as session:
-            order = order_of(module, session)
-            outcome = create(session, order)
-            if outcome.action in (PRESENT, RECORDED) and order.format == SIF:
+            request = request_of(module, session)
+            outcome = create(session, request)
+            if outcome.action in (PRESENT, RECORDED) and request.format == SIF:
                 set_attributes(module, outcome, session.kept(outcome))  # a new file got them before its name
-            name = module.params["name"] or module.params["source"] or order.path
+            name = module.params["name"] or module.params["source"] or request.path
             finish(module, session, [(name, outcome.reference)], {outcome.reference: outcome})
 
 
-def order_of(module: AnsibleModule, session: Session) -> Order:
+def request_of(module: AnsibleModule, session: Session) -> BuildRequest:
     """What the options ask for."""
     params = module.params
     uncached = params["disable_cache"] or module.check_mode
     name = Reference.parse(params["name"]) if params["name"] else None
-    return Order(
-        path=params["path"] or place_of(params["storage"], name, params["source"], params["format"]),
+    return BuildRequest(
+        path=params["path"] or path_in_store(params["storage"], name, params["source"], params["format"]),
         format=params["format"],
         source=params["source"],
         definition=params["definition"],

@@ -19,16 +19,18 @@ from ..oci.platform import Platform
 from ..pull.session import Session
 from ..sif.formats import SANDBOX, SIF
 from ..transport.keychain import Login
-from .outcome import Creation
-from .request import Order
-from .source import Recipe
-from .target import put, room
+from .outcome import BuildOutcome
+from .request import BuildRequest
+from .source import BuildSource
+from .target import build_directory, install
 
 _ATTEMPTS = 3  # builds of one run, where a base is moved while they go on
 _PACKER_OPTION = ("build", "--mksquashfs-args")
 
 
-def build(session: Session, order: Order, recipe: Recipe, login: Login | None, outcome: Creation) -> File:
+def build_by_engine(
+    session: Session, request: BuildRequest, source: BuildSource, login: Login | None, outcome: BuildOutcome
+) -> File:
     """Build until no base was moved meanwhile, and put the result into its place. ``outcome.inputs`` are then those
     that it was built from.
 
@@ -36,23 +38,23 @@ def build(session: Session, order: Order, recipe: Recipe, login: Login | None, o
     :raises RegistryError: if bases are moved again and again.
     :raises StorageError, NoSpace: if it cannot be written.
     """
-    engine = order.choice.engine()
-    make_directory(os.path.dirname(order.path))
-    make_directory(order.choice.tmpdir)
-    with temporary_directory(order.choice.tmpdir) as work, room(order, work, outcome.warnings) as place:
-        packing = _packing(engine, order)
-        options = _options(session, order, recipe, login, packing.words, work)
+    engine = request.choice.engine()
+    make_directory(os.path.dirname(request.path))
+    make_directory(request.choice.tmpdir)
+    with temporary_directory(request.choice.tmpdir) as work, build_directory(request, work, outcome.warnings) as place:
+        packing = _packing(engine, request)
+        options = _options(session, request, source, login, packing.words, work)
         if options.fakeroot and guard.is_held(place):  # from its namespace, the engine cannot reach what is held here
             raise StorageError(
-                f"{os.path.dirname(order.path)} is not safe for a sandbox that root builds with fakeroot: a group may "
-                "write there; give the directory the sticky bit (mode 3775), or give another path"
+                f"{os.path.dirname(request.path)} is not safe for a sandbox that root builds with fakeroot: a group "
+                "may write there; give the directory the sticky bit (mode 3775), or give another path"
             )
-        built = _built(session, engine, recipe, _source(recipe, work), options, place, outcome)
+        built = _built(session, engine, source, _given_to_engine(source, work), options, place, outcome)
         with outcome.clock("assemble"):
-            size, mtime_ns, sha256 = put(order, built, outcome)
+            size, mtime_ns, sha256 = install(request, built, outcome)
             inputs = {**outcome.inputs, **packing.inputs}
             return File.at(
-                order.path,
+                request.path,
                 sha256,
                 inputs,
                 size=size,
@@ -70,21 +72,21 @@ class _Packing:
     inputs: dict[str, str]
 
 
-def _packing(engine: Engine, order: Order) -> _Packing:
+def _packing(engine: Engine, request: BuildRequest) -> _Packing:
     """How a SIF is packed. The engine's own choice serves where ours is not asked for, and cannot be had.
 
     :raises EngineError: if this version of the engine takes no choice, but one is asked for.
     :raises PackerError: if there is no packer for it.
     """
-    own, asked = _Packing(None, {}), "compression" in order.choice.inputs
-    if order.format != SIF:
+    own, asked = _Packing(None, {}), "compression" in request.choice.inputs
+    if request.format != SIF:
         return own
     if not engine.dialect.knows(*_PACKER_OPTION):
         if asked:
             engine.dialect.option(*_PACKER_OPTION)  # says which version can
         return own
     try:
-        packer = order.choice.packer()
+        packer = request.choice.packer()
     except PackerError:
         if asked:
             raise
@@ -94,53 +96,64 @@ def _packing(engine: Engine, order: Order) -> _Packing:
 
 
 def _options(
-    session: Session, order: Order, recipe: Recipe, login: Login | None, packer_words: str | None, work: str
+    session: Session,
+    request: BuildRequest,
+    source: BuildSource,
+    login: Login | None,
+    packer_words: str | None,
+    work: str,
 ) -> BuildOptions:
     architecture = session.platform.architecture
     return BuildOptions(
-        sandbox=order.format == SANDBOX,
-        fakeroot=recipe.needs_fakeroot(order),
-        no_test=not order.tests,
-        sections=order.sections,
-        arguments=order.arguments,
+        sandbox=request.format == SANDBOX,
+        fakeroot=source.needs_fakeroot(request),
+        no_test=not request.tests,
+        sections=request.sections,
+        arguments=request.arguments,
         packer_arguments=packer_words,
         architecture=None if Platform.host().architecture == architecture else architecture,
         login=login,
-        no_https=order.plain,
-        ca_path=order.ca_path,
-        cachedir=order.cachedir,
+        no_https=request.plain,
+        ca_path=request.ca_path,
+        cachedir=request.cachedir,
         tmpdir=work,
-        directory=recipe.directory or "/",
-        timeout=order.timeout,
+        directory=source.directory or "/",
+        timeout=request.timeout,
     )
 
 
-def _source(recipe: Recipe, work: str) -> str:
+def _given_to_engine(source: BuildSource, work: str) -> str:
     """What the engine is given: a definition as it was read once, in a file of ours."""
-    if recipe.text is None:
-        return recipe.source
+    if source.text is None:
+        return source.named
     path = os.path.join(work, "definition")
     try:
         with open(path, "x", encoding="utf-8", newline="") as stream:
-            stream.write(recipe.text)
+            stream.write(source.text)
     except OSError as error:
         raise storage_error(error, path) from error
     return path
 
 
 def _built(
-    session: Session, engine: Engine, recipe: Recipe, source: str, options: BuildOptions, place: str, outcome: Creation
+    session: Session,
+    engine: Engine,
+    source: BuildSource,
+    given: str,
+    options: BuildOptions,
+    place: str,
+    outcome: BuildOutcome,
 ) -> str:
     """Where the result is, in its room."""
     for number in range(_ATTEMPTS):
         target = os.path.join(place, str(number))
         with outcome.clock("build"):
-            outcome.warnings.extend(engine.build(target, source, options))
-        inputs = {**outcome.inputs, **recipe.origin(session)}
+            outcome.warnings.extend(engine.build(target, given, options))
+        inputs = {**outcome.inputs, **source.origin(session)}
         if inputs == outcome.inputs:
             return target
         outcome.inputs = inputs
     raise RegistryError(
-        f"what {recipe.source} starts from was moved {_ATTEMPTS} times while it was built; build it when that is over, "
+        f"what {source.named} starts from was moved {_ATTEMPTS} times while it was built; build it when that is over, "
         "or start from a digest"
     )

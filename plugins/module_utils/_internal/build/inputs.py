@@ -92,7 +92,7 @@ def is_plain(source: str) -> bool:
     return not any(character in source for character in "$`{}~\\()|&;<>'\"")
 
 
-def missing(sources: Sequence[str], directory: str) -> list[str]:
+def missing_files(sources: Sequence[str], directory: str) -> list[str]:
     """What a definition copies from the host, but is not there.
 
     :param sources: as they stand in ``%files``: names, or patterns of a shell.
@@ -106,7 +106,7 @@ def digest_of_files(sources: Sequence[str], directory: str) -> str:
     """The digest of the content and the permissions of what a definition copies from the host, through symlinks, as
     ``cp -fLr`` does. What is not there counts as that.
 
-    :param sources, directory: as for ``missing``.
+    :param sources, directory: as for ``missing_files``.
     :raises StorageError: if something cannot be read.
     """
     hasher = hashlib.sha256()

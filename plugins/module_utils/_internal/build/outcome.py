@@ -18,7 +18,7 @@ from ..inventory.document import File
 from ..pull.plan import REBUILT, REPAIRED
 from ..pull.resolve import to_merged
 from ..pull.session import PRESENT, Outcome, Session
-from .request import Order
+from .request import BuildRequest
 from .source import FREE
 from .target import need_replaceable
 
@@ -26,7 +26,7 @@ BUILT = "built"
 
 
 @dataclass
-class Creation(Outcome):
+class BuildOutcome(Outcome):
     """What became of a build. Its difference is that of its inputs, and of the definition in the image."""
 
     target: str = ""
@@ -68,7 +68,7 @@ class Creation(Outcome):
             return None, owner.file(self.target)
         return None, None
 
-    def decide(self, session: Session, order: Order, file: File | None, state: str) -> None:
+    def decide(self, session: Session, request: BuildRequest, file: File | None, state: str) -> None:
         """Name what a build would do, and refuse what could not end well.
 
         :param file: what is recorded at the path, and its ``state``.
@@ -77,28 +77,28 @@ class Creation(Outcome):
         """
         self.changed = True
         self.action = BUILT if file is None else REBUILT if state == storage.PRESENT else REPAIRED
-        if os.path.lexists(order.path):
-            self.path_before = order.path
-            self._need_own_place(order, file)
-            need_replaceable(order, file, file is not None and state == storage.PRESENT)
-        need_writable(os.path.dirname(order.path))
-        need_writable(order.choice.tmpdir)
+        if os.path.lexists(request.path):
+            self.path_before = request.path
+            self._need_own_place(request, file)
+            need_replaceable(request, file, file is not None and state == storage.PRESENT)
+        need_writable(os.path.dirname(request.path))
+        need_writable(request.choice.tmpdir)
         try:
-            order.choice.engine()
+            request.choice.engine()
         except EngineError as error:
             if not session.check:
                 raise
             self.warnings.append(str(error))
 
-    def _need_own_place(self, order: Order, file: File | None) -> None:
+    def _need_own_place(self, request: BuildRequest, file: File | None) -> None:
         """Refuse to take a path that follows from the name alone from another image, or from one that was pulled: with
         two such images each run would undo the other.
 
         :raises StorageError: naming it.
         """
         owner = self.displaced or (self.before if file and file.manifest_digest is not None else None)
-        if order.store and owner and not order.force:
-            raise taken(order.path, owner, "give the build another name or a path, or force: true to take it over")
+        if request.store and owner and not request.force:
+            raise taken(request.path, owner, "give the build another name or a path, or force: true to take it over")
 
     def enter(self, session: Session, file: File) -> None:
         """Enter what was built into the inventory, with the files that the image has by now."""

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""An order for a build: what shall be built, where, and how."""
+"""An request for a build: what shall be built, where, and how."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..sif.toolchain import Choice
 
 
 @dataclass(frozen=True)
-class Order:
+class BuildRequest:
     """What shall be built, and how.
 
     :ivar path: where it shall be, absolute.
@@ -70,7 +70,7 @@ class Order:
         return image_of(self.source) if self.source else None
 
 
-def place_of(store: str, name: Reference | None, source: str | None, format: str) -> str:
+def path_in_store(store: str, name: Reference | None, source: str | None, format: str) -> str:
     """Where a build goes that has no path: where a pull of its name would put its file, in the store.
 
     :param name: of the result; where it is None, an image in a registry as source has a name of its own.
@@ -91,7 +91,7 @@ def image_of(source: str) -> Reference | None:
     return Reference.parse(source) if source.startswith(f"{DOCKER}://") else None
 
 
-def reference_of(path: str) -> Reference:
+def local_reference(path: str) -> Reference:
     """The name in the inventory of what has none, from where it is: ``build://localhost/opt/app.sif:latest``."""
     quoted = urllib.parse.quote(os.fsencode(path.lstrip("/")), safe="/")
     if len(quoted) > 1000:  # a name that everybody can still read

@@ -21,45 +21,45 @@ from ..pull.session import PRESENT, RECORDED, Session
 from ..registry.image import ResolvedImage
 from ..sif.formats import SANDBOX
 from ..sif.toolchain import VIA_SANDBOX
-from .outcome import Creation
-from .request import Order
-from .target import put, room
+from .outcome import BuildOutcome
+from .request import BuildRequest
+from .target import build_directory, install
 
 
-def unpack(session: Session, order: Order, outcome: Creation) -> None:
+def unpack_sandbox(session: Session, request: BuildRequest, outcome: BuildOutcome) -> None:
     """Make sure that the tree of an image is at a path.
 
     :raises SregistryError: if that fails; what was there is then as before.
     """
-    image = _plan(session, order, outcome)
+    image = _plan(session, request, outcome)
     if image is None or session.check:
         return
     with threads_for(session) as pool:
         delivery = Delivery(session, image, outcome)
         if outcome.action != RECORDED:
             delivery.begin(pool)
-        with claimed(session, outcome, order.path):
+        with claimed(session, outcome, request.path):
             latest = session.inventory.get(*outcome.key)
             if outcome.action == RECORDED and outcome.after:
                 session.enter(outcome, to_merged(outcome.after, latest))
-            elif latest and _was_done_meanwhile(order, outcome, latest, image):
+            elif latest and _was_done_meanwhile(request, outcome, latest, image):
                 outcome.leave(session)
             else:
-                outcome.enter(session, _written(session, order, delivery, outcome))
+                outcome.enter(session, _written(session, request, delivery, outcome))
 
 
-def _plan(session: Session, order: Order, outcome: Creation) -> ResolvedImage | None:
+def _plan(session: Session, request: BuildRequest, outcome: BuildOutcome) -> ResolvedImage | None:
     """Decide what to do; the image, or None if nothing is to be done."""
     reference = outcome.reference
     document = outcome.before = session.inventory.get(*outcome.key)
-    file = document.file(order.path) if document else None
+    file = document.file(request.path) if document else None
     outcome.inputs_before = _told(file)
-    state = file.state(order.checksum) if file else storage.MISSING
-    fresh = file if file and state == storage.PRESENT and _is_wanted(order, file) else None
+    state = file.state(request.checksum) if file else storage.MISSING
+    fresh = file if file and state == storage.PRESENT and _is_wanted(request, file) else None
     with outcome.clock("resolve"):
         known = document and fresh and fresh.manifest_digest == document.manifest_digest
         if document and known and is_current(session, reference, document):
-            outcome.action, outcome.path_before = PRESENT, order.path
+            outcome.action, outcome.path_before = PRESENT, request.path
             return None
         image = resolve(session, reference, outcome)
         if not isinstance(image, ResolvedImage):
@@ -67,23 +67,23 @@ def _plan(session: Session, order: Order, outcome: Creation) -> ResolvedImage | 
                 f"{reference} is a finished file and has no layers; pull it, and build the directory from that file"
             )
     outcome.after = to_document(image, session, document)
-    outcome.inputs = {**_inputs(order), "from": f"{reference.url}@{image.manifest_digest}"}
+    outcome.inputs = {**_inputs(request), "from": f"{reference.url}@{image.manifest_digest}"}
     if fresh and fresh.manifest_digest == image.manifest_digest:
-        outcome.action, outcome.changed, outcome.path_before = RECORDED, True, order.path
+        outcome.action, outcome.changed, outcome.path_before = RECORDED, True, request.path
     else:
-        outcome.decide(session, order, file or outcome.look_up(session)[1], state)
+        outcome.decide(session, request, file or outcome.look_up(session)[1], state)
     return image
 
 
-def _is_wanted(order: Order, file: File) -> bool:
+def _is_wanted(request: BuildRequest, file: File) -> bool:
     """Whether what is recorded is a sandbox that was made as it would be now."""
-    return not order.force and file.inputs.get("format") == SANDBOX and order.choice.agrees(file.inputs)
+    return not request.force and file.inputs.get("format") == SANDBOX and request.choice.agrees(file.inputs)
 
 
-def _inputs(order: Order) -> dict[str, str]:
+def _inputs(request: BuildRequest) -> dict[str, str]:
     """What, besides the image, is asked for."""
-    kind = order.choice.engine_kind()
-    asked = {name: value for name, value in order.choice.inputs.items() if name in ("command", "reproducible")}
+    kind = request.choice.engine_kind()
+    asked = {name: value for name, value in request.choice.inputs.items() if name in ("command", "reproducible")}
     return {"format": SANDBOX, **asked, **({"engine": kind} if kind else {})}
 
 
@@ -94,22 +94,22 @@ def _told(file: File | None) -> dict[str, str]:
     return {**file.inputs, **({"from": file.manifest_digest} if file.manifest_digest else {})}
 
 
-def _was_done_meanwhile(order: Order, outcome: Creation, latest: Document, image: ResolvedImage) -> bool:
+def _was_done_meanwhile(request: BuildRequest, outcome: BuildOutcome, latest: Document, image: ResolvedImage) -> bool:
     """Whether another run did the work while this one waited for the lock."""
-    before = outcome.before.file(order.path) if outcome.before else None
-    file = latest.file(order.path)
-    if file is None or file == before or order.force:
+    before = outcome.before.file(request.path) if outcome.before else None
+    file = latest.file(request.path)
+    if file is None or file == before or request.force:
         return False
     return file.manifest_digest == image.manifest_digest
 
 
-def _written(session: Session, order: Order, delivery: Delivery, outcome: Creation) -> File:
+def _written(session: Session, request: BuildRequest, delivery: Delivery, outcome: BuildOutcome) -> File:
     with importing:
         from ..sif import builder  # only a build needs it
 
-    image, means = delivery.image, order.choice.tree_means(session.threads)
-    make_directory(os.path.dirname(order.path))
-    with room(order, "", outcome.warnings) as place:
+    image, means = delivery.image, request.choice.tree_means(session.threads)
+    make_directory(os.path.dirname(request.path))
+    with build_directory(request, "", outcome.warnings) as place:
         roots = (os.path.join(place, str(number)) for number in range(1000))
 
         def write(arrival: Arrival) -> tuple[str, list[str]]:
@@ -119,9 +119,9 @@ def _written(session: Session, order: Order, delivery: Delivery, outcome: Creati
 
         root, warnings = delivery.serve(write)
         outcome.warnings.extend(warnings)
-        size, mtime_ns, sha256 = put(order, root, outcome)
+        size, mtime_ns, sha256 = install(request, root, outcome)
         return File.at(
-            order.path,
+            request.path,
             sha256,
             means.inputs,
             size=size,

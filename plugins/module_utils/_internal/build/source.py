@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the engine is to build: its definition, what that starts from and copies, and which of it decides the result."""
+"""The source of a build: its definition, what that starts from and copies, and which of it decides the result."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ..oci.reference import Reference
 from ..pull.session import Session
 from ..sif.formats import SIF, is_image
 from ..transport.keychain import Login
-from . import inputs as material
-from .request import Order
+from .inputs import digest_of_files, digest_of_image, digest_of_text, is_plain, missing_files
+from .request import BuildRequest
 
 FREE = frozenset(("compression", "level"))
 """Inputs that may be anything where nothing is asked for."""
@@ -30,15 +30,17 @@ _AGENTS = (*_REMOTE, *_ARCHIVES, LOCAL_IMAGE, "oci", "library", "shub", "docker-
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What the engine is to build: its definition, and that text or else the source to hand to the engine.
+class BuildSource:
+    """The source of a build by the engine.
 
-    Relative names in it start from ``directory``, which is empty if nobody said where that is.
+    :ivar text: the definition as it was read; None for an image, which the engine gets by its name alone.
+    :ivar named: the URI or the path, as messages and the engine get it.
+    :ivar directory: relative names in the definition start from it; empty if it is not known.
     """
 
     definition: Definition
     text: str | None
-    source: str
+    named: str
     directory: str
 
     @property
@@ -56,7 +58,7 @@ class Recipe:
         paths = (self._local(base) for base in self.definition.bases)
         missing = [path for path in paths if path and not os.path.exists(path)]
         if not any(stage.runs_on_host for stage in self.definition.stages):
-            missing += material.missing(self.files, self.directory)
+            missing += missing_files(self.files, self.directory)
         return missing
 
     def check(self) -> list[str]:
@@ -65,23 +67,23 @@ class Recipe:
         :raises InvalidDefinition: if a name is relative to nothing.
         """
         local = [base.source for base in self.definition.bases if self._local(base)]
-        relative = [name for name in (*local, *self.files) if not os.path.isabs(name) and material.is_plain(name)]
+        relative = [name for name in (*local, *self.files) if not os.path.isabs(name) and is_plain(name)]
         if relative and not self.directory:
             raise InvalidDefinition(
-                f"the name {relative[0]!r} in {self.source} is relative, and it is not said to what; give chdir, or "
+                f"the name {relative[0]!r} in {self.named} is relative, and it is not said to what; give chdir, or "
                 "write it with a leading '/'"
             )
         return [
             f"%files copies {name!r}, which only the engine's shell can read: nobody notices when that changes"
             for name in self.files
-            if not material.is_plain(name)
+            if not is_plain(name)
         ]
 
-    def needs_fakeroot(self, order: Order) -> bool:
+    def needs_fakeroot(self, request: BuildRequest) -> bool:
         """Whether it is built with fakeroot: as was asked for, or where an ordinary user runs a definition."""
-        if order.fakeroot is None:
+        if request.fakeroot is None:
             return self.text is not None and os.geteuid() != 0
-        return order.fakeroot
+        return request.fakeroot
 
     def origin(self, session: Session) -> dict[str, str]:
         """The input ``from``: what the stages start from, each with its digest now; nothing where nobody can tell it.
@@ -98,7 +100,7 @@ class Recipe:
                 reference = _remote(base)
                 yield base, reference.digest or session.registries.of(reference).digest(reference)
             elif self._local(base):
-                yield base, material.digest_of_image(self._local(base))
+                yield base, digest_of_image(self._local(base))
             else:
                 yield base, None
 
@@ -118,20 +120,20 @@ def _remote(base: Base) -> Reference:
     return Reference.parse(f"{DOCKER}://{base.source}")
 
 
-def recipe_of(order: Order) -> Recipe | None:
+def read_source(request: BuildRequest) -> BuildSource | None:
     """What is to be built; None if its source is not there.
 
     :raises InvalidDefinition: if the engine would refuse it, or the source is nothing that can be built from.
     :raises StorageError: if it cannot be read.
     """
-    if order.directory and not os.path.isabs(order.directory):
-        raise StorageError(f"{order.directory!r} is no absolute path; write chdir with a leading '/'")
-    if order.definition is not None:
-        return _of_text(order, order.definition, "the definition", "the definition", order.directory or "")
-    source = order.source or ""
+    if request.directory and not os.path.isabs(request.directory):
+        raise StorageError(f"{request.directory!r} is no absolute path; write chdir with a leading '/'")
+    if request.definition is not None:
+        return _of_text(request, request.definition, "the definition", "the definition", request.directory or "")
+    source = request.source or ""
     agent, colon, _rest = source.partition(":")
     if colon and agent in _AGENTS and not os.path.lexists(source):
-        return _of_image(order, source, source, order.directory or "")
+        return _of_image(request, source, source, request.directory or "")
     if not os.path.isabs(source):
         raise InvalidDefinition(
             f"the source {source!r} is neither a URI that begins with {', '.join(f'{name}:' for name in _AGENTS)}, "
@@ -140,25 +142,25 @@ def recipe_of(order: Order) -> Recipe | None:
         )
     if not os.path.exists(source):
         return None
-    if os.path.realpath(source) == os.path.realpath(order.path):
+    if os.path.realpath(source) == os.path.realpath(request.path):
         raise StorageError(f"source and path are the same, {source}; give another path")
-    directory = order.directory or os.path.dirname(source)
+    directory = request.directory or os.path.dirname(source)
     if os.path.isdir(source) or is_image(source):
-        return _of_image(order, f"{LOCAL_IMAGE}:{source}", source, directory)
-    return _of_text(order, _read(source), f"the definition {source}", source, directory)
+        return _of_image(request, f"{LOCAL_IMAGE}:{source}", source, directory)
+    return _of_text(request, _read(source), f"the definition {source}", source, directory)
 
 
-def _of_text(order: Order, text: str, what: str, source: str, directory: str) -> Recipe:
+def _of_text(request: BuildRequest, text: str, what: str, source: str, directory: str) -> BuildSource:
     text = text.replace("\r\n", "\n")
-    return Recipe(parse(text, order.arguments, what), text, source, directory)
+    return BuildSource(parse(text, request.arguments, what), text, source, directory)
 
 
-def _of_image(order: Order, uri: str, source: str, directory: str) -> Recipe:
-    if order.arguments or order.sections:
+def _of_image(request: BuildRequest, uri: str, source: str, directory: str) -> BuildSource:
+    if request.arguments or request.sections:
         raise InvalidDefinition(
-            f"{order.source} is an image and no definition: build_args and sections mean nothing for it"
+            f"{request.source} is an image and no definition: build_args and sections mean nothing for it"
         )
-    return Recipe(of_uri(uri), None, source, directory)
+    return BuildSource(of_uri(uri), None, source, directory)
 
 
 def _read(path: str) -> str:
@@ -172,23 +174,23 @@ def _read(path: str) -> str:
         ) from error
 
 
-def inputs_of(session: Session, order: Order, recipe: Recipe) -> dict[str, str]:
+def inputs_of(session: Session, request: BuildRequest, source: BuildSource) -> dict[str, str]:
     """What decides the result. The values of build arguments are part of the definition's digest alone.
 
-    :raises RegistryError, StorageError: as ``Recipe.origin``.
+    :raises RegistryError, StorageError: as ``BuildSource.origin``.
     """
-    inputs = {"format": order.format, "definition": material.digest_of_text(recipe.definition.text)}
-    inputs.update(recipe.origin(session))
-    if recipe.files:
-        inputs["files"] = material.digest_of_files(recipe.files, recipe.directory)
-    if order.sections:
-        inputs["sections"] = ",".join(sorted(order.sections))
-    inputs["fakeroot"] = "yes" if recipe.needs_fakeroot(order) else "no"
-    kind = order.choice.engine_kind()
+    inputs = {"format": request.format, "definition": digest_of_text(source.definition.text)}
+    inputs.update(source.origin(session))
+    if source.files:
+        inputs["files"] = digest_of_files(source.files, source.directory)
+    if request.sections:
+        inputs["sections"] = ",".join(sorted(request.sections))
+    inputs["fakeroot"] = "yes" if source.needs_fakeroot(request) else "no"
+    kind = request.choice.engine_kind()
     if kind:
         inputs["engine"] = kind
-    if order.format == SIF:
-        inputs.update({name: value for name, value in order.choice.inputs.items() if name in FREE})
+    if request.format == SIF:
+        inputs.update({name: value for name, value in request.choice.inputs.items() if name in FREE})
     return inputs
 
 
@@ -198,14 +200,14 @@ def agree(before: Mapping[str, str], now: Mapping[str, str]) -> bool:
     return {name: value for name, value in before.items() if name not in free} == dict(now)
 
 
-def login_for(session: Session, order: Order, recipe: Recipe) -> Login | None:
+def login_for(session: Session, request: BuildRequest, source: BuildSource) -> Login | None:
     """The login for the engine, which shows the one that it has to all registries.
 
     :raises CredentialsError: if it would be shown to one that it is not for, or is none that an engine takes.
     :raises CertificateError: if certificates need not be valid: no engine leaves them unverified.
     """
-    registries = {reference.registry: reference for reference in recipe.remotes}
-    if registries and not order.verify and not order.plain:
+    registries = {reference.registry: reference for reference in source.remotes}
+    if registries and not request.verify and not request.plain:
         raise CertificateError(
             f"the engine verifies the certificate of {', '.join(sorted(registries))}, whatever validate_certs says; "
             "give its certificate authority with ca_path"

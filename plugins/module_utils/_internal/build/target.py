@@ -21,19 +21,19 @@ from ..pull.session import Outcome
 from ..sif import container
 from ..sif.formats import SANDBOX, SIF, is_image, is_sandbox
 from . import inputs
-from .request import Order
+from .request import BuildRequest
 from .source import MAX_DEFINITION
 
 
-def need_replaceable(order: Order, file: File | None, ours: bool) -> None:
+def need_replaceable(request: BuildRequest, file: File | None, ours: bool) -> None:
     """Refuse to replace what is no image; and a directory, with what was changed in it, unless that is asked for.
 
     :param file: what the inventory knows to be there.
     :param ours: whether it is still what was built here.
     :raises StorageError: saying what is there.
     """
-    path = order.path
-    if os.path.islink(path) and (order.format == SANDBOX or os.path.isdir(path)):
+    path = request.path
+    if os.path.islink(path) and (request.format == SANDBOX or os.path.isdir(path)):
         raise StorageError(f"{path} is a symlink; give the path that it leads to, or remove it")
     if os.path.isdir(path):
         if not os.listdir(path):
@@ -42,7 +42,7 @@ def need_replaceable(order: Order, file: File | None, ours: bool) -> None:
             raise StorageError(
                 f"{path} is a directory that no engine has built, and it is not empty; remove it, or give another path"
             )
-        if not order.force:
+        if not request.force:
             why = "built from other inputs" if ours else "not built here, as far as the inventory knows"
             raise StorageError(
                 f"{path} is a directory that was {why}, and what was changed in it would be lost; give force: true to "
@@ -53,12 +53,12 @@ def need_replaceable(order: Order, file: File | None, ours: bool) -> None:
             raise StorageError(f"{path} is there and is no regular file; remove it, or give another path")
     elif not file and not is_image(path):
         raise StorageError(f"{path} is a file, and no image; remove it, or give another path")
-    elif file and file.manifest_digest is None and file.builder is None and not order.force:
+    elif file and file.manifest_digest is None and file.builder is None and not request.force:
         raise StorageError(
             f"{path} is an image that was added to the inventory, which nobody could build again; give force: true to "
             "replace it, or another path"
         )
-    elif order.format == SANDBOX and not order.force:
+    elif request.format == SANDBOX and not request.force:
         raise StorageError(
             f"{path} is an image file where a directory shall be; give force: true to replace it, or another path"
         )
@@ -79,59 +79,59 @@ def definition_in(path: str) -> str | None:
 
 
 @contextmanager
-def room(order: Order, work: str, warnings: list[str]) -> Iterator[str]:
+def build_directory(request: BuildRequest, work: str, warnings: list[str]) -> Iterator[str]:
     """A directory to build in, for a block: for a directory tree one from where it can be renamed to its path.
 
     :param work: where a file is built.
     :param warnings: are added to, if something stays behind.
     :raises StorageError: if it cannot be made.
     """
-    if order.format == SIF:
+    if request.format == SIF:
         yield work
         return
-    with beside(order.path) as place:
+    with beside(request.path) as place:
         yield place
     if os.path.lexists(place):
         warnings.append(f"not all of {place} could be removed; remove it as root")
 
 
-def put(order: Order, built: str, outcome: Outcome) -> tuple[int, int, str]:
+def install(request: BuildRequest, built: str, outcome: Outcome) -> tuple[int, int, str]:
     """Put what was built into its place; returns its size in bytes, its mtime in ns and its sha256, empty for a
     directory.
 
-    :param built: where it is, in its ``room``.
+    :param built: where it is, in its ``build_directory``.
     :param outcome: whether something was there before, and may be replaced; it is told where a backup of that lies.
     :raises StorageError, NoSpace: if that fails; what was there is then as before.
     """
-    path = order.path
+    path = request.path
     if outcome.path_before is None and os.path.lexists(path):
         raise StorageError(f"{path} appeared while it was built; look what it is, and run this again")
-    if order.format == SANDBOX:
+    if request.format == SANDBOX:
         size, mtime_ns = inputs.size_of_tree(built), os.stat(built).st_mtime_ns
-        _swap(order, built, f"{built}.before", outcome)
+        _swap(request, built, f"{built}.before", outcome)
         return size, mtime_ns, ""
     if not os.path.isdir(path):
-        return _copied(order, built, path, outcome)
+        return _copied(request, built, path, outcome)
     with beside(path) as place:
         new = os.path.join(place, "new")
-        told = _copied(order, built, new, None)
-        _swap(order, new, os.path.join(place, "before"), outcome)
+        told = _copied(request, built, new, None)
+        _swap(request, new, os.path.join(place, "before"), outcome)
         return told
 
 
-def _swap(order: Order, new: str, aside: str, outcome: Outcome) -> None:
+def _swap(request: BuildRequest, new: str, aside: str, outcome: Outcome) -> None:
     """Put something at the path where a directory is, or is to be. What was there goes aside, or stays as a backup."""
-    if order.backup and os.path.lexists(order.path):
-        aside = outcome.backup_file = backup_name(order.path)
-    swap_in(new, order.path, aside)
+    if request.backup and os.path.lexists(request.path):
+        aside = outcome.backup_file = backup_name(request.path)
+    swap_in(new, request.path, aside)
 
 
-def _copied(order: Order, source: str, path: str, outcome: Outcome | None) -> tuple[int, int, str]:
+def _copied(request: BuildRequest, source: str, path: str, outcome: Outcome | None) -> tuple[int, int, str]:
     """Copy a finished file to where it appears whole; returns its size in bytes, its mtime in ns and its sha256."""
 
     def finish(temporary: str) -> None:
-        order.prepare(temporary)
-        if order.backup and outcome:
+        request.prepare(temporary)
+        if request.backup and outcome:
             outcome.backup_file = back_up(path, outcome.backup_file)
 
     with open(source, "rb") as finished, replacing(path, mode=0o777, prepare=finish) as stream:

@@ -16,8 +16,8 @@ from typing import Any
 import jsonschema
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.build.build import create
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.build.outcome import Creation
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.build.request import Order, place_of
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.build.outcome import BuildOutcome
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.build.request import BuildRequest, path_in_store
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine.cli import Engine
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine.executable import APPTAINER
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors import (
@@ -67,7 +67,7 @@ def program(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def order(tmp_path: Path, program: Path) -> Order:
+def wanted(tmp_path: Path, program: Path) -> BuildRequest:
     """A SIF file of a definition that needs nothing."""
     choice = Choice(
         builder=AUTO,
@@ -80,7 +80,7 @@ def order(tmp_path: Path, program: Path) -> Order:
         packer=no_packer,
         mountable=list,
     )
-    return Order(
+    return BuildRequest(
         path=str(tmp_path / "out/image"),
         format=SIF,
         source=None,
@@ -111,10 +111,10 @@ def session(tmp_path: Path) -> Session:
     return Session(registries, cache, inventory, Platform.parse("linux/amd64"), 2)
 
 
-def done(session: Session, order: Order) -> Creation:
-    """What becomes of an order, which must not fail."""
-    outcome = create(session, order)
-    assert isinstance(outcome, Creation)
+def done(session: Session, wanted: BuildRequest) -> BuildOutcome:
+    """What becomes of a request, which must not fail."""
+    outcome = create(session, wanted)
+    assert isinstance(outcome, BuildOutcome)
     assert outcome.error is None, outcome.error
     return outcome
 
@@ -126,32 +126,32 @@ def calls(program: Path) -> int:
 
 
 @pytest.mark.parametrize("form", [SIF, SANDBOX])
-def test_a_build_is_done_once(session: Session, order: Order, program: Path, form: str) -> None:
-    order = replace(order, format=form)
-    foretold = done(replace(session, check=True), order)
+def test_a_build_is_done_once(session: Session, wanted: BuildRequest, program: Path, form: str) -> None:
+    wanted = replace(wanted, format=form)
+    foretold = done(replace(session, check=True), wanted)
     assert (foretold.action, foretold.changed, calls(program)) == ("built", True, 0)
-    first = done(session, order)
+    first = done(session, wanted)
     assert (first.action, first.to_diff()) == ("built", foretold.to_diff())
-    again = done(session, order)
+    again = done(session, wanted)
     assert (again.action, again.changed, calls(program)) == ("present", False, 1)
     assert again.before is not None
     jsonschema.validate(again.before.to_json(), json.loads(SCHEMA.read_bytes()))
-    assert list(Path(order.path).parent.iterdir()) == [Path(order.path)]
+    assert list(Path(wanted.path).parent.iterdir()) == [Path(wanted.path)]
 
 
 @pytest.mark.parametrize(
     ("before", "after"), [(SIF, SIF), (SANDBOX, SANDBOX), (SANDBOX, SIF), (SIF, SANDBOX)], ids=lambda form: form
 )
 def test_what_a_build_replaces_is_kept_where_a_backup_is_asked_for(
-    session: Session, order: Order, before: str, after: str
+    session: Session, wanted: BuildRequest, before: str, after: str
 ) -> None:
-    order = replace(order, backup=True)
-    assert done(session, replace(order, format=before)).backup_file is None
-    path = Path(order.path)
+    wanted = replace(wanted, backup=True)
+    assert done(session, replace(wanted, format=before)).backup_file is None
+    path = Path(wanted.path)
     identity = path.stat().st_ino
-    order = replace(order, format=after, force=True)
-    foretold = done(replace(session, check=True), order)
-    outcome = done(session, order)
+    wanted = replace(wanted, format=after, force=True)
+    foretold = done(replace(session, check=True), wanted)
+    outcome = done(session, wanted)
     assert (foretold.backup_file, outcome.to_diff()) == (None, foretold.to_diff())
     backup = Path(outcome.to_result("image")["backup_file"])
     assert (backup.parent, backup.stat().st_ino, backup.is_dir()) == (path.parent, identity, before == SANDBOX)
@@ -160,16 +160,16 @@ def test_what_a_build_replaces_is_kept_where_a_backup_is_asked_for(
 
 
 CHANGES: list[Any] = [
-    pytest.param(lambda order: replace(order, definition=TEXT + " false\n"), True, id="definition"),
-    pytest.param(lambda order: replace(order, definition=TEXT.replace("\n", "\r\n")), False, id="line ends"),
-    pytest.param(lambda order: replace(order, definition="# comment\n" + TEXT), False, id="comment above"),
-    pytest.param(lambda order: replace(order, fakeroot=True), True, id="fakeroot"),
-    pytest.param(lambda order: replace(order, sections=("post",)), True, id="sections"),
-    pytest.param(lambda order: replace(order, tests=False), False, id="tests"),
-    pytest.param(lambda order: replace(order, force=True), True, id="force"),
-    pytest.param(lambda order: replace(order, timeout=61.0), False, id="timeout"),
-    pytest.param(lambda order: engine_is(order, "singularity-ce"), True, id="engine"),
-    pytest.param(lambda order: engine_is(order, None), False, id="no engine any more"),
+    pytest.param(lambda wanted: replace(wanted, definition=TEXT + " false\n"), True, id="definition"),
+    pytest.param(lambda wanted: replace(wanted, definition=TEXT.replace("\n", "\r\n")), False, id="line ends"),
+    pytest.param(lambda wanted: replace(wanted, definition="# comment\n" + TEXT), False, id="comment above"),
+    pytest.param(lambda wanted: replace(wanted, fakeroot=True), True, id="fakeroot"),
+    pytest.param(lambda wanted: replace(wanted, sections=("post",)), True, id="sections"),
+    pytest.param(lambda wanted: replace(wanted, tests=False), False, id="tests"),
+    pytest.param(lambda wanted: replace(wanted, force=True), True, id="force"),
+    pytest.param(lambda wanted: replace(wanted, timeout=61.0), False, id="timeout"),
+    pytest.param(lambda wanted: engine_is(wanted, "singularity-ce"), True, id="engine"),
+    pytest.param(lambda wanted: engine_is(wanted, None), False, id="no engine any more"),
 ]
 
 
@@ -178,61 +178,61 @@ CHANGES: list[Any] = [
     ("mode", "fakeroot", "refused"), [(0o2775, False, False), (0o2775, True, True), (0o3775, True, False)]
 )
 def test_root_builds_a_sandbox_where_a_group_may_write(
-    session: Session, order: Order, mode: int, fakeroot: bool, refused: bool
+    session: Session, wanted: BuildRequest, mode: int, fakeroot: bool, refused: bool
 ) -> None:
-    parent = Path(order.path).parent
+    parent = Path(wanted.path).parent
     parent.mkdir()
     os.chown(parent, 0, 1000)
     parent.chmod(mode)
-    outcome = create(session, replace(order, format=SANDBOX, fakeroot=fakeroot))
-    assert isinstance(outcome, Creation)
+    outcome = create(session, replace(wanted, format=SANDBOX, fakeroot=fakeroot))
+    assert isinstance(outcome, BuildOutcome)
     assert ("mode 3775" in str(outcome.error)) is refused, outcome.error
     assert [path.name for path in parent.iterdir()] == ([] if refused else ["image"])
 
 
-def engine_is(order: Order, kind: str | None) -> Order:
+def engine_is(wanted: BuildRequest, kind: str | None) -> BuildRequest:
     """The same on a host with another engine."""
-    return replace(order, choice=replace(order.choice, engine_kind=lambda: kind))
+    return replace(wanted, choice=replace(wanted.choice, engine_kind=lambda: kind))
 
 
 @pytest.mark.parametrize(("change", "counts"), CHANGES)
 def test_what_decides_the_result_is_an_input(
-    session: Session, order: Order, change: Callable[[Order], Order], counts: bool
+    session: Session, wanted: BuildRequest, change: Callable[[BuildRequest], BuildRequest], counts: bool
 ) -> None:
-    done(session, order)
-    outcome = done(replace(session, check=True), change(order))
+    done(session, wanted)
+    outcome = done(replace(session, check=True), change(wanted))
     assert (outcome.action, outcome.changed) == (("rebuilt", True) if counts else ("present", False))
 
 
-def test_a_value_is_known_by_the_digest_of_the_whole_definition_alone(session: Session, order: Order) -> None:
-    order = replace(order, definition=TEXT + " {{ WORD }}\n", arguments={"WORD": "zebra"})
-    done(session, order)
-    assert not done(session, order).changed
-    assert done(replace(session, check=True), replace(order, arguments={"WORD": "horse"})).changed
+def test_a_value_is_known_by_the_digest_of_the_whole_definition_alone(session: Session, wanted: BuildRequest) -> None:
+    wanted = replace(wanted, definition=TEXT + " {{ WORD }}\n", arguments={"WORD": "zebra"})
+    done(session, wanted)
+    assert not done(session, wanted).changed
+    assert done(replace(session, check=True), replace(wanted, arguments={"WORD": "horse"})).changed
     stored = "".join(path.read_text() for path in Path(session.inventory.directory, "images").iterdir())
     assert "zebra" not in stored
-    assert "zebra" not in repr(order)
+    assert "zebra" not in repr(wanted)
 
 
-def test_a_file_that_was_modified_or_lost_is_repaired(session: Session, order: Order) -> None:
-    done(session, order)
-    Path(order.path).write_bytes(b"hsqs")
-    assert done(session, order).action == "repaired"
-    Path(order.path).unlink()
-    assert done(session, order).action == "repaired"
+def test_a_file_that_was_modified_or_lost_is_repaired(session: Session, wanted: BuildRequest) -> None:
+    done(session, wanted)
+    Path(wanted.path).write_bytes(b"hsqs")
+    assert done(session, wanted).action == "repaired"
+    Path(wanted.path).unlink()
+    assert done(session, wanted).action == "repaired"
 
 
-def test_a_failure_leaves_what_was_there(session: Session, order: Order, program: Path) -> None:
-    done(session, order)
-    before = Path(order.path).read_bytes()
+def test_a_failure_leaves_what_was_there(session: Session, wanted: BuildRequest, program: Path) -> None:
+    done(session, wanted)
+    before = Path(wanted.path).read_bytes()
     program.with_name("apptainer.fails").touch()
-    outcome = create(session, replace(order, force=True))
+    outcome = create(session, replace(wanted, force=True))
     assert isinstance(outcome.error, EngineError)
     assert "as told" in str(outcome.error)
-    assert Path(order.path).read_bytes() == before
-    assert list(Path(order.path).parent.iterdir()) == [Path(order.path)]
+    assert Path(wanted.path).read_bytes() == before
+    assert list(Path(wanted.path).parent.iterdir()) == [Path(wanted.path)]
     program.with_name("apptainer.fails").unlink()
-    assert not done(session, order).changed
+    assert not done(session, wanted).changed
 
 
 def box(path: Path) -> None:
@@ -283,24 +283,24 @@ def link(path: Path) -> None:
     ],
 )
 def test_only_images_are_replaced_and_directories_only_by_force(
-    session: Session, order: Order, make: Callable[[Path], None], form: str, force: bool, words: str | None
+    session: Session, wanted: BuildRequest, make: Callable[[Path], None], form: str, force: bool, words: str | None
 ) -> None:
-    make(Path(order.path))
-    order = replace(order, format=form, force=force)
+    make(Path(wanted.path))
+    wanted = replace(wanted, format=form, force=force)
     for check in (True, False):
-        outcome = create(replace(session, check=check), order)
+        outcome = create(replace(session, check=check), wanted)
         assert (words in str(outcome.error)) if words else (outcome.error is None), outcome.error
     if words is None:
-        assert Path(order.path).is_dir() == (form == SANDBOX)
+        assert Path(wanted.path).is_dir() == (form == SANDBOX)
     elif make is directory:
-        assert (Path(order.path) / "precious").exists()
+        assert (Path(wanted.path) / "precious").exists()
     elif make is text_file:
-        assert Path(order.path).read_text() == "precious"
-    assert len(list(Path(order.path).parent.iterdir())) == 1
+        assert Path(wanted.path).read_text() == "precious"
+    assert len(list(Path(wanted.path).parent.iterdir())) == 1
 
 
-def test_an_image_that_was_added_is_replaced_by_force_alone(session: Session, order: Order) -> None:
-    path = Path(order.path)
+def test_an_image_that_was_added_is_replaced_by_force_alone(session: Session, wanted: BuildRequest) -> None:
+    path = Path(wanted.path)
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"\0" * 32 + b"SIF_MAGIC\0 of the vendor")
     status = path.stat()
@@ -309,22 +309,22 @@ def test_an_image_that_was_added_is_replaced_by_force_alone(session: Session, or
     )
     session.inventory.put(Document.local(Reference.parse("vendor/solver:1"), session.platform, url="").with_file(added))
     for check in (True, False):
-        assert "was added to the inventory" in str(create(replace(session, check=check), order).error)
+        assert "was added to the inventory" in str(create(replace(session, check=check), wanted).error)
     assert path.read_bytes().endswith(b"of the vendor")
-    assert done(session, replace(order, force=True)).changed
+    assert done(session, replace(wanted, force=True)).changed
     assert not path.read_bytes().endswith(b"of the vendor")
 
 
-def test_work_in_a_sandbox_stays_until_other_inputs_come_with_force(session: Session, order: Order) -> None:
-    order = replace(order, format=SANDBOX)
-    done(session, order)
-    (Path(order.path) / "work").touch()
-    assert done(session, order).action == "present"
-    other = replace(order, definition=TEXT + " false\n")
+def test_work_in_a_sandbox_stays_until_other_inputs_come_with_force(session: Session, wanted: BuildRequest) -> None:
+    wanted = replace(wanted, format=SANDBOX)
+    done(session, wanted)
+    (Path(wanted.path) / "work").touch()
+    assert done(session, wanted).action == "present"
+    other = replace(wanted, definition=TEXT + " false\n")
     assert "would be lost" in str(create(session, other).error)
-    assert (Path(order.path) / "work").exists()
+    assert (Path(wanted.path) / "work").exists()
     assert done(session, replace(other, force=True)).action == "rebuilt"
-    assert not (Path(order.path) / "work").exists()
+    assert not (Path(wanted.path) / "work").exists()
 
 
 REFUSED: list[Any] = [
@@ -351,9 +351,9 @@ REFUSED: list[Any] = [
 
 @pytest.mark.parametrize(("change", "words"), REFUSED)
 def test_what_cannot_end_well_is_refused_before_the_engine_runs(
-    session: Session, order: Order, program: Path, change: dict[str, Any], words: str
+    session: Session, wanted: BuildRequest, program: Path, change: dict[str, Any], words: str
 ) -> None:
-    outcome = create(session, replace(order, **change))
+    outcome = create(session, replace(wanted, **change))
     assert words in str(outcome.error)
     assert calls(program) == 0
 
@@ -368,10 +368,10 @@ def test_what_cannot_end_well_is_refused_before_the_engine_runs(
 )
 @pytest.mark.parametrize("check", [True, False])
 def test_a_build_argument_that_cannot_be_passed_on_is_refused_in_check_mode_as_well(
-    session: Session, order: Order, program: Path, name: str, value: str, words: str, check: bool
+    session: Session, wanted: BuildRequest, program: Path, name: str, value: str, words: str, check: bool
 ) -> None:
-    order = replace(order, definition=f"{TEXT} {{{{ {name} }}}}\n", arguments={name: value})
-    outcome = create(replace(session, check=check), order)
+    wanted = replace(wanted, definition=f"{TEXT} {{{{ {name} }}}}\n", arguments={name: value})
+    outcome = create(replace(session, check=check), wanted)
     assert words in str(outcome.error)
     assert calls(program) == 0
 
@@ -390,10 +390,10 @@ def test_a_build_argument_that_cannot_be_passed_on_is_refused_in_check_mode_as_w
     ],
 )
 def test_an_order_that_makes_no_sense_is_an_error(
-    session: Session, order: Order, change: dict[str, Any], error: type[SregistryError], words: str
+    session: Session, wanted: BuildRequest, change: dict[str, Any], error: type[SregistryError], words: str
 ) -> None:
     with pytest.raises(error, match=words):
-        create(session, replace(order, **change))
+        create(session, replace(wanted, **change))
 
 
 @pytest.mark.parametrize(
@@ -412,47 +412,47 @@ def test_a_path_follows_from_a_name(name: str | None, source: str | None, form: 
     reference = Reference.parse(name) if name else None
     if place is None:
         with pytest.raises(InvalidReference, match="a build needs a path, or a name"):
-            place_of("/store", reference, source, form)
+            path_in_store("/store", reference, source, form)
     else:
-        assert place_of("/store", reference, source, form) == f"/store/{place}"
+        assert path_in_store("/store", reference, source, form) == f"/store/{place}"
 
 
 @pytest.mark.parametrize("owner", ["team/app:1", "r.example/other:1"])
 def test_a_path_that_follows_from_a_name_is_not_taken_from_an_image_that_was_pulled(
-    session: Session, order: Order, tmp_path: Path, owner: str
+    session: Session, wanted: BuildRequest, tmp_path: Path, owner: str
 ) -> None:
     path = tmp_path / "team" / "app-1.sif"
     path.parent.mkdir()
     path.write_bytes(b"\0" * 32 + b"SIF_MAGIC\0 that was pulled")
     pulled = replace(File.at(str(path), "0" * 64, {}), manifest_digest=f"sha256:{'1' * 64}")
     session.inventory.put(Document.local(Reference.parse(owner), session.platform, url="").with_file(pulled))
-    order = replace(order, path=str(path), name=Reference.parse("team/app:1"), store=str(tmp_path))
+    wanted = replace(wanted, path=str(path), name=Reference.parse("team/app:1"), store=str(tmp_path))
     for check in (True, False):
-        assert f"is the file of {owner}" in str(create(replace(session, check=check), order).error)
+        assert f"is the file of {owner}" in str(create(replace(session, check=check), wanted).error)
     assert path.read_bytes().endswith(b"that was pulled")
-    assert done(session, replace(order, store=None)).changed
+    assert done(session, replace(wanted, store=None)).changed
 
 
-def test_what_a_task_before_may_bring_is_a_warning_in_check_mode(session: Session, order: Order) -> None:
-    outcome = done(replace(session, check=True), replace(order, definition=None, source="/absent.def"))
+def test_what_a_task_before_may_bring_is_a_warning_in_check_mode(session: Session, wanted: BuildRequest) -> None:
+    outcome = done(replace(session, check=True), replace(wanted, definition=None, source="/absent.def"))
     assert (outcome.changed, outcome.action) == (True, "built")
     assert outcome.warnings == ["there is no /absent.def on this host yet"]
 
 
-def test_a_sandbox_that_was_edited_is_packed_again(session: Session, order: Order, tmp_path: Path) -> None:
+def test_a_sandbox_that_was_edited_is_packed_again(session: Session, wanted: BuildRequest, tmp_path: Path) -> None:
     source = tmp_path / "box"
     box(source)
-    order = replace(order, definition=None, source=str(source), format=SANDBOX)
-    digests = [done(replace(session, check=True), order).inputs["from"]]
+    wanted = replace(wanted, definition=None, source=str(source), format=SANDBOX)
+    digests = [done(replace(session, check=True), wanted).inputs["from"]]
     (source / "new").touch()
-    digests.append(done(replace(session, check=True), order).inputs["from"])
+    digests.append(done(replace(session, check=True), wanted).inputs["from"])
     assert len(set(digests)) == 2
     assert all(digest.startswith(f"localimage:{source}@sha256:") for digest in digests)
 
 
-def test_a_login_that_no_engine_takes_is_refused(session: Session, order: Order) -> None:
+def test_a_login_that_no_engine_takes_is_refused(session: Session, wanted: BuildRequest) -> None:
     keychain = Keychain(Login(identity_token="refresh"))
     tokens = replace(session, registries=Registries(keychain, Transport()), check=True)
-    outcome = create(tokens, replace(order, definition="Bootstrap: docker\nFrom: 127.0.0.1:1/team/app\n"))
+    outcome = create(tokens, replace(wanted, definition="Bootstrap: docker\nFrom: 127.0.0.1:1/team/app\n"))
     assert "the login for 127.0.0.1:1 is a token" in str(outcome.error)
     assert "refresh" not in str(outcome.error)

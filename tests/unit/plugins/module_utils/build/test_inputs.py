@@ -96,7 +96,7 @@ def test_links_are_followed_and_circles_end(tree: Path) -> None:
 
 def test_what_is_missing_is_named_but_not_what_only_a_shell_knows(tree: Path) -> None:
     sources = ("etc/motd", "absent", "no*", "$HOME/x", "/etc/hostname-absent")
-    missing = inputs.missing(sources, str(tree))
+    missing = inputs.missing_files(sources, str(tree))
     assert missing == [f"{tree}/absent", f"{tree}/no*", "/etc/hostname-absent"]
     assert inputs.digest_of_files(sources, str(tree)) == inputs.digest_of_files(sources, str(tree))
 

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.build.request import reference_of
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.build.request import local_reference
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors import InvalidReference
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.selector import Choice
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
@@ -15,15 +15,15 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.refere
 
 def test_names_made_from_paths_differ_as_paths_do() -> None:
     paths = ["/a", "/a/b", "/a+b", "/a%2Fb", "/a:b", "/a,b", "/ä", "/a b", "/\udcff", "/" + "x" * 4000, "/A"]
-    names = [reference_of(path) for path in paths]
+    names = [local_reference(path) for path in paths]
     assert len({name.uri for name in names}) == len(paths)
     assert all(name.uri.isascii() and name.uri.startswith("build://localhost/") for name in names)
-    assert reference_of("/opt/app.sif").uri == "build://localhost/opt/app.sif:latest"
+    assert local_reference("/opt/app.sif").uri == "build://localhost/opt/app.sif:latest"
 
 
 @pytest.mark.parametrize("path", ["/opt/app.sif", "/a+b c", "/a%2Fb:c,d", "/ä/\udcff", "/" + "x" * 4000])
 def test_a_name_made_from_a_path_is_read_as_the_inventory_shows_it(path: str) -> None:
-    name = reference_of(path)
+    name = local_reference(path)
     assert Reference.parse_known(name.uri, "registry.example.org") == name
     assert Choice.parse(name.uri).includes(name.uri)
     assert Choice.parse("build://localhost/*").includes(name.uri)
