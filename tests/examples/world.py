@@ -11,7 +11,6 @@ TLS, with a certificate of the lab's authority. One of them wants a login.
 from __future__ import annotations
 
 import base64
-import http.client
 import http.server
 import json
 import os
@@ -19,7 +18,6 @@ import shlex
 import ssl
 import subprocess
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -30,7 +28,7 @@ from typing import Any
 import yaml
 
 from tests.examples.blocks import ROOT
-from tests.lab import catalogue, commands, hosts, oci, paths, registry, shelf, tree
+from tests.lab import catalogue, certificates, commands, hosts, oci, paths, shelf, single, tree
 
 OPEN = ("registry-1.docker.io", "index.docker.io", "quay.io", "ghcr.io", "mirror.example.org")
 PRIVATE = ("registry.example.org",)
@@ -101,11 +99,11 @@ def world(directory: Path, first: int, second: int) -> Iterator[World]:
     addresses = {f"127.0.{3 + number}.{first}": names for number, names in enumerate((OPEN, PRIVATE, WEB))}
     names = "".join(f"{address} {' '.join(names)}\n" for address, names in addresses.items())
     (directory / "hosts").write_text(Path("/etc/hosts").read_text(encoding="utf-8") + names, encoding="utf-8")
-    _make_certificate(directory)
+    certificates.issue(directory, "server", *OPEN, *PRIVATE, *WEB)
     with ExitStack() as stack:
         everybody, members, web = addresses
-        for address, port, login in ((everybody, 443, False), (everybody, 5001, False), (members, 443, True)):
-            stack.enter_context(_registry(directory, address, port, login))
+        for address, login in ((f"{everybody}:443", False), (f"{everybody}:5001", False), (f"{members}:443", True)):
+            stack.enter_context(_registry(directory, address, login))
         stack.enter_context(_web_server(directory, web))
         digests = _push(everybody)
         own = f"examples-{first}"
@@ -177,50 +175,17 @@ def _make_store_of_sregistry(directory: Path) -> None:
     shelf.database(directory / "sregistry.db", known)
 
 
-def _make_certificate(directory: Path) -> None:
-    extensions = directory / "extensions"
-    names = ",".join(f"DNS:{name}" for name in (*OPEN, *PRIVATE, *WEB))
-    extensions.write_text(f"subjectAltName={names}\nextendedKeyUsage=serverAuth\n", encoding="utf-8")
-    key, request, certificate = (str(directory / name) for name in ("server.key", "request", "server.pem"))
-    ca, ca_key = (str(paths.tls() / name) for name in ("ca.pem", "ca.key"))
-    subject = ["-subj", "/CN=the world of the examples"]
-    _openssl("req", "-new", "-newkey", "rsa:2048", "-nodes", *subject, "-keyout", key, "-out", request)
-    authority = ["-CA", ca, "-CAkey", ca_key, "-set_serial", str(time.time_ns())]
-    made = ["-days", "30", "-extfile", str(extensions), "-out", certificate]
-    _openssl("x509", "-req", "-in", request, *authority, *made)
-
-
 @contextmanager
-def _registry(directory: Path, address: str, port: int, login: bool) -> Iterator[None]:
-    """Serve the images at an address."""
-    config: dict[str, Any] = {
-        "version": 0.1,
-        "log": {"level": "warn"},
-        "storage": {"filesystem": {"rootdirectory": str(directory / "storage")}, "delete": {"enabled": True}},
-        "http": {
-            "addr": f"{address}:{port}",
-            "secret": "one for both",
-            "tls": {"certificate": str(directory / "server.pem"), "key": str(directory / "server.key")},
-        },
-    }
+def _registry(directory: Path, address: str, login: bool) -> Iterator[None]:
+    """Serve the images at an address, ``HOST:PORT``."""
+    tls = {"certificate": str(directory / "server.pem"), "key": str(directory / "server.key")}
+    auth = None
     if login:
         users = directory / "htpasswd"
         users.write_bytes(commands.output_of(["htpasswd", "-nbBC", "5", USER, PASSWORD]))
-        config["auth"] = {"htpasswd": {"realm": "the site's registry", "path": str(users)}}
-    file = directory / f"registry-{address}-{port}.json"
-    file.write_text(json.dumps(config), encoding="utf-8")
-    with (directory / f"registry-{address}-{port}.log").open("wb") as log:
-        process = subprocess.Popen([registry.DEBIANS, "serve", file], stdout=log, stderr=log)
-        try:
-            deadline = time.monotonic() + 60
-            while not registry.listens(port, address):
-                assert process.poll() is None, f"the registry at {address} does not start, see {log.name}"
-                assert time.monotonic() < deadline, f"the registry at {address} does not answer"
-                time.sleep(0.05)
-            yield
-        finally:
-            process.terminate()
-            process.wait(10)
+        auth = {"htpasswd": {"realm": "the site's registry", "path": str(users)}}
+    with single.serving(directory, address, {"tls": tls}, auth):
+        yield
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
@@ -245,16 +210,6 @@ def _web_server(directory: Path, address: str) -> Iterator[None]:
         server.server_close()
 
 
-class _Client(oci.Client):
-    """A client of the open registry here."""
-
-    def __init__(self, address: str, ca: Path) -> None:
-        super().__init__()
-        context = ssl.create_default_context(cafile=str(ca))
-        context.check_hostname = False
-        self._connection = http.client.HTTPSConnection(address, 443, context=context, timeout=60)
-
-
 IMAGES = {
     "docker.io/": (
         "library/ubuntu:24.04 library/ubuntu:22.04 library/rockylinux:9 library/debian:12 library/debian:trixie "
@@ -273,7 +228,10 @@ IMAGES = {
 def _push(address: str) -> dict[str, str]:
     """Push the images that the documents name; give their digests, by the full name."""
     digests = {}
-    with _Client(address, paths.ca_certificate()) as client:
+    # It has the certificate of the names that examples have for it.
+    context = ssl.create_default_context(cafile=str(paths.ca_certificate()))
+    context.check_hostname = False
+    with oci.Client(f"{address}:443", context) as client:
         for host, names in IMAGES.items():
             for name in names.split():
                 digests[host + name] = client.push(name, oci.index(_image(name, "amd64"), _image(name, "arm64")))

@@ -13,6 +13,7 @@ import gzip
 import hashlib
 import http.client
 import json
+import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -207,10 +208,18 @@ def reference(text: str) -> Reference:
 
 
 class Client:
-    """A client of the ``plain`` registry, on one connection."""
+    """A client of a registry, on one connection: of ``plain``, unless an address is given."""
 
-    def __init__(self) -> None:
-        self._connection = http.client.HTTPConnection(REGISTRIES["plain"].address, timeout=300)
+    def __init__(self, address: str = REGISTRIES["plain"].address, context: ssl.SSLContext | None = None) -> None:
+        """
+        :param address: ``HOST:PORT``.
+        :param context: for TLS; without, the registry speaks plain HTTP.
+        """
+        self._connection = (
+            http.client.HTTPSConnection(address, timeout=300, context=context)
+            if context
+            else http.client.HTTPConnection(address, timeout=300)
+        )
         self._stored: dict[str, str] = {}
 
     def __enter__(self) -> Client:

@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
-from tests.lab import commands, paths
+import jwt
+
+from tests.lab import paths
 from tests.lab.registry import PASSWORD, TOKEN_ISSUER, TOKEN_PORT, USER
 
 EXPIRES_IN = 300
@@ -112,14 +114,8 @@ def _access(scope: str, account: Account | None) -> dict[str, object]:
 def _signed(claims: dict[str, object]) -> str:
     """A JWT signed by RS256, with the signer's certificate in its header (RFC 7515, section 4.1.6)."""
     certificate = ssl.PEM_cert_to_DER_cert((paths.tls() / "signer.pem").read_text(encoding="ascii"))
-    header = {"typ": "JWT", "alg": "RS256", "x5c": [base64.b64encode(certificate).decode()]}
-    text = f"{_base64url(json.dumps(header).encode())}.{_base64url(json.dumps(claims).encode())}"
-    signature = commands.output_of(["openssl", "dgst", "-sha256", "-sign", paths.tls() / "signer.key"], text.encode())
-    return f"{text}.{_base64url(signature)}"
-
-
-def _base64url(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+    key = (paths.tls() / "signer.key").read_bytes()
+    return jwt.encode(claims, key, "RS256", {"x5c": [base64.b64encode(certificate).decode()]})
 
 
 class TokenRequest(BaseHTTPRequestHandler):

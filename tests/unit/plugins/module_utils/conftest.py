@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import socket
@@ -18,7 +17,6 @@ from pathlib import Path
 from random import Random
 
 import pytest
-import requests
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal import secrecy
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine import executable
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.client import Registry
@@ -27,7 +25,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.options import Transport
 
 from tests.faults import FaultyRegistry
-from tests.lab import certificates, oci, paths, tree
+from tests.lab import certificates, oci, paths, single, tree
 
 Connect = Callable[..., Registry]
 
@@ -56,37 +54,19 @@ class Stored:
 
     def push(self, name: str, thing: oci.Image | oci.Index) -> str:
         """Push an image or index under ``repository:tag``; its digest."""
-        where = oci.reference(name)
-        if isinstance(thing, oci.Index):
-            for member, _extra in thing.members:
-                self.push(f"{where.repository}@{oci.digest_of(member.manifest())}", member)
-        else:
-            for blob in (*(layer.blob for layer in thing.layers), thing.config()):
-                upload = requests.post(f"{self.url}/v2/{where.repository}/blobs/uploads/", timeout=30)
-                location = upload.headers["Location"]
-                done = requests.put(location, blob, params={"digest": oci.digest_of(blob)}, timeout=30)
-                done.raise_for_status()
-        headers = {"Content-Type": thing.media_type}
-        url = f"{self.url}/v2/{where.repository}/manifests/{where.target}"
-        answer = requests.put(url, thing.manifest(), headers=headers, timeout=30)
-        answer.raise_for_status()
-        return oci.digest_of(thing.manifest())
+        with oci.Client(self.address) as client:
+            return client.push(name, thing)
 
 
 @pytest.fixture(scope="session")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stored]:
     """Debian's registry on a free port, with a few small images."""
-    program = shutil.which("docker-registry")
-    if not program:
+    if not shutil.which("docker-registry"):
         pytest.skip("there is no docker-registry here; install the package docker-registry")
     directory = tmp_path_factory.mktemp("registry")
     address = f"127.0.0.1:{_free_port()}"
-    process = _serve(program, directory, address)
-    try:
+    with single.serving(directory, address):
         yield _filled(address)
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
 
 
 @pytest.fixture
@@ -99,8 +79,6 @@ def faulty(stored: Stored) -> Iterator[FaultyRegistry]:
 @pytest.fixture(scope="session")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with ``ca.pem``, and with ``server.pem`` and ``server.key`` for 127.0.0.1."""
-    if not shutil.which("openssl"):
-        pytest.skip("there is no openssl here to make certificates with; install the package openssl")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SREGISTRY_LAB_DIR", str(tmp_path_factory.mktemp("authority")))
         certificates.ensure()
@@ -144,30 +122,6 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _serve(program: str, directory: Path, address: str) -> subprocess.Popen[bytes]:
-    configuration = {
-        "version": 0.1,
-        "log": {"level": "warn"},
-        "storage": {"filesystem": {"rootdirectory": str(directory / "storage")}},
-        "http": {"addr": address, "secret": "for tests"},
-        "compatibility": {"schema1": {"enabled": True}},
-    }
-    (directory / "config.yml").write_text(json.dumps(configuration), encoding="utf-8")
-    with (directory / "log").open("wb") as log:
-        process = subprocess.Popen([program, "serve", str(directory / "config.yml")], stdout=log, stderr=log)
-    for _attempt in range(600):
-        if process.poll() is not None:
-            break
-        try:
-            socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), timeout=1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return process
-    process.kill()
-    raise AssertionError(f"docker-registry does not answer: {(directory / 'log').read_text(errors='replace')}")
 
 
 def _filled(address: str) -> Stored:
