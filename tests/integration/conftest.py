@@ -6,24 +6,25 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
-import re
 import subprocess
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .playbooks import run_playbook
+from .playbooks import run_tasks
 
 LAB = Path(
     os.environ.get("SREGISTRY_LAB_DIR")
     or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hpc.sregistry" / "lab"
 )
 REGISTRY = "127.0.0.1:5000"
+os.environ["ANSIBLE_CONFIG"] = str(Path(__file__).with_name("ansible.cfg"))
+_SOCKETS = tempfile.TemporaryDirectory(prefix="ssh-", dir="/tmp")  # the path of a socket has to be short
 
 
 @dataclass(frozen=True)
@@ -46,23 +47,10 @@ class Host:
         self, module: str, check: bool = False, diff: bool = False, env: dict[str, str] | None = None, **arguments: Any
     ) -> dict[str, Any]:
         """Run a module of this collection (or any other) in a play and return its result, failed or not."""
-        marker = "RESULT-OF-THE-TASK"
-        play = {
-            "hosts": self.name,
-            "gather_facts": False,
-            "environment": env or {},
-            "tasks": [
-                {module: arguments, "register": "result", "ignore_errors": True},
-                {"ansible.builtin.debug": {"msg": f"{marker}{{{{ result | to_json | b64encode }}}}{marker}"}},
-            ],
-        }
+        play = {"hosts": self.name, "gather_facts": False, "environment": env or {}, "tasks": [{module: arguments}]}
         variables = {"ansible_user": self.user, "ansible_python_interpreter": self.python}
         options = ["-i", str(LAB / "inventory.yml"), "-e", json.dumps(variables)]
-        options += ["--check"] * check + ["--diff"] * diff + ["/dev/stdin"]
-        done = run_playbook(options, json.dumps([play]))
-        found = re.search(f"{marker}([A-Za-z0-9+/=]+){marker}", done.stdout)
-        assert found, f"no result from {module}: {done.stdout}{done.stderr}"
-        return dict(json.loads(base64.b64decode(found.group(1))))
+        return run_tasks([*options, *["--check"] * check, *["--diff"] * diff], play)[0]
 
     def sregistry(
         self,
@@ -94,6 +82,8 @@ class Host:
     def _ssh(self) -> list[str]:
         command = ["ssh", "-F", "none", "-i", str(LAB / "ssh/id_ed25519"), "-p", "2222"]
         command += ["-o", f"UserKnownHostsFile={LAB}/ssh/known_hosts", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR"]
+        # One connection carries all commands, as with Ansible's own.
+        command += ["-o", "ControlMaster=auto", "-o", "ControlPersist=60s", "-o", f"ControlPath={_SOCKETS.name}/%r@%h"]
         return [*command, f"{self.user}@127.0.1.{self.name.removeprefix('node')}"]
 
     def copy_directory(self, source: str, target: str) -> None:
@@ -131,8 +121,6 @@ def node2(hosts: tuple[Host, Host]) -> Host:
 
 
 def _clean(host: Host) -> Host:
-    for user in ("root", "hpc"):
-        host.as_user(user).shell(
-            "rm -rf ~/.singularity ~/.apptainer ~/sif /tmp/sregistry-* /tmp/*.sif 2>/dev/null; true"
-        )
+    homes = " ".join(f"~{user}/{name}" for user in ("root", "hpc") for name in (".singularity", ".apptainer", "sif"))
+    host.shell(f"rm -rf {homes} /tmp/sregistry-* /tmp/*.sif 2>/dev/null; true")
     return host
