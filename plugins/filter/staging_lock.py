@@ -67,7 +67,8 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 from ..module_utils._internal.errors import InvalidReference
-from ..module_utils._internal.oci.reference import DOCKER_HUB, Reference, parse_registry, shown
+from ..module_utils._internal.oci.reference import DOCKER_HUB, Reference, parse_registry
+from ..module_utils._internal.text import shown
 from ..plugin_utils._internal.typed.lock_file import AGAIN, IMAGES, InvalidLock, read
 
 _MAX_NAMED = 10

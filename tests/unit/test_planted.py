@@ -29,6 +29,7 @@ from ansible.module_utils import basic
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.fs import stale
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.database import Inventory
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.document import Document, File
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.storage import file_name
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.blobs import BlobCache
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
@@ -82,7 +83,7 @@ class World:
     @property
     def place(self) -> Path:
         """Where the pulled image lies in the store."""
-        return self.store / Reference.parse(self.app).file_name
+        return self.store / file_name(Reference.parse(self.app))
 
     @property
     def app(self) -> str:
@@ -493,7 +494,7 @@ def test_what_a_user_says_of_a_file_does_not_bring_it_into_the_cache_of_all(
 ) -> None:
     reference, platform = Reference.parse(f"{stored.address}/team/multi:1"), Platform("linux", "amd64")
     image = resolve(connect(stored.address), BlobCache(str(world.root / "blobs")), reference, platform)
-    path = world.store / reference.file_name
+    path = world.store / file_name(reference)
     path.parent.mkdir(parents=True)
     path.write_bytes(_image())
     inputs = sif_inputs("entrypoint", "gzip", 9, True, "apptainer")

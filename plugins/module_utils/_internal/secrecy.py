@@ -5,7 +5,7 @@
 """What no message may show: each login and each token of this process, in whatever form somebody repeats it.
 
 A server gets the login, so it can write it into any text that it sends: an error, a header, an address, a status line.
-All of these texts become fit for a message in one place (``reference.shown``), which asks here. So who makes a secret
+All of these texts become fit for a message in one place (``text.shown``), which asks here. So who makes a secret
 does not have to know who may repeat it.
 """
 

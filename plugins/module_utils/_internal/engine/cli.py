@@ -20,7 +20,7 @@ from typing import Any
 from .. import programs
 from ..errors import EngineError
 from ..fs.files import storage_error
-from ..oci.reference import shown
+from ..text import shown
 from ..transport.keychain import Login
 from .dialect import Dialect, Version, fault_of, version_tuple
 from .executable import home_of, identify, locate

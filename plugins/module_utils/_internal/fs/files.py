@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import IO
 
 from ..errors import NoSpace, StorageError
+from ..text import in_words
 from . import guard, stale
 
 _FICLONE = 0x40049409  # ioctl_ficlone(2)
@@ -303,16 +304,6 @@ def storage_error(error: OSError, path: str) -> StorageError | NoSpace:
     if error.errno in (errno.EACCES, errno.EPERM) and os.geteuid():
         way_out = "give the task become: true, or a place where this user may write"
     return StorageError(f"cannot use {named}: {reason}; {way_out}")
-
-
-def in_words(size: int) -> str:
-    """A size in bytes as people read it: ``1.5 GiB``."""
-    amount = float(size)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if amount < 1024:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1024
-    return f"{amount:.1f} TiB"
 
 
 def umask() -> int:

@@ -6,8 +6,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import stat
+from urllib.parse import unquote
 
 from ..errors import StorageError
 from ..fs.digest import matches
@@ -17,6 +20,39 @@ from ..oci.reference import Reference
 from ..sif.formats import is_sandbox
 
 PRESENT, MISSING, MODIFIED = "present", "missing", "modified"
+
+_SIF = ".sif"
+_MAX_FILE_NAME = 255  # bytes, on all usual file systems
+_UNFIT = re.compile(r"[^A-Za-z0-9._+=~-]")
+
+
+def file_name(reference: Reference) -> str:
+    """Return the path of an image's file below a store, relative and with no colon: ``library/ubuntu-22.04.sif``.
+
+    A last component that is too long for a file system is cut and ends in a hash.
+    """
+    if reference.from_web:
+        return _file_name_of_web(reference)
+    path = reference.path.replace(":", "_").replace("[", "").replace("]", "")
+    parent, slash, name = path.rpartition("/")
+    name = f"{name}-{reference.selector.replace(':', '-')}{_SIF}"
+    if len(name) > _MAX_FILE_NAME:
+        name = f"{name[:180]}-{hashlib.sha256(reference.uri.encode()).hexdigest()}.sif"
+    return parent + slash + name
+
+
+def _file_name_of_web(reference: Reference) -> str:
+    """Return ``host/path/name.sif``: nothing in it is hidden, leads elsewhere, or has to be quoted in a shell."""
+    host = reference.registry.replace(":", "_").replace("[", "").replace("]", "")
+    parts = [_UNFIT.sub("_", unquote(part)) for part in reference.repository.split("/")]
+    parts = [f"_{part[1:]}" if part.startswith((".", "-")) else part for part in parts]
+    name = parts.pop()
+    name = name[: -len(_SIF)] if name.endswith(_SIF) else name
+    name += f"-{reference.digest.replace(':', '-')}" if reference.digest else ""
+    if max(map(len, [name, *parts])) > _MAX_FILE_NAME - len(_SIF):
+        mark = hashlib.sha256(reference.uri.encode()).hexdigest()
+        name, parts = f"{name[:180]}-{mark}", [part[:180] for part in parts]
+    return "/".join([host, *parts, name + _SIF])
 
 
 def place(storage: str, reference: Reference, dest: str | None = None, many: bool = False) -> str:
@@ -28,9 +64,9 @@ def place(storage: str, reference: Reference, dest: str | None = None, many: boo
     :raises StorageError: if the path is not absolute.
     """
     if dest is None:
-        path = os.path.join(storage, reference.file_name)
+        path = os.path.join(storage, file_name(reference))
     elif many or dest.endswith("/") or (os.path.isdir(dest) and not is_sandbox(dest)):
-        path = os.path.join(dest, os.path.basename(reference.file_name))
+        path = os.path.join(dest, os.path.basename(file_name(reference)))
     else:
         path = dest
     if not os.path.isabs(path):

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from ..errors import InvalidLayer
-from ..fs.files import in_words
+from ..text import in_words
 from . import tar
 from .tar import DIRECTORY, FILE, HARD_LINK, SYMLINK, Data, Entry, shown_path
 

@@ -23,13 +23,14 @@ from ..inventory.document import CLIENT_ORAS, Document, File
 from ..inventory.provenance import OURS, Provenance, origin_of
 from ..oci.manifest import Descriptor
 from ..oci.platform import Platform
-from ..oci.reference import DOCKER_HUB, ORAS, Reference, shown
+from ..oci.reference import DOCKER_HUB, ORAS, Reference
 from ..registry import artifact, upload
 from ..registry.artifact import Parcel
 from ..registry.client import Body, Registry
 from ..registry.pool import Registries
 from ..sif import container
 from ..sif.formats import is_sandbox
+from ..text import shown
 from .outcome import PRESENT, Change
 
 PUSHED, MOVED = "pushed", "moved"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .reference import shown
+from ..text import shown
 
 _OF_AN_IMAGE = "name the image that it belongs to instead"
 _CACHE = "name the image that was built with it instead, which has a tag of its own"

@@ -21,8 +21,9 @@ from typing import Any
 
 from ..errors import InvalidManifest, InvalidReference, PlatformNotFound
 from ..late import importing
+from ..text import printable, shown
 from .platform import Platform
-from .reference import check_digest, printable, shown
+from .reference import check_digest
 
 INDEX_TYPES = frozenset(
     {

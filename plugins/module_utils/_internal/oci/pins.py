@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import InvalidManifest, InvalidPlatform, InvalidReference, PlatformNotFound
+from ..text import shown
 from .platform import Platform
-from .reference import DOCKER_HUB, Reference, check_digest, shown
+from .reference import DOCKER_HUB, Reference, check_digest
 
 DIGEST, PLATFORMS = "digest", "platforms"
 """The keys of an entry, as options and lock files write it."""

@@ -11,14 +11,13 @@ documentation), with Docker's defaults: ``docker.io`` as registry, ``library/`` 
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
 
 from ..errors import InvalidReference
-from ..secrecy import masked
+from ..text import MAX_SHOWN
 
 DOCKER_HUB = "docker.io"
 DEFAULT_TAG = "latest"
@@ -35,9 +34,6 @@ _DOCKER_HUB_ALIASES = frozenset({"docker.io", "index.docker.io", "registry-1.doc
 _DIGEST_HEX_LENGTH = {"sha256": 64, "sha512": 128}
 _MAX_REPOSITORY = 255  # characters, without the registry: RepositoryNameTotalLengthMax of distribution's package
 _MAX_PORT = 65535
-_MAX_FILE_NAME = 255  # bytes, on all usual file systems
-
-_MAX_SHOWN = 300  # characters of a foreign text in a message
 
 _OF_ENGINES = frozenset({"library", "shub"})
 _LOCAL = re.compile(r"\A(docker-archive|docker-daemon|oci-archive|oci(?=:[^:]*[/:])):", re.IGNORECASE)
@@ -54,8 +50,6 @@ _LOGIN = re.compile(r"\A.*@", re.DOTALL)
 _PIN = re.compile(r"@(?:sha256|sha512):[^@/]*\Z")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _PATH_CHARACTERS = "/%!$&'()*+,;=:~"  # of RFC 3986, section 3.3, without the "@", which begins a digest here
-_UNFIT = re.compile(r"[^A-Za-z0-9._+=~-]")
-_SIF = ".sif"
 _DEFAULT_PORTS = {"https": ":443", "http": ":80"}
 
 
@@ -88,7 +82,7 @@ class Reference:
         """
 
         def refuse(why: str) -> InvalidReference:
-            return InvalidReference(f"invalid image name {text[:_MAX_SHOWN]!r}: {why}")
+            return InvalidReference(f"invalid image name {text[:MAX_SHOWN]!r}: {why}")
 
         rest = text.strip()
         if not rest:
@@ -99,18 +93,7 @@ class Reference:
             return _parse_web(cls, scheme, rest)
         if _holds_login(rest):  # the name is not shown: a password may be in it
             raise _with_login()
-        if scheme == BUILD:
-            raise refuse(
-                "so the inventory calls a file that was built on this host without a name; no registry has it, and no "
-                "other image can be called so; give a name such as docker://REGISTRY/REPOSITORY:TAG"
-            )
-        if scheme not in (DOCKER, ORAS):
-            raise refuse(
-                f"the scheme {scheme!r} is not served here; use docker:// or oras://REGISTRY/REPOSITORY[:TAG|@DIGEST], "
-                "or https://HOST/PATH[@DIGEST]"
-                + ("; sregistry_build takes this name as its source" if scheme in _OF_ENGINES else "")
-            )
-
+        _need_registry(scheme, refuse)
         rest, at, digest = rest.partition("@")
         if at:
             _check_digest(digest, refuse)
@@ -157,7 +140,7 @@ class Reference:
         return self.scheme in WEB
 
     @property
-    def ready(self) -> bool:
+    def is_sif(self) -> bool:
         """Whether what it names is a finished SIF file, of which nothing is built."""
         return self.scheme != DOCKER
 
@@ -191,21 +174,6 @@ class Reference:
         selector = f"@{self.digest}" if self.digest else "" if self.from_web else f":{self.tag}"
         return f"{self.scheme}://{self.registry}/{self.repository}{selector}"
 
-    @property
-    def file_name(self) -> str:
-        """Path of the image below a store, relative and with no colon: ``library/ubuntu-22.04.sif``.
-
-        A last component that is too long for a file system is cut and ends in a hash.
-        """
-        if self.from_web:
-            return _file_name_of_web(self)
-        path = self.path.replace(":", "_").replace("[", "").replace("]", "")
-        parent, slash, name = path.rpartition("/")
-        name = f"{name}-{self.selector.replace(':', '-')}{_SIF}"
-        if len(name) > _MAX_FILE_NAME:
-            name = f"{name[:180]}-{hashlib.sha256(self.uri.encode()).hexdigest()}.sif"
-        return parent + slash + name
-
     def at(self, digest: str) -> Reference:
         """The same repository, or web address, at one digest."""
         return Reference(self.registry, self.repository, digest=digest, scheme=self.scheme, query=self.query)
@@ -221,6 +189,21 @@ def _need_remote(text: str, refuse: Callable[[str], InvalidReference]) -> None:
         raise refuse(
             f"{local.group(1)}: names something on a host, which no registry has; to make a SIF file of it, give this "
             "name to sregistry_build as source"
+        )
+
+
+def _need_registry(scheme: str, refuse: Callable[[str], InvalidReference]) -> None:
+    """Refuse a scheme that names no image of a registry."""
+    if scheme == BUILD:
+        raise refuse(
+            "so the inventory calls a file that was built on this host without a name; no registry has it, and no "
+            "other image can be called so; give a name such as docker://REGISTRY/REPOSITORY:TAG"
+        )
+    if scheme not in (DOCKER, ORAS):
+        raise refuse(
+            f"the scheme {scheme!r} is not served here; use docker:// or oras://REGISTRY/REPOSITORY[:TAG|@DIGEST], "
+            "or https://HOST/PATH[@DIGEST]"
+            + ("; sregistry_build takes this name as its source" if scheme in _OF_ENGINES else "")
         )
 
 
@@ -248,7 +231,7 @@ def _parse_web(kind: type[Reference], scheme: str, rest: str) -> Reference:
         raise _with_login()
 
     def refuse(why: str) -> InvalidReference:
-        return InvalidReference(f"invalid image name {f'{scheme}://{address}'[:_MAX_SHOWN]!r}: {why}")
+        return InvalidReference(f"invalid image name {f'{scheme}://{address}'[:MAX_SHOWN]!r}: {why}")
 
     if pin:
         _check_digest(digest, refuse)
@@ -270,20 +253,6 @@ def _parse_web(kind: type[Reference], scheme: str, rest: str) -> Reference:
     return kind(host, path, digest=digest or None, scheme=scheme, query=query)
 
 
-def _file_name_of_web(reference: Reference) -> str:
-    """``host/path/name.sif``: nothing in it is hidden, leads elsewhere, or has to be quoted in a shell."""
-    host = reference.registry.replace(":", "_").replace("[", "").replace("]", "")
-    parts = [_UNFIT.sub("_", unquote(part)) for part in reference.repository.split("/")]
-    parts = [f"_{part[1:]}" if part.startswith((".", "-")) else part for part in parts]
-    name = parts.pop()
-    name = name[: -len(_SIF)] if name.endswith(_SIF) else name
-    name += f"-{reference.digest.replace(':', '-')}" if reference.digest else ""
-    if max(map(len, [name, *parts])) > _MAX_FILE_NAME - len(_SIF):
-        mark = hashlib.sha256(reference.uri.encode()).hexdigest()
-        name, parts = f"{name[:180]}-{mark}", [part[:180] for part in parts]
-    return "/".join([host, *parts, name + _SIF])
-
-
 def parse_registry(text: str) -> str:
     """Read a registry as a host, or as the base address of its API: ``https://host:5000/v2/`` is ``host:5000``.
 
@@ -293,7 +262,7 @@ def parse_registry(text: str) -> str:
     host = _normal_host(re.sub(r"/v[12]\Z", "", address))
     if host is None:
         raise InvalidReference(
-            f"invalid registry {_LOGIN.sub('…@', text)[:_MAX_SHOWN]!r}: write it as HOST or HOST:PORT"
+            f"invalid registry {_LOGIN.sub('…@', text)[:MAX_SHOWN]!r}: write it as HOST or HOST:PORT"
         )
     return host
 
@@ -303,7 +272,7 @@ def check_digest(digest: str) -> str:
 
     :raises InvalidReference: if the algorithm is unknown or the hexadecimal part has the wrong length.
     """
-    _check_digest(digest, lambda why: InvalidReference(f"invalid digest {digest[:_MAX_SHOWN]!r}: {why}"))
+    _check_digest(digest, lambda why: InvalidReference(f"invalid digest {digest[:MAX_SHOWN]!r}: {why}"))
     return digest
 
 
@@ -313,31 +282,6 @@ def is_digest(text: str) -> bool:
         return bool(check_digest(text))
     except InvalidReference:
         return False
-
-
-def shown(text: object, limit: int = _MAX_SHOWN) -> str:
-    """A text that somebody else wrote, fit for a message and a terminal: without secrets, and printable.
-
-    Secrets are hidden before it is cut: of one that is cut, nobody would know the rest.
-
-    :param limit: characters after which it is cut.
-    """
-    return printable(masked(str(text)), limit)
-
-
-def printable(text: object, limit: int = _MAX_SHOWN) -> str:
-    """A text that somebody else wrote, and that is used as well as shown, such as a media type.
-
-    What does not print, such as escape sequences and marks that turn the direction of writing, is escaped as in Python.
-
-    :param limit: characters after which it is cut.
-    """
-    whole = str(text)
-    safe = "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in whole[:limit]
-    )
-    return safe + ("…" if len(whole) > limit else "")
 
 
 def _holds_login(text: str) -> bool:
@@ -381,10 +325,10 @@ def _check_digest(digest: str, refuse: Callable[[str], InvalidReference]) -> Non
     algorithm, colon, encoded = digest.partition(":")
     length = _DIGEST_HEX_LENGTH.get(algorithm)
     if not colon or length is None:
-        raise refuse(f"the digest {digest[:_MAX_SHOWN]!r} must begin with 'sha256:' or 'sha512:'")
+        raise refuse(f"the digest {digest[:MAX_SHOWN]!r} must begin with 'sha256:' or 'sha512:'")
     if len(encoded) != length or not _HEX.fullmatch(encoded):
         raise refuse(
-            f"the digest {digest[:_MAX_SHOWN]!r} must have {length} lower-case hexadecimal digits after {algorithm!r}"
+            f"the digest {digest[:MAX_SHOWN]!r} must have {length} lower-case hexadecimal digits after {algorithm!r}"
         )
 
 

@@ -17,11 +17,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..errors import NoSpace
-from ..fs.files import free_space, in_words, nearest
+from ..fs.files import free_space, nearest
 from ..oci.blobs import BlobCache
 from ..oci.manifest import Descriptor
 from ..oci.reference import Reference
 from ..registry.image import ResolvedImage
+from ..text import in_words
 from . import sif_download
 from .plan import Plan, is_kept
 from .resolve import Resolved

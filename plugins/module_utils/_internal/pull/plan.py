@@ -156,7 +156,7 @@ def _resolved(
 ) -> tuple[Resolved, Entry | None]:
     """What a name points at; of a pinned one, the cache of finished files may know that, and have the file."""
     cache = wanted.lender
-    if cache and not reference.ready:
+    if cache and not reference.is_sif:
         with importing:
             from . import sif_cache_policy
 
@@ -209,11 +209,11 @@ def comes_from(document: Document, file: File, image: Resolved) -> bool:
 
 def has_inputs(wanted: Wanted, reference: Reference, file: File | None) -> bool:
     """Whether a file was made as it would be now."""
-    return file is not None and (reference.ready or wanted.choice.agrees(file.inputs))
+    return file is not None and (reference.is_sif or wanted.choice.agrees(file.inputs))
 
 
 def _refuse_unsigned(wanted: Wanted, reference: Reference) -> None:
-    if wanted.trust and not reference.ready:
+    if wanted.trust and not reference.is_sif:
         raise Unsigned(
             f"{reference} is built here from layers, so nobody has signed it; sign its file with sregistry_sign after "
             "the pull, name one that was signed and pushed to oras://, or pull it without verify"
@@ -327,12 +327,12 @@ def _refuse_hopeless(
             f"{path} cannot be verified where another user can put another file in its place meanwhile: {why}; give a "
             "dest or storage that belongs to this user or root, in directories that do"
         )
-    if (reference.ready and not wanted.trust) or entry:
+    if (reference.is_sif and not wanted.trust) or entry:
         return
     need_writable(wanted.choice.tmpdir)
     try:
         wanted.choice.engine()
-        if not reference.ready:
+        if not reference.is_sif:
             wanted.choice.packer()
     except (EngineError, PackerError) as error:
         if not session.check:

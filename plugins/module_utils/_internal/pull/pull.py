@@ -159,7 +159,7 @@ def _carry_out(session: Session, wanted: Wanted, planned: Plan, supply: Supply |
 def _fill_cache(session: Session, wanted: Wanted, planned: Plan | None, outcome: Outcome) -> None:
     """Let others have what is there now; what was done here stays done if that fails."""
     cache = wanted.sif_cache
-    if not cache or not cache.fills or outcome.reference.ready or outcome.error:
+    if not cache or not cache.fills or outcome.reference.is_sif or outcome.error:
         return
     with importing:
         from . import sif_cache_policy

@@ -69,7 +69,7 @@ def _find(session: Session, reference: Reference, outcome: Outcome, digest: str 
         from ..registry import image  # a name that points where it did is not resolved again
         from . import sif_download  # a name that points where it did is not resolved again
 
-    if reference.ready:
+    if reference.is_sif:
         return sif_download.resolve(session.registries, reference, session.platform, digest)
     found = image.resolve(session.registries.of(reference), session.cache, reference, session.platform, digest)
     outcome.obtained.extend(found.obtained)
@@ -102,7 +102,7 @@ def to_document(image: Resolved, session: Session, previous: Document | None) ->
 
 
 def _client(reference: Reference) -> str:
-    return CLIENT_WEB if reference.from_web else CLIENT_ORAS if reference.ready else CLIENT
+    return CLIENT_WEB if reference.from_web else CLIENT_ORAS if reference.is_sif else CLIENT
 
 
 def _history(document: Document | None) -> dict[str, Any]:

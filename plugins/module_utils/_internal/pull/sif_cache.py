@@ -22,6 +22,7 @@ from ..fs import permit
 from ..fs.files import storage_error
 from ..inventory.document import Document, File
 from ..inventory.provenance import Provenance
+from ..inventory.storage import file_name
 from ..oci.blobs import BlobCache
 from ..oci.manifest import Descriptor
 from ..oci.platform import Platform
@@ -136,7 +137,7 @@ class SifCache:
         texts = {name: content.decode(errors="replace") for name, content in contents.items()}
         parcel = Parcel(
             layer=Descriptor(f"sha256:{file.sha256}", file.size),
-            title=key.image.file_name.rpartition("/")[2],
+            title=file_name(key.image).rpartition("/")[2],
             config=json.dumps({_DOCUMENTS: texts}, sort_keys=True).encode(),
             annotations=Provenance.of(document, file).annotations,
         )

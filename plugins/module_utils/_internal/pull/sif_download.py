@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Union
 
 from ..errors import DigestMismatch, InvalidSif
 from ..fs.digest import hash_of, sha256_of
-from ..fs.files import in_words, make_directory, need_space, replacing
+from ..fs.files import make_directory, need_space, replacing
 from ..oci.blobs import BlobCache, Obtained
 from ..oci.manifest import Descriptor, absent
 from ..oci.platform import Platform
@@ -28,6 +28,7 @@ from ..registry.pool import Registries
 from ..registry.web import Download
 from ..sif import container
 from ..sif.formats import SIF
+from ..text import in_words
 from .session import Outcome, Session
 
 if TYPE_CHECKING:

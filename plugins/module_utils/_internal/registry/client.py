@@ -23,7 +23,8 @@ from urllib.parse import quote
 
 from ..errors import DigestMismatch, NotFound, RegistryError, Unreachable
 from ..late import importing
-from ..oci.reference import DOCKER_HUB, Reference, is_digest, shown
+from ..oci.reference import DOCKER_HUB, Reference, is_digest
+from ..text import shown
 from ..transport.auth import Authentication, Permit
 from ..transport.challenge import Challenge, parse_challenge
 from ..transport.http import RETRIED, Connections

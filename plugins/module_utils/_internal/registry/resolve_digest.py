@@ -35,7 +35,7 @@ def pin(
         return Pin(registry.digest(reference))
     if known and _is_answered(reference, wanted, known) and registry.find(reference).digest == known.digest:
         return Pin(known.digest, {platform: known.platforms[platform] for platform in wanted if known.platforms})
-    if not reference.ready:
+    if not reference.is_sif:
         return Pin(*image.manifests(registry, cache, reference, wanted))
     first = artifact.resolve(registry, reference, wanted[0])
     if "index" not in first.documents:
@@ -55,4 +55,4 @@ def _of_web(reference: Reference) -> Pin:
 
 def _is_answered(reference: Reference, wanted: Sequence[Platform], known: Pin) -> bool:
     """Whether a pin tells of all platforms, or is that of a file that does not tell its own."""
-    return set(wanted) <= set(known.platforms) or (reference.ready and not known.platforms)
+    return set(wanted) <= set(known.platforms) or (reference.is_sif and not known.platforms)

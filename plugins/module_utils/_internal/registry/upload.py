@@ -19,7 +19,8 @@ from urllib.parse import quote, urljoin, urlsplit
 from ..errors import Denied, DigestMismatch, NotFound, RegistryError, StorageError, Unauthorized, Unreachable
 from ..fs.digest import matches
 from ..oci.manifest import Descriptor
-from ..oci.reference import Reference, is_digest, shown
+from ..oci.reference import Reference, is_digest
+from ..text import shown
 from ..transport.http import MAX_PAUSE, RETRIED, pause
 from ..transport.response import content_length
 from ..transport.token import Scope

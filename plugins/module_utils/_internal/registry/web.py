@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CredentialsError, Denied, NotFound, RateLimited, RegistryError, Unauthorized, Unreachable
 from ..oci.manifest import Descriptor
-from ..oci.reference import Reference, shown
+from ..oci.reference import Reference
+from ..text import shown
 from ..transport.connection_error import was_connected
 from ..transport.error_response import Refusal
 from ..transport.http import RETRIED, Connections

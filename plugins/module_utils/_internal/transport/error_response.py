@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import Denied, NotFound, RateLimited, RegistryError, Unauthorized
-from ..oci.reference import shown
+from ..text import shown
 from .challenge import parse_challenge
 from .http import RETRIED
 from .response import said

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import InvalidManifest, RegistryError, TooSlow, Unreachable
-from ..oci.reference import printable, shown
 from ..secrecy import masked
+from ..text import printable, shown
 from .url import host_of
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
-from ..oci.reference import shown
+from ..text import shown
 
 
 def origin(url: str) -> tuple[str, str | None, int | None]:

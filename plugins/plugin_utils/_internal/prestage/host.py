@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ....module_utils._internal.oci.reference import shown
+from ....module_utils._internal.text import shown
 from .result import FAILED, FETCHED, Image, Work, line, marks_of, told, unreachable
 
 EACH, BUILD_ONCE, SHARED = "each", "build_once", "shared"

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ....module_utils._internal.errors import InvalidReference
-from ....module_utils._internal.oci.reference import check_digest, shown
+from ....module_utils._internal.oci.reference import check_digest
+from ....module_utils._internal.text import shown
 
 FAILED = "failed"
 BUILT, FETCHED = "built", "fetched"

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-from ....module_utils._internal.oci.reference import shown
+from ....module_utils._internal.text import shown
 from .hostlist import fold, natural
 
 SCHEMA_VERSION = 1

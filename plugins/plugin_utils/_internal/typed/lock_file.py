@@ -15,7 +15,8 @@ import yaml
 
 from ....module_utils._internal.errors import InvalidPlatform, InvalidReference, SregistryError
 from ....module_utils._internal.oci.pins import Pin, Pins
-from ....module_utils._internal.oci.reference import Reference, shown
+from ....module_utils._internal.oci.reference import Reference
+from ....module_utils._internal.text import shown
 
 IMAGES = "images"
 """The one key of a lock file."""

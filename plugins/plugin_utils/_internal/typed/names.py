@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterator
 
-from ....module_utils._internal.oci.reference import shown
+from ....module_utils._internal.text import shown
 
 _QUERY = re.compile(r"https?://[^\s,]*\?")
 

@@ -15,8 +15,9 @@ from urllib.parse import quote, quote_plus
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal import secrecy
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors import RegistryError
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference, printable, shown
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.web import Web
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.text import printable, shown
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.keychain import Keychain, Login
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.options import Transport
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.conftest import Connect

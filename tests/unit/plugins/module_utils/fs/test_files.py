@@ -241,18 +241,3 @@ def test_a_full_tmpdir_is_not_blamed_on_the_file_that_is_made(small_disk: Path, 
 def test_of_a_rename_that_fails_the_target_is_named() -> None:
     error = files.storage_error(OSError(errno.EISDIR, "Is a directory", "/a/.x.tmp", None, "/a/x"), "/a/x")
     assert "cannot use /a/x: Is a directory" in str(error)
-
-
-@pytest.mark.parametrize(
-    ("size", "words"),
-    [
-        (0, "0 B"),
-        (1023, "1023 B"),
-        (1024, "1.0 KiB"),
-        (1536 << 20, "1.5 GiB"),
-        (3 << 40, "3.0 TiB"),
-        (5 << 50, "5120.0 TiB"),
-    ],
-)
-def test_sizes_are_said_as_people_read_them(size: int, words: str) -> None:
-    assert files.in_words(size) == words

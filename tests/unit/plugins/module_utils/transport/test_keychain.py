@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors import CredentialsError
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import shown
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.text import shown
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport import credential_helper
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.keychain import Answer, Keychain, Login
 
