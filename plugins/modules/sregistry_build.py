@@ -401,6 +401,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils._internal.build.build import create
 from ..module_utils._internal.build.request import BuildRequest, path_in_store
 from ..module_utils._internal.engine.definition import values_of
+from ..module_utils._internal.inventory.outcome import PRESENT, RECORDED
 from ..module_utils._internal.module.attributes import check_owner, prepare, set_attributes
 from ..module_utils._internal.module.base import failing
 from ..module_utils._internal.module.build_options import be_nice, choice
@@ -413,7 +414,7 @@ from ..module_utils._internal.module.options import (
 )
 from ..module_utils._internal.module.remote_images import finish, need_requests, open_session
 from ..module_utils._internal.oci.reference import Reference
-from ..module_utils._internal.pull.session import PRESENT, RECORDED, Session
+from ..module_utils._internal.pull.session import Session
 from ..module_utils._internal.sif.formats import SANDBOX, SIF
 from ..module_utils._internal.sif.toolchain import AUTO
 

@@ -555,6 +555,7 @@ from contextlib import ExitStack
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils._internal.inventory.outcome import PRESENT, RECORDED
 from ..module_utils._internal.late import importing
 from ..module_utils._internal.module.attributes import check_owner, prepare, set_attributes
 from ..module_utils._internal.module.base import failing
@@ -573,7 +574,6 @@ from ..module_utils._internal.module.remote_images import BUILD, FAIL, finish, o
 from ..module_utils._internal.pull.plan import ALWAYS, NOT_PRESENT, Wanted
 from ..module_utils._internal.pull.progress import FILE_VARIABLE, told
 from ..module_utils._internal.pull.pull import pull
-from ..module_utils._internal.pull.session import PRESENT, RECORDED
 
 
 def main() -> None:

@@ -13,11 +13,13 @@ from collections.abc import Callable
 from ..errors import InvalidDefinition, InvalidReference, StorageError
 from ..inventory import storage
 from ..inventory.document import Document, File
+from ..inventory.outcome import PRESENT, RECORDED
 from ..oci.reference import Reference
 from ..pull.destination import claimed
+from ..pull.outcome import PullOutcome
 from ..pull.plan import ALWAYS, Wanted
 from ..pull.pull import pull
-from ..pull.session import PRESENT, RECORDED, Outcome, Session
+from ..pull.session import Session
 from ..sif.formats import SANDBOX
 from .engine_build import build_by_engine
 from .outcome import BUILT, BuildOutcome
@@ -27,7 +29,7 @@ from .source import BuildSource, agree, inputs_of, login_for, read_source
 from .target import definition_in
 
 
-def create(session: Session, request: BuildRequest) -> Outcome:
+def create(session: Session, request: BuildRequest) -> PullOutcome:
     """Make sure that an image is at a path, and that it is what its source gives now.
 
     :raises SregistryError: if the request makes no sense; what goes wrong later is in the outcome.
@@ -58,7 +60,7 @@ def _refuse_useless(request: BuildRequest) -> None:
         )
 
 
-def _pull(session: Session, request: BuildRequest, image: Reference) -> Outcome:
+def _pull(session: Session, request: BuildRequest, image: Reference) -> PullOutcome:
     if os.path.isdir(request.path):
         raise StorageError(f"{request.path} is a directory; remove it, or give another path for the file")
     wanted = Wanted(

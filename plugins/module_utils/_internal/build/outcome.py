@@ -15,9 +15,11 @@ from ..fs.files import need_writable
 from ..inventory import storage
 from ..inventory.database import taken
 from ..inventory.document import File
+from ..inventory.outcome import PRESENT
+from ..pull.outcome import PullOutcome
 from ..pull.plan import REBUILT, REPAIRED
 from ..pull.resolve import to_merged
-from ..pull.session import PRESENT, Outcome, Session
+from ..pull.session import Session
 from .request import BuildRequest
 from .source import FREE
 from .target import need_replaceable
@@ -26,7 +28,7 @@ BUILT = "built"
 
 
 @dataclass
-class BuildOutcome(Outcome):
+class BuildOutcome(PullOutcome):
     """What became of a build. Its difference is that of its inputs, and of the definition in the image."""
 
     target: str = ""
@@ -35,12 +37,14 @@ class BuildOutcome(Outcome):
     text_before: str | None = None
     text: str | None = None
 
-    def to_result(self, name: str) -> dict[str, Any]:
-        """As for any image, and the inputs."""
-        return {**super().to_result(name), "inputs": self.inputs or self.inputs_before}
+    def _details(self) -> dict[str, Any]:
+        return {**super()._details(), "inputs": self.inputs or self.inputs_before}
 
-    def to_diff(self) -> dict[str, Any]:
-        """The inputs and the definition before and after; definitions with line for line of their own."""
+    def _header(self) -> str:
+        return self.target
+
+    def _facets(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the inputs and the definition before and after; each definition as a list of lines."""
         there = {"path": self.path_before} if self.path_before else {}
         inputs = self.inputs or self.inputs_before
         known = {name: value for name, value in self.inputs_before.items() if name in inputs or name not in FREE}
@@ -50,12 +54,7 @@ class BuildOutcome(Outcome):
             after["text"] = self.text.splitlines()
             if self.text_before is not None:
                 before["text"] = self.text_before.splitlines()
-        return {
-            "before_header": self.target,
-            "after_header": self.target,
-            "before": {**before, **self.attributes["before"]},
-            "after": {**after, **self.attributes["after"]},
-        }
+        return before, after
 
     def look_up(self, session: Session) -> tuple[File | None, File | None]:
         """The file that is recorded at the path under the name of the build; or else that of another name."""

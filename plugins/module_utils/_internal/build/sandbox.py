@@ -12,12 +12,13 @@ from ..errors import InvalidReference
 from ..fs.files import make_directory
 from ..inventory import storage
 from ..inventory.document import Document, File
+from ..inventory.outcome import PRESENT, RECORDED
 from ..late import importing
 from ..oci.blobs import Arrival
 from ..pull.destination import claimed
 from ..pull.layer_download import Delivery, threads_for
 from ..pull.resolve import is_current, resolve, to_document, to_merged
-from ..pull.session import PRESENT, RECORDED, Session
+from ..pull.session import Session
 from ..registry.image import ResolvedImage
 from ..sif.formats import SANDBOX
 from ..sif.toolchain import VIA_SANDBOX

@@ -17,7 +17,7 @@ from ..fs.files import read_regular, replacing, swap_in
 from ..fs.tempdir import beside
 from ..inventory.document import File
 from ..inventory.paths import back_up, backup_name
-from ..pull.session import Outcome
+from ..pull.outcome import PullOutcome
 from ..sif import container
 from ..sif.formats import SANDBOX, SIF, is_image, is_sandbox
 from . import inputs
@@ -95,7 +95,7 @@ def build_directory(request: BuildRequest, work: str, warnings: list[str]) -> It
         warnings.append(f"not all of {place} could be removed; remove it as root")
 
 
-def install(request: BuildRequest, built: str, outcome: Outcome) -> tuple[int, int, str]:
+def install(request: BuildRequest, built: str, outcome: PullOutcome) -> tuple[int, int, str]:
     """Put what was built into its place; returns its size in bytes, its mtime in ns and its sha256, empty for a
     directory.
 
@@ -119,14 +119,14 @@ def install(request: BuildRequest, built: str, outcome: Outcome) -> tuple[int, i
         return told
 
 
-def _swap(request: BuildRequest, new: str, aside: str, outcome: Outcome) -> None:
+def _swap(request: BuildRequest, new: str, aside: str, outcome: PullOutcome) -> None:
     """Put something at the path where a directory is, or is to be. What was there goes aside, or stays as a backup."""
     if request.backup and os.path.lexists(request.path):
         aside = outcome.backup_file = backup_name(request.path)
     swap_in(new, request.path, aside)
 
 
-def _copied(request: BuildRequest, source: str, path: str, outcome: Outcome | None) -> tuple[int, int, str]:
+def _copied(request: BuildRequest, source: str, path: str, outcome: PullOutcome | None) -> tuple[int, int, str]:
     """Copy a finished file to where it appears whole; returns its size in bytes, its mtime in ns and its sha256."""
 
     def finish(temporary: str) -> None:

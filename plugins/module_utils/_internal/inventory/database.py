@@ -15,8 +15,8 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from ..errors import InvalidPlatform, InventoryError, StorageError
@@ -24,7 +24,6 @@ from ..fs import guard
 from ..fs.files import make_directory, nearest, need_writable, read_word, replacing, storage_error
 from ..fs.lock import locked
 from ..fs.tempdir import sweep
-from ..late import importing
 from ..oci.platform import Platform
 from ..oci.reference import DOCKER, Reference
 from .document import SCHEMA_VERSION, Document
@@ -63,7 +62,7 @@ class Inventory:
 
         :raises InventoryError: if there is one that cannot be read.
         """
-        path = self._path(reference, platform)
+        path = self.path_of(reference, platform)
         try:
             with guard.reached(self.images, self._base) as place:
                 document = _load(path, place)
@@ -81,7 +80,7 @@ class Inventory:
         :raises StorageError, NoSpace: if it cannot be written; the old one is then as before.
         :raises InventoryError: if the registry's documents nest too deep to be written.
         """
-        path = self._path(document.reference, document.platform)
+        path = self.path_of(document.reference, document.platform)
         make_directory(self.images, base=self._base)
         try:
             content = _encode(document.to_json())
@@ -97,7 +96,7 @@ class Inventory:
 
         :raises StorageError: if its document cannot be removed.
         """
-        path = self._path(reference, platform)
+        path = self.path_of(reference, platform)
         try:
             with guard.reached(self.images, self._base) as place:
                 os.unlink(os.path.join(place, os.path.basename(path)))
@@ -120,23 +119,6 @@ class Inventory:
     def locked_path(self, path: str, timeout: float) -> Iterator[None]:
         """Hold one file against runs for other images that have it as their destination; as ``locked``."""
         with self._locked(f"file,{hashlib.sha256(os.fsencode(path)).hexdigest()}", timeout):
-            yield
-
-    @contextmanager
-    def held(
-        self, paths: Iterable[str], images: Iterable[tuple[Reference, Platform]], timeout: float = LOCK_TIMEOUT
-    ) -> Iterator[None]:
-        """Hold files and images against other runs, for a block: paths before names, and each in one order for all
-        runs, so that no two wait for each other.
-
-        :param timeout: seconds for each.
-        :raises StorageError: if a lock cannot be had.
-        """
-        with ExitStack() as stack:
-            for path in sorted(set(paths)):
-                stack.enter_context(self.locked_path(path, timeout))
-            for reference, platform in sorted(set(images), key=lambda image: (image[0].uri, str(image[1]))):
-                stack.enter_context(self.locked(reference, platform, timeout))
             yield
 
     @contextmanager
@@ -201,40 +183,6 @@ class Inventory:
         for directory in (self.images, self._locks):
             guard.need_way(os.path.join(directory, "any"), self._base)
 
-    def need_meant(self, document: Document, path: str, way_out: str) -> None:
-        """Refuse to take away or move a file that a document names, if whoever could have written the document could
-        not do that himself; as ``permit.need_meant``.
-
-        :param way_out: for the error.
-        :raises StorageError: naming the document and the path.
-        """
-        what = f"{self._path(*document.key)}, the inventory document of {document.reference}; {way_out}"
-        with importing:
-            from ..fs.permit import need_meant
-        need_meant(path, self.store, document.word, what)
-
-    def reading(self, document: Document, path: str) -> AbstractContextManager[str]:
-        """Hold a file that a document names, to be read out; as ``permit.reading``."""
-        with importing:
-            from ..fs.permit import reading
-        return reading(path, self.store, document.word)
-
-    def need_readable(self, document: Document, path: str) -> None:
-        """Refuse a file that is not to be read out for who could have written a document; one need not be there.
-
-        :raises StorageError: as ``permit.reading``.
-        """
-        with suppress(OSError), self.reading(document, path):
-            pass
-
-    def need_unchanged(self, document: Document) -> None:
-        """Refuse to go on from a document that was read before its image was held, if it is another one now.
-
-        :raises StorageError: if it is.
-        """
-        if self.get(*document.key) != document:
-            raise changed_meanwhile(document.reference)
-
     @contextmanager
     def _listed(self) -> Iterator[tuple[str, list[str]]]:
         """The directory of the documents, held for a block, and their names there, in order."""
@@ -249,18 +197,14 @@ class Inventory:
                 raise storage_error(error, self.images) from error
             yield place, names
 
-    def _path(self, reference: Reference, platform: Platform) -> str:
+    def path_of(self, reference: Reference, platform: Platform) -> str:
+        """Return the path of the document that an image has, or would have."""
         return os.path.join(self.images, _file_name(reference, platform) + _SUFFIX)
 
 
 def taken(path: str, owner: Document, way_out: str) -> StorageError:
     """The error of who would have the path that another image's file has."""
     return StorageError(f"{path} is the file of {owner.reference} for {owner.platform}; {way_out}")
-
-
-def changed_meanwhile(reference: Reference) -> StorageError:
-    """The error of a run that had to wait for another one, and finds another image than it looked at."""
-    return StorageError(f"another run has changed {reference} meanwhile; run this again when it has ended")
 
 
 def _misplaced(path: str, document: Document) -> InventoryError:

@@ -19,6 +19,7 @@ from ..fs.files import need_writable, storage_error
 from ..inventory import scan, storage
 from ..inventory.database import Inventory, taken
 from ..inventory.document import Document, File, timestamp
+from ..inventory.holding import hold
 from ..inventory.links import Places, needed
 from ..inventory.paths import adopt, back_up, copy, discard, is_one_name, needs
 from ..oci.platform import Platform
@@ -143,7 +144,7 @@ def _add(inventory: Inventory, wanted: Wanted, item: Item, change: Change) -> No
         path = target
     source = _Source(path, kind, platform_of(kind, wanted.platform, path), sha256, target)
     change.platform, change.path = str(source.platform), target
-    with nullcontext() if wanted.check else inventory.held([target], [(item.reference, source.platform)]):
+    with nullcontext() if wanted.check else hold(inventory, [target], [(item.reference, source.platform)]):
         _carry_out(inventory, wanted, item.reference, source, change)
 
 

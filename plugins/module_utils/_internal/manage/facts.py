@@ -17,6 +17,7 @@ from ..inventory import storage
 from ..inventory.database import Inventory
 from ..inventory.document import reference_of
 from ..inventory.selector import Search
+from ..inventory.trusted import need_readable
 from ..oci.platform import Platform
 from ..oci.reference import Reference
 from ..sif.inspection import inspect
@@ -111,7 +112,7 @@ def _refusal(inventory: Inventory, row: dict[str, Any], question: Question) -> s
     document = inventory.get(reference_of(row), Platform.parse(row["platform"]))
     try:
         if document:
-            inventory.need_readable(document, row["image"])
+            need_readable(inventory, document, row["image"])
     except StorageError as error:
         return str(error)
     return ""

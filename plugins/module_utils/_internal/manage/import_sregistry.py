@@ -21,6 +21,7 @@ from ..fs.digest import sha256_of
 from ..inventory import legacy, scan
 from ..inventory.database import Inventory
 from ..inventory.document import CLIENT_LOCAL, SREGISTRY, Document, File, timestamp
+from ..inventory.holding import hold
 from ..inventory.legacy import Container
 from ..oci.platform import Platform
 from ..oci.reference import Reference
@@ -175,7 +176,7 @@ def _identified(estate: Estate, path: str) -> Format:
 
 
 def _inherit(inventory: Inventory, estate: Estate, heir: _Heir, known: set[str], change: Change) -> None:
-    with nullcontext() if estate.check else inventory.held([], [(heir.reference, heir.platform)]):
+    with nullcontext() if estate.check else hold(inventory, [], [(heir.reference, heir.platform)]):
         document = inventory.get(heir.reference, heir.platform)
         change.before = facet(document)
         change.document = _merged(document, heir, known)

@@ -19,9 +19,11 @@ from ..fs.guard import intruders
 from ..inventory import scan, storage
 from ..inventory.database import LOCK_TIMEOUT, Inventory
 from ..inventory.document import Document, File
+from ..inventory.holding import hold, need_unchanged
 from ..inventory.links import Places, needed
 from ..inventory.paths import discard, entries, entry, need_removable
 from ..inventory.selector import Choice
+from ..inventory.trusted import need_trusted
 from ..oci.blobs import BlobCache, Pruned
 from ..oci.platform import Platform
 from ..oci.reference import Reference
@@ -170,12 +172,12 @@ def _remove(
     """Remove one image: its files first, so that what a killed run leaves is known and removed by the next one."""
     paths = [file.path for file in document.files]
     inventory.need_writable()
-    with nullcontext() if wanted.check else inventory.held(paths, [document.key]):
+    with nullcontext() if wanted.check else hold(inventory, paths, [document.key]):
         if not wanted.check:
             if inventory.get(*document.key) is None:  # another run has done it while this one waited
                 change.action, change.more["files"] = ABSENT, []
                 return
-            inventory.need_unchanged(document)
+            need_unchanged(inventory, document)
         change.before = facet(document)
         change.file = document.files[-1] if document.files else None
         change.path = change.file.path if change.file else None
@@ -207,7 +209,7 @@ def _doomed(inventory: Inventory, wanted: Wanted, document: Document, staying: S
     needed = {need for other in staying for file in other.files for need in entries(file.path)}
     files = [file for file in document.files if entry(file.path) not in needed]
     for file in files:
-        inventory.need_meant(document, file.path, f"only forget it with state: {FORGOTTEN}")
+        need_trusted(inventory, document, file.path, f"only forget it with state: {FORGOTTEN}")
         need_removable(file.path)
         if not wanted.force:
             _need_ours(inventory, document, file)

@@ -18,8 +18,9 @@ from ..fs import guard, permit
 from ..fs.digest import sha256_of
 from ..fs.files import need_writable, storage_error
 from ..inventory import storage
-from ..inventory.database import Inventory, changed_meanwhile, taken
+from ..inventory.database import Inventory, taken
 from ..inventory.document import Document, File, timestamp
+from ..inventory.holding import changed_meanwhile, hold, need_unchanged
 from ..inventory.links import Places, needed
 from ..inventory.paths import (
     copy,
@@ -32,6 +33,7 @@ from ..inventory.paths import (
     need_movable,
     needs,
 )
+from ..inventory.trusted import need_trusted
 from ..oci.platform import Platform
 from ..oci.reference import Reference
 from ..sif.formats import SUFFIXES, is_sandbox
@@ -128,20 +130,20 @@ def _finish(inventory: Inventory, wanted: Wanted, document: Document, after: Doc
     moves = [move for move in _moves(wanted, document) if move.path != move.file.path]
     gone = [move for move in moves if move.there and not is_one_name(move.file.path, move.path)]
     paths = [path for move in moves for path in (move.file.path, move.path)]
-    with nullcontext() if wanted.check else inventory.held(paths, [document.key, after.key]):
+    with nullcontext() if wanted.check else hold(inventory, paths, [document.key, after.key]):
         change.before, change.after = facet(document), facet(after)
         change.file = after.files[-1] if after.files else None
         change.path = change.file.path if change.file else None
         change.action, change.changed, change.document = RENAMED, True, after
         for move in gone:
-            inventory.need_meant(document, move.file.path, "remove the file yourself")
+            need_trusted(inventory, document, move.file.path, "remove the file yourself")
             _need_nobodys(inventory, move.file.path, document, after)
             _need_no_link(inventory, wanted, move)
             need_writable(os.path.dirname(move.file.path))
         if wanted.check:
             return
         for known in (document, after):
-            inventory.need_unchanged(known)
+            need_unchanged(inventory, known)
         inventory.remove(document.reference, document.platform)
         for move in gone:
             discard(move.file.path)
@@ -240,8 +242,8 @@ def _held(inventory: Inventory, wanted: Wanted, document: Document, moves: Seque
     """Hold all that is touched: the old and the new paths, the old and the new name."""
     paths = [path for move in moves for path in (move.file.path, move.path)]
     new = (wanted.new, document.platform)
-    with inventory.held(paths, [document.key, new]):
-        inventory.need_unchanged(document)
+    with hold(inventory, paths, [document.key, new]):
+        need_unchanged(inventory, document)
         if new != document.key and inventory.get(*new):
             raise changed_meanwhile(document.reference)
         yield
@@ -259,7 +261,7 @@ def _looked_at(inventory: Inventory, wanted: Wanted, document: Document, move: _
         return move  # the same place by another spelling: only the inventory changes
     guard.need_way(new, wanted.storage if wanted.dest is None else "")
     if move.there:
-        inventory.need_meant(document, old, "move the file yourself, and give it its name with sregistry_add")
+        need_trusted(inventory, document, old, "move the file yourself, and give it its name with sregistry_add")
         _need_nobodys(inventory, old, document)
         _need_no_symlink(document, old)
     if os.path.lexists(new):

@@ -26,7 +26,8 @@ from ..oci.blobs import BlobCache
 from ..oci.pins import Pins
 from ..oci.platform import Platform
 from ..oci.reference import Reference, parse_registry
-from ..pull.session import Outcome, Session
+from ..pull.outcome import PullOutcome
+from ..pull.session import Session
 from ..registry.location import Location
 from ..registry.pool import Registries
 from ..transport.keychain import Keychain, Login
@@ -185,7 +186,10 @@ def _mirrors(given: dict[str, Any] | None) -> Mirrors:
 
 
 def finish(
-    module: AnsibleModule, session: Session, references: list[tuple[str, Reference]], outcomes: dict[Reference, Outcome]
+    module: AnsibleModule,
+    session: Session,
+    references: list[tuple[str, Reference]],
+    outcomes: dict[Reference, PullOutcome],
 ) -> None:
     """End the task with what became of each image; it fails if one did, with the results of all."""
     if not module.check_mode:
@@ -203,12 +207,12 @@ def finish(
     if errors:
         reasons = [(outcome.reference, outcome.error) for outcome in errors]
         module.fail_json(msg=failure(reasons, len(outcomes), module.check_mode), **result)
-    documents = [outcome.after or outcome.before for outcome in outcomes.values()]
+    documents = [outcome.document for outcome in outcomes.values()]
     known = [document for document in documents if document]
     module.exit_json(ansible_facts=facts_after(module, session.inventory, known), **result)
 
 
-def warnings_of(session: Session, outcomes: dict[Reference, Outcome]) -> list[str]:
+def warnings_of(session: Session, outcomes: dict[Reference, PullOutcome]) -> list[str]:
     """What the user should know of images though their work went on: the same words once, for all images."""
     concerned: dict[str, list[Reference]] = {}
     for reference, outcome in outcomes.items():

@@ -12,6 +12,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..errors import InventoryError, StorageError
 from ..inventory.database import Inventory
+from ..inventory.trusted import need_readable, need_trusted
 from ..oci.platform import Platform
 from ..oci.reference import Reference, parse_registry
 from .base import platform_of
@@ -36,9 +37,9 @@ def targets_of(module: AnsibleModule, inventory: Inventory, changing: bool = Fal
                 "give the path of a file"
             )
         for file in document.files:
-            inventory.need_readable(document, file.path)
+            need_readable(inventory, document, file.path)
             if changing:
-                inventory.need_meant(document, file.path, "give the path of the file if it is meant")
+                need_trusted(inventory, document, file.path, "give the path of the file if it is meant")
             paths[file.path] = None
     for path in module.params["path"] or ():
         if not path.startswith("/"):

@@ -11,16 +11,17 @@ from contextlib import ExitStack, contextmanager
 
 from ..inventory.database import BUILD_TIMEOUT, LOCK_TIMEOUT
 from ..inventory.document import Document
-from .session import Outcome, Session
+from .outcome import PullOutcome
+from .session import Session
 
 
-def other_owners(session: Session, outcome: Outcome, path: str) -> list[Document]:
+def other_owners(session: Session, outcome: PullOutcome, path: str) -> list[Document]:
     """The other images that have their file at a path."""
     return session.inventory.owners(path, besides=outcome.key)
 
 
 @contextmanager
-def claimed(session: Session, outcome: Outcome, path: str, taking: bool = True) -> Iterator[None]:
+def claimed(session: Session, outcome: PullOutcome, path: str, taking: bool = True) -> Iterator[None]:
     """Hold a path and the document of its image, for a block. The step ``wait`` is until other runs let go of them.
 
     :param taking: a new file comes there: if the block changed something, what other images had there is theirs no
@@ -38,7 +39,7 @@ def claimed(session: Session, outcome: Outcome, path: str, taking: bool = True) 
             _dispossess(session, outcome, path)
 
 
-def _dispossess(session: Session, outcome: Outcome, path: str) -> None:
+def _dispossess(session: Session, outcome: PullOutcome, path: str) -> None:
     """Take a file that was just written out of the documents of other images that had it."""
     for owner in other_owners(session, outcome, path):
         with session.inventory.locked(owner.reference, owner.platform, LOCK_TIMEOUT):

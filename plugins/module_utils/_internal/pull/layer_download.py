@@ -17,7 +17,8 @@ from ..oci.blobs import Arrival, Obtained
 from ..oci.manifest import Descriptor
 from ..registry.blob_source import source_of
 from ..registry.image import ResolvedImage
-from .session import Outcome, Session
+from .outcome import PullOutcome
+from .session import Session
 
 _Result = TypeVar("_Result")
 
@@ -25,7 +26,7 @@ _Result = TypeVar("_Result")
 class Delivery:
     """The layers of one image, each digest once; what is fetched counts in an outcome."""
 
-    def __init__(self, session: Session, image: ResolvedImage, outcome: Outcome) -> None:
+    def __init__(self, session: Session, image: ResolvedImage, outcome: PullOutcome) -> None:
         self._session = session
         self.image = image
         self._outcome = outcome

@@ -20,12 +20,14 @@ from ..fs.guard import intruders
 from ..inventory import storage
 from ..inventory.database import LOCK_TIMEOUT, taken
 from ..inventory.document import VERIFIED, Document, File
+from ..inventory.outcome import PRESENT, RECORDED
 from ..late import importing
 from ..oci.reference import Reference
 from ..sif.formats import is_image
 from ..sif.toolchain import Choice
+from .outcome import PullOutcome
 from .resolve import is_current, is_same, resolve, to_document
-from .session import PRESENT, RECORDED, Outcome, Session
+from .session import Session
 
 if TYPE_CHECKING:
     from ..sif.trust import Trust
@@ -60,7 +62,7 @@ class Wanted:
         cache = self.sif_cache
         return cache if cache and (cache.required or not self.force) else None
 
-    def finishing(self, outcome: Outcome, path: str) -> Callable[[str], None]:
+    def finishing(self, outcome: PullOutcome, path: str) -> Callable[[str], None]:
         """What a finished file of an image goes through before it gets its name, a path."""
 
         def finish(temporary: str) -> None:
@@ -92,7 +94,7 @@ class Plan:
     entry: Entry | None = None
 
 
-def plan(session: Session, wanted: Wanted, reference: Reference, path: str, outcome: Outcome) -> Plan | None:
+def plan(session: Session, wanted: Wanted, reference: Reference, path: str, outcome: PullOutcome) -> Plan | None:
     """Decide what to do for one image; None if nothing.
 
     :raises SregistryError: if it could not end well.
@@ -152,7 +154,7 @@ def _comes_again(session: Session, image: Resolved, file: File) -> bool:
 
 
 def _resolved(
-    session: Session, wanted: Wanted, reference: Reference, outcome: Outcome
+    session: Session, wanted: Wanted, reference: Reference, outcome: PullOutcome
 ) -> tuple[Resolved, Entry | None]:
     """What a name points at; of a pinned one, the cache of finished files may know that, and have the file."""
     cache = wanted.lender
@@ -168,7 +170,7 @@ def _resolved(
 
 
 def found_elsewhere(
-    session: Session, wanted: Wanted, image: Resolved, lost: File | None, outcome: Outcome
+    session: Session, wanted: Wanted, image: Resolved, lost: File | None, outcome: PullOutcome
 ) -> Entry | None:
     """The file that somebody else has built of an image, unless this host has kept its own, or shall build anew.
 
@@ -263,7 +265,7 @@ def _is_guarded(path: str) -> bool:
     return status.st_uid in (0, os.geteuid()) and not writable and not intruders(os.path.dirname(path))
 
 
-def need_place(session: Session, wanted: Wanted, planned: Plan, latest: Document | None, outcome: Outcome) -> None:
+def need_place(session: Session, wanted: Wanted, planned: Plan, latest: Document | None, outcome: PullOutcome) -> None:
     """Refuse once more what must not be replaced, with the path in hand: others had it since it was planned.
 
     :param latest: what the inventory has of the image by now.
@@ -275,7 +277,7 @@ def need_place(session: Session, wanted: Wanted, planned: Plan, latest: Document
         _look_at_place(session, wanted, planned.path, outcome)
 
 
-def _look_at_place(session: Session, wanted: Wanted, path: str, outcome: Outcome) -> None:
+def _look_at_place(session: Session, wanted: Wanted, path: str, outcome: PullOutcome) -> None:
     """See what is at the path of a new file, and refuse what must not be replaced.
 
     Who writes the path in ``dest`` means to replace it, as a new version under a fixed name. A path that follows from
@@ -314,7 +316,7 @@ def _look_at_place(session: Session, wanted: Wanted, path: str, outcome: Outcome
 
 
 def _refuse_hopeless(
-    session: Session, wanted: Wanted, reference: Reference, path: str, entry: Entry | None, outcome: Outcome
+    session: Session, wanted: Wanted, reference: Reference, path: str, entry: Entry | None, outcome: PullOutcome
 ) -> None:
     """Find out before anything is downloaded that nothing could be built, or verified. What others built, need not be.
 
@@ -340,7 +342,7 @@ def _refuse_hopeless(
         outcome.warnings.append(str(error))
 
 
-def _warn_of_doubt(image: Resolved, outcome: Outcome) -> None:
+def _warn_of_doubt(image: Resolved, outcome: PullOutcome) -> None:
     with importing:
         from ..registry.web import Download  # only an image that has to be done
 

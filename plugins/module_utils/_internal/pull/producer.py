@@ -12,14 +12,16 @@ from typing import Protocol
 
 from ..errors import InvalidSif, PlatformNotFound, RegistryError
 from ..inventory.document import VERIFIED, File
+from ..inventory.outcome import PRESENT
 from ..late import importing
 from ..registry.image import ResolvedImage
 from ..sif.toolchain import Choice
 from ..sif.trust import Trust
 from . import sif_download
 from .layer_download import Delivery
+from .outcome import PullOutcome
 from .resolve import Resolved
-from .session import PRESENT, Outcome, Session
+from .session import Session
 from .sif_cache import Entry, SifCache
 from .sif_cache_policy import MISS
 from .sif_download import Ready, Shipment
@@ -44,7 +46,7 @@ class Supply(Protocol):
 def supply_of(
     session: Session,
     image: Resolved,
-    outcome: Outcome,
+    outcome: PullOutcome,
     choice: Choice,
     trust: Trust | None,
     prepare: Callable[[str], None],
@@ -66,7 +68,12 @@ class _Building:
     """A file that is built while its layers arrive."""
 
     def __init__(
-        self, session: Session, image: ResolvedImage, outcome: Outcome, choice: Choice, prepare: Callable[[str], None]
+        self,
+        session: Session,
+        image: ResolvedImage,
+        outcome: PullOutcome,
+        choice: Choice,
+        prepare: Callable[[str], None],
     ) -> None:
         self._session = session
         self._image = image
@@ -111,7 +118,7 @@ class _Fetching:
         self,
         session: Session,
         image: Ready,
-        outcome: Outcome,
+        outcome: PullOutcome,
         trust: Trust | None,
         prepare: Callable[[str], None],
         there: File | None,
@@ -156,7 +163,7 @@ class FromCache:
         session: Session,
         cache: SifCache,
         entry: Entry,
-        outcome: Outcome,
+        outcome: PullOutcome,
         prepare: Callable[[str], None],
         otherwise: Supply,
     ) -> None:

@@ -17,17 +17,19 @@ from ..fs import stale
 from ..fs.files import make_directory
 from ..inventory import storage
 from ..inventory.document import Document, File
+from ..inventory.outcome import PRESENT
 from ..late import importing
 from ..oci.reference import Reference
+from .outcome import PullOutcome
 from .plan import Plan, Wanted, found_elsewhere, is_kept, need_place, plan, serves
 from .resolve import to_merged
-from .session import PRESENT, Outcome, Session
+from .session import Session
 
 if TYPE_CHECKING:
     from .producer import Supply
 
 
-def pull(session: Session, wanted: Wanted, references: Sequence[Reference]) -> dict[Reference, Outcome]:
+def pull(session: Session, wanted: Wanted, references: Sequence[Reference]) -> dict[Reference, PullOutcome]:
     """Make sure that each image's file is there and is what its name points at.
 
     All names are resolved in parallel, all layers fetched in parallel and each once. Files are built one after the
@@ -38,7 +40,7 @@ def pull(session: Session, wanted: Wanted, references: Sequence[Reference]) -> d
     paths = _places(wanted, references)
     plans: dict[Reference, Plan] = {}
 
-    def look(reference: Reference, outcome: Outcome) -> None:
+    def look(reference: Reference, outcome: PullOutcome) -> None:
         found = plan(session, wanted, reference, paths[reference], outcome)
         if found:
             plans[reference] = found
@@ -89,7 +91,7 @@ def _places(wanted: Wanted, references: Sequence[Reference]) -> dict[Reference, 
 
 
 def _refuse_what_does_not_fit(
-    session: Session, plans: Mapping[Reference, Plan], outcomes: Mapping[Reference, Outcome]
+    session: Session, plans: Mapping[Reference, Plan], outcomes: Mapping[Reference, PullOutcome]
 ) -> None:
     """Fail all images whose files have to be made, if there is no room for all of them: nothing is begun then."""
     making = [reference for reference in outcomes if reference in plans and plans[reference].make]
@@ -108,20 +110,20 @@ def _refuse_what_does_not_fit(
             outcomes[reference].fail(error)
 
 
-def _supply(session: Session, wanted: Wanted, planned: Plan, outcome: Outcome) -> Supply | None:
+def _supply(session: Session, wanted: Wanted, planned: Plan, outcome: PullOutcome) -> Supply | None:
     """What makes a file; None where none has to be made, or this host has kept it."""
     if planned.make and not is_kept(session, planned.lost):
         return _supply_of(session, wanted, planned, outcome)
     return None
 
 
-def _substitute(session: Session, wanted: Wanted, planned: Plan, outcome: Outcome) -> Supply:
+def _substitute(session: Session, wanted: Wanted, planned: Plan, outcome: PullOutcome) -> Supply:
     """What makes a file where the one that was kept turns out to be damaged."""
     entry = found_elsewhere(session, wanted, planned.image, None, outcome)
     return _supply_of(session, wanted, dataclasses.replace(planned, entry=entry), outcome)
 
 
-def _supply_of(session: Session, wanted: Wanted, planned: Plan, outcome: Outcome) -> Supply:
+def _supply_of(session: Session, wanted: Wanted, planned: Plan, outcome: PullOutcome) -> Supply:
     with importing:
         from .producer import FromCache, supply_of
 
@@ -132,7 +134,7 @@ def _supply_of(session: Session, wanted: Wanted, planned: Plan, outcome: Outcome
     return make
 
 
-def _carry_out(session: Session, wanted: Wanted, planned: Plan, supply: Supply | None, outcome: Outcome) -> None:
+def _carry_out(session: Session, wanted: Wanted, planned: Plan, supply: Supply | None, outcome: PullOutcome) -> None:
     with importing:
         from .destination import claimed  # most runs change nothing
 
@@ -156,7 +158,7 @@ def _carry_out(session: Session, wanted: Wanted, planned: Plan, supply: Supply |
             session.inventory.put(dataclasses.replace(document, updated_at=latest.updated_at))
 
 
-def _fill_cache(session: Session, wanted: Wanted, planned: Plan | None, outcome: Outcome) -> None:
+def _fill_cache(session: Session, wanted: Wanted, planned: Plan | None, outcome: PullOutcome) -> None:
     """Let others have what is there now; what was done here stays done if that fails."""
     cache = wanted.sif_cache
     if not cache or not cache.fills or outcome.reference.is_sif or outcome.error:
@@ -183,7 +185,7 @@ def _fill_cache(session: Session, wanted: Wanted, planned: Plan | None, outcome:
     outcome.changed = changed
 
 
-def _was_done_meanwhile(wanted: Wanted, planned: Plan, latest: Document, outcome: Outcome) -> bool:
+def _was_done_meanwhile(wanted: Wanted, planned: Plan, latest: Document, outcome: PullOutcome) -> bool:
     """Whether another run did the work while this one waited for the lock.
 
     :raises EngineError, InvalidSif: if the file is not signed as it has to be.
@@ -197,7 +199,7 @@ def _was_done_meanwhile(wanted: Wanted, planned: Plan, latest: Document, outcome
     return True
 
 
-def _restored(session: Session, wanted: Wanted, planned: Plan, outcome: Outcome) -> File | None:
+def _restored(session: Session, wanted: Wanted, planned: Plan, outcome: PullOutcome) -> File | None:
     """The file that was lost, from the cache; None if it has to be made."""
     lost = planned.lost
     if lost is None or lost.digest is None:
@@ -209,7 +211,7 @@ def _restored(session: Session, wanted: Wanted, planned: Plan, outcome: Outcome)
     return dataclasses.replace(lost, mtime_ns=os.stat(planned.path).st_mtime_ns)
 
 
-def _forget_replaced(session: Session, outcome: Outcome, file: File) -> None:
+def _forget_replaced(session: Session, outcome: PullOutcome, file: File) -> None:
     """Keep a file no longer that another one has replaced."""
     before = outcome.before.file(file.path) if outcome.before else None
     if before and before.digest and before.digest != file.digest:

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING
 
 from ..inventory.database import LOCK_TIMEOUT
 from ..inventory.document import Document
+from ..inventory.outcome import PRESENT, RECORDED
 from ..oci.reference import Reference
+from .outcome import PullOutcome
 from .resolve import is_current, is_same, resolve, to_document, to_merged
-from .session import PRESENT, RECORDED, Outcome, Session
+from .session import Session
 
 if TYPE_CHECKING:
     from .resolve import Resolved
 
 
-def record(session: Session, references: Sequence[Reference]) -> dict[Reference, Outcome]:
+def record(session: Session, references: Sequence[Reference]) -> dict[Reference, PullOutcome]:
     """Bring the inventory up to date with what names point at.
 
     One HEAD tells whether anything is new; a name by digest that is recorded needs not even that.
@@ -27,7 +29,7 @@ def record(session: Session, references: Sequence[Reference]) -> dict[Reference,
     return session.each(references, lambda reference, outcome: _record(session, reference, outcome))
 
 
-def _record(session: Session, reference: Reference, outcome: Outcome) -> None:
+def _record(session: Session, reference: Reference, outcome: PullOutcome) -> None:
     outcome.before = session.inventory.get(reference, session.platform)
     if outcome.before and outcome.before.files:
         outcome.path = outcome.path_before = outcome.before.files[-1].path

@@ -12,7 +12,8 @@ from ..errors import NotFound
 from ..inventory.document import CLIENT, CLIENT_ORAS, CLIENT_WEB, SREGISTRY, Document, timestamp
 from ..late import importing
 from ..oci.reference import Reference
-from .session import Outcome, Session
+from .outcome import PullOutcome
+from .session import Session
 
 if TYPE_CHECKING:
     from ..registry.image import ResolvedImage
@@ -44,7 +45,7 @@ def is_same(document: Document, image: Resolved) -> bool:
     return (document.digest, document.manifest_digest) == (image.digest, image.manifest_digest)
 
 
-def resolve(session: Session, reference: Reference, outcome: Outcome) -> Resolved:
+def resolve(session: Session, reference: Reference, outcome: PullOutcome) -> Resolved:
     """Find out what a name points at, with all documents that tell of it, and count what that took.
 
     :raises PlatformNotFound, InvalidManifest: if there is none for the platform, or not the one that is pinned.
@@ -64,7 +65,7 @@ def resolve(session: Session, reference: Reference, outcome: Outcome) -> Resolve
     return found
 
 
-def _find(session: Session, reference: Reference, outcome: Outcome, digest: str | None = None) -> Resolved:
+def _find(session: Session, reference: Reference, outcome: PullOutcome, digest: str | None = None) -> Resolved:
     with importing:
         from ..registry import image  # a name that points where it did is not resolved again
         from . import sif_download  # a name that points where it did is not resolved again

@@ -16,7 +16,8 @@ from ..inventory.document import Document, File
 from ..oci.reference import Reference
 from ..registry.image import ResolvedImage, contents, revive
 from ..sif.toolchain import Choice
-from .session import Outcome, Session
+from .outcome import PullOutcome
+from .session import Session
 from .sif_cache import Entry, Key, SifCache
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ HIT, MISS, PUSHED, THERE = "hit", "miss", "pushed", "present"
 
 
 def look(
-    session: Session, cache: SifCache, choice: Choice, reference: Reference, manifest_digest: str, outcome: Outcome
+    session: Session, cache: SifCache, choice: Choice, reference: Reference, manifest_digest: str, outcome: PullOutcome
 ) -> Entry | None:
     """The finished file of an image that would be as good as one built here, if there is one.
 
@@ -56,7 +57,7 @@ def look(
 
 
 def look_for_pinned(
-    session: Session, cache: SifCache, choice: Choice, reference: Reference, outcome: Outcome
+    session: Session, cache: SifCache, choice: Choice, reference: Reference, outcome: PullOutcome
 ) -> tuple[ResolvedImage, Entry] | None:
     """A finished file, and the image that it is of, without a request to the image's own registry.
 
@@ -84,7 +85,7 @@ def look_for_pinned(
 def fill(
     session: Session,
     cache: SifCache,
-    outcome: Outcome,
+    outcome: PullOutcome,
     document: Document,
     file: File,
     image: Resolved | None,
@@ -114,7 +115,7 @@ def fill(
     outcome.sif_cache = PUSHED
 
 
-def _is_anothers_word(outcome: Outcome, document: Document, file: File) -> bool:
+def _is_anothers_word(outcome: PullOutcome, document: Document, file: File) -> bool:
     """Whether root knows only from who could have written a document that a file is that of an image: it was not made
     by this run. Everybody would get it from the cache then.
     """
@@ -125,7 +126,7 @@ def _is_anothers_word(outcome: Outcome, document: Document, file: File) -> bool:
 
 
 def _contents(
-    session: Session, document: Document, file: File, image: Resolved | None, outcome: Outcome
+    session: Session, document: Document, file: File, image: Resolved | None, outcome: PullOutcome
 ) -> Mapping[str, bytes]:
     """The documents of a file's image; nothing, with a warning, if its registry does not give them any more."""
     if isinstance(image, ResolvedImage) and image.manifest_digest == file.manifest_digest:
@@ -147,7 +148,7 @@ def foresee(
     choice: Choice,
     image: Resolved,
     lost: File | None,
-    outcome: Outcome,
+    outcome: PullOutcome,
     force: bool = False,
 ) -> None:
     """What ``fill`` would do with a file that is not made yet, for check mode.

@@ -29,7 +29,8 @@ from ..registry.web import Download
 from ..sif import container
 from ..sif.formats import SIF
 from ..text import in_words
-from .session import Outcome, Session
+from .outcome import PullOutcome
+from .session import Session
 
 if TYPE_CHECKING:
     from ..oci.partial import Source
@@ -100,7 +101,7 @@ def _version(image: Download) -> str:
 class Shipment:
     """A finished file on its way into the cache; what is fetched counts in an outcome."""
 
-    def __init__(self, session: Session, image: Ready, outcome: Outcome, source: Source | None = None) -> None:
+    def __init__(self, session: Session, image: Ready, outcome: PullOutcome, source: Source | None = None) -> None:
         """
         :param source: where it comes from, if not from what its own name names.
         """

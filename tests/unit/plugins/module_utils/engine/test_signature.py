@@ -33,12 +33,12 @@ BOB = "5F41E895A66F8DA8B5FF072A90A0AFCD3141C373"
 NEW_LIST = """Private key listing (/keys/pgp-secret):
 
 0)  User:              Alice A. (work) <alice@example.org>
-    Creation time:     2026-11-22 06:12:50 +0000 UTC
+    BuildOutcome time:     2026-11-22 06:12:50 +0000 UTC
     Fingerprint:       {}
     Length (in bits):  4096
 
 1)  User:              Bob () <bob@example.org>
-    Creation time:     2026-11-22 06:13:23 +0000 UTC
+    BuildOutcome time:     2026-11-22 06:13:23 +0000 UTC
     Fingerprint:       {}
     Length (in bits):  4096
 

@@ -13,10 +13,11 @@ from typing import Any, cast
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.fs import stale
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.database import Inventory
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.outcome import PRESENT
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.module.remote_images import finish, warnings_of
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.session import PRESENT, Outcome
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.outcome import PullOutcome
 
 
 @dataclass
@@ -39,7 +40,7 @@ def test_the_same_warning_of_many_images_is_told_once() -> None:
     one, two, three = (Reference.parse(f"quay.io/org/{name}:1") for name in ("one", "two", "three"))
     platform = Platform.parse("linux/amd64")
     outcomes = {
-        reference: Outcome(reference, platform, warnings=list(warnings))
+        reference: PullOutcome(reference, platform, warnings=list(warnings))
         for reference, warnings in {one: ["down"], two: ["down", "odd"], three: ["down"]}.items()
     }
     session: Any = Told({two: ["slow"]})
@@ -81,7 +82,7 @@ def test_what_killed_runs_left_goes_also_where_nothing_is_to_be_done(
     mine = tmp_path / ".notes.tmp"
     mine.touch()
     reference = Reference.parse("quay.io/org/app:1")
-    outcomes = {reference: Outcome(reference, Platform.parse("linux/amd64"), path=str(path), action=PRESENT)}
+    outcomes = {reference: PullOutcome(reference, Platform.parse("linux/amd64"), path=str(path), action=PRESENT)}
     session: Any = Told()
     session.inventory = inventory
     with pytest.raises(Ended):

@@ -22,8 +22,9 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.blobs 
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.pins import Pin, Pins
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.outcome import PullOutcome
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.record import record
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.session import Outcome, Session
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.session import Session
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.pool import Registries
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.keychain import Keychain
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.options import Transport
@@ -136,7 +137,7 @@ class Site:
         self._inventory = Inventory(str(directory / "inventory"))
         self._cache = BlobCache(str(directory / "cache"))
 
-    def record(self, image: str, entry: Any = None, platform: Platform = AMD64, check: bool = False) -> Outcome:
+    def record(self, image: str, entry: Any = None, platform: Platform = AMD64, check: bool = False) -> PullOutcome:
         """Record one image, pinned to an entry if there is one."""
         self.server.calm()
         reference = Reference.parse(f"{self.server.address}/{image}")

@@ -15,10 +15,12 @@ from typing import Any, cast
 
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.database import Inventory
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.holding import hold
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.destination import claimed
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.session import Outcome, Session
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.outcome import PullOutcome
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.session import Session
 
 AMD64 = Platform("linux", "amd64")
 IMAGE, OTHER = Reference.parse("org/app:1"), Reference.parse("org/other:1")
@@ -50,7 +52,7 @@ def seen(session: Session, step: str) -> bool:
 def test_who_waits_for_another_run_says_so(
     session: Session, hold: Callable[[Inventory], AbstractContextManager[None]]
 ) -> None:
-    outcome, had = Outcome(IMAGE, AMD64, progress=session.progress), threading.Event()
+    outcome, had = PullOutcome(IMAGE, AMD64, progress=session.progress), threading.Event()
 
     def want() -> None:
         with claimed(session, outcome, PATH):
@@ -68,15 +70,15 @@ def test_who_waits_for_another_run_says_so(
 
 
 def test_what_was_claimed_is_let_go_of_also_after_an_error(session: Session) -> None:
-    with pytest.raises(ZeroDivisionError), claimed(session, Outcome(IMAGE, AMD64), PATH):
+    with pytest.raises(ZeroDivisionError), claimed(session, PullOutcome(IMAGE, AMD64), PATH):
         raise ZeroDivisionError
-    with session.inventory.held([PATH], [(IMAGE, AMD64)], 0):
+    with hold(session.inventory, [PATH], [(IMAGE, AMD64)], 0):
         pass
 
 
 def test_other_images_and_files_are_free_meanwhile(session: Session) -> None:
     with (
-        claimed(session, Outcome(IMAGE, AMD64), PATH),
-        session.inventory.held(["/store/org/other-1.sif"], [(OTHER, AMD64)], 0),
+        claimed(session, PullOutcome(IMAGE, AMD64), PATH),
+        hold(session.inventory, ["/store/org/other-1.sif"], [(OTHER, AMD64)], 0),
     ):
         pass

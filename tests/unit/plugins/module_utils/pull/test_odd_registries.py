@@ -17,9 +17,10 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.blobs 
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.layer_download import Delivery
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.outcome import PullOutcome
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.record import record
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.resolve import resolve
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.session import Outcome, Session
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.session import Session
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.image import ResolvedImage
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.location import Location
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.pool import Registries
@@ -67,7 +68,7 @@ class Runs:
         registries = Registries(keychain, Transport(http=True, timeout=20.0), mirrors)
         return Session(registries, self.cache, self._inventory, AMD64, 1, check)
 
-    def record(self, row: str, check: bool = False) -> Outcome:
+    def record(self, row: str, check: bool = False) -> PullOutcome:
         """One record."""
         session, name = self.session(check), self.name(row)
         outcome = record(session, [name])[name]
@@ -77,7 +78,7 @@ class Runs:
     def layers(self, row: str) -> list[bytes]:
         """The layers, fetched as a pull does, and decompressed."""
         session, name = self.session(), self.name(row)
-        outcome = Outcome(name, AMD64)
+        outcome = PullOutcome(name, AMD64)
         image = resolve(session, name, outcome)
         assert isinstance(image, ResolvedImage)
         delivery = Delivery(session, image, outcome)
@@ -95,7 +96,7 @@ def runs(request: pytest.FixtureRequest, server: FaultyRegistry, tmp_path: Path)
     return Runs(server, tmp_path, request.param)
 
 
-def summary(outcome: Outcome) -> tuple[str, bool, str | None]:
+def summary(outcome: PullOutcome) -> tuple[str, bool, str | None]:
     return outcome.action, outcome.changed, str(outcome.error) if outcome.error else None
 
 

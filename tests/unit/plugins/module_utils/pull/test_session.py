@@ -15,7 +15,8 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.blobs import Obtained
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.session import Outcome, Session
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.outcome import PullOutcome
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.session import Session
 
 AMD64 = Platform("linux", "amd64")
 ONE, TWO, THREE = (Reference.parse(f"org/app:{tag}") for tag in ("1", "2", "3"))
@@ -56,7 +57,7 @@ def test_an_image_that_is_named_twice_is_worked_on_once_and_the_order_is_kept() 
 
 
 def test_an_error_ends_only_its_own_image() -> None:
-    def work(reference: Reference, outcome: Outcome) -> None:
+    def work(reference: Reference, outcome: PullOutcome) -> None:
         outcome.changed, outcome.action = True, "pulled"
         if reference == TWO:
             raise NotFound("there is no org/app:2")
@@ -69,7 +70,7 @@ def test_an_error_ends_only_its_own_image() -> None:
 
 
 def test_a_fault_of_the_program_ends_only_its_own_image_and_shows_where_it_is() -> None:
-    def work(reference: Reference, outcome: Outcome) -> None:
+    def work(reference: Reference, outcome: PullOutcome) -> None:
         if reference == ONE:
             raise ZeroDivisionError("oh")
         outcome.changed = True
@@ -84,7 +85,7 @@ def test_a_fault_of_the_program_ends_only_its_own_image_and_shows_where_it_is() 
 def test_the_clock_adds_up_and_runs_also_where_the_work_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([10.0, 11.25, 20.0, 20.5])
     monkeypatch.setattr("time.monotonic", lambda: next(times))
-    outcome = Outcome(ONE, AMD64)
+    outcome = PullOutcome(ONE, AMD64)
     with outcome.clock("fetch"):
         pass
     with pytest.raises(NotFound), outcome.clock("fetch"):
@@ -98,7 +99,7 @@ def test_the_total_time_is_always_there() -> None:
 
 
 def test_the_result_of_an_image() -> None:
-    outcome = Outcome(ONE, AMD64, changed=True, action="pulled", path="/b.sif")
+    outcome = PullOutcome(ONE, AMD64, changed=True, action="pulled", path="/b.sif")
     outcome.before = document("old", image_file("/a.sif", "old-amd64"))
     outcome.after = document("new", image_file("/a.sif", "old-amd64"), image_file("/b.sif", "new-amd64"))
     outcome.obtained = [Obtained("/blob1", 100, 100), Obtained("/blob2", 40, 0), Obtained("/blob3", 50, 20)]
@@ -121,20 +122,20 @@ def test_the_result_of_an_image() -> None:
 
 
 def test_the_result_names_the_builder_and_why_it_was_used() -> None:
-    outcome = Outcome(ONE, AMD64)
+    outcome = PullOutcome(ONE, AMD64)
     assert "builder" not in outcome.to_result("org/app:1")
     outcome.builder = {"name": "sandbox", "reason": "asked for"}
     assert outcome.to_result("org/app:1")["builder"] == {"name": "sandbox", "reason": "asked for"}
 
 
 def test_the_result_of_an_image_of_which_nothing_is_known() -> None:
-    result = Outcome(ONE, AMD64).to_result("org/app:1")
+    result = PullOutcome(ONE, AMD64).to_result("org/app:1")
     assert (result["changed"], result["action"]) == (False, "none")
     assert [result[key] for key in ("digest", "manifest_digest", "path", "size", "sha256")] == [None] * 5
 
 
 def test_the_difference_of_an_image() -> None:
-    outcome = Outcome(ONE, AMD64, path="/b.sif")
+    outcome = PullOutcome(ONE, AMD64, path="/b.sif")
     assert outcome.to_diff() == {"before_header": "org/app:1", "after_header": "org/app:1", "before": {}, "after": {}}
     outcome.after = document("new")
     new = {"digest": "new", "manifest_digest": "new-amd64", "path": "/b.sif", "size": 77}
@@ -151,5 +152,5 @@ def test_the_difference_of_a_web_file_is_what_the_server_tells_of_it() -> None:
     reference = Reference.parse("https://host/a.sif")
     told = {"web": {"etag": '"one"', "size": 7}}
     known = Document(reference, AMD64, "sha256:1", "sha256:1", "", (), 7, told, "", "")
-    outcome = Outcome(reference, AMD64, changed=True, after=known, path="/a.sif")
+    outcome = PullOutcome(reference, AMD64, changed=True, after=known, path="/a.sif")
     assert outcome.to_diff()["after"] == {"etag": '"one"', "size": 7, "path": "/a.sif"}

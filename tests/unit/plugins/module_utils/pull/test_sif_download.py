@@ -29,10 +29,11 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.manife
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull import disk_space
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.outcome import PullOutcome
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.plan import Wanted
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.pull import pull
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.record import record
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.session import Outcome, Session
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.session import Session
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.sif_download import Fetched, Placed, Shipment
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.artifact import Artifact
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.pool import Registries
@@ -86,7 +87,7 @@ class Case:
                 source.put(source._content if again is None else again)
                 return source.fetched
 
-        return Again(session, image, Outcome(NAME, AMD64), unused)
+        return Again(session, image, PullOutcome(NAME, AMD64), unused)
 
     @property
     def fetched(self) -> Fetched:
@@ -219,7 +220,7 @@ class Site:
 
         return Counting((), mark, lambda: cast(Any, None))
 
-    def pull(self, check: bool = False, name: Reference | None = None, **how: Any) -> Outcome:
+    def pull(self, check: bool = False, name: Reference | None = None, **how: Any) -> PullOutcome:
         """One run; the engine that verifies needs to be there, the packer not."""
         registries = Registries(Keychain(), Transport(http=True, timeout=20.0, retries=0))
         inventory = Inventory(str(self.directory / "inventory"))
@@ -235,7 +236,7 @@ class Site:
         registries.close()
         return outcome
 
-    def record(self, check: bool = False) -> Outcome:
+    def record(self, check: bool = False) -> PullOutcome:
         """One run that only looks."""
         registries = Registries(Keychain(), Transport(http=True, timeout=20.0, retries=0))
         inventory = Inventory(str(self.directory / "inventory"))
@@ -262,7 +263,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         yield there
 
 
-def summary(outcome: Outcome) -> tuple[str, bool, str | None]:
+def summary(outcome: PullOutcome) -> tuple[str, bool, str | None]:
     return outcome.action, outcome.changed, str(outcome.error) if outcome.error else None
 
 
