@@ -876,6 +876,8 @@ DAMAGED: dict[str, tuple[bytes, str]] = {
 @pytest.mark.parametrize("name", DAMAGED)
 def test_what_is_no_sound_archive_is_refused(name: str, sizes: list[int]) -> None:
     archive, message = DAMAGED[name]
+    if len(archive) > 2**20 and sizes == [1]:
+        sizes = [509]  # two million reads would take half a minute, and end in the same place
     with pytest.raises(InvalidLayer, match=UNSOUND + rf".*(?:{message})"):
         contents(archive, sizes)
 
