@@ -6,17 +6,17 @@
 
 from __future__ import annotations
 
-import http.client
-import http.server
 import json
 import subprocess
 import sys
 import textwrap
 import threading
 import time
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any
 
 from tests import lab
+from tests.faults import Answer, FaultyRegistry, Request
 from tests.lab.inventories import FILL
 
 from .conftest import REGISTRY, Host
@@ -66,55 +66,39 @@ def test_thirty_images_in_one_task_fetch_a_shared_layer_once(node1: Host) -> Non
     assert asked == ["HEAD"] * 30
 
 
-class SlowRegistry(http.server.BaseHTTPRequestHandler):
-    """Passes requests on to the plain registry, and counts how many are under way at once.
+class Crowd:
+    """Count the requests that are under way at once; they wait until these were as many as are wanted."""
 
-    It lets them wait until that are as many as are wanted, or will never be.
-    """
+    def __init__(self) -> None:
+        self._counting = threading.Condition()
+        self._under_way = self.most = 0
+        self.wanted = 1
 
-    protocol_version = "HTTP/1.1"
-    counting: ClassVar[threading.Lock] = threading.Lock()
-    under_way: ClassVar[int] = 0
-    most: ClassVar[int] = 0
-    wanted: ClassVar[int] = 1
-
-    def do_GET(self) -> None:
-        """Serve GET and HEAD."""
-        with SlowRegistry.counting:
-            SlowRegistry.under_way += 1
-            SlowRegistry.most = max(SlowRegistry.most, SlowRegistry.under_way)
-        end = time.monotonic() + 60
-        while SlowRegistry.most < SlowRegistry.wanted and time.monotonic() < end:
-            time.sleep(0.01)
+    def __call__(self, request: Request, upstream: Callable[[Request], Answer]) -> Answer:
+        """Answer as the real registry does."""
+        with self._counting:
+            self._under_way += 1
+            self.most = max(self.most, self._under_way)
+            self._counting.notify_all()
+            self._counting.wait_for(lambda: self.most >= self.wanted, timeout=60)
         time.sleep(0.05)
-        origin = http.client.HTTPConnection(REGISTRY)
-        origin.request(self.command, self.path, headers={"Accept": self.headers["Accept"]})
-        answer = origin.getresponse()
-        body = answer.read()
-        with SlowRegistry.counting:
-            SlowRegistry.under_way -= 1
-        self.send_response(answer.status)
-        for key in ("Content-Type", "Docker-Content-Digest", "Content-Length"):
-            self.send_header(key, answer.headers[key] or "")
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_HEAD = do_GET  # noqa: N815 (the name is http.server's)
-
-    def log_message(self, *_arguments: object) -> None:
-        """Say nothing."""
+        try:
+            return upstream(request)
+        finally:
+            with self._counting:
+                self._under_way -= 1
 
 
 def test_names_are_resolved_in_parallel(node1: Host) -> None:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), SlowRegistry) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        names = [f"127.0.0.1:{server.server_port}/lab/many{number:02}" for number in range(1, 31)]
+    crowd = Crowd()
+    with FaultyRegistry(f"http://{REGISTRY}") as registry:
+        registry.when("", crowd)
+        names = [f"{registry.address}/lab/many{number:02}" for number in range(1, 31)]
         assert node1.sregistry("record", *names, threads=1)["changed"]
-        assert SlowRegistry.most == 1
-        SlowRegistry.wanted = 9
+        assert crowd.most == 1
+        crowd.wanted = 9
         assert not node1.sregistry("record", *names, threads=9)["changed"]
-        server.shutdown()
-    assert SlowRegistry.most == 9
+    assert crowd.most == 9
 
 
 def test_the_module_stays_small_with_a_large_image(node1: Host) -> None:

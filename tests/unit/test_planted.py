@@ -37,7 +37,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.i
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif import container as sif
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif.toolchain import sif_inputs
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.conftest import Connect, Stored
-from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.sif.test_container import written
+from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.sif_files import written
 
 from tests.lab import shelf
 

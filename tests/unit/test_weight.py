@@ -20,11 +20,8 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 from ansible.executor.module_common import ModuleDepFinder
@@ -32,6 +29,8 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.document import Document, File
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
+
+from tests.faults import FaultyRegistry, faults
 
 PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
 PACKAGE = "ansible_collections.hpc.sregistry.plugins"
@@ -55,27 +54,12 @@ finally:
 """
 
 
-class Registry(BaseHTTPRequestHandler):
-    """A registry where every name points at one digest."""
-
-    def do_HEAD(self) -> None:
-        """Whatever is asked."""
-        self.send_response(200)
-        self.send_header("Content-Type", MANIFEST)
-        self.send_header("Content-Length", "2")
-        self.send_header("Docker-Content-Digest", DIGEST)
-        self.end_headers()
-
-    def log_message(self, *_words: Any) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture
 def registry() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Registry) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
+    """A registry where every name points at one digest."""
+    headers = {"Content-Type": MANIFEST, "Content-Length": "2", "Docker-Content-Digest": DIGEST}
+    with FaultyRegistry() as registry:
+        yield registry.when("", faults.says(b"", headers=headers), "HEAD").address
 
 
 def weight(name: str) -> int:

@@ -32,63 +32,24 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory 
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.database import Inventory
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.document import (
     Document,
-    File,
     reference_of,
 )
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.plugin_utils._internal.tables.fleet import fleet
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils import strategies
+from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.documents import (
+    AMD64,
+    ARM64,
+    SCHEMA,
+    digest,
+    document,
+    image_file,
+)
 from hypothesis import assume, example, given, settings
 
-AMD64 = Platform("linux", "amd64")
-ARM64 = Platform("linux", "arm64")
-SCHEMA = Path(__file__).parents[5] / "docs" / "inventory.schema.json"
 FORK = multiprocessing.get_context("fork")
 WAIT = 60.0  # seconds until a test gives up on another process
-
-
-def digest(text: str) -> str:
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
-
-
-def image_file(path: str, manifest: str = "manifest") -> File:
-    return File(
-        path=path,
-        size=1000,
-        mtime_ns=1_700_000_000_123_456_789,
-        sha256=hashlib.sha256(os.fsencode(path)).hexdigest(),
-        manifest_digest=digest(manifest),
-        inputs={
-            "format": "sif",
-            "command": "entrypoint",
-            "compression": "zstd",
-            "level": "3",
-            "reproducible": "yes",
-            "engine": "apptainer",
-        },
-        engine_version="1.4.5",
-        packer="mksquashfs 4.6.1",
-        builder="stream",
-        created_at="2024-05-02T00:00:00Z",
-    )
-
-
-def document(name: str, *files: File, platform: Platform = AMD64, **changes: Any) -> Document:
-    result = Document(
-        reference=Reference.parse(name),
-        platform=platform,
-        digest=digest("index"),
-        manifest_digest=digest("manifest"),
-        media_type="application/vnd.oci.image.index.v1+json",
-        layers=({"digest": digest("layer"), "size": 77, "media_type": "application/vnd.oci.image.layer.v1.tar+gzip"},),
-        size=77,
-        metrics={"manifest": {"schemaVersion": 2}},
-        created_at="2024-05-01T00:00:00Z",
-        updated_at="2024-05-02T00:00:00Z",
-        files=files,
-    )
-    return dataclasses.replace(result, **changes)
 
 
 def get(inventory: Inventory, name: str) -> Document | None:

@@ -21,7 +21,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.add
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.outcome import Change
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
-from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.inventory.test_database import (
+from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.documents import (
     SCHEMA,
     digest,
     document,

@@ -38,7 +38,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.p
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.keychain import Keychain
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.options import Transport
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.conftest import Stored
-from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.sif.test_container import written
+from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.sif_files import written
 
 from tests.faults import FaultyRegistry
 

@@ -22,7 +22,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors imp
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.fs import stale
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory import scan
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.database import Inventory
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.document import Document, File
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.document import Document
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.links import Places
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.selector import Choice, Search
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.outcome import Change
@@ -30,11 +30,12 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.rem
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.blobs import BlobCache
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.manifest import Descriptor
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
-from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.inventory.test_database import (
+from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.documents import (
     AMD64,
     ARM64,
     digest,
     document,
+    file_there,
     image_file,
 )
 
@@ -55,19 +56,10 @@ class Shelf:
         place = self.store / (path or f"{name.replace('/', '_').replace(':', '-')}.sif")
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(sif_bytes(content or name))
-        one = document(name, self.file(place), platform=platform)
+        one = document(name, file_there(place), platform=platform)
         self.cache.keep(str(place), f"sha256:{one.files[0].sha256}")
         self.inventory.put(one)
         return one
-
-    @staticmethod
-    def file(path: Path) -> File:
-        """A file as the inventory knows it."""
-        status = path.stat()
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        return dataclasses.replace(
-            image_file(str(path)), size=status.st_size, mtime_ns=status.st_mtime_ns, sha256=sha256
-        )
 
     def remove(
         self,
@@ -308,7 +300,7 @@ def test_a_chain_of_symlinks_is_followed_and_none_that_goes_itself_counts(shelf:
     (shelf.store / "solver.sif").symlink_to("current/solver.sif")
     (change,) = shelf.remove(keep=(), force=True)
     assert change.action == "kept"
-    aliased = dataclasses.replace(shelf.file(shelf.store / "v1" / "solver.sif"), path=str(shelf.store / "solver.sif"))
+    aliased = dataclasses.replace(file_there(shelf.store / "v1" / "solver.sif"), path=str(shelf.store / "solver.sif"))
     shelf.inventory.put(document("alias:1", aliased))
     changes = shelf.remove(keep=(), force=True)
     assert [change.action for change in changes] == ["removed", "removed"]
@@ -317,7 +309,7 @@ def test_a_chain_of_symlinks_is_followed_and_none_that_goes_itself_counts(shelf:
 
 def test_what_a_kept_image_needs_stays_too(shelf: Shelf) -> None:
     shelf.image("solver:1")
-    aliased = dataclasses.replace(shelf.file(shelf.store / "solver-1.sif"), path=str(shelf.store / "alias.sif"))
+    aliased = dataclasses.replace(file_there(shelf.store / "solver-1.sif"), path=str(shelf.store / "alias.sif"))
     (shelf.store / "alias.sif").symlink_to("solver-1.sif")
     shelf.inventory.put(document("alias:1", aliased))
     (shelf.store / "use").symlink_to("alias.sif")
@@ -419,7 +411,7 @@ def linked(shelf: Shelf, name: str) -> tuple[Path, Path]:
     target = write(shelf.store / "x" / "tool.sif", sif_bytes("tool"))
     (shelf.store.parent / "current.sif").symlink_to("latest.sif")
     (shelf.store.parent / "latest.sif").symlink_to(target)
-    shelf.inventory.put(document(name, Shelf.file(shelf.store.parent / "current.sif")))
+    shelf.inventory.put(document(name, file_there(shelf.store.parent / "current.sif")))
     return target, shelf.store.parent / "current.sif"
 
 
@@ -432,7 +424,7 @@ def test_a_file_that_an_image_has_by_a_symlink_is_not_swept(shelf: Shelf) -> Non
 @pytest.mark.parametrize("step", ["x/tool.sif", "../latest.sif"])
 def test_a_file_that_another_image_has_by_a_symlink_stays(shelf: Shelf, step: str) -> None:
     target, link = linked(shelf, "foo/tool:1")
-    shelf.inventory.put(document("b:1", Shelf.file(shelf.store / step)))
+    shelf.inventory.put(document("b:1", file_there(shelf.store / step)))
     (change,) = shelf.remove("b:1")
     assert (change.action, change.more["files"]) == ("removed", [])
     assert link.read_bytes() == target.read_bytes() == sif_bytes("tool")
@@ -533,7 +525,7 @@ def test_what_others_wrote_into_the_inventory_makes_root_remove_nothing_but_that
     shelf.image("a:1")
     precious = write(tmp_path / "root" / "precious", content)
     give_away(shelf, how)
-    shelf.inventory.put(document("evil:1", dataclasses.replace(Shelf.file(precious), sha256=sha256)))
+    shelf.inventory.put(document("evil:1", dataclasses.replace(file_there(precious), sha256=sha256)))
     if how == "owner":  # the document belongs to him, and the file does not
         why = (
             f"{precious} belongs to the user 0 and lies outside of {shelf.store}, and the user 1000 could have written"
@@ -576,7 +568,7 @@ def test_what_is_no_image_is_removed_only_with_force(shelf: Shelf, content: byte
     one = shelf.image("a:1")
     path = Path(one.files[0].path)
     path.write_bytes(content)
-    shelf.inventory.put(dataclasses.replace(one, files=(dataclasses.replace(Shelf.file(path), sha256="1" * 64),)))
+    shelf.inventory.put(dataclasses.replace(one, files=(dataclasses.replace(file_there(path), sha256="1" * 64),)))
     (change,) = shelf.remove("a:1")
     assert f"{path}, the file of library/a:1, is no image; look what it is, remove it with force" in str(change.error)
     assert actions(shelf.remove("a:1", force=True)) == [("library/a:1", "removed")]
@@ -586,7 +578,7 @@ def test_what_is_no_image_is_removed_only_with_force(shelf: Shelf, content: byte
 @pytest.mark.parametrize("content", [squashfs_bytes(), LAUNCH + squashfs_bytes(), ext_bytes(), LAUNCH + ext_bytes()])
 def test_images_of_all_formats_are_removed(shelf: Shelf, content: bytes) -> None:
     path = write(shelf.store / "old.img", content)
-    shelf.inventory.put(document("a:1", Shelf.file(path)))
+    shelf.inventory.put(document("a:1", file_there(path)))
     assert actions(shelf.remove("a:1")) == [("library/a:1", "removed")]
     assert not path.exists()
 

@@ -27,14 +27,14 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.out
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.rename import Wanted, rename
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
-from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.inventory.test_database import (
+from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.documents import (
     AMD64,
     ARM64,
     SCHEMA,
     digest,
     document,
+    file_there,
 )
-from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.manage.test_remove import Shelf as Files
 
 OLD, NEW = "tools/solver:2.4-rc3", "tools/solver:2.4"
 
@@ -54,7 +54,7 @@ class Shelf:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(name)
         place.chmod(0o750)
-        one = document(name, Files.file(place), platform=platform)
+        one = document(name, file_there(place), platform=platform)
         self.inventory.put(one)
         return one
 
@@ -244,7 +244,7 @@ def test_which_of_several_files_moves(shelf: Shelf) -> None:
     one = shelf.image(OLD)
     second = shelf.root / "second.sif"
     second.write_text("second")
-    shelf.inventory.put(one.with_file(Files.file(second)))
+    shelf.inventory.put(one.with_file(file_there(second)))
     (change,) = shelf.rename(dest=f"{shelf.root}/there/")
     assert "has 2 files" in str(change.error)
     assert "choose one with path" in str(change.error)
@@ -288,7 +288,7 @@ def test_a_file_that_another_image_needs_does_not_move(shelf: Shelf) -> None:
     link = shelf.root / "current.sif"
     link.symlink_to(place)
     for other in (place, link):
-        shelf.inventory.put(document("b:1", Files.file(other)))
+        shelf.inventory.put(document("b:1", file_there(other)))
         for given in ({"new": NEW}, {"dest": f"{shelf.root}/there.sif"}):
             (change,) = shelf.rename(**given)
             assert f"{place} is the file of library/b:1 for linux/amd64; forget that image first" in str(change.error)
@@ -301,7 +301,7 @@ def test_a_file_that_another_path_of_the_same_image_leads_to_does_not_move(shelf
     link.symlink_to(place)
     known = shelf.inventory.get(Reference.parse(OLD), AMD64)
     assert known
-    shelf.inventory.put(known.with_file(Files.file(link)))
+    shelf.inventory.put(known.with_file(file_there(link)))
     (change,) = shelf.rename(new=NEW)
     assert f"{link} is a symlink to {place} and another path of the same image" in str(change.error)
     assert link.read_text() == OLD
@@ -333,7 +333,7 @@ def test_a_symlink_that_would_lead_elsewhere_does_not_move(shelf: Shelf) -> None
     link = shelf.root / "own" / "link.sif"
     link.parent.mkdir()
     link.symlink_to("../real.sif")
-    shelf.inventory.put(document(OLD, Files.file(link)))
+    shelf.inventory.put(document(OLD, file_there(link)))
     (change,) = shelf.rename(dest=f"{shelf.root}/own/deeper/l.sif")
     assert f"{link} is a symlink to ../real.sif, which leads elsewhere from" in str(change.error)
     assert shelf.rename(dest=f"{shelf.root}/own/l.sif")[0].action == "moved"

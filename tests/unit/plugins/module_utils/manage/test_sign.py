@@ -24,7 +24,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.blobs 
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif import container
-from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.sif.test_container import DESCRIPTOR, written
+from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.sif_files import DESCRIPTOR, written
 
 AMD64 = Platform("linux", "amd64")
 NAME = Reference.parse("oras://host/org/app:1")

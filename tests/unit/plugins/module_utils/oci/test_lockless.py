@@ -23,7 +23,7 @@ from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.file_syst
     LOCKS_WORK,
     REFUSES,
 )
-from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.sif.test_container import written
+from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.sif_files import written
 
 from tests.faults import FaultyRegistry, faults
 

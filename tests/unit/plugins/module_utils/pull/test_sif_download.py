@@ -41,7 +41,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif.toolch
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif.trust import Trust
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.keychain import Keychain
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.options import Transport
-from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.sif.test_container import written
+from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.sif_files import written
 
 from tests.faults import FaultyRegistry, faults, odd
 

@@ -6,39 +6,26 @@
 
 from __future__ import annotations
 
-import io
 import os
 import struct
-import uuid
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors import InvalidSif
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif import container
+from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.sif_files import (
+    DESCRIPTOR,
+    IDENTIFIER,
+    OBJECTS,
+    SQUASHFS,
+    TIME,
+    written,
+)
 
 # Little-endian and packed, as the sif Go library's pkg/sif lays them out.
 HEADER = struct.Struct("<32s10s3s3s16s8q")
-DESCRIPTOR = struct.Struct("<i?IIIqqqqqqq128s384s")
 PARTITION = struct.Struct("<ii3s")
-TIME = 1_700_000_000
-IDENTIFIER = uuid.UUID("12345678-1234-5678-1234-567812345678")
-SQUASHFS = b"hsqs" + bytes(range(256)) * 40
-OBJECTS = (
-    container.DataObject(0x4001, "", b"bootstrap: docker\nfrom: ubuntu\n\n"),
-    container.DataObject(0x4006, "inspect-metadata.json", b'{"a":"\xc3\xbc"}'),
-    container.DataObject(0x4006, "oci-config.json", b""),
-)
-
-
-def written(
-    objects: tuple[container.DataObject, ...] = OBJECTS, squashfs: bytes = SQUASHFS, architecture: str = "amd64"
-) -> bytes:
-    target = io.BytesIO()
-    target.seek(container.partition_offset(objects))
-    target.write(squashfs)
-    container.write(target, architecture, objects, container.partition_offset(objects), IDENTIFIER, TIME)
-    return target.getvalue()
 
 
 class Descriptor(NamedTuple):

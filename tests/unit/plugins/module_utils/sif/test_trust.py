@@ -21,7 +21,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors imp
     Unsigned,
 )
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif.trust import Source, Trust, report
-from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.sif.test_container import written
+from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.sif_files import written
 
 ALICE = Signer("A" * 40, "Alice", True, ("FS",))
 
