@@ -99,7 +99,7 @@ from ansible.errors import AnsibleFilterError
 
 from ..module_utils._internal.errors import InvalidReference
 from ..module_utils._internal.oci.reference import DOCKER_HUB, Reference, check_digest, parse_registry
-from ..plugin_utils._internal.tables.fleet import fleet
+from ..plugin_utils._internal.inventories.fleet import fleet
 
 
 def compare(

@@ -68,7 +68,7 @@ from ansible.errors import AnsibleFilterError
 from ..module_utils._internal.errors import SregistryError
 from ..module_utils._internal.oci.platform import Platform
 from ..module_utils._internal.oci.reference import DOCKER_HUB
-from ..plugin_utils._internal.tables.rows import Row, by_age, rows_of, uri_of
+from ..plugin_utils._internal.inventories.rows import Row, by_age, rows_of, uri_of
 
 _PRESENT = "present"
 

@@ -44,7 +44,7 @@ _value:
 
 from collections.abc import Callable
 
-from ..plugin_utils._internal.tables.rows import Row, by_age, long_date, rows_of, versioned
+from ..plugin_utils._internal.inventories.rows import Row, by_age, long_date, rows_of, versioned
 
 _HEADER = "Containers:   [date]   [location]  [client]\t[uri]"
 _MISSING = "missing"

@@ -57,7 +57,7 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 from ..module_utils._internal.oci.reference import DOCKER_HUB
-from ..plugin_utils._internal.tables.rows import Row, by_age, rows_of, uri_of
+from ..plugin_utils._internal.inventories.rows import Row, by_age, rows_of, uri_of
 
 _SREGISTRY = "sregistry"
 _HUB = "https://index.docker.io"

@@ -56,7 +56,7 @@ from collections.abc import Callable, Iterator, Mapping
 from ansible.errors import AnsibleFilterError
 
 from ..module_utils._internal.text import in_words
-from ..plugin_utils._internal.tables.rows import Row, digest_of, rows_of
+from ..plugin_utils._internal.inventories.rows import Row, digest_of, rows_of
 
 _HEADING = ("HOST", "IMAGE", "PLATFORM", "SIZE", "DIGEST", "BUILT", "STATE")
 _SIZE = _HEADING.index("SIZE")

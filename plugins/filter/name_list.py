@@ -47,7 +47,7 @@ from collections.abc import Callable
 from ansible.errors import AnsibleFilterError
 from jinja2 import Undefined
 
-from ..plugin_utils._internal.typed.names import names_in
+from ..plugin_utils._internal.user_input.names import names_in
 
 
 def name_list(value: object) -> list[str]:

@@ -269,7 +269,7 @@ EXAMPLES = r"""
     storage: /var/lib/sregistry
   vars:
     lock: images.lock.yml
-    locked: "{{ lookup('ansible.builtin.file', lock) | hpc.sregistry.staging_lock(path=lock) }}"
+    locked: "{{ lookup('ansible.builtin.file', lock) | hpc.sregistry.lock_pins(path=lock) }}"
 
 - name: From a private registry with its own certificate authority
   hpc.sregistry.sregistry_pull:

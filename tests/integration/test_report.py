@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.hpc.sregistry.plugins.plugin_utils._internal.tables.fleet import fleet
+from ansible_collections.hpc.sregistry.plugins.plugin_utils._internal.inventories.fleet import fleet
 from playwright.sync_api import Browser, Page
 
 from tests import lab

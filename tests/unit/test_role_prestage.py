@@ -50,13 +50,13 @@ def test_every_option_of_a_pull_is_handed_on_in_one_place() -> None:
 
 def steps() -> list[dict[str, Any]]:
     """The tasks that run a module on some of the hosts."""
-    tasks = [*load("tasks/first.yml"), *load("tasks/stage.yml")]
-    return [task["hpc.sregistry.staging_step"] for task in tasks if "hpc.sregistry.staging_step" in task]
+    tasks = [*load("tasks/pull_leaders.yml"), *load("tasks/probe_hosts.yml")]
+    return [task["hpc.sregistry.prestage_run"] for task in tasks if "hpc.sregistry.prestage_run" in task]
 
 
 def test_a_task_that_hosts_register_is_skipped_by_no_condition() -> None:
-    """Before ansible-core 2.19, its result would be that of all hosts, see the plugin ``staging_step``."""
-    tasks = [*load("tasks/first.yml"), *load("tasks/stage.yml")]
+    """Before ansible-core 2.19, its result would be that of all hosts, see the plugin ``prestage_run``."""
+    tasks = [*load("tasks/pull_leaders.yml"), *load("tasks/probe_hosts.yml")]
     single = [task for task in tasks if "{" in str(task.get("run_once", ""))]
     assert len(single) == 5
     assert [task["name"] for task in single if "when" in task and "register" in task] == []

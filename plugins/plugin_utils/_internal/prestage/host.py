@@ -238,7 +238,7 @@ def results_of(hosts: Sequence[str], stages: Sequence[Mapping[str, Mapping[str, 
 def unseen(names: Sequence[str], group: Mapping[str, Any], seen: Mapping[str, Any]) -> bool:
     """Whether a host does not see, or not yet, what the one that went first has put onto their file system.
 
-    :param group: what ``staging_course`` tells of its group; ``seen`` its result of ``sregistry_facts``.
+    :param group: what ``prestage_elect`` tells of its group; ``seen`` its result of ``sregistry_facts``.
     """
     return any(cell.unseen for cell in _look(False, names, group, seen)[0].values())
 

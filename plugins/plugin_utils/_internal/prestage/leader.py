@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..tables.hostlist import fold
+from ..display.hostlist import fold
 from .result import WEB, Image, Work, inert
 
 _PLATFORM = re.compile(r"\A[a-z0-9]+(/[a-z0-9._-]+){1,2}\Z", re.ASCII)

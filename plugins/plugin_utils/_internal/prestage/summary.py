@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ....module_utils._internal.text import in_words, shown
-from ..tables.hostlist import fold, natural, shortened
+from ..display.hostlist import fold, natural, shortened
 from .host import CLEANED, CURRENT, LACKING, UNCLEAN, UNREACHABLE, UPDATED, Cell, Order, Stand, stand_of
 from .result import BUILT, FAILED, FETCHED, Image, inert
 

@@ -36,7 +36,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.
 )
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
-from ansible_collections.hpc.sregistry.plugins.plugin_utils._internal.tables.fleet import fleet
+from ansible_collections.hpc.sregistry.plugins.plugin_utils._internal.inventories.fleet import fleet
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils import strategies
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.documents import (
     AMD64,

@@ -2,12 +2,12 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The filter ``staging``."""
+"""The filter ``prestage_summary``."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-name: staging
+name: prestage_summary
 short_description: What became of a list of images on many hosts
 version_added: 0.1.0
 author:
@@ -48,7 +48,7 @@ options:
     default: false
   course:
     description:
-      - What P(hpc.sregistry.staging_course#filter) said last, where some hosts went first.
+      - What P(hpc.sregistry.prestage_elect#filter) said last, where some hosts went first.
     type: dict
     default: {}
   clean:
@@ -87,7 +87,7 @@ options:
     default: {}
 seealso:
   - module: hpc.sregistry.sregistry_pull
-  - plugin: hpc.sregistry.staging_course
+  - plugin: hpc.sregistry.prestage_elect
     plugin_type: filter
 """
 
@@ -100,7 +100,7 @@ EXAMPLES = r"""
 
 - name: Show what became of them, once
   ansible.builtin.debug:
-    msg: "{{ (dict(ansible_play_hosts | zip(results)) | hpc.sregistry.staging(site_images)).lines }}"
+    msg: "{{ (dict(ansible_play_hosts | zip(results)) | hpc.sregistry.prestage_summary(site_images)).lines }}"
   run_once: true
   vars:
     results: "{{ ansible_play_hosts | map('extract', hostvars, 'pulled') }}"
@@ -201,7 +201,7 @@ from ..plugin_utils._internal.prestage.summary import summary
 _Results = Mapping[str, Mapping[str, Any]]
 
 
-def staging(
+def prestage_summary(
     results: Any,
     images: Sequence[str] | Mapping[str, Sequence[str]],
     strategy: str = STRATEGIES[0],
@@ -220,12 +220,14 @@ def staging(
     :raises AnsibleFilterError: if one cannot be read.
     """
     if not isinstance(results, Mapping) or not all(isinstance(result, Mapping) for result in results.values()):
-        raise AnsibleFilterError("staging wants a dictionary of hosts and their results of sregistry_pull")
+        raise AnsibleFilterError("prestage_summary wants a dictionary of hosts and their results of sregistry_pull")
     names = images if isinstance(images, Mapping) else dict.fromkeys(results, images)
     if any(isinstance(listed, str) or not isinstance(listed, Sequence) for listed in names.values()):
-        raise AnsibleFilterError("staging wants a list of the names of images, or one for each host")
+        raise AnsibleFilterError("prestage_summary wants a list of the names of images, or one for each host")
     if strategy not in STRATEGIES:
-        raise AnsibleFilterError(f"staging knows no strategy {strategy!r}; choose one of {', '.join(STRATEGIES)}")
+        raise AnsibleFilterError(
+            f"prestage_summary knows no strategy {strategy!r}; choose one of {', '.join(STRATEGIES)}"
+        )
     order = Order(names, strategy, check, locked, course or {}, clean, doubt, stores or {})
     return summary(order, results_of(list(results), [*before, results]), seen, removed)
 
@@ -235,4 +237,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """The one filter of this file."""
-        return {"staging": staging}
+        return {"prestage_summary": prestage_summary}

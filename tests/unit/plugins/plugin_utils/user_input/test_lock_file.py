@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible_collections.hpc.sregistry.plugins.filter.staging_lock import staging_lock
+from ansible_collections.hpc.sregistry.plugins.filter.lock_pins import lock_pins
 
 ONE, TWO = f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"
 PATH = "playbooks/images.lock.yml"
 
 
 def read(text: str) -> dict[str, object]:
-    return staging_lock(text, path=PATH)
+    return lock_pins(text, path=PATH)
 
 
 @pytest.mark.parametrize(

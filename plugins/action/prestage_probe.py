@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""``staging_note``: what a host shall have, and what it says of itself, in one task, which Ansible shows as one line.
+"""``prestage_probe``: what a host shall have, and what it says of itself, in one task, which Ansible shows as one line.
 
 It asks by the shell. The module ``setup`` takes each host a third of a second of a processor, as much as a fetch of a
 small image.
@@ -17,7 +17,7 @@ from typing import Any
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 
-from ..plugin_utils._internal.prestage.note import Question, answer_of, group_of
+from ..plugin_utils._internal.prestage.probe import Question, answer_of, group_of
 
 _OPTIONS: dict[str, dict[str, Any]] = {
     "names": {"type": "list", "elements": "str", "required": True},

@@ -18,7 +18,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ....module_utils._internal.text import shown
-from .hostlist import fold, natural
+from ..display.hostlist import fold, natural
 
 SCHEMA_VERSION = 1
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The options of the filters ``staging``, ``staging_course`` and ``staging_lock``."""
+"""The options of the filters ``prestage_summary``, ``prestage_elect`` and ``lock_pins``."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible_collections.hpc.sregistry.plugins.filter.staging import staging
-from ansible_collections.hpc.sregistry.plugins.filter.staging_course import staging_course
-from ansible_collections.hpc.sregistry.plugins.filter.staging_lock import staging_lock
+from ansible_collections.hpc.sregistry.plugins.filter.lock_pins import lock_pins
+from ansible_collections.hpc.sregistry.plugins.filter.prestage_elect import prestage_elect
+from ansible_collections.hpc.sregistry.plugins.filter.prestage_summary import prestage_summary
 
 PIN = {"digest": f"sha256:{'a' * 64}"}
 
@@ -29,27 +29,27 @@ PIN = {"digest": f"sha256:{'a' * 64}"}
 )
 def test_what_cannot_be_summed_up_is_named(results: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(AnsibleFilterError, match=message):
-        staging(results, **options)
+        prestage_summary(results, **options)
 
 
 def test_the_names_may_be_one_list_for_all() -> None:
-    assert staging({"n1": {}, "n2": {}}, ["ubuntu"])["images"][0]["failed"] == 2
+    assert prestage_summary({"n1": {}, "n2": {}}, ["ubuntu"])["images"][0]["failed"] == 2
 
 
 def test_who_did_not_go_first_is_named() -> None:
     with pytest.raises(AnsibleFilterError, match="wants dictionaries"):
-        staging_course([], {})
+        prestage_elect([], {})
     with pytest.raises(AnsibleFilterError, match="n1 had to go first"):
-        staging_course({"n1": {"group": "g", "names": []}}, {}, asked=["n1"])
+        prestage_elect({"n1": {"group": "g", "names": []}}, {}, asked=["n1"])
 
 
 @pytest.mark.parametrize("form", [{"images": {"docker://Ubuntu:24.04".lower(): PIN}}, {"library/ubuntu:24.04": PIN}])
 def test_a_lock_is_asked_by_any_form_of_a_name(form: dict[str, Any]) -> None:
-    assert staging_lock(form, ["ubuntu:24.04"]) == {"ubuntu:24.04": PIN}
+    assert lock_pins(form, ["ubuntu:24.04"]) == {"ubuntu:24.04": PIN}
 
 
 def test_all_names_of_a_lock_are_meant_where_none_is_given() -> None:
-    assert staging_lock({"images": {"a": PIN, "b": PIN}}) == {"a": PIN, "b": PIN}
+    assert lock_pins({"images": {"a": PIN, "b": PIN}}) == {"a": PIN, "b": PIN}
 
 
 @pytest.mark.parametrize(
@@ -71,4 +71,4 @@ def test_all_names_of_a_lock_are_meant_where_none_is_given() -> None:
 )
 def test_what_a_lock_lacks_is_named(lock: Any, images: list[str] | None, message: str) -> None:
     with pytest.raises(AnsibleFilterError, match=message):
-        staging_lock(lock, images)
+        lock_pins(lock, images)

@@ -2,12 +2,12 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The filter ``staging_course``."""
+"""The filter ``prestage_elect``."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-name: staging_course
+name: prestage_elect
 short_description: Which host of each group pulls first, and what the others learn from it
 version_added: 0.1.0
 author:
@@ -47,14 +47,14 @@ options:
     type: bool
     default: true
 seealso:
-  - plugin: hpc.sregistry.staging
+  - plugin: hpc.sregistry.prestage_summary
     plugin_type: filter
 """
 
 EXAMPLES = r"""
 - name: Choose one host of each platform
   ansible.builtin.set_fact:
-    course: "{{ wanted | hpc.sregistry.staging_course({}) }}"
+    course: "{{ wanted | hpc.sregistry.prestage_elect({}) }}"
   run_once: true
   vars:
     wanted:
@@ -101,7 +101,7 @@ from ansible.errors import AnsibleFilterError
 from ..plugin_utils._internal.prestage.leader import course
 
 
-def staging_course(
+def prestage_elect(
     wanted: Any,
     results: Mapping[str, Mapping[str, Any]],
     leaders: Sequence[str] | None = None,
@@ -113,7 +113,7 @@ def staging_course(
     :raises AnsibleFilterError: if one cannot be read, or a host that was asked to go first did not.
     """
     if not isinstance(wanted, Mapping) or not isinstance(results, Mapping):
-        raise AnsibleFilterError("staging_course wants dictionaries of hosts: what they shall have, and their results")
+        raise AnsibleFilterError("prestage_elect wants dictionaries of hosts: what they shall have, and their results")
     try:
         return course(wanted, results, leaders, asked, patient)
     except ValueError as error:
@@ -125,4 +125,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """The one filter of this file."""
-        return {"staging_course": staging_course}
+        return {"prestage_elect": prestage_elect}

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""``staging_summary``: lines as they are, whatever Ansible shows of results and however it writes them.
+"""``prestage_show``: lines as they are, whatever Ansible shows of results and however it writes them.
 
 ``debug`` shows nothing with ``display_ok_hosts=false``, and breaks rows of a table in YAML.
 """

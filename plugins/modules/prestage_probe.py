@@ -2,19 +2,19 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the action plugin ``staging_note`` does."""
+"""What the action plugin ``prestage_probe`` does."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: staging_note
+module: prestage_probe
 short_description: Note what a host shall have, and ask what decides which files it gets
 version_added: 0.1.0
 author:
   - hpc.sregistry contributors (@hpc-sregistry)
 description:
   - A step of the role P(hpc.sregistry.prestage#role), which needs it before one host can go first for others. It is for
-    registering, and P(hpc.sregistry.staging_course#filter) reads what it registered.
+    registering, and P(hpc.sregistry.prestage_elect#filter) reads what it registered.
   - It is an action plugin. It asks the host by its shell, at most once, and needs no Python there.
 extends_documentation_fragment:
   - ansible.builtin.action_common_attributes
@@ -84,7 +84,7 @@ options:
 
 EXAMPLES = r"""
 - name: Note what this host shall have
-  hpc.sregistry.staging_note:
+  hpc.sregistry.prestage_probe:
     names: [quay.io/org/solver:2.4]
     use: this campaign
     grouped: true

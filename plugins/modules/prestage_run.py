@@ -2,12 +2,12 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the action plugin ``staging_step`` does."""
+"""What the action plugin ``prestage_run`` does."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: staging_step
+module: prestage_run
 short_description: A module on those hosts of a play whose turn it is
 version_added: 0.1.0
 author:
@@ -56,7 +56,7 @@ options:
         type: list
         elements: str
       group:
-        description: What P(hpc.sregistry.staging_course#filter) says of the group of this host.
+        description: What P(hpc.sregistry.prestage_elect#filter) says of the group of this host.
         type: dict
   within:
     description:
@@ -72,7 +72,7 @@ options:
 
 EXAMPLES = r"""
 - name: Pull on the first host only
-  hpc.sregistry.staging_step:
+  hpc.sregistry.prestage_run:
     module: hpc.sregistry.sregistry_pull
     options:
       name: quay.io/org/solver:2.4

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.hpc.sregistry.plugins.filter.fleet import compare
-from ansible_collections.hpc.sregistry.plugins.plugin_utils._internal.tables.fleet import LETTERS, fleet
+from ansible_collections.hpc.sregistry.plugins.plugin_utils._internal.inventories.fleet import LETTERS, fleet
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""``staging_step``: a module on those hosts of a play whose turn it is.
+"""``prestage_run``: a module on those hosts of a play whose turn it is.
 
 The keyword ``when`` would do, if there were not ``run_once``: where no host has to do anything, one line shall say so
 and not one for each. Before ansible-core 2.19, a host that ``when`` skips takes a template in ``run_once`` for true,

@@ -10,7 +10,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from ansible_collections.hpc.sregistry.plugins.plugin_utils._internal.prestage.note import Question, answer_of, group_of
+from ansible_collections.hpc.sregistry.plugins.plugin_utils._internal.prestage.probe import (
+    Question,
+    answer_of,
+    group_of,
+)
 
 
 def asked(question: Question, path: Path | None = None) -> dict[str, str]:

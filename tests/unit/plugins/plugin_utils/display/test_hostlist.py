@@ -10,7 +10,7 @@ import itertools
 import re
 
 import pytest
-from ansible_collections.hpc.sregistry.plugins.plugin_utils._internal.tables.hostlist import fold, natural, shortened
+from ansible_collections.hpc.sregistry.plugins.plugin_utils._internal.display.hostlist import fold, natural, shortened
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -2,12 +2,12 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The filter ``staging_lock``."""
+"""The filter ``lock_pins``."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-name: staging_lock
+name: lock_pins
 short_description: What a lock file says of a list of images
 version_added: 0.1.0
 author:
@@ -50,7 +50,7 @@ EXAMPLES = r"""
   vars:
     lock: images.lock.yml
     names: [quay.io/org/solver:2.4]
-    locked: "{{ lookup('ansible.builtin.file', lock) | hpc.sregistry.staging_lock(names, path=lock) }}"
+    locked: "{{ lookup('ansible.builtin.file', lock) | hpc.sregistry.lock_pins(names, path=lock) }}"
 """
 
 RETURN = r"""
@@ -69,12 +69,12 @@ from ansible.errors import AnsibleFilterError
 from ..module_utils._internal.errors import InvalidReference
 from ..module_utils._internal.oci.reference import DOCKER_HUB, Reference, parse_registry
 from ..module_utils._internal.text import shown
-from ..plugin_utils._internal.typed.lock_file import AGAIN, IMAGES, InvalidLock, read
+from ..plugin_utils._internal.user_input.lock_file import AGAIN, IMAGES, InvalidLock, read
 
 _MAX_NAMED = 10
 
 
-def staging_lock(
+def lock_pins(
     lock: Any, images: Sequence[str] | None = None, registry: str = DOCKER_HUB, path: str = "the lock"
 ) -> dict[str, Any]:
     """The part of a lock that is about some images.
@@ -124,4 +124,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """The one filter of this file."""
-        return {"staging_lock": staging_lock}
+        return {"lock_pins": lock_pins}
