@@ -135,8 +135,8 @@ def key_file(directory: str) -> AbstractContextManager[object]:
 
 
 def definition_file(directory: str) -> AbstractContextManager[object]:
-    recipe: Any = SimpleNamespace(text="Bootstrap: docker")
-    return nullcontext(engine_build._source(recipe, directory))
+    source: Any = SimpleNamespace(text="Bootstrap: docker")
+    return nullcontext(engine_build._given_to_engine(source, directory))
 
 
 @pytest.mark.parametrize("write", [argument_file, key_file, definition_file])
