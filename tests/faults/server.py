@@ -1,7 +1,11 @@
 # Copyright: hpc.sregistry contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The server: asks its faults, in the order in which they were given, else the real registry."""
+"""The server: asks its faults, in the order in which they were given, else the real registry.
+
+It stands on ``http.server``, since libraries for the servers of tests answer well: they have no way to end a connection
+within a body, to promise more than they send, to send at a given rate, or to tell one connection from another.
+"""
 
 from __future__ import annotations
 
