@@ -76,8 +76,8 @@ _value:
       type: dict
     images:
       description:
-        - One entry for each image, with C(uri), C(current) digests, C(counts) of hosts by state, C(exceptions) with
-          lists of hosts, sizes, ages and the distinct C(files).
+        - One entry for each image, with C(reference), C(current) digests, C(counts) of hosts by state, C(exceptions)
+          with lists of hosts, sizes, ages and the distinct C(files).
       type: list
       elements: dict
     hosts:

@@ -89,7 +89,7 @@ def image_path(
 
 def _path(rows: list[Row], name: object, platform: str | None, default: Any, registry: str) -> Any:
     uri = uri_of(name, registry)
-    found = [row for row in rows if row["uri"] == uri and row["image"] and row.get("state", _PRESENT) == _PRESENT]
+    found = [row for row in rows if row["reference"] == uri and row["path"] and row.get("state", _PRESENT) == _PRESENT]
     if platform is not None:
         try:
             wanted = str(Platform.parse(platform))
@@ -99,7 +99,7 @@ def _path(rows: list[Row], name: object, platform: str | None, default: Any, reg
     platforms = sorted({row["platform"] for row in found})
     if len(platforms) > 1:
         raise AnsibleFilterError(f"{uri} has files for {', '.join(platforms)}; say which with platform")
-    return by_age(found)[-1]["image"] if found else default
+    return by_age(found)[-1]["path"] if found else default
 
 
 class FilterModule:

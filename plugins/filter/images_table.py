@@ -60,7 +60,7 @@ def images_table(value: object) -> str:
 
 
 def _line(number: int, row: Row) -> str:
-    location = "local " if row["image"] and row.get("state") != _MISSING else "remote"
+    location = "local " if row["path"] and row.get("state") != _MISSING else "remote"
     cells = (long_date(row["created_at"]), location, f"   [{row['client']}]", versioned(row))
     return f"{number!s:<2} " + "\t".join(cells)
 

@@ -74,7 +74,7 @@ def inspect(value: object, name: str | None = None, registry: str = DOCKER_HUB) 
     if name is None:
         return objects
     uri = uri_of(name, registry)
-    found = [one for one, row in zip(objects, rows) if row["uri"] == uri]
+    found = [one for one, row in zip(objects, rows) if row["reference"] == uri]
     if not found:
         raise AnsibleFilterError(f"image {uri} was not found in the inventory")
     return found[-1]
@@ -83,7 +83,7 @@ def inspect(value: object, name: str | None = None, registry: str = DOCKER_HUB) 
 def _inspect(number: int, collection: int, row: Row) -> dict[str, Any]:
     """The object of one row; its keys are in alphabetical order, as sregistry prints them."""
     history = row.get("metrics", {}).get(_SREGISTRY)
-    former = next((one for one in history or () if one["image"] == row["image"]), history[-1] if history else None)
+    former = next((one for one in history or () if one["image"] == row["path"]), history[-1] if history else None)
     taken = former if former and row["digest"] is None else {}
     return {
         "client": row["client"],
@@ -91,20 +91,20 @@ def _inspect(number: int, collection: int, row: Row) -> dict[str, Any]:
         "collection_id": taken.get("collection_id", collection),
         "created_at": row["created_at"].replace("T", " ").rstrip("Z"),
         "id": taken.get("id", number),
-        "image": row["image"],
+        "image": row["path"],
         "metrics": taken["metrics"] if taken else _metrics(row),
         "name": row["name"],
         "tag": row["tag"],
-        "uri": taken.get("uri") or row["uri"],
+        "uri": taken.get("uri") or row["reference"],
         "url": taken["url"] if taken else _url(row),
-        "version": taken.get("version") or row["version"],
+        "version": taken.get("version") or row["sha256"],
     }
 
 
 def _url(row: Row) -> str:
     """Where the image is from; what a registry serves, sregistry says without a scheme."""
-    url = str(row.get("url", row["uri"]))
-    return str(row["uri"]) if url.startswith("docker://") and row["digest"] else url
+    url = str(row.get("url", row["reference"]))
+    return str(row["reference"]) if url.startswith("docker://") and row["digest"] else url
 
 
 def _metrics(row: Row) -> dict[str, Any]:

@@ -91,11 +91,11 @@ def _cells(host: str, row: Row, digits: int) -> tuple[str, ...]:
     size, digest = row.get("size"), digest_of(row)
     return (
         host,
-        str(row["uri"]),
+        str(row["reference"]),
         str(row.get("platform") or _NONE),
         _NONE if size is None else in_words(size),
         digest.partition(":")[2][:digits] if digest else _NONE,
-        str(row["created_at"]) if row["image"] and row.get("created_at") else _NONE,
+        str(row["created_at"]) if row["path"] and row.get("created_at") else _NONE,
         str(row.get("state") or _NONE),
     )
 

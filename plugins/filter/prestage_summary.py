@@ -121,8 +121,8 @@ _value:
       type: str
     images:
       description:
-        - For each image C(name), C(uri), C(size) in bytes, the numbers of hosts C(current), C(updated) and C(failed),
-          and C(actions), how many hosts did what.
+        - For each image C(name), C(reference), C(size) in bytes, the numbers of hosts C(current), C(updated) and
+          C(failed), and C(actions), how many hosts did what.
       type: list
       elements: dict
     leaders:

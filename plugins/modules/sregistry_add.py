@@ -209,7 +209,7 @@ images:
       description: The name as it was given.
       type: str
       sample: tools/mesher:1.9
-    uri:
+    reference:
       description: The name in its canonical form.
       type: str
       sample: tools/mesher:1.9

@@ -281,7 +281,7 @@ images:
       description: O(name), or else O(source), or else O(path).
       type: str
       sample: docker://godlovedc/lolcow
-    uri:
+    reference:
       description: The name in the inventory, in its canonical form.
       type: str
       sample: build://localhost/opt/images/lolcow.sif:latest

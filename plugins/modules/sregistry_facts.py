@@ -194,7 +194,7 @@ EXAMPLES = r"""
 
 - name: List the files
   ansible.builtin.debug:
-    msg: "{{ ansible_facts.sregistry.images | selectattr('image') | map(attribute='image') }}"
+    msg: "{{ ansible_facts.sregistry.images | selectattr('path') | map(attribute='path') }}"
 
 - name: Get the path of one image, as "sregistry get" does, and how to run something in it
   hpc.sregistry.sregistry_facts:
@@ -243,7 +243,7 @@ EXAMPLES = r"""
 - name: Make sure that all of them are what was pulled
   ansible.builtin.assert:
     that: damaged | length == 0
-    fail_msg: "Damaged or missing: {{ damaged | map(attribute='image') | join(', ') }}"
+    fail_msg: "Damaged or missing: {{ damaged | map(attribute='path') | join(', ') }}"
   vars:
     damaged: "{{ store.images | selectattr('state', 'in', ['missing', 'modified']) }}"
 """
@@ -350,11 +350,11 @@ ansible_facts:
         images:
           description:
             - One entry for each file of each image, or one without a file for an image that is only recorded.
-              They are sorted by C(uri), C(platform) and C(image).
+              They are sorted by C(reference), C(platform) and C(path).
           type: list
           elements: dict
           contains:
-            uri:
+            reference:
               description: The name in its canonical form.
               type: str
               sample: library/ubuntu:24.04
@@ -397,11 +397,11 @@ ansible_facts:
               description: When the entry was last written, in UTC.
               type: str
               sample: "2026-11-22T00:20:43Z"
-            image:
+            path:
               description: Path of the file. Null for an image that is only recorded.
               type: str
               sample: /var/lib/sregistry/library/ubuntu-24.04.sif
-            version:
+            sha256:
               description: The SHA-256 of the file. Empty for an image that is only recorded.
               type: str
               sample: aa6713067a527f1de25341c8d783d193b09cbaffe108a77dc5f08ef412f33a56
@@ -481,7 +481,7 @@ def main() -> None:
         )
         rows = inventory.rows()
         images = query(inventory, rows, question, module.warn)
-        known = {row["uri"] for row in rows}
+        known = {row["reference"] for row in rows}
         result: dict[str, Any] = {"images": images, "paths": [], "unknown": [], "missing": []}
         for name, reference in zip(names or (), references or ()):
             path = path_of(images, reference, platform or Platform.host())

@@ -335,7 +335,7 @@ images:
       description: The name as it was given.
       type: str
       sample: docker://ubuntu:24.04
-    uri:
+    reference:
       description: The name in its canonical form.
       type: str
       sample: library/ubuntu:24.04
@@ -474,11 +474,11 @@ ansible_facts:
         images:
           description:
             - One entry for each file of each image, or one without a file for an image that is only recorded.
-              They are sorted by C(uri), C(platform) and C(image).
+              They are sorted by C(reference), C(platform) and C(path).
           type: list
           elements: dict
           contains:
-            uri:
+            reference:
               description: The name in its canonical form.
               type: str
               sample: library/ubuntu:24.04
@@ -518,11 +518,11 @@ ansible_facts:
               description: When the entry was last written, in UTC.
               type: str
               sample: "2026-11-22T00:20:43Z"
-            image:
+            path:
               description: Path of the file. Null for an image that is only recorded.
               type: str
               sample: /var/lib/sregistry/library/ubuntu-24.04.sif
-            version:
+            sha256:
               description: The SHA-256 of the file. Empty for an image that is only recorded.
               type: str
               sample: aa6713067a527f1de25341c8d783d193b09cbaffe108a77dc5f08ef412f33a56

@@ -128,7 +128,7 @@ images:
       description: The image in its canonical form, or the path, if only that was given.
       type: str
       sample: tools/solver:2.4
-    uri:
+    reference:
       description: The name in the registry, in its canonical form.
       type: str
       sample: oras://registry.example.org/sifs/solver:2.4

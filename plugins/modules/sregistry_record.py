@@ -55,13 +55,13 @@ EXAMPLES = r"""
     name: "{{ known }}"
   vars:
     known: >-
-      {{ ansible_facts.sregistry.images | selectattr('image') | selectattr('manifest_digest')
-         | map(attribute='uri') | unique }}
+      {{ ansible_facts.sregistry.images | selectattr('path') | selectattr('manifest_digest')
+         | map(attribute='reference') | unique }}
   when: known | length > 0
 
 - name: Show them
   ansible.builtin.debug:
-    msg: "{{ ansible_facts.sregistry.images | selectattr('outdated', 'true') | map(attribute='image') }}"
+    msg: "{{ ansible_facts.sregistry.images | selectattr('outdated', 'true') | map(attribute='path') }}"
 
 - name: Fail early if an image of the next play does not exist for the nodes' platform
   hpc.sregistry.sregistry_record:
@@ -83,7 +83,7 @@ images:
       description: The name as it was given.
       type: str
       sample: docker://ubuntu:24.04
-    uri:
+    reference:
       description: The name in its canonical form.
       type: str
       sample: library/ubuntu:24.04
@@ -179,11 +179,11 @@ ansible_facts:
         images:
           description:
             - One entry for each file of each image, or one without a file for an image that is only recorded.
-              They are sorted by C(uri), C(platform) and C(image).
+              They are sorted by C(reference), C(platform) and C(path).
           type: list
           elements: dict
           contains:
-            uri:
+            reference:
               description: The name in its canonical form.
               type: str
               sample: library/ubuntu:24.04
@@ -223,11 +223,11 @@ ansible_facts:
               description: When the entry was last written, in UTC.
               type: str
               sample: "2026-11-22T00:20:43Z"
-            image:
+            path:
               description: Path of the file. Null for an image that is only recorded.
               type: str
               sample: /var/lib/sregistry/library/ubuntu-24.04.sif
-            version:
+            sha256:
               description: The SHA-256 of the file. Empty for an image that is only recorded.
               type: str
               sample: aa6713067a527f1de25341c8d783d193b09cbaffe108a77dc5f08ef412f33a56

@@ -170,7 +170,7 @@ images:
       description: The name or pattern as it was given. With O(keep), the name in its canonical form.
       type: str
       sample: docker://ubuntu:22.04
-    uri:
+    reference:
       description: The name in its canonical form. Null for a pattern that means no image.
       type: str
       sample: library/ubuntu:22.04

@@ -98,7 +98,7 @@ images:
       description: The name before, in its canonical form.
       type: str
       sample: tools/solver:2.4-rc3
-    uri:
+    reference:
       description: The name after, in its canonical form.
       type: str
       sample: tools/solver:2.4

@@ -83,7 +83,7 @@ EXAMPLES = r"""
 
 - name: Find those that nobody of us has signed
   hpc.sregistry.sregistry_verify:
-    path: "{{ store.images | selectattr('state', 'eq', 'present') | map(attribute='image') }}"
+    path: "{{ store.images | selectattr('state', 'eq', 'present') | map(attribute='path') }}"
     verify:
       - key: /etc/pki/containers/site.pem
     strict: false

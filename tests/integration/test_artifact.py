@@ -69,7 +69,7 @@ def test_what_apptainer_pushed_is_pulled_byte_by_byte(node1: Host, sif: bytes) -
     assert image["fetched"] == {"blobs": 1, "bytes": len(sif)}
     assert sha256(node1, image["path"]) == hashlib.sha256(sif).hexdigest() == image["sha256"]
     (row,) = first["ansible_facts"]["sregistry"]["images"]
-    assert (row["client"], row["outdated"], row["uri"]) == ("oras", False, name)
+    assert (row["client"], row["outdated"], row["reference"]) == ("oras", False, name)
     assert "hello from tiny" in node1.shell(f"apptainer run --userns {image['path']}").stdout
 
     offset = laboratory.log_offset("plain")
@@ -117,7 +117,7 @@ def test_a_file_of_a_web_server_is_pulled_once_for_each_change(node1: Host, sif:
         assert first["changed"], first
         assert first["diff"] == before["diff"]
         image = first["images"][0]
-        assert image["name"] == image["uri"] == shown
+        assert image["name"] == image["reference"] == shown
         assert image["path"].endswith("/127.0.0.1_" + server.address.split(":")[1] + "/a/solver.sif")
         assert image["sha256"] == hashlib.sha256(sif).hexdigest() == sha256(node1, image["path"])
         assert image["digest"] == "sha256:" + image["sha256"]

@@ -178,7 +178,7 @@ def test_a_base_that_moves_is_followed_and_a_name_is_taken_over(user: Host, tag:
     named = user.sregistry("build", name="team/solver:2.4", **options)
     assert named["images"][0]["action"] == "recorded"
     rows = named["ansible_facts"]["sregistry"]["images"]
-    assert [(row["uri"], row["client"]) for row in rows if row["image"]] == [("team/solver:2.4", "local")]
+    assert [(row["reference"], row["client"]) for row in rows if row["path"]] == [("team/solver:2.4", "local")]
     tag.push("two")
     assert built(user, name="team/solver:2.4", **options)["action"] == "rebuilt"
     assert run(user, options["path"]) == "two\ntext\n"

@@ -148,9 +148,9 @@ def test_what_an_image_says_of_itself_and_its_applications_is_shown(node1: Host,
     assert tree["changed"], tree
     host.shell(f"apptainer build --sandbox --no-https /tmp/theirs.tree docker://{REGISTRY}/{image}")
     rows = host.sregistry("facts", f"{REGISTRY}/{image}", inspect=True)["images"]
-    assert {row["image"] for row in rows} == {ours, "/tmp/ours.tree"}
+    assert {row["path"] for row in rows} == {ours, "/tmp/ours.tree"}
     for row in rows:
-        shown = json.loads(host.shell(f"apptainer inspect --all --json {row['image']}").stdout)
+        shown = json.loads(host.shell(f"apptainer inspect --all --json {row['path']}").stdout)
         assert row["inspect"] == shown["data"]["attributes"]
     our_tree, their_tree = scan(host, "/tmp/ours.tree", "/tmp/theirs.tree")
     node1.shell("rm -rf /tmp/ours.tree /tmp/theirs.tree")

@@ -42,7 +42,7 @@ def test_a_pinned_node_is_brought_back_to_its_pin_and_then_asks_nothing(node1: H
     assert [image[key] for key in ("action", "digest", "path")] == ["rebuilt", locked, first["path"]]
     assert run(node1, image["path"]) == "one"
     rows = back["ansible_facts"]["sregistry"]["images"]
-    assert [(row["uri"], row["tag"], row["outdated"]) for row in rows] == [(f"{REGISTRY}/{tag.name}", "1", False)]
+    assert [(row["reference"], row["tag"], row["outdated"]) for row in rows] == [(f"{REGISTRY}/{tag.name}", "1", False)]
 
     tag.listen()
     for action, check in (("pull", True), ("pull", False), ("record", False)):

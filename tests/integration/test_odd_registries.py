@@ -93,7 +93,7 @@ def test_the_table_of_odd_registries(node1: Host, table: Table) -> None:
     assert files_of(node1) == there
 
     facts = node1.sregistry("facts", checksum=True)["ansible_facts"]["sregistry"]
-    rows = {row["uri"]: row for row in facts["images"]}
+    rows = {row["reference"]: row for row in facts["images"]}
     assert {*table.images, *names} <= set(rows)
     assert {rows[name]["outdated"] for name in names} == {False}
     paths = " ".join(image["path"] for image in first["images"] if image["name"] in table.built)

@@ -118,16 +118,16 @@ def test_not_present_asks_nothing_when_it_is_there(node1: Host, tag: Tag) -> Non
 def test_a_record_is_upgraded_by_a_pull(node1: Host, tag: Tag) -> None:
     recorded = node1.sregistry("record", tag.name)
     assert recorded["changed"]
-    assert [row["image"] for row in recorded["ansible_facts"]["sregistry"]["images"]] == [None]
+    assert [row["path"] for row in recorded["ansible_facts"]["sregistry"]["images"]] == [None]
     assert not node1.sregistry("record", tag.name)["changed"]
     pulled = node1.sregistry("pull", tag.name)
     rows = pulled["ansible_facts"]["sregistry"]["images"]
-    assert [row["image"] for row in rows] == [pulled["images"][0]["path"]]
+    assert [row["path"] for row in rows] == [pulled["images"][0]["path"]]
     assert not node1.sregistry("record", tag.name)["changed"]
     tag.push("two")
     assert node1.sregistry("record", tag.name, check=True)["changed"]
     outdated = node1.sregistry("record", tag.name)["ansible_facts"]["sregistry"]["images"]
-    assert [(row["image"], row["outdated"]) for row in outdated] == [(pulled["images"][0]["path"], True)]
+    assert [(row["path"], row["outdated"]) for row in outdated] == [(pulled["images"][0]["path"], True)]
     assert node1.sregistry("pull", tag.name)["images"][0]["action"] == "rebuilt"
 
 
@@ -220,7 +220,7 @@ def test_dest_is_a_file_or_a_directory_and_one_image_may_have_many(node1: Host, 
     for dest in ("/root/sif/one.sif", "/root/sif"):
         assert not node1.sregistry("pull", tag.name, dest=dest)["changed"]
     rows = node1.sregistry("facts", tag.name)["images"]
-    assert sorted(row["image"] for row in rows) == [
+    assert sorted(row["path"] for row in rows) == [
         f"/root/sif/{tag.repository.split('/')[1]}-1.sif",
         "/root/sif/one.sif",
     ]
@@ -233,7 +233,7 @@ def test_a_new_version_takes_the_place_of_the_old_one_at_a_fixed_path(node1: Hos
     assert result["changed"]
     assert run(node1, "/root/sif/one.sif") == "hello from tiny 1.0"
     rows = result["ansible_facts"]["sregistry"]["images"]
-    assert [row["name"] for row in rows if row["image"] == "/root/sif/one.sif"] == ["tiny"]
+    assert [row["name"] for row in rows if row["path"] == "/root/sif/one.sif"] == ["tiny"]
     assert not node1.sregistry("pull", "lab/tiny", dest="/root/sif/one.sif")["changed"]
 
 
@@ -245,7 +245,7 @@ def test_a_path_of_the_store_is_not_taken_from_another_platform(node1: Host) -> 
     assert not node1.sregistry("pull", "lab/multi")["changed"]
     assert node1.sregistry("pull", "lab/multi", platform="linux/arm64", force=True)["changed"]
     rows = node1.sregistry("facts", "lab/multi")["images"]
-    assert [(row["platform"], row["image"]) for row in rows] == [("linux/amd64", None), ("linux/arm64", path)]
+    assert [(row["platform"], row["path"]) for row in rows] == [("linux/amd64", None), ("linux/arm64", path)]
 
 
 def test_results_and_facts_tell_what_the_file_was_built_from(node1: Host, tag: Tag) -> None:

@@ -45,7 +45,7 @@ def test_what_is_pushed_once_is_there_for_everybody(node1: Host) -> None:
     assert before["changed"]
     assert before["diff"] == first["diff"]
     image = first["images"][0]
-    assert (image["action"], image["uri"], image["path"]) == ("pushed", name, pulled["path"])
+    assert (image["action"], image["reference"], image["path"]) == ("pushed", name, pulled["path"])
     assert (image["sha256"], image["pushed"]) == (pulled["sha256"], {"blobs": 1, "bytes": pulled["size"]})
     told = first["diff"][0]["after"]["annotations"]
     assert told["org.opencontainers.image.base.name"] == f"{REGISTRY}/{IMAGE}"

@@ -71,7 +71,9 @@ def run_role(
         "vars": {"ansible_python_interpreter": "{{ ansible_playbook_python }}"},
     }
     role: dict[str, Any] = {"name": "hpc.sregistry.report"}
-    digests = {"report_digests": "{{ asked.images | items2dict(key_name='uri', value_name='digest') }}"} if ask else {}
+    digests = (
+        {"report_digests": "{{ asked.images | items2dict(key_name='reference', value_name='digest') }}"} if ask else {}
+    )
     play = {
         "hosts": ["gone", *names],
         "gather_facts": False,
@@ -242,7 +244,7 @@ def test_a_large_fleet_is_shown_at_once_and_can_be_searched(large: Path, browser
         page.click("td.s-modified")
         shown = page.inner_text("#detail")
         (image,) = [image for image in document["images"] if image["counts"]["modified"]]
-        assert shown.startswith(f"✕\n{image['uri']}\n")
+        assert shown.startswith(f"✕\n{image['reference']}\n")
         assert "node045" in shown
         assert image["current"][0]["manifest_digest"] in shown
         assert f"/local/images/{image['paths'][0]}" in shown
@@ -294,9 +296,7 @@ HOSTILE = (
 
 def test_hostile_names_are_text(tmp_path: Path, browser: Browser) -> None:
     facts: dict[str, Any] = {
-        f"host{name}": synthetic.result(
-            [synthetic.row(f"lab/{name}:1", image=f"/{name}"), synthetic.row(f"{name}/x:1")]
-        )
+        f"host{name}": synthetic.result([synthetic.row(f"lab/{name}:1", path=f"/{name}"), synthetic.row(f"{name}/x:1")])
         for name in HOSTILE
     }
     facts.update({f"silent{name}": {"unreachable": True, "msg": name} for name in HOSTILE})
@@ -323,7 +323,7 @@ def test_hostile_names_are_text(tmp_path: Path, browser: Browser) -> None:
         assert seen.page.title() == HOSTILE[0]
         assert seen.page.locator("img, script").count() == 3
         shown = seen.page.inner_text("#images")
-        assert all(image["uri"] in shown for image in document["images"])
+        assert all(image["reference"] in shown for image in document["images"])
         assert seen.complaints == []
         assert seen.requests == [page.as_uri()]
 

@@ -46,7 +46,7 @@ def test_thirty_images_in_one_task_fetch_a_shared_layer_once(node1: Host) -> Non
     offset = lab.log_offset("plain")
     result = node1.sregistry("pull", *names)
     assert [image["action"] for image in result["images"]] == ["pulled"] * 30
-    assert [image["uri"] for image in result["images"]] == [f"{REGISTRY}/{name}:latest" for name in names]
+    assert [image["reference"] for image in result["images"]] == [f"{REGISTRY}/{name}:latest" for name in names]
     blobs = [
         request.path.split("/")[-1]
         for request in lab.requests_of("plain", since=offset)

@@ -39,7 +39,7 @@ def test_variables_say_where_everything_lies_and_comes_from(node1: Host) -> None
     }
     image = node1.module(MODULE, env=env, name="lab/tiny:2.0")["images"][0]
     assert image["path"] == f"/root/sif/store/{REGISTRY.replace(':', '_')}/lab/tiny-2.0.sif"
-    assert image["uri"] == f"{REGISTRY}/lab/tiny:2.0"
+    assert image["reference"] == f"{REGISTRY}/lab/tiny:2.0"
     assert output(node1, image["path"]) == "hello from tiny 2.0"
     listed = node1.shell(
         "cd /root/sif; ls; ls database/images; ls cache/cache/blob/blobs/sha256 | wc -l"
@@ -48,7 +48,7 @@ def test_variables_say_where_everything_lies_and_comes_from(node1: Host) -> None
     assert listed[4].endswith("tiny=2.0,linux+amd64.json")
     assert int(listed[5]) > 1
     facts = node1.module("hpc.sregistry.sregistry_facts", env=env, name="lab/tiny:2.0")
-    assert [(found["image"], found["state"]) for found in facts["images"]] == [(image["path"], "present")]
+    assert [(found["path"], found["state"]) for found in facts["images"]] == [(image["path"], "present")]
     given = node1.module(MODULE, env=env, name="lab/tiny:2.0", storage="/root/sif/given", cachedir="/root/sif/mine")
     assert given["images"][0]["path"].startswith("/root/sif/given/")
     assert node1.shell("ls /root/sif/mine/cache").stdout.split() == ["blob"]
@@ -131,7 +131,7 @@ def test_a_mirror_serves_what_its_registry_cannot(node1: Host) -> None:
     name = "docker://registry.invalid/lab/tiny:2.0"
     how: dict[str, Any] = {"no_https": False, "mirrors": mirrors, "retries": 0}
     result = node1.sregistry("pull", name, **how)
-    assert result["images"][0]["uri"] == "registry.invalid/lab/tiny:2.0"
+    assert result["images"][0]["reference"] == "registry.invalid/lab/tiny:2.0"
     assert output(node1, result["images"][0]["path"]) == "hello from tiny 2.0"
     assert any("the mirror http://127.0.0.1:1 was of no use: no answer" in text for text in result["warnings"])
     assert not node1.sregistry("pull", name, **how)["changed"]

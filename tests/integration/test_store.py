@@ -123,7 +123,7 @@ def test_only_what_is_kept_stays_in_store_and_cache(node1: Host) -> None:
     )
     before = node1.shell("find ~/.apptainer/cache/blob/blobs -type f").stdout.split()
     done = twice(node1, "remove", keep=[f"{REGISTRY}/{kept}"], sweep=True, cache="prune")
-    assert [image["uri"] for image in done["images"]] == [f"{REGISTRY}/{gone}"]
+    assert [image["reference"] for image in done["images"]] == [f"{REGISTRY}/{gone}"]
     assert done["swept"] == [f"{STORE}/bad\\xff.sif", f"{STORE}/stray.sif"]
     assert f"sweep leaves what is named as an image and is none, as far as can be told: {STORE}/notes.sif" in str(
         done["warnings"]
@@ -167,7 +167,7 @@ def test_a_store_of_sregistry_is_taken_over_in_one_task(node1: Host, tmp_path: P
     )
     user.copy_directory(str(tmp_path), home)
     taken = twice(user, "add", takeover={})
-    assert [(image["uri"], image["action"]) for image in taken["images"]] == [
+    assert [(image["reference"], image["action"]) for image in taken["images"]] == [
         ("library/ubuntu:latest", "added"),
         ("continuumio/anaconda3:latest", "recorded"),
         ("library/centos:7", "added"),

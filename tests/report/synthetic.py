@@ -39,13 +39,13 @@ def row(
     manifest = f"sha256:{_digest(uri, build)}"
     name = uri.rpartition("/")[2].replace(":", "-")
     return {
-        "uri": uri,
+        "reference": uri,
         "platform": "linux/amd64",
         "digest": f"sha256:{_digest(uri, build, 'index')}",
         "manifest_digest": manifest,
         "updated_at": f"2026-11-{day:02}T0{number % 10}:{number % 60:02}:00Z",
-        "image": f"/local/images/{name}.sif",
-        "version": _digest(uri, build, "file"),
+        "path": f"/local/images/{name}.sif",
+        "sha256": _digest(uri, build, "file"),
         "size": 40_000_000 + int(_digest(uri)[:8], 16),
         "created_at": f"2026-11-{day:02}T0{number % 10}:{number % 60:02}:00Z",
         "built_from": manifest,
@@ -90,12 +90,12 @@ def facts(hosts: int, images: int, alike: bool = True) -> dict[str, dict[str, An
             if number == 45 and image == 11:
                 made["state"] = "modified"
             if 300 <= number <= 309 and image % 25 == 5:
-                made["version"] = _digest(uri, "another packer")
+                made["sha256"] = _digest(uri, "another packer")
             if image == 13 and number > 400:
-                made.update(image=None, version="", size=None, built_from=None, outdated=None, state="remote")
+                made.update(path=None, sha256="", size=None, built_from=None, outdated=None, state="remote")
             if not alike:
-                made["version"] = _digest(uri, number)
-                made["image"] = made["image"] and made["image"].replace("/local/images", storage)
+                made["sha256"] = _digest(uri, number)
+                made["path"] = made["path"] and made["path"].replace("/local/images", storage)
                 made["created_at"] = f"2026-11-03T{chance.randrange(24):02}:{chance.randrange(60):02}:00Z"
             rows.append(made)
         found[host] = result(rows, storage)

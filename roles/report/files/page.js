@@ -84,7 +84,7 @@
   function choose() {
     const hostWords = words(hostFilter), imageWords = words(imageFilter);
     const asked = letters => !pressed.size || letters.some(letter => pressed.has(letter));
-    columns = fleet.images.map((_image, at) => at).filter(at => matches(fleet.images[at].uri, imageWords));
+    columns = fleet.images.map((_image, at) => at).filter(at => matches(fleet.images[at].reference, imageWords));
     let chosen = hosts.filter(host => matches(host.name, hostWords));
     chosen = chosen.filter(host => asked(columns.map(at => host.states[at])));
     if (pressed.size)
@@ -125,7 +125,7 @@
     columns.forEach((at, column) => {
       const image = fleet.images[at];
       const bad = wrong(image);
-      const name = `${image.uri}: ${bad ? plural(bad, "host") + " with a problem" : "no problems"}`;
+      const name = `${image.reference}: ${bad ? plural(bad, "host") + " with a problem" : "no problems"}`;
       top.append(element("th", {
         class: image.expected === false ? "image extra" : "image", scope: "col", title: name, "aria-label": name,
         tabindex: -1, "data-row": -1, "data-column": column + 1,
@@ -172,7 +172,7 @@
         element("span", {class: "number space"}, silent ? row.status : size(row.space)))));
     columns.forEach((image, column) => {
       const state = stateOf[row.states[image]];
-      const label = `${row.label}, ${fleet.images[image].uri}: ${state}`;
+      const label = `${row.label}, ${fleet.images[image].reference}: ${state}`;
       const cell = document.createElement("td");
       cell.className = `s-${state}`;
       cell.textContent = symbols[state];
@@ -262,7 +262,7 @@
     const others = image.exceptions.find(each => each.state === state);
     if (others) parts.push(facts([[`${state} on`, others.hosts, true]]));
     if (row.members.length > 1) parts.push(element("p", {class: "under"}, `Times are those of ${host.name}.`));
-    show(image.uri, row.label, saying(state), ...parts);
+    show(image.reference, row.label, saying(state), ...parts);
   }
 
   function showHost(row) {
@@ -275,7 +275,7 @@
       ["oldest file", Number.isFinite(row.oldest) ? when(row.oldest) : null, true],
     ]));
     for (const state of fleet.problems) {
-      const names = fleet.images.filter((_image, at) => row.states[at] === letterOf[state]).map(image => image.uri);
+      const names = fleet.images.filter((_image, at) => row.states[at] === letterOf[state]).map(image => image.reference);
       if (names.length) parts.push(facts([[state, names.join(", "), true]]));
     }
     show(row.label, row.members.length > 1 ? "Click the row again to fold or unfold it." : "Host", ...parts);
@@ -294,7 +294,7 @@
       .map(([state, count]) => [state, plural(count, "host"), true])));
     parts.push(facts([["files", image.variants, true], ["size", size(image.size), true], ["all files", size(image.space), true]]));
     for (const each of image.exceptions) parts.push(facts([[each.state, each.hosts, true]]));
-    show(image.uri, image.expected === false ? "Extra: it is not among the expected images" : "Image", ...parts);
+    show(image.reference, image.expected === false ? "Extra: it is not among the expected images" : "Image", ...parts);
   }
 
   function open(row, column) {

@@ -148,7 +148,7 @@ class Inventory:
         :raises InventoryError: if a document cannot be read.
         """
         rows = [row for document in self.documents() for row in document.rows()]
-        return sorted(rows, key=lambda row: (row["uri"], row["platform"], row["image"] or ""))
+        return sorted(rows, key=lambda row: (row["reference"], row["platform"], row["path"] or ""))
 
     def count(self) -> int:
         """How many documents there are."""

@@ -234,7 +234,9 @@ class Document:
             _need("digest", layer["digest"], _TEXT)
         for name, part in data["metrics"].items():
             _need(name, part, _ARRAY if name == SREGISTRY else _OBJECT)
-        reference = Reference(data["registry"], data["repository"], data["tag"] or None, _pinned(data), _scheme(data))
+        reference = Reference(
+            data["registry"], data["repository"], data["tag"] or None, _pinned(data["uri"]), _scheme(data["uri"])
+        )
         return cls(
             reference=reference,
             platform=Platform.parse(data["platform"]),
@@ -280,9 +282,9 @@ class Document:
         }
 
     def rows(self) -> list[dict[str, Any]]:
-        """The short form for facts: one row a file, or one with ``image`` null where there is none."""
+        """The short form for facts: one row a file, or one with ``path`` null where there is none."""
         common = {
-            "uri": self.reference.uri,
+            "reference": self.reference.uri,
             "registry": self.reference.registry,
             "collection": self.reference.collection,
             "name": self.reference.name,
@@ -295,8 +297,8 @@ class Document:
         }
         if not self.files:
             unbuilt = {
-                "image": None,
-                "version": "",
+                "path": None,
+                "sha256": "",
                 "size": None,
                 "mtime_ns": None,
                 "built_from": None,
@@ -306,8 +308,8 @@ class Document:
         return [
             {
                 **common,
-                "image": file.path,
-                "version": file.sha256,
+                "path": file.path,
+                "sha256": file.sha256,
                 "size": file.size,
                 "mtime_ns": file.mtime_ns,
                 "created_at": file.created_at,
@@ -372,14 +374,16 @@ def _file_of(data: dict[str, Any]) -> File:
 def reference_of(row: dict[str, Any]) -> Reference:
     """The reference of a row of the short form, also of one that is in no registry."""
     repository = "/".join(filter(None, (row["collection"], row["name"])))
-    return Reference(row["registry"], repository, row["tag"] or None, _pinned(row), _scheme(row))
+    return Reference(
+        row["registry"], repository, row["tag"] or None, _pinned(row["reference"]), _scheme(row["reference"])
+    )
 
 
-def _pinned(data: dict[str, Any]) -> str | None:
+def _pinned(uri: str) -> str | None:
     """The digest that is part of the name, if the name is by digest."""
-    return data["uri"].partition("@")[2] or None
+    return uri.partition("@")[2] or None
 
 
-def _scheme(data: dict[str, Any]) -> str:
+def _scheme(uri: str) -> str:
     """The scheme that is part of the name, if it is not Docker's."""
-    return data["uri"].rpartition("://")[0] or DOCKER
+    return uri.rpartition("://")[0] or DOCKER

@@ -88,7 +88,7 @@ class Outcome:
         file = self.file
         return {
             "name": name,
-            "uri": self.reference.uri if self.reference else None,
+            "reference": self.reference.uri if self.reference else None,
             "platform": str(self.platform) if self.platform else None,
             "changed": self.changed,
             "action": self.action,

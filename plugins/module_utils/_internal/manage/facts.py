@@ -54,8 +54,8 @@ def query(
     return [
         _answer(inventory, row, question, warn)
         for row in rows
-        if (uris is None or row["uri"] in uris)
-        and (question.search is None or question.search.finds(row["uri"]))
+        if (uris is None or row["reference"] in uris)
+        and (question.search is None or question.search.finds(row["reference"]))
         and platform in (None, row["platform"])
     ]
 
@@ -68,24 +68,24 @@ def path_of(rows: Sequence[dict[str, Any]], reference: Reference, wanted: Platfo
     found: list[tuple[int, dict[str, Any]]] = []
     for row in rows:
         rank = wanted.rank(Platform.parse(row["platform"]))
-        if row["uri"] == reference.uri and row["state"] == storage.PRESENT and rank is not None:
+        if row["reference"] == reference.uri and row["state"] == storage.PRESENT and rank is not None:
             found.append((rank, row))
     best = min((rank for rank, _row in found), default=None)
     newest = max((row for rank, row in found if rank == best), key=lambda row: str(row["created_at"]), default=None)
-    return newest["image"] if newest else None
+    return newest["path"] if newest else None
 
 
 def _answer(
     inventory: Inventory, row: dict[str, Any], question: Question, warn: Callable[[str], None]
 ) -> dict[str, Any]:
     answer = {**row, "state": "remote"}
-    path = row["image"]
+    path = row["path"]
     refusal = _refusal(inventory, row, question)
     if path:
         checksum = question.checksum and not refusal
-        answer["state"] = storage.state(path, row["size"], row["mtime_ns"], row["version"], checksum)
+        answer["state"] = storage.state(path, row["size"], row["mtime_ns"], row["sha256"], checksum)
     if refusal:
-        warn(f"{row['uri']}: {refusal}")
+        warn(f"{row['reference']}: {refusal}")
         answer["state"] = storage.MODIFIED
     if question.manifests:
         document = inventory.get(reference_of(row), Platform.parse(row["platform"]))
@@ -101,18 +101,18 @@ def _answer(
                 with permit.reading(path) as held:
                     answer["inspect"] = inspect(held)
             except (SregistryError, OSError) as error:  # one damaged file must not hide the others
-                warn(f"{row['uri']}: cannot inspect {path}: {error}")
+                warn(f"{row['reference']}: cannot inspect {path}: {error}")
     return answer
 
 
 def _refusal(inventory: Inventory, row: dict[str, Any], question: Question) -> str:
     """Why root does not read out a file for whoever could have written its document; empty if it may be read."""
-    if os.geteuid() != guard.ROOT or not row["image"] or not (question.checksum or question.inspect):
+    if os.geteuid() != guard.ROOT or not row["path"] or not (question.checksum or question.inspect):
         return ""
     document = inventory.get(reference_of(row), Platform.parse(row["platform"]))
     try:
         if document:
-            need_readable(inventory, document, row["image"])
+            need_readable(inventory, document, row["path"])
     except StorageError as error:
         return str(error)
     return ""

@@ -46,7 +46,7 @@ class Change(Attempt):
         """The image as a module returns it."""
         result: dict[str, Any] = {
             "name": self.name,
-            "uri": self.uri,
+            "reference": self.uri,
             "platform": self.platform,
             "changed": self.changed,
             "action": self.action,
@@ -73,7 +73,7 @@ def facet(document: Document | None) -> dict[str, Any]:
     if document is None:
         return {}
     return {
-        "uri": document.reference.uri,
+        "reference": document.reference.uri,
         "platform": str(document.platform),
         "client": document.client,
         "files": {file.path: file.sha256 for file in document.files},

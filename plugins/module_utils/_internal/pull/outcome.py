@@ -80,7 +80,7 @@ class PullOutcome(Outcome):
             # a record found out meanwhile that the name points elsewhere; the file is of the image before
             return {**_facet(self.before, self.path_before), "digest": None, "manifest_digest": file.manifest_digest}
         if self.displaced:
-            return {"uri": self.displaced.reference.uri, **_facet(self.displaced, self.path_before)}
+            return {"reference": self.displaced.reference.uri, **_facet(self.displaced, self.path_before)}
         if self.path_before and self.path_before == self.path and not file:
             return {**_facet(self.before, self.path_before), "path": f"{self.path_before} (not in the inventory)"}
         return _facet(self.before, self.path_before)

@@ -74,13 +74,13 @@ class Row:
         if state not in _FILE_STATES:
             raise ValueError(f"{state[:80]!r} is no state of a file")
         return cls(
-            uri=_text(row, "uri"),
+            uri=_text(row, "reference"),
             platform=_text(row, "platform"),
             digest=_text_or_none(row, "digest"),
             manifest_digest=_text_or_none(row, "manifest_digest"),
             updated=_seconds(_text(row, "updated_at")),
-            path=_text_or_none(row, "image"),
-            sha256=_text(row, "version"),
+            path=_text_or_none(row, "path"),
+            sha256=_text(row, "sha256"),
             size=_size(row.get("size")),
             created=_seconds(_text(row, "created_at")),
             built_from=_text_or_none(row, "built_from"),
@@ -278,7 +278,7 @@ class _Column:
         counts = Counter(states)
         sizes = Counter(row.size for row in there)
         return {
-            "uri": self._uri,
+            "reference": self._uri,
             "label": label,
             "expected": expected,
             "current": [

@@ -47,7 +47,7 @@ def rows_of(value: object) -> list[Row]:
                 return rows_of(value[key])
         value = [value]
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
-        rows = [row for row in value if isinstance(row, Mapping) and "uri" in row and "image" in row]
+        rows = [row for row in value if isinstance(row, Mapping) and "reference" in row and "path" in row]
         if len(rows) == len(value):
             return rows
     raise AnsibleFilterError(
@@ -68,7 +68,7 @@ def uri_of(name: object, registry: str = DOCKER_HUB) -> str:
 
 def by_age(rows: Sequence[Row]) -> list[Row]:
     """Rows in the order in which their images came, which is that of sregistry's table."""
-    return sorted(rows, key=lambda row: (str(row["created_at"]), row["uri"], str(row["image"])))
+    return sorted(rows, key=lambda row: (str(row["created_at"]), row["reference"], str(row["path"])))
 
 
 def long_date(time: str) -> str:
@@ -89,7 +89,7 @@ def versioned(row: Row) -> str:
     What stands behind ``@`` is the digest of the image: behind a name, that of the file would be taken for it. The
     version that sregistry itself gave to a file, an MD5, cannot be.
     """
-    version = str(row.get("version") or "")
+    version = str(row.get("sha256") or "")
     if len(version) == _SHA256:
         version = digest_of(row) or ""
-    return f"{row['uri']}@{version}" if version and "@" not in row["uri"] else str(row["uri"])
+    return f"{row['reference']}@{version}" if version and "@" not in row["reference"] else str(row["reference"])

@@ -275,9 +275,9 @@ def _blindness(leader: str, image: Image, rows: Any, shares: bool) -> str | None
         work meanwhile.
     """
     listed = rows if isinstance(rows, list) else []
-    known = [row for row in listed if isinstance(row, Mapping) and row.get("uri") == image.uri]
+    known = [row for row in listed if isinstance(row, Mapping) and row.get("reference") == image.uri]
     path = shown(image.path, 1000)
-    row = next((row for row in known if row.get("image") == image.path), None)
+    row = next((row for row in known if row.get("path") == image.path), None)
     if row is None and shares:
         return f"another run has removed {path} since it was there on {leader}; run this again when that one has ended"
     if not listed:
@@ -293,8 +293,8 @@ def _blindness(leader: str, image: Image, rows: Any, shares: bool) -> str | None
     state = row.get("state")
     if state == "missing":
         return f"it does not see {path}, which is there on {leader}, though it sees the inventory"
-    if row.get("version") != image.sha256:
-        sha256 = shown(row.get("version"), 80)
+    if row.get("sha256") != image.sha256:
+        sha256 = shown(row.get("sha256"), 80)
         if shares:
             return f"another run has replaced {path}, which is not the file any more that {leader} had"
         return (
@@ -314,8 +314,8 @@ def _gone(result: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...], 
         return (), (), None
     images = result.get("images")
     listed = [one for one in images if isinstance(one, Mapping)] if isinstance(images, list) else []
-    gone = [shown(str(one.get("uri")), 1000) for one in listed if one.get("changed") is True]
-    kept = [shown(str(one.get("uri")), 1000) for one in listed if one.get("action") == _KEPT]
+    gone = [shown(str(one.get("reference")), 1000) for one in listed if one.get("changed") is True]
+    kept = [shown(str(one.get("reference")), 1000) for one in listed if one.get("action") == _KEPT]
     swept = result.get("swept")
     gone += [shown(str(path), 1000) for path in swept] if isinstance(swept, list) else []
     failed = not isinstance(images, list) or bool(result.get("msg"))

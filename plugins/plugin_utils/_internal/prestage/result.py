@@ -72,14 +72,14 @@ class Image:
         fetched = value.get("fetched")
         return cls(
             name=name,
-            uri=shown(_text(value.get("uri")) or told(name), 1000),
+            uri=shown(_text(value.get("reference")) or told(name), 1000),
             action=shown(value["action"], 40),
             changed=value.get("changed") is True,
             platform=_text(value.get("platform")) or "",
             digest=_digest(value.get("digest")),
             manifest_digest=_digest(value.get("manifest_digest")),
             path=_text(value.get("path")),
-            size=_count(value.get("size")) or (sizes or {}).get(str(value.get("uri"))),
+            size=_count(value.get("size")) or (sizes or {}).get(str(value.get("reference"))),
             sha256=_text(value.get("sha256")),
             fetched=(_count(fetched.get("bytes")) or 0) if isinstance(fetched, Mapping) else 0,
             error=line(value.get("error"), "it gave no reason") if failed else None,
@@ -136,9 +136,9 @@ def marks_of(result: Mapping[str, Any]) -> list[str]:
     inventory = facts.get("sregistry") if isinstance(facts, Mapping) else None
     rows = inventory.get("images") if isinstance(inventory, Mapping) else None
     files = [
-        f"{row['mtime_ns']} {row['image']}"
+        f"{row['mtime_ns']} {row['path']}"
         for row in (rows if isinstance(rows, list) else [])
-        if isinstance(row, Mapping) and isinstance(row.get("mtime_ns"), int) and isinstance(row.get("image"), str)
+        if isinstance(row, Mapping) and isinstance(row.get("mtime_ns"), int) and isinstance(row.get("path"), str)
     ]
     return [hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16] for text in files]
 

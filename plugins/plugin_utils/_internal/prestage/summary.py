@@ -102,7 +102,7 @@ def _column(name: str, cells: Sequence[Cell]) -> dict[str, Any]:
     sizes = Counter(image.size for image in known if image.size is not None)
     return {
         "name": name,
-        "uri": next((image.uri for image in known), name),
+        "reference": next((image.uri for image in known), name),
         "size": max(sizes, key=lambda size: (sizes[size], size), default=None),
         **{state: states[state] for state in (CURRENT, UPDATED, FAILED)},
         "actions": {action: actions[action] for action in sorted(actions)},
@@ -219,12 +219,12 @@ def _lines(
     if document["store"]:
         yield f"store: {document['store']}{_hint(document['store'])}"
     if images:
-        width = max(len("all of them"), *(len(image["uri"]) for image in images))
+        width = max(len("all of them"), *(len(image["reference"]) for image in images))
         yield f"{'image':{width}}  {'size':>10}  current  {would}updated  failed"
         for image in images:
             actions = ", ".join(f"{count} {_done(action, check)}" for action, count in image["actions"].items())
             line = (
-                f"{image['uri']:{width}}  {_size(image['size']):>10}  {image['current']:7}  "
+                f"{image['reference']:{width}}  {_size(image['size']):>10}  {image['current']:7}  "
                 f"{image['updated']:{len(would) + 7}}  {image['failed']:6}"
             )
             yield f"{line}  ({actions})" if actions else line

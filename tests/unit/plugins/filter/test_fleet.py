@@ -18,7 +18,7 @@ compare = FilterModule().filters()["fleet"]
 
 def test_names_are_read_as_everywhere() -> None:
     document = compare({"node1": {}}, now=NOW, images=["docker://Ubuntu.example/x:1", "app"], registry="quay.io")
-    assert [image["uri"] for image in document["images"]] == ["quay.io/app:latest", "ubuntu.example/x:1"]
+    assert [image["reference"] for image in document["images"]] == ["quay.io/app:latest", "ubuntu.example/x:1"]
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def seed() -> list[dict[str, Any]]:
         ("ubuntu", "2018-01-14T01:00:00Z", "dockerhub", UBUNTU, "present"),
     ]  # fmt: skip
     rows = [
-        row(name, created, client=client, version=version, state=state)
+        row(name, created, client=client, sha256=version, state=state)
         for name, created, client, version, state in given
     ]
     return [row("continuumio/anaconda3", path=None), *reversed(rows)]
@@ -97,9 +97,9 @@ def test_numbers_with_two_digits_stay_in_their_column() -> None:
         ({"built_from": None}, f"library/a:1@{DIGEST}"),
         ({"built_from": f"sha256:{'e' * 64}"}, f"library/a:1@sha256:{'e' * 64}"),
         ({"built_from": None, "manifest_digest": None}, "library/a:1"),
-        ({"version": HELLO}, f"library/a:1@{HELLO}"),
-        ({"version": ""}, "library/a:1"),
-        ({"uri": f"library/a@{DIGEST}"}, f"library/a@{DIGEST}"),
+        ({"sha256": HELLO}, f"library/a:1@{HELLO}"),
+        ({"sha256": ""}, "library/a:1"),
+        ({"reference": f"library/a@{DIGEST}"}, f"library/a@{DIGEST}"),
     ],
 )
 def test_what_stands_behind_a_name_is_the_digest_of_the_image(more: dict[str, Any], shown: str) -> None:

@@ -460,7 +460,7 @@ def test_a_broken_document_touches_no_other(inventory: Inventory) -> None:
     assert get(inventory, "debian") == document("debian", image_file("/a.sif"))
     assert broken.read_bytes() == b"{"
     inventory.put(document("ubuntu"))  # recording the image again mends it
-    assert [row["uri"] for row in inventory.rows()] == ["library/debian:latest", "library/ubuntu:latest"]
+    assert [row["reference"] for row in inventory.rows()] == ["library/debian:latest", "library/ubuntu:latest"]
 
 
 @pytest.mark.parametrize(
@@ -559,7 +559,7 @@ def test_eight_processes_at_once_lose_nothing(inventory: Inventory) -> None:
     together = inventory.get(shared, AMD64)
     assert together is not None
     assert {file.path for file in together.files} == {f"/{n}-{turn}.sif" for n in range(8) for turn in range(turns)}
-    assert {row["uri"] for row in inventory.rows()} == {
+    assert {row["reference"] for row in inventory.rows()} == {
         "library/ubuntu:latest",
         *(f"org/app{n}:{turn}" for n in range(8) for turn in range(turns)),
     }
@@ -613,19 +613,19 @@ def test_there_is_one_row_a_file_and_one_for_an_image_without_files(inventory: I
     inventory.put(document("ubuntu:22.04", platform=ARM64))
     common = {"client": "dockerhub", "digest": digest("index"), "manifest_digest": digest("manifest")}
     common["updated_at"] = "2024-05-02T00:00:00Z"
-    app = {"uri": "quay.io/org/app:1", "registry": "quay.io", "collection": "org", "name": "app", "tag": "1"}
+    app = {"reference": "quay.io/org/app:1", "registry": "quay.io", "collection": "org", "name": "app", "tag": "1"}
     app = {**common, **app, "platform": "linux/amd64"}
     assert inventory.rows() == [
         {
             **common,
-            "uri": "library/ubuntu:22.04",
+            "reference": "library/ubuntu:22.04",
             "registry": "docker.io",
             "collection": "library",
             "name": "ubuntu",
             "tag": "22.04",
             "platform": "linux/arm64",
-            "image": None,
-            "version": "",
+            "path": None,
+            "sha256": "",
             "size": None,
             "mtime_ns": None,
             "created_at": "2024-05-01T00:00:00Z",
@@ -634,8 +634,8 @@ def test_there_is_one_row_a_file_and_one_for_an_image_without_files(inventory: I
         },
         {
             **app,
-            "image": "/a.sif",
-            "version": hashlib.sha256(b"/a.sif").hexdigest(),
+            "path": "/a.sif",
+            "sha256": hashlib.sha256(b"/a.sif").hexdigest(),
             "size": 1000,
             "mtime_ns": 1_700_000_000_123_456_789,
             "created_at": "2024-05-02T00:00:00Z",
@@ -644,8 +644,8 @@ def test_there_is_one_row_a_file_and_one_for_an_image_without_files(inventory: I
         },
         {
             **app,
-            "image": "/b.sif",
-            "version": hashlib.sha256(b"/b.sif").hexdigest(),
+            "path": "/b.sif",
+            "sha256": hashlib.sha256(b"/b.sif").hexdigest(),
             "size": 1000,
             "mtime_ns": 1_700_000_000_123_456_789,
             "created_at": "2024-05-02T00:00:00Z",
@@ -661,7 +661,7 @@ def test_files_that_are_no_documents_are_no_rows(inventory: Inventory) -> None:
     (path.parent / f".{path.name}").write_bytes(b"{")
     (path.parent / "README").write_bytes(b"")
     (path.parent / ".dangling.json").symlink_to("nowhere")
-    assert [row["uri"] for row in inventory.rows()] == ["library/ubuntu:latest"]
+    assert [row["reference"] for row in inventory.rows()] == ["library/ubuntu:latest"]
     assert [found.reference.uri for found in inventory.documents()] == ["library/ubuntu:latest"]
 
 

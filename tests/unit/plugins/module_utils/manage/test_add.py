@@ -75,7 +75,7 @@ class Shelf:
 
     def rows(self) -> list[tuple[str, str | None]]:
         """The names and paths that the inventory has."""
-        return [(row["uri"], row["image"]) for row in self.inventory.rows()]
+        return [(row["reference"], row["path"]) for row in self.inventory.rows()]
 
 
 @pytest.fixture

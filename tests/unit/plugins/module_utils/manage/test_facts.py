@@ -25,7 +25,7 @@ APP = Reference.parse("app:1")
 def row(
     image: str | None, state: str = "present", platform: str = "linux/amd64", created_at: str = "2024"
 ) -> dict[str, Any]:
-    return {"uri": APP.uri, "image": image, "state": state, "platform": platform, "created_at": created_at}
+    return {"reference": APP.uri, "path": image, "state": state, "platform": platform, "created_at": created_at}
 
 
 @pytest.mark.parametrize(
@@ -49,14 +49,14 @@ def test_the_file_that_a_platform_can_run(rows: list[dict[str, Any]], wanted: Pl
 
 def test_a_search_and_a_name_both_narrow() -> None:
     rows = [
-        {"uri": uri, "platform": "linux/amd64", "image": None}
+        {"reference": uri, "platform": "linux/amd64", "path": None}
         for uri in ("library/a:1", "library/ab:1", "quay.io/org/a:1")
     ]
 
     def found(**given: Any) -> list[str]:
-        return [one["uri"] for one in query(Inventory("/nowhere"), rows, Question(**given), lambda _words: None)]
+        return [one["reference"] for one in query(Inventory("/nowhere"), rows, Question(**given), lambda _words: None)]
 
-    assert found() == [one["uri"] for one in rows]
+    assert found() == [one["reference"] for one in rows]
     assert found(search=Search.of(["library/"])) == ["library/a:1", "library/ab:1"]
     assert found(search=Search.of(["a:"]), references=[Reference.parse("a:1")]) == ["library/a:1"]
     assert found(search=Search.of(["nothing"])) == []
@@ -64,7 +64,7 @@ def test_a_search_and_a_name_both_narrow() -> None:
 
 def test_a_command_line_is_for_files_alone() -> None:
     rows = [
-        {"uri": "library/a:1", "platform": "linux/amd64", "image": image, "size": 1, "mtime_ns": 1, "version": ""}
+        {"reference": "library/a:1", "platform": "linux/amd64", "path": image, "size": 1, "mtime_ns": 1, "sha256": ""}
         for image in (None, "/nowhere/a.sif")
     ]
     question = Question(command=lambda path: ["apptainer", "exec", path])
@@ -74,8 +74,8 @@ def test_a_command_line_is_for_files_alone() -> None:
 
 def recorded(image: str) -> dict[str, Any]:
     """A row as the inventory gives it."""
-    name = {"uri": APP.uri, "registry": APP.registry, "collection": "library", "name": "app", "tag": "1"}
-    return {**name, "platform": "linux/amd64", "image": image, "size": 5, "mtime_ns": 1, "version": ""}
+    name = {"reference": APP.uri, "registry": APP.registry, "collection": "library", "name": "app", "tag": "1"}
+    return {**name, "platform": "linux/amd64", "path": image, "size": 5, "mtime_ns": 1, "sha256": ""}
 
 
 def test_a_warning_names_the_image_whose_file_is_no_image(tmp_path: Path) -> None:

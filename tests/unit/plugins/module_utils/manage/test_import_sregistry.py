@@ -208,7 +208,7 @@ def test_a_file_that_was_renamed_since_is_not_entered_again(house: House) -> Non
     house.inventory.put(renamed)
     house.inventory.remove(taken.reference, taken.platform)
     house.take()
-    assert [row["uri"] for row in house.inventory.rows() if row["image"]] == ["library/ubuntu:mine"]
+    assert [row["reference"] for row in house.inventory.rows() if row["path"]] == ["library/ubuntu:mine"]
 
 
 def test_a_container_that_no_name_fits_and_one_that_is_no_image_are_listed(house: House) -> None:

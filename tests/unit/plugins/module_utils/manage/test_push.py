@@ -280,6 +280,6 @@ def test_a_change_is_fit_for_a_result(case: Case) -> None:
     result = case.push().to_result()
     assert json.loads(json.dumps(result)) == result
     assert set(result) == {
-        *("name", "uri", "platform", "changed", "action", "path", "size", "sha256"),
+        *("name", "reference", "platform", "changed", "action", "path", "size", "sha256"),
         *("digest", "pushed", "mounted"),
     }

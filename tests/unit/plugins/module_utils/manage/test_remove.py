@@ -100,7 +100,7 @@ class Shelf:
 
     def left(self) -> tuple[list[str], list[str]]:
         """The names in the inventory, and the files in the store."""
-        uris = [row["uri"] for row in self.inventory.rows()]
+        uris = [row["reference"] for row in self.inventory.rows()]
         return uris, sorted(path.name for path in self.store.rglob("*.sif"))
 
 

@@ -106,7 +106,7 @@ def test_the_result_of_an_image() -> None:
     outcome.seconds = {"total": 1.5}
     assert outcome.to_result("org/app:1") == {
         "name": "org/app:1",
-        "uri": "org/app:1",
+        "reference": "org/app:1",
         "changed": True,
         "action": "pulled",
         "platform": "linux/amd64",

@@ -35,13 +35,13 @@ def row(
     """A row of the facts: a file that was built from a manifest, on a host that knows another one or the same."""
     manifest = built_from if known == "" else known
     return {
-        "uri": URI,
+        "reference": URI,
         "platform": "linux/amd64",
         "digest": {A: INDEX_A, B: INDEX_B}.get(str(manifest)),
         "manifest_digest": manifest,
         "updated_at": f"2026-11-{day:02}T00:00:00Z",
-        "image": f"{STORE}/app-1.sif",
-        "version": file * 64,
+        "path": f"{STORE}/app-1.sif",
+        "sha256": file * 64,
         "size": 1000,
         "created_at": f"2026-11-{day:02}T00:00:00Z",
         "built_from": built_from,
@@ -51,7 +51,7 @@ def row(
 
 
 def recorded(known: str = A, day: int = 1) -> dict[str, Any]:
-    return row(None, known=known, file="", state="remote", day=day, image=None, size=None)
+    return row(None, known=known, file="", state="remote", day=day, path=None, size=None)
 
 
 def result(*rows: dict[str, Any]) -> dict[str, Any]:
@@ -64,7 +64,7 @@ FAILED = {"failed": True, "msg": "the inventory is not JSON"}
 
 def states(document: dict[str, Any], uri: str = URI) -> list[str]:
     """The state of an image on each host."""
-    at = [image["uri"] for image in document["images"]].index(uri)
+    at = [image["reference"] for image in document["images"]].index(uri)
     return [document["letters"][host["states"][at]] for host in document["hosts"]]
 
 
@@ -100,7 +100,7 @@ def states(document: dict[str, Any], uri: str = URI) -> list[str]:
         ([result(row(None)), result(row(None))], ["local", "local"]),
         ([result(row(None)), result(row(None)), result(row(None, file="g"))], ["local", "local", "different"]),
         # several files of one image: the worst counts
-        ([result(row(), row(state="missing", image="/other.sif"))], ["missing"]),
+        ([result(row(), row(state="missing", path="/other.sif"))], ["missing"]),
         ([result(row(), {**recorded(), "platform": "linux/arm64"})], ["current"]),
         # each platform has its own current image
         ([result(row(A)), result(row(C, file="g", platform="linux/arm64"))], ["current", "current"]),
@@ -137,7 +137,7 @@ def test_an_expected_image_must_have_a_file(rows: list[dict[str, Any]], expected
 
 
 def test_an_image_that_nobody_expects_is_extra() -> None:
-    facts = {"node1": result(row(), row(uri="library/other:1", image="/store/other"))}
+    facts = {"node1": result(row(), row(reference="library/other:1", path="/store/other"))}
     assert [image["expected"] for image in fleet(facts, NOW, expected=[URI])["images"]] == [True, False]
     assert [image["expected"] for image in fleet(facts, NOW)["images"]] == [None, None]
 
@@ -156,7 +156,7 @@ def test_an_image_that_nobody_expects_is_extra() -> None:
         (result(row(state="good")), "failed", "'good' is no state of a file"),
         (result(row(size="10")), "failed", "size is no number of bytes"),
         (result(row(size=-1)), "failed", "size is no number of bytes"),
-        (result(row(uri=None)), "failed", "uri is no text"),
+        (result(row(reference=None)), "failed", "reference is no text"),
         (result(row(created_at="2026-13-01T00:00:00Z")), "failed", "is no time"),
         (result(row(created_at="yesterday")), "failed", "is no time"),
     ],
@@ -182,7 +182,7 @@ def test_whatever_a_host_returns_there_is_a_report(nonsense: Any) -> None:
         nonsense,
         {"images": nonsense},
         result(nonsense),
-        result({**row(), "size": nonsense, "uri": nonsense}),
+        result({**row(), "size": nonsense, "reference": nonsense}),
     ):
         document = fleet({"bad": answer, "good": result(row())}, NOW)
         assert document["hosts"][1]["status"] == "ok"
@@ -191,9 +191,9 @@ def test_whatever_a_host_returns_there_is_a_report(nonsense: Any) -> None:
 
 def test_what_does_not_print_is_escaped() -> None:
     uri = "library/\x1b[31m\u202eapp\udcff:1\n"
-    document = fleet({"node\t1": result(row(uri=uri))}, NOW)
+    document = fleet({"node\t1": result(row(reference=uri))}, NOW)
     assert document["hosts"][0]["name"] == "node\\t1"
-    assert document["images"][0]["uri"] == "library/\\x1b[31m\\u202eapp\\udcff:1\\n"
+    assert document["images"][0]["reference"] == "library/\\x1b[31m\\u202eapp\\udcff:1\\n"
 
 
 def test_counts_add_up() -> None:
@@ -225,9 +225,9 @@ def test_counts_add_up() -> None:
 def test_space_is_that_of_files_that_are_there_each_path_once() -> None:
     rows = [
         row(),
-        row(uri="library/same:1"),
-        row(image="/lost", state="missing"),
-        row(image="/changed", state="modified"),
+        row(reference="library/same:1"),
+        row(path="/lost", state="missing"),
+        row(path="/changed", state="modified"),
     ]
     assert fleet({"node1": result(*rows)}, NOW)["hosts"][0]["space"] == 2000
 
@@ -258,7 +258,7 @@ def test_a_cell_leads_to_its_file() -> None:
 def test_labels_are_short_and_differ() -> None:
     digest = "sha256:" + "0123456789abcdef" * 4
     uris = ["library/app:1", "quay.io/org/app:1", "quay.io/org/tool:2", f"quay.io/org/tool@{digest}"]
-    facts = {"node1": result(*(row(uri=uri, image=f"/{uri}") for uri in uris))}
+    facts = {"node1": result(*(row(reference=uri, path=f"/{uri}") for uri in uris))}
     labels = [image["label"] for image in fleet(facts, NOW)["images"]]
     assert labels == ["library/app:1", "org/app:1", "tool:2", "tool@01234567"]
 

@@ -31,7 +31,7 @@ def image(name: str, action: str = "present", **more: Any) -> dict[str, Any]:
     """One entry of a result of sregistry_pull."""
     return {
         "name": name,
-        "uri": name,
+        "reference": name,
         "action": action,
         "changed": action not in ("present", "failed"),
         "platform": "linux/amd64",
@@ -243,8 +243,8 @@ def test_in_check_mode_with_differences_a_new_image_is_as_large_as_its_layers() 
         assert [one["size"] for one in of(EACH, {"n1": foreseen}, check=True)["images"]] == [3 * MIB, size]
 
 
-GONE = {"images": [{"uri": "old:1", "changed": True}]}
-BUSY = {"images": [{"uri": "old:1", "changed": False, "error": "busy"}], "msg": "busy"}
+GONE = {"images": [{"reference": "old:1", "changed": True}]}
+BUSY = {"images": [{"reference": "old:1", "changed": False, "error": "busy"}], "msg": "busy"}
 
 
 @pytest.mark.parametrize(
@@ -367,7 +367,10 @@ def test_another_file_than_the_lock_says_is_a_failure_in_check_mode(
 
 
 def test_what_was_removed_is_told_and_counts_as_a_difference() -> None:
-    removed = {"images": [{"uri": "old:1", "changed": True}, {"uri": A, "changed": False}], "swept": ["/store/x.sif"]}
+    removed = {
+        "images": [{"reference": "old:1", "changed": True}, {"reference": A, "changed": False}],
+        "swept": ["/store/x.sif"],
+    }
     results = {"n1": result(image(A)), "n2": result(image(A))}
     document = of(EACH, results, [A], check=True, locked=True, removed={"n1": removed, "n2": removed})
     assert document["removed"][1] == {"what": "old:1", "count": 2, "hosts": "n[1-2]"}
@@ -377,7 +380,7 @@ def test_what_was_removed_is_told_and_counts_as_a_difference() -> None:
 
 
 def test_a_removal_that_failed_is_a_failure_of_its_host() -> None:
-    trouble = {"images": [{"uri": "old:1", "changed": False, "error": "busy"}], "msg": "busy"}
+    trouble = {"images": [{"reference": "old:1", "changed": False, "error": "busy"}], "msg": "busy"}
     assert of(EACH, {"n1": GOOD}, removed={"n1": trouble})["verdict"] == "busy"
 
 
@@ -387,7 +390,7 @@ def test_a_result_that_cannot_be_read_spoils_its_own_host_only() -> None:
         {"images": [1, 2]},
         {"images": [{"action": []}, {}]},
         result(image(A)),
-        result(image(A, size=-1, fetched=3, uri=7, digest=[]), image(B, error={"a": "\x1b[1m"})),
+        result(image(A, size=-1, fetched=3, reference=7, digest=[]), image(B, error={"a": "\x1b[1m"})),
     ]
     document = of(EACH, {"n9": GOOD, **{f"n{at}": one for at, one in enumerate(strange)}})
     assert document["failed"] == ["n0", "n1", "n2", "n3", "n4"]
@@ -501,7 +504,7 @@ def test_a_name_whose_hosts_all_differ_is_one_line() -> None:
 
 
 def test_what_was_kept_for_a_symlink_is_told() -> None:
-    removed = {"images": [{"uri": "old:1", "changed": False, "action": "kept"}]}
+    removed = {"images": [{"reference": "old:1", "changed": False, "action": "kept"}]}
     document = of(EACH, {"n1": result(image(A)), "n2": result(image(A))}, [A], removed={"n1": removed, "n2": removed})
     assert document["lines"][-1] == "kept on n[1-2], as a symlink leads to it: old:1"
     assert (document["failed"], document["removed"], document["hosts"]["current"]) == ([], [], 2)
@@ -523,7 +526,7 @@ def test_who_did_nothing_yet_is_not_taken_for_one_that_had_its_turn() -> None:
 
 def row(name: str, state: str = "present", **more: Any) -> dict[str, Any]:
     """One entry of a result of sregistry_facts."""
-    return {"uri": name, "image": f"/store/{name}.sif", "version": "c" * 64, "state": state, **more}
+    return {"reference": name, "path": f"/store/{name}.sif", "sha256": "c" * 64, "state": state, **more}
 
 
 @pytest.mark.parametrize(
@@ -533,10 +536,10 @@ def row(name: str, state: str = "present", **more: Any) -> dict[str, Any]:
         ([row(B), row(A)], ""),
         ([], "does not see .*is the file system mounted"),
         ([row(B)], "its inventory does not know .* is it the same file system"),
-        ([row(A, image="/other.sif")], "its inventory does not know"),
+        ([row(A, path="/other.sif")], "its inventory does not know"),
         ([row(A, "missing")], "does not see .* though it sees the inventory"),
         ([row(A, "modified")], "another size or modification time"),
-        ([row(A, version="d" * 64)], f"another file than on n1: the inventory says sha256 {'d' * 64}"),
+        ([row(A, sha256="d" * 64)], f"another file than on n1: the inventory says sha256 {'d' * 64}"),
         ([1], "its inventory does not know"),
         (5, "is the file system mounted"),
     ],
@@ -556,16 +559,16 @@ def test_who_shares_a_file_system_must_see_the_very_files(rows: Any, reason: str
 
 def inventory(*files: tuple[str, int]) -> dict[str, Any]:
     """What every module tells of a store with some files and their times."""
-    rows = [{"uri": name, "image": f"/store/{name}.sif", "mtime_ns": time} for name, time in files]
-    return {"sregistry": {"images": [*rows, {"uri": "recorded:1", "image": None, "mtime_ns": None}, 5]}}
+    rows = [{"reference": name, "path": f"/store/{name}.sif", "mtime_ns": time} for name, time in files]
+    return {"sregistry": {"images": [*rows, {"reference": "recorded:1", "path": None, "mtime_ns": None}, 5]}}
 
 
 @pytest.mark.parametrize(
     ("rows", "files", "reason"),
     [
         ([], [(B, 2)], "another run has removed /store/.* since it was there on n1"),
-        ([row(A, image=None)], [("other:1", 3), (B, 2)], "another run has removed"),
-        ([row(A, version="d" * 64)], [(A, 4), (B, 2)], "another run has replaced /store/.* that n1 had"),
+        ([row(A, path=None)], [("other:1", 3), (B, 2)], "another run has removed"),
+        ([row(A, sha256="d" * 64)], [(A, 4), (B, 2)], "another run has replaced /store/.* that n1 had"),
         ([row(A)], [(A, 1), (B, 2)], ""),
         ([], [(B, 5)], "is the file system mounted, .*has another run removed them"),
         ([row(B)], [(B, 5)], "is it the same file system, or has another run removed it"),
@@ -613,13 +616,13 @@ def test_check_mode_counts_as_the_real_run_who_fills_and_who_will_see_it(check: 
 def test_hosts_may_want_different_images() -> None:
     names = {"n1": [A], "n2": [B, A]}
     document = summary(Order(names), {"n1": result(image(A)), "n2": result(image(B), image(A))})
-    assert [(one["uri"], one["current"]) for one in document["images"]] == [(A, 2), (B, 1)]
+    assert [(one["reference"], one["current"]) for one in document["images"]] == [(A, 2), (B, 1)]
 
 
 def test_the_query_of_a_web_address_is_not_shown() -> None:
     name, digest = "https://example.org/x.sif?token=secret", f"@sha256:{'e' * 64}"
-    results = {"n1": UNREACHABLE, "n2": result(failed(name, "gone", uri="https://example.org/x.sif")), "n3": {}}
-    results["n4"] = result(image(name, "pulled", uri=None))
+    results = {"n1": UNREACHABLE, "n2": result(failed(name, "gone", reference="https://example.org/x.sif")), "n3": {}}
+    results["n4"] = result(image(name, "pulled", reference=None))
     document = of(EACH, results, [name + digest], check=True, locked=True)
     assert "secret" not in str(document)
     assert f"https://example.org/x.sif{digest}" in document["verdict"]
@@ -633,7 +636,7 @@ def test_a_number_beyond_all_bounds_is_none(what: dict[str, Any]) -> None:
     assert document["lines"]
 
 
-@pytest.mark.parametrize("rows", [[], [row(A)], [row(A, image="/s\x1b[2J\n", version="d"), row(A, "missing")]])
+@pytest.mark.parametrize("rows", [[], [row(A)], [row(A, path="/s\x1b[2J\n", sha256="d"), row(A, "missing")]])
 def test_what_the_first_host_says_cannot_move_the_cursor_of_others(rows: list[Any]) -> None:
     first = result(image(A, "pulled", path="/s\x1b[2J\n", sha256="\x1b[1m"))
     way = course({host: {"group": "g", "names": [A]} for host in ("n1", "n2")}, {"n1": first})
