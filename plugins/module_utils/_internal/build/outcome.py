@@ -13,16 +13,16 @@ from typing import Any
 from ..errors import EngineError
 from ..fs.files import need_writable
 from ..inventory import storage
-from ..inventory.database import taken
 from ..inventory.document import File
 from ..inventory.outcome import PRESENT
+from ..inventory.replace import BUILD, Newcomer, Occupant, need_replaceable
 from ..pull.outcome import PullOutcome
 from ..pull.plan import REBUILT, REPAIRED
 from ..pull.resolve import to_merged
 from ..pull.session import Session
+from ..sif.formats import SANDBOX
 from .request import BuildRequest
 from .source import FREE
-from .target import need_replaceable
 
 BUILT = "built"
 
@@ -78,8 +78,10 @@ class BuildOutcome(PullOutcome):
         self.action = BUILT if file is None else REBUILT if state == storage.PRESENT else REPAIRED
         if os.path.lexists(request.path):
             self.path_before = request.path
-            self._need_own_place(request, file)
-            need_replaceable(request, file, file is not None and state == storage.PRESENT)
+            newcomer = Newcomer(BUILD, request.force, bool(request.store), request.format == SANDBOX)
+            owners = (self.displaced,) if self.displaced else ()
+            intact = file is not None and state == storage.PRESENT
+            need_replaceable(newcomer, Occupant(request.path, self.before, owners, intact))
         need_writable(os.path.dirname(request.path))
         need_writable(request.choice.tmpdir)
         try:
@@ -88,16 +90,6 @@ class BuildOutcome(PullOutcome):
             if not session.check:
                 raise
             self.warnings.append(str(error))
-
-    def _need_own_place(self, request: BuildRequest, file: File | None) -> None:
-        """Refuse to take a path that follows from the name alone from another image, or from one that was pulled: with
-        two such images each run would undo the other.
-
-        :raises StorageError: naming it.
-        """
-        owner = self.displaced or (self.before if file and file.manifest_digest is not None else None)
-        if request.store and owner and not request.force:
-            raise taken(request.path, owner, "give the build another name or a path, or force: true to take it over")
 
     def enter(self, session: Session, file: File) -> None:
         """Enter what was built into the inventory, with the files that the image has by now."""

@@ -15,53 +15,13 @@ from ..fs import guard, permit
 from ..fs.digest import hash_of
 from ..fs.files import read_regular, replacing, swap_in
 from ..fs.tempdir import beside
-from ..inventory.document import File
 from ..inventory.paths import back_up, backup_name
 from ..pull.outcome import PullOutcome
 from ..sif import container
-from ..sif.formats import SANDBOX, SIF, is_image, is_sandbox
+from ..sif.formats import SANDBOX, SIF
 from . import inputs
 from .request import BuildRequest
 from .source import MAX_DEFINITION
-
-
-def need_replaceable(request: BuildRequest, file: File | None, ours: bool) -> None:
-    """Refuse to replace what is no image; and a directory, with what was changed in it, unless that is asked for.
-
-    :param file: what the inventory knows to be there.
-    :param ours: whether it is still what was built here.
-    :raises StorageError: saying what is there.
-    """
-    path = request.path
-    if os.path.islink(path) and (request.format == SANDBOX or os.path.isdir(path)):
-        raise StorageError(f"{path} is a symlink; give the path that it leads to, or remove it")
-    if os.path.isdir(path):
-        if not os.listdir(path):
-            return
-        if not (file or is_sandbox(path)):
-            raise StorageError(
-                f"{path} is a directory that no engine has built, and it is not empty; remove it, or give another path"
-            )
-        if not request.force:
-            why = "built from other inputs" if ours else "not built here, as far as the inventory knows"
-            raise StorageError(
-                f"{path} is a directory that was {why}, and what was changed in it would be lost; give force: true to "
-                "replace it, or another path"
-            )
-    elif not os.path.isfile(path):
-        if not os.path.islink(path):
-            raise StorageError(f"{path} is there and is no regular file; remove it, or give another path")
-    elif not file and not is_image(path):
-        raise StorageError(f"{path} is a file, and no image; remove it, or give another path")
-    elif file and file.manifest_digest is None and file.builder is None and not request.force:
-        raise StorageError(
-            f"{path} is an image that was added to the inventory, which nobody could build again; give force: true to "
-            "replace it, or another path"
-        )
-    elif request.format == SANDBOX and not request.force:
-        raise StorageError(
-            f"{path} is an image file where a directory shall be; give force: true to replace it, or another path"
-        )
 
 
 def definition_in(path: str) -> str | None:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -22,6 +23,7 @@ from ..inventory.document import Document, File, timestamp
 from ..inventory.holding import hold
 from ..inventory.links import Places, needed
 from ..inventory.paths import adopt, back_up, copy, discard, is_one_name, needs
+from ..inventory.replace import ADD, NOTHING, Newcomer, Occupant, need_replaceable
 from ..oci.platform import Platform
 from ..oci.reference import Reference
 from ..sif.formats import SUFFIXES, Format, identify
@@ -210,12 +212,11 @@ def _decide(inventory: Inventory, wanted: Wanted, document: Document | None, sou
             f"{change.uri} has another file, {lost[0].path} (sha256 {lost[0].sha256}), than {source.path} (sha256 "
             f"{source.sha256}); give this one another name, or replace that one with force: true"
         )
-    for owner in inventory.owners(source.target, besides=document.key if document else None):
-        raise taken(
-            source.target,
-            owner,
-            f"give {change.uri} for {source.platform} another name or storage, or add it with method: {IN_PLACE}",
-        )
+    if source.path != source.target:
+        guard.need_way(source.target, wanted.storage)
+    occupant = _occupant(inventory, document, source)
+    if occupant.owners or source.path != source.target:
+        need_replaceable(Newcomer(ADD, wanted.force), occupant)
     for file in lost:
         what = "is replaced" if file.path == source.target else "stays on disk, and is not in the inventory any more"
         change.warnings.append(f"{file.path} (sha256 {file.sha256}) {what}")
@@ -227,14 +228,19 @@ def _decide(inventory: Inventory, wanted: Wanted, document: Document | None, sou
                 f"replace it; add it with storage: {other}"
             )
         return
-    guard.need_way(source.target, wanted.storage)
     need_writable(os.path.dirname(source.target))
     if wanted.method == MOVE:
         need_writable(os.path.dirname(source.path))
         _look_at_bereft(inventory, wanted, document, source, change)
-    known = document.file(source.target) if document else None
-    if known is None and os.path.lexists(source.target):
-        _look_at_stranger(wanted, source, change)
+    if not occupant.own and occupant.kind != NOTHING and not occupant.is_same():
+        change.action = REPLACED
+        change.warnings.append(f"{source.target}, which the inventory did not know, is replaced")
+
+
+def _occupant(inventory: Inventory, document: Document | None, source: _Source) -> Occupant:
+    owners = inventory.owners(source.target, besides=document.key if document else None)
+    is_same = functools.lru_cache(maxsize=None)(lambda: sha256_of(source.target) == source.sha256)
+    return Occupant(source.target, document, tuple(owners), is_same=is_same)
 
 
 def _look_at_bereft(
@@ -262,21 +268,6 @@ def _look_at_bereft(
         )
     if link:
         change.warnings.append(f"the symlink {link} leads to nothing any more")
-
-
-def _look_at_stranger(wanted: Wanted, source: _Source, change: Change) -> None:
-    """A file at the place of the new one that the inventory does not know: the same one, or another one."""
-    if not os.path.isfile(source.target) or os.path.islink(source.target):
-        raise StorageError(f"{source.target} is there and is no regular file; remove it, or give another storage")
-    if sha256_of(source.target) == source.sha256:
-        return
-    if not wanted.force:
-        raise StorageError(
-            f"{source.target} is there, is not in the inventory, and is another file than {source.path}; remove it, "
-            "or replace it with force: true"
-        )
-    change.action = REPLACED
-    change.warnings.append(f"{source.target}, which the inventory did not know, is replaced")
 
 
 def _place_file(wanted: Wanted, source: _Source, change: Change) -> None:

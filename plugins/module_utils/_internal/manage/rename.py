@@ -33,6 +33,7 @@ from ..inventory.paths import (
     need_movable,
     needs,
 )
+from ..inventory.replace import RENAME, Newcomer, Occupant, need_replaceable
 from ..inventory.trusted import need_trusted
 from ..oci.platform import Platform
 from ..oci.reference import Reference
@@ -254,24 +255,23 @@ def _looked_at(inventory: Inventory, wanted: Wanted, document: Document, move: _
 
     :raises StorageError: if the path is another image's, or anybody's, or another image needs the file where it is.
     """
-    for owner in inventory.owners(move.path, besides=document.key):
-        raise taken(move.path, owner, "choose another dest")
     old, new = move.file.path, move.path
-    if is_one_name(old, new):
-        return move  # the same place by another spelling: only the inventory changes
-    guard.need_way(new, wanted.storage if wanted.dest is None else "")
-    if move.there:
-        need_trusted(inventory, document, old, "move the file yourself, and give it its name with sregistry_add")
-        _need_nobodys(inventory, old, document)
-        _need_no_symlink(document, old)
-    if os.path.lexists(new):
+    moves = not is_one_name(old, new)  # by another spelling it is the same place: only the inventory changes
+    if moves:
+        guard.need_way(new, wanted.storage if wanted.dest is None else "")
+        if move.there:
+            need_trusted(inventory, document, old, "move the file yourself, and give it its name with sregistry_add")
+            _need_nobodys(inventory, old, document)
+            _need_no_symlink(document, old)
         if leads_to(new, old):
             raise StorageError(
                 f"{new} is a symlink to {old}, and would lead to nothing; remove it, or choose another name or dest"
             )
-        if not move.there or not (is_second_name(old, new) or _is_copied(move)):
-            raise StorageError(f"{new} is there already; remove it, or choose another name or dest")
-        move = dataclasses.replace(move, done=True)
+    owners = tuple(inventory.owners(new, besides=document.key))
+    need_replaceable(Newcomer(RENAME), Occupant(new, document, owners, is_same=lambda: not moves or _is_done(move)))
+    if not moves:
+        return move
+    move = dataclasses.replace(move, done=os.path.lexists(new))
     if move.there:
         _need_no_link(inventory, wanted, move)
         need_writable(os.path.dirname(new))
@@ -318,10 +318,14 @@ def _need_no_link(inventory: Inventory, wanted: Wanted, move: _Move) -> None:
         )
 
 
-def _is_copied(move: _Move) -> bool:
-    """Whether a path has the content of the file already, as a run leaves it that was killed after it had copied it to
-    another file system. The old file must not be worth more than the copy.
+def _is_done(move: _Move) -> bool:
+    """Return whether a path leads to the file already, or has its content, as a run leaves it that was killed after it
+    had copied it to another file system. The old file must not be worth more than the copy.
     """
+    if not move.there:
+        return False
+    if is_second_name(move.file.path, move.path):
+        return True
     if not move.file.sha256 or os.path.islink(move.path) or not os.path.isfile(move.path):
         return False
     if os.path.getsize(move.path) != move.file.size or move.file.state(checksum=True) != storage.PRESENT:

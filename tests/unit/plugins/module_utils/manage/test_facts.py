@@ -14,6 +14,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors imp
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.database import Inventory
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.document import Document
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.selector import Search
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage import facts
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.facts import Question, path_of, query
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
@@ -100,7 +101,7 @@ def test_a_warning_names_the_image_whose_file_root_does_not_read_out(
     def refuse(*_about: object) -> None:
         raise StorageError(f"{file} belongs to the user 0")
 
-    monkeypatch.setattr(Inventory, "need_readable", refuse)
+    monkeypatch.setattr(facts, "need_readable", refuse)
     monkeypatch.setattr("os.geteuid", lambda: 0)
     query(inventory, [known], Question(inspect=True), warnings.append)
     assert warnings == [f"library/app:1: {file} belongs to the user 0"]

@@ -23,8 +23,10 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.fs import 
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory import scan
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.database import Inventory
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.document import Document
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.holding import hold
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.links import Places
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.selector import Choice, Search
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage import remove as use_case
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.outcome import Change
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.remove import Wanted, prune, remove, sweep
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.blobs import BlobCache
@@ -743,14 +745,13 @@ def test_an_inventory_that_cannot_be_written_is_the_same_error_in_check_mode(
 def test_what_another_run_removes_first_is_absent_and_no_failure(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     one = shelf.image("team/app:1")
     shelf.image("team/other:1")
-    held = Inventory.held
 
-    def beaten(self: Inventory, *given: Any, **more: Any) -> Any:
+    def beaten(inventory: Inventory, *given: Any, **more: Any) -> Any:
         Path(one.files[0].path).unlink(missing_ok=True)
-        self.remove(*one.key)
-        return held(self, *given, **more)
+        inventory.remove(*one.key)
+        return hold(inventory, *given, **more)
 
-    monkeypatch.setattr(Inventory, "held", beaten)
+    monkeypatch.setattr(use_case, "hold", beaten)
     wanted = Wanted(None, [Choice.parse("team/other:1")], None, "absent", False, check=False, places=shelf.places())
     (change,) = remove(shelf.inventory, shelf.cache, wanted)
     assert (change.action, change.changed, change.error) == ("absent", False, None)

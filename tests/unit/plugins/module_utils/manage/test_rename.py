@@ -184,7 +184,7 @@ def test_what_is_taken_stays(shelf: Shelf) -> None:
     with pytest.raises(InventoryError, match="is there already for linux/amd64; remove it first"):
         shelf.rename(new=NEW)
     (change,) = shelf.rename(dest=f"{shelf.store}/tools/solver-2.4.sif")
-    assert "is the file of tools/solver:2.4 for linux/amd64; choose another dest" in str(change.error)
+    assert "is the file of tools/solver:2.4 for linux/amd64; choose another name or dest" in str(change.error)
     stranger = shelf.root / "stranger.sif"
     stranger.write_text("stranger")
     (change,) = shelf.rename(dest=str(stranger))
