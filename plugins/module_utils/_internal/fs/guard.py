@@ -252,11 +252,8 @@ def is_held(path: str) -> bool:
 @contextmanager
 def called(held: str, path: str) -> Iterator[str]:
     """A path by which something is held, for a block, which errors call by its own name. Without /proc, that serves."""
-    if not os.path.exists(held):
-        yield path
-        return
     try:
-        yield held
+        yield held if os.path.exists(held) else path
     except SregistryError as error:
         if held not in str(error):
             raise
