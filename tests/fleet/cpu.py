@@ -5,6 +5,9 @@
 
 A process carries the time of the children that it waited for, so a tree has the time of all that ever ran in it, as
 long as the first process is there: on a host of the lab, that one inherits and reaps what others leave behind.
+
+All trees are read in one look at all processes. psutil has a look at them for each tree: measured, 64 ms of CPU for 16
+trees in place of 6, on the machine whose CPU is what is measured.
 """
 
 from __future__ import annotations

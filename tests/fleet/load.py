@@ -1,7 +1,11 @@
 # Copyright: hpc.sregistry contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How hard registries work while something runs: sampled from outside, a few times a second."""
+"""How hard registries work while something runs: sampled from outside, a few times a second.
+
+The connections are counted in the kernel's own table. psutil also finds out whose they are: measured, 20 ms of CPU for a
+look in place of 6.
+"""
 
 from __future__ import annotations
 
