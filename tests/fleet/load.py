@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How hard registries work while something runs: sampled from outside, a few times a second.
 
-The connections are counted in the kernel's own table. psutil also finds out whose they are: measured, 20 ms of CPU for a
-look in place of 6.
+The connections are counted in the kernel's own table. psutil also finds out whose they are: measured, 20 ms of CPU for
+a look in place of 6.
 """
 
 from __future__ import annotations

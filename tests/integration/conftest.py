@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from .playbooks import run_tasks
+from .tags import Tag
 
 LAB = Path(
     os.environ.get("SREGISTRY_LAB_DIR")
@@ -93,6 +94,11 @@ class Host:
             subprocess.run(command, stdin=archive.stdout, timeout=300, check=True)
 
 
+def run(host: Host, path: str) -> str:
+    """The output of an image's runscript."""
+    return host.shell(f"apptainer run {'--userns ' if host.user == 'root' else ''}{path}").stdout.strip()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def lab() -> Path:
     """The lab must be up: ``make lab`` brings it up, ``make integration`` does so by itself."""
@@ -118,6 +124,14 @@ def node1(hosts: tuple[Host, Host]) -> Host:
 def node2(hosts: tuple[Host, Host]) -> Host:
     """The second host, as root, with an empty store."""
     return _clean(hosts[1])
+
+
+@pytest.fixture
+def tag() -> Tag:
+    """A fresh tag that says ``one``."""
+    fresh = Tag()
+    fresh.push("one")
+    return fresh
 
 
 def _clean(host: Host) -> Host:

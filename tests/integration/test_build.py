@@ -17,19 +17,11 @@ import pytest
 from tests import lab
 from tests.lab import catalogue, debian, oci, packers, paths, tree
 
-from .conftest import REGISTRY, Host
-from .test_equality import scan
-from .test_pull import Tag, run
+from .conftest import REGISTRY, Host, run
+from .tags import Tag
+from .trees import scan
 
 SUITES = {"bullseye": "sandbox", "bookworm": "stream", "trixie": "stream", "sid": "stream"}
-
-
-@pytest.fixture
-def tag() -> Tag:
-    """A fresh tag that says ``one``."""
-    fresh = Tag()
-    fresh.push("one")
-    return fresh
 
 
 @contextmanager

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from .conftest import REGISTRY, Host
-from .test_equality import LABELS, LOST_BY_APPTAINER, differences, scan
-from .test_pull import Tag
+from .tags import Tag
+from .trees import LABELS, LOST_BY_APPTAINER, differences, scan
 
 DEFINITION = """# Everything that a definition can have.
 Bootstrap: docker
@@ -100,14 +100,6 @@ def user(node1: Host) -> Iterator[Host]:
     node1.shell("rm -rf ~hpc/def /tmp/boxes; mkdir -m 1777 /tmp/boxes")
     yield node1.as_user("hpc")
     node1.shell("rm -rf ~hpc/def /tmp/boxes")
-
-
-@pytest.fixture
-def tag() -> Tag:
-    """A fresh tag that says ``one``."""
-    fresh = Tag()
-    fresh.push("one")
-    return fresh
 
 
 def left(host: Host) -> str:

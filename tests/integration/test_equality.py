@@ -17,8 +17,6 @@ Where Apptainer 1.4.5 itself departs from the specifications, ours follows them,
 from __future__ import annotations
 
 import json
-import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +24,7 @@ import pytest
 from tests.lab.catalogue import ODD_ENVIRONMENT
 
 from .conftest import REGISTRY, Host
+from .trees import LABELS, LOST_BY_APPTAINER, differences, scan
 
 # our image, the image that Apptainer can build of the same content
 IMAGES = [
@@ -47,17 +46,9 @@ REFUSED = ["lab/nested:latest", "lab/schema1:latest", "lab/hazards-sparse:latest
 
 BUILDERS = ("stream", "sandbox")
 
-LABELS = ".singularity.d/labels.json"
 DEFINITION = ".singularity.d/Singularity"
 DATES = {"org.label-schema.build-date", "org.opencontainers.image.created"}
 SOURCE = "org.label-schema.usage.singularity.deffile.from"
-
-
-def scan(host: Host, *sifs: str) -> list[dict[str, Any]]:
-    """The entries of SIFs on a host."""
-    script = (Path(__file__).parent / "scan_sif.py").read_text(encoding="utf-8")
-    done = host.shell(f"python3 - {' '.join(sifs)} <<'END-OF-SCRIPT'\n{script}\nEND-OF-SCRIPT\n", timeout=600)
-    return list(json.loads(done.stdout))
 
 
 def inspect(host: Host, sif: str) -> dict[str, Any]:
@@ -89,21 +80,6 @@ def pull_with(host: Host, builder: str, image: str, **arguments: Any) -> str:
     assert result["changed"], result
     assert result["images"][0]["builder"] == {"name": builder, "reason": "asked for"}
     return str(result["images"][0]["path"])
-
-
-def differences(ours: dict[str, Any], theirs: dict[str, Any], varying: set[str]) -> dict[str, Any]:
-    """The entries of two trees that are not the same; what the build itself wrote has its own time in theirs."""
-    assert len(ours) > 50
-    today = time.time() - 86400
-    for path, entry in theirs.items():
-        if entry["mtime"] > today and path in ours:
-            entry["mtime"] = ours[path]["mtime"]
-    assert any(0 < entry["mtime"] < today for entry in theirs.values())
-    return {
-        path: (ours.get(path), theirs.get(path))
-        for path in sorted(ours.keys() | theirs.keys())
-        if path not in varying and ours.get(path) != theirs.get(path)
-    }
 
 
 @pytest.mark.parametrize(("image", "twin"), IMAGES)
@@ -173,11 +149,6 @@ def test_links_in_the_metadata_of_an_image_reach_no_file_of_the_host(node1: Host
     rows = node1.sregistry("facts", f"{REGISTRY}/lab/furnished:linked", inspect=True)["images"]
     assert [(row["inspect"]["helpfile"], "root:" in json.dumps(row)) for row in rows] == [("help inside", False)] * 2
     node1.shell("rm -rf /tmp/ours.tree")
-
-
-# What Apptainer makes of them as an ordinary user, and we do not: empty files in place of device nodes, and an empty
-# file where its mode forbids its owner to read it.
-LOST_BY_APPTAINER = {"devices/block", "devices/char", "modes/none"}
 
 
 @pytest.mark.parametrize("image", ["lab/debian:12", "lab/hazards:latest"])

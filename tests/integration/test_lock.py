@@ -15,8 +15,8 @@ import yaml
 
 from tests import lab
 
-from .conftest import REGISTRY, Host
-from .test_pull import Tag, run
+from .conftest import REGISTRY, Host, run
+from .tags import Tag
 
 
 def asked_about(tag: Tag) -> list[str]:

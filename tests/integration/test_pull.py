@@ -7,53 +7,15 @@
 from __future__ import annotations
 
 import re
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from tests import lab
-from tests.lab import catalogue, oci, tree
 
-from .conftest import REGISTRY, Host
-
-
-class Tag:
-    """A tag of a repository of its own, so that requests for it are this test's."""
-
-    def __init__(self) -> None:
-        self.repository = f"test/{uuid.uuid4().hex}"
-        self.name = f"{self.repository}:1"
-        self.offset = 0
-
-    def push(self, words: str) -> str:
-        """Put an image that says some words under the tag; returns the digest of its manifest."""
-        layer = oci.layer(tree.Tree().file("words", f"{words}\n").tar())
-        return lab.push(self.name, catalogue.tiny_with(layer, Cmd=["/bin/busybox", "cat", "/words"]))
-
-    def listen(self) -> None:
-        """Forget the requests so far."""
-        self.offset = lab.log_offset("plain")
-
-    def heard(self) -> list[str]:
-        """The requests for this repository since, as ``METHOD kind``."""
-        found = lab.requests_of("plain", since=self.offset)
-        paths = [(request.method, request.path) for request in found if f"/{self.repository}/" in request.path]
-        return [f"{method} {path.split('/')[-2]}" for method, path in paths]
-
-
-@pytest.fixture
-def tag() -> Tag:
-    """A fresh tag that says ``one``."""
-    fresh = Tag()
-    fresh.push("one")
-    return fresh
-
-
-def run(host: Host, path: str) -> str:
-    """The output of an image's runscript."""
-    return host.shell(f"apptainer run {'--userns ' if host.user == 'root' else ''}{path}").stdout.strip()
+from .conftest import REGISTRY, Host, run
+from .tags import Tag
 
 
 @pytest.mark.parametrize("user", ["root", "hpc"])

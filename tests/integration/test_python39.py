@@ -18,6 +18,7 @@ from tests.lab import debian, python39
 
 from . import test_definition, test_pull, test_push, test_store
 from .conftest import LAB, REGISTRY, Host
+from .tags import Tag
 
 PLACE = "/opt/python3.9"
 ROUNDS = 20
@@ -67,10 +68,7 @@ def user(node1: Host) -> Host:
     return node1.as_user("hpc")
 
 
-tag = test_pull.tag
-
-
-def the_life_of_a_tag(node1: Host, user: Host, tag: test_pull.Tag) -> None:
+def the_life_of_a_tag(node1: Host, user: Host, tag: Tag) -> None:
     test_pull.test_the_whole_life_of_a_tag("node1", "hpc", tag, node1, user)
 
 
