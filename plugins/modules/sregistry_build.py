@@ -404,7 +404,7 @@ from ..module_utils._internal.engine.definition import values_of
 from ..module_utils._internal.inventory.outcome import PRESENT, RECORDED
 from ..module_utils._internal.module.attributes import check_owner, prepare, set_attributes
 from ..module_utils._internal.module.base import failing
-from ..module_utils._internal.module.build_options import be_nice, choice
+from ..module_utils._internal.module.build_options import be_nice, toolchain_of
 from ..module_utils._internal.module.options import (
     build_options,
     gather_options,
@@ -483,7 +483,7 @@ def request_of(module: AnsibleModule, session: Session) -> BuildRequest:
         name=name,
         force=params["force"],
         checksum=params["checksum"],
-        choice=choice(module),
+        toolchain=toolchain_of(module),
         cachedir=None
         if uncached
         else os.path.dirname(os.path.dirname(session.cache.directory)),  # of <root>/cache/blob

@@ -518,7 +518,7 @@ def _find_engine(module: AnsibleModule) -> cli.Engine | EngineError | None:
     if module.params["exec"] is None:
         return None
     try:
-        return cli.find(module.params["exec"]["engine"])
+        return cli.find_engine(module.params["exec"]["engine"])
     except EngineError as error:
         return error
 

@@ -559,7 +559,7 @@ from ..module_utils._internal.inventory.outcome import PRESENT, RECORDED
 from ..module_utils._internal.late import importing
 from ..module_utils._internal.module.attributes import check_owner, prepare, set_attributes
 from ..module_utils._internal.module.base import failing
-from ..module_utils._internal.module.build_options import be_nice, choice
+from ..module_utils._internal.module.build_options import be_nice, toolchain_of
 from ..module_utils._internal.module.options import (
     build_options,
     digests_options,
@@ -619,7 +619,7 @@ def main() -> None:
                 policy=module.params["pull"],
                 checksum=module.params["checksum"],
                 force=module.params["force"],
-                choice=choice(module),
+                toolchain=toolchain_of(module),
                 prepare=lambda path: prepare(module, path),
                 trust=trust,
                 sif_cache=sif_cache_of(module, session, [reference for _name, reference in references]),

@@ -205,7 +205,7 @@ def main() -> None:
         paths = targets_of(module, inventory, changing=True)
         cache = BlobCache(blob_directory(module))
         with signing_key(module) as key:
-            means = Means(cli.find(module.params["engine"]), key, scratch_directory(module))
+            means = Means(cli.find_engine(module.params["engine"]), key, scratch_directory(module))
             images = sign(inventory, cache, means, paths, module.check_mode)
         changed = [image for image in images if image.changed]
         result: dict[str, Any] = {"changed": bool(changed), "images": [image.to_result() for image in images]}

@@ -69,7 +69,7 @@ def _pull(session: Session, request: BuildRequest, image: Reference) -> PullOutc
         policy=ALWAYS,
         checksum=request.checksum,
         force=request.force,
-        choice=request.choice,
+        toolchain=request.toolchain,
         prepare=request.prepare,
         backup=request.backup,
     )

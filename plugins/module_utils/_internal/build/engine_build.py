@@ -38,10 +38,10 @@ def build_by_engine(
     :raises RegistryError: if bases are moved again and again.
     :raises StorageError, NoSpace: if it cannot be written.
     """
-    engine = request.choice.engine()
+    engine = request.toolchain.engine
     make_directory(os.path.dirname(request.path))
-    make_directory(request.choice.tmpdir)
-    with temporary_directory(request.choice.tmpdir) as work, build_directory(request, work, outcome.warnings) as place:
+    make_directory(request.toolchain.tmpdir)
+    with temporary_directory(request.toolchain.tmpdir) as work, build_directory(request, work, outcome.warnings) as place:
         packing = _packing(engine, request)
         options = _options(session, request, source, login, packing.words, work)
         if options.fakeroot and guard.is_held(place):  # from its namespace, the engine cannot reach what is held here
@@ -78,7 +78,7 @@ def _packing(engine: Engine, request: BuildRequest) -> _Packing:
     :raises EngineError: if this version of the engine takes no choice, but one is asked for.
     :raises PackerError: if there is no packer for it.
     """
-    own, asked = _Packing(None, {}), "compression" in request.choice.inputs
+    own, asked = _Packing(None, {}), "compression" in request.toolchain.asked
     if request.format != SIF:
         return own
     if not engine.dialect.knows(*_PACKER_OPTION):
@@ -86,7 +86,7 @@ def _packing(engine: Engine, request: BuildRequest) -> _Packing:
             engine.dialect.option(*_PACKER_OPTION)  # says which version can
         return own
     try:
-        packer = request.choice.packer()
+        packer = request.toolchain.packer
     except PackerError:
         if asked:
             raise

@@ -83,9 +83,9 @@ class BuildOutcome(PullOutcome):
             intact = file is not None and state == storage.PRESENT
             need_replaceable(newcomer, Occupant(request.path, self.before, owners, intact))
         need_writable(os.path.dirname(request.path))
-        need_writable(request.choice.tmpdir)
+        need_writable(request.toolchain.tmpdir)
         try:
-            request.choice.engine()
+            request.toolchain.need_programs(packer=False)
         except EngineError as error:
             if not session.check:
                 raise

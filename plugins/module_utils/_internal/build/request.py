@@ -17,7 +17,7 @@ from ..errors import InvalidReference
 from ..inventory.storage import place
 from ..oci.reference import BUILD, DEFAULT_TAG, LOCALHOST, Reference
 from ..sif.formats import SIF
-from ..sif.toolchain import Choice
+from ..sif.toolchain import Toolchain
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class BuildRequest:
     name: Reference | None
     force: bool
     checksum: bool
-    choice: Choice
+    toolchain: Toolchain
     cachedir: str | None
     plain: bool
     verify: bool

@@ -78,13 +78,13 @@ def _plan(session: Session, request: BuildRequest, outcome: BuildOutcome) -> Res
 
 def _is_wanted(request: BuildRequest, file: File) -> bool:
     """Whether what is recorded is a sandbox that was made as it would be now."""
-    return not request.force and file.inputs.get("format") == SANDBOX and request.choice.agrees(file.inputs)
+    return not request.force and file.inputs.get("format") == SANDBOX and request.toolchain.agrees(file.inputs)
 
 
 def _inputs(request: BuildRequest) -> dict[str, str]:
     """What, besides the image, is asked for."""
-    kind = request.choice.engine_kind()
-    asked = {name: value for name, value in request.choice.inputs.items() if name in ("command", "reproducible")}
+    kind = request.toolchain.engine_kind
+    asked = {name: value for name, value in request.toolchain.asked.items() if name in ("command", "reproducible")}
     return {"format": SANDBOX, **asked, **({"engine": kind} if kind else {})}
 
 
@@ -106,9 +106,10 @@ def _was_done_meanwhile(request: BuildRequest, outcome: BuildOutcome, latest: Do
 
 def _written(session: Session, request: BuildRequest, delivery: Delivery, outcome: BuildOutcome) -> File:
     with importing:
-        from ..sif import builder  # only a build needs it
+        from ..sif.builder import ImageBuild  # only a build needs it
 
-    image, means = delivery.image, request.choice.tree_means(session.threads)
+    image, toolchain = delivery.image, request.toolchain
+    inputs = toolchain.sandbox_inputs  # without an engine, it ends here
     make_directory(os.path.dirname(request.path))
     with build_directory(request, "", outcome.warnings) as place:
         roots = (os.path.join(place, str(number)) for number in range(1000))
@@ -116,7 +117,8 @@ def _written(session: Session, request: BuildRequest, delivery: Delivery, outcom
         def write(arrival: Arrival) -> tuple[str, list[str]]:
             root = next(roots)
             os.mkdir(root)
-            return root, builder.unpack(image, session.cache, means, root, arrival, outcome.clock)
+            build = ImageBuild(image, session.cache, toolchain, arrival, outcome.clock, session.threads)
+            return root, build.write_tree(root)
 
         root, warnings = delivery.serve(write)
         outcome.warnings.extend(warnings)
@@ -124,10 +126,10 @@ def _written(session: Session, request: BuildRequest, delivery: Delivery, outcom
         return File.at(
             request.path,
             sha256,
-            means.inputs,
+            inputs,
             size=size,
             mtime_ns=mtime_ns,
             manifest_digest=image.manifest_digest,
-            engine_version=means.engine.version,
+            engine_version=toolchain.engine.version,
             builder=VIA_SANDBOX,
         )

@@ -186,11 +186,11 @@ def inputs_of(session: Session, request: BuildRequest, source: BuildSource) -> d
     if request.sections:
         inputs["sections"] = ",".join(sorted(request.sections))
     inputs["fakeroot"] = "yes" if source.needs_fakeroot(request) else "no"
-    kind = request.choice.engine_kind()
+    kind = request.toolchain.engine_kind
     if kind:
         inputs["engine"] = kind
     if request.format == SIF:
-        inputs.update({name: value for name, value in request.choice.inputs.items() if name in FREE})
+        inputs.update({name: value for name, value in request.toolchain.asked.items() if name in FREE})
     return inputs
 
 

@@ -23,7 +23,7 @@ from ..fs.files import storage_error
 from ..text import shown
 from ..transport.keychain import Login
 from .dialect import Dialect, Version, fault_of, version_tuple
-from .executable import home_of, identify, locate
+from .executable import home_of, kind_and_version, locate
 
 _TIMEOUT = 600  # seconds, where the engine only reads an image, or writes metadata
 _BUILD_TIMEOUT = 6 * 3600.0  # seconds; what a definition compiles may take its time
@@ -364,15 +364,15 @@ class Engine:
             yield stream.name
 
 
-def find(given: str | None = None) -> Engine:
-    """The engine of this host.
+def find_engine(given: str | None = None) -> Engine:
+    """Return the engine of this host.
 
     :param given: a path or name to use instead of looking for one.
     :raises EngineError: saying where was looked and what to install.
     """
     path = locate(given)
     if path:
-        return Engine(path, *identify(path))
+        return Engine(path, *kind_and_version(path))
     if given:
         raise EngineError(f"the engine {given} is not an executable file on this host")
     raise EngineError(

@@ -34,7 +34,7 @@ def locate(given: str | None = None) -> str | None:
     return None
 
 
-def identify(path: str) -> tuple[str, str]:
+def kind_and_version(path: str) -> tuple[str, str]:
     """Which engine an executable is, and its version, by running it.
 
     :raises EngineError: if it is none, or broken.
@@ -62,7 +62,7 @@ def identify(path: str) -> tuple[str, str]:
     return match.group(1), match.group(2)
 
 
-def kind_of(given: str | None = None) -> str | None:
+def engine_kind(given: str | None = None) -> str | None:
     """Which engine this host has, without running it where its file name tells; None if there is none.
 
     :raises EngineError: if it has to be run to tell, and fails.
@@ -70,7 +70,7 @@ def kind_of(given: str | None = None) -> str | None:
     path = locate(given)
     if path is None:
         return None
-    return APPTAINER if os.path.basename(os.path.realpath(path)) == APPTAINER else identify(path)[0]
+    return APPTAINER if os.path.basename(os.path.realpath(path)) == APPTAINER else kind_and_version(path)[0]
 
 
 def home_of(kind: str | None) -> str:

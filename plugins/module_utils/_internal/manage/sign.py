@@ -104,7 +104,7 @@ def _signer(means: Means) -> str:
             with open(path, "w+b") as stream:
                 offset = container.partition_offset([item])
                 stream.truncate(offset + _SCRATCH)
-                container.write(stream, "amd64", [item], offset, uuid.uuid4(), 0)
+                container.write(stream, container.HeaderFields("amd64", uuid.uuid4(), 0), [item], offset)
         except OSError as error:
             raise storage_error(error, path) from error
         signature.sign(means.engine, path, means.key, means.tmpdir)

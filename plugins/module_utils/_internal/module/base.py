@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..engine.executable import home_of, kind_of
+from ..engine.executable import engine_kind, home_of
 from ..errors import SregistryError
 from ..fs import guard
 from ..inventory.database import SUBDIRECTORY, Inventory
@@ -91,7 +91,7 @@ def blob_directory(module: AnsibleModule) -> str:
     """
     root = module.params["cachedir"]
     if not root:
-        root = os.path.expanduser(f"~/{home_of(kind_of(module.params.get('engine')))}")
+        root = os.path.expanduser(f"~/{home_of(engine_kind(module.params.get('engine')))}")
     directory = os.path.join(root, "cache", "blob")
     with importing:
         from ..oci.blobs import ALGORITHMS

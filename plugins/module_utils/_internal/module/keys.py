@@ -40,7 +40,7 @@ def trust_of(module: AnsibleModule) -> Iterator[Trust]:
         module.fail_json(msg="verify is an empty list, which would accept nobody; name a key, or leave it out")
     with ExitStack() as stack:
         sources = tuple(_source(module, options, stack) for options in wanted or ()) or (Source(),)
-        found = functools.lru_cache(maxsize=None)(lambda: cli.find(module.params["engine"]))
+        found = functools.lru_cache(maxsize=None)(lambda: cli.find_engine(module.params["engine"]))
         yield Trust(sources, _mark(sources), found, scratch_directory(module))
 
 

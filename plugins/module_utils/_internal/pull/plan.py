@@ -24,7 +24,7 @@ from ..inventory.outcome import PRESENT, RECORDED
 from ..late import importing
 from ..oci.reference import Reference
 from ..sif.formats import is_image
-from ..sif.toolchain import Choice
+from ..sif.toolchain import Toolchain
 from .outcome import PullOutcome
 from .resolve import is_current, is_same, resolve, to_document
 from .session import Session
@@ -40,8 +40,8 @@ PULLED, REBUILT, REPAIRED = "pulled", "rebuilt", "repaired"
 
 @dataclass(frozen=True)
 class Wanted:
-    """How images shall be pulled. ``choice`` is how their files are built; ``prepare`` sets owner and mode of a
-    finished file before it gets its name; ``trust``, whose signature a file needs, if any; ``sif_cache``, where files
+    """How images shall be pulled. ``toolchain`` is what their files are built with; ``prepare`` sets owner and mode of
+    a finished file before it gets its name; ``trust``, whose signature a file needs, if any; ``sif_cache``, where files
     are looked for that others have built; ``backup``, whether what is replaced gets another name.
     """
 
@@ -50,7 +50,7 @@ class Wanted:
     policy: str
     checksum: bool
     force: bool
-    choice: Choice
+    toolchain: Toolchain
     prepare: Callable[[str], None]
     trust: Trust | None = None
     sif_cache: SifCache | None = None
@@ -162,7 +162,7 @@ def _resolved(
         with importing:
             from . import sif_cache_policy
 
-        known = sif_cache_policy.look_for_pinned(session, cache, wanted.choice, reference, outcome)
+        known = sif_cache_policy.look_for_pinned(session, cache, wanted.toolchain, reference, outcome)
         if known:
             return known
     with outcome.clock("resolve"):
@@ -185,7 +185,7 @@ def found_elsewhere(
 
     if not isinstance(image, ResolvedImage) or outcome.sif_cache == sif_cache_policy.MISS or is_kept(session, lost):
         return None
-    return sif_cache_policy.look(session, cache, wanted.choice, image.reference, image.manifest_digest, outcome)
+    return sif_cache_policy.look(session, cache, wanted.toolchain, image.reference, image.manifest_digest, outcome)
 
 
 def is_kept(session: Session, lost: File | None) -> bool:
@@ -211,7 +211,7 @@ def comes_from(document: Document, file: File, image: Resolved) -> bool:
 
 def has_inputs(wanted: Wanted, reference: Reference, file: File | None) -> bool:
     """Whether a file was made as it would be now."""
-    return file is not None and (reference.is_sif or wanted.choice.agrees(file.inputs))
+    return file is not None and (reference.is_sif or wanted.toolchain.agrees(file.inputs))
 
 
 def _refuse_unsigned(wanted: Wanted, reference: Reference) -> None:
@@ -331,11 +331,9 @@ def _refuse_hopeless(
         )
     if (reference.is_sif and not wanted.trust) or entry:
         return
-    need_writable(wanted.choice.tmpdir)
+    need_writable(wanted.toolchain.tmpdir)
     try:
-        wanted.choice.engine()
-        if not reference.is_sif:
-            wanted.choice.packer()
+        wanted.toolchain.need_programs(packer=not reference.is_sif)
     except (EngineError, PackerError) as error:
         if not session.check:
             raise

@@ -15,7 +15,7 @@ from ..inventory.document import VERIFIED, File
 from ..inventory.outcome import PRESENT
 from ..late import importing
 from ..registry.image import ResolvedImage
-from ..sif.toolchain import Choice
+from ..sif.toolchain import Toolchain
 from ..sif.trust import Trust
 from . import sif_download
 from .layer_download import Delivery
@@ -47,20 +47,20 @@ def supply_of(
     session: Session,
     image: Resolved,
     outcome: PullOutcome,
-    choice: Choice,
+    toolchain: Toolchain,
     trust: Trust | None,
     prepare: Callable[[str], None],
     there: File | None,
 ) -> Supply:
     """The way that suits an image.
 
-    :param choice: how a file is built.
+    :param toolchain: what a file is built with.
     :param trust: whose signature a file needs, if any; ``prepare`` has to see to that.
     :param prepare: what a finished file goes through before it gets its name.
     :param there: the file that is there, whole, and made in the same way.
     """
     if isinstance(image, ResolvedImage):
-        return _Building(session, image, outcome, choice, prepare)
+        return _Building(session, image, outcome, toolchain, prepare)
     return _Fetching(session, image, outcome, trust, prepare, there)
 
 
@@ -72,13 +72,13 @@ class _Building:
         session: Session,
         image: ResolvedImage,
         outcome: PullOutcome,
-        choice: Choice,
+        toolchain: Toolchain,
         prepare: Callable[[str], None],
     ) -> None:
         self._session = session
         self._image = image
         self._outcome = outcome
-        self._choice = choice
+        self._toolchain = toolchain
         self._prepare = prepare
         self._delivery = Delivery(session, image, outcome)
 
@@ -88,12 +88,15 @@ class _Building:
     def make(self, path: str) -> File:
         # Ansible compiles a module's code each time it runs: most runs build nothing, and need not know how.
         with importing:
-            from ..sif.builder import build
+            from ..sif.builder import ImageBuild
 
         image, cache, outcome = self._image, self._session.cache, self._outcome
-        means = self._choice.means(self._session.threads)
+        toolchain, workers = self._toolchain, self._session.threads
+        inputs = toolchain.inputs  # what misses a program ends here
         built = self._delivery.serve(
-            lambda arrival: build(image, cache, means, path, arrival, outcome.clock, self._prepare)
+            lambda arrival: ImageBuild(image, cache, toolchain, arrival, outcome.clock, workers).write_sif(
+                path, self._prepare
+            )
         )
         outcome.warnings.extend(built.warnings)
         outcome.builder = {"name": built.builder, "reason": built.reason}
@@ -101,12 +104,12 @@ class _Building:
         return File.at(
             built.path,
             built.sha256,
-            means.inputs,
+            inputs,
             size=built.size,
             mtime_ns=built.mtime_ns,
             manifest_digest=image.manifest_digest,
-            engine_version=means.engine.version,
-            packer=f"mksquashfs {means.packer.version}",
+            engine_version=toolchain.engine.version,
+            packer=f"mksquashfs {toolchain.packer.version}",
             builder=built.builder,
         )
 

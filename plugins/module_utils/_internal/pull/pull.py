@@ -128,7 +128,7 @@ def _supply_of(session: Session, wanted: Wanted, planned: Plan, outcome: PullOut
         from .producer import FromCache, supply_of
 
     finish = wanted.finishing(outcome, planned.path)
-    make = supply_of(session, planned.image, outcome, wanted.choice, wanted.trust, finish, planned.fresh)
+    make = supply_of(session, planned.image, outcome, wanted.toolchain, wanted.trust, finish, planned.fresh)
     if wanted.sif_cache and planned.entry:
         return FromCache(session, wanted.sif_cache, planned.entry, outcome, finish, make)
     return make
@@ -168,7 +168,8 @@ def _fill_cache(session: Session, wanted: Wanted, planned: Plan | None, outcome:
 
     if session.check and planned and planned.make:
         with outcome.clock("total"), outcome.catching():
-            sif_cache_policy.foresee(session, cache, wanted.choice, planned.image, planned.lost, outcome, wanted.force)
+            toolchain, force = wanted.toolchain, wanted.force
+            sif_cache_policy.foresee(session, cache, toolchain, planned.image, planned.lost, outcome, force)
         outcome.changed = True
         return
     document = outcome.after or outcome.before

@@ -15,7 +15,7 @@ from ..fs.guard import ROOT
 from ..inventory.document import Document, File
 from ..oci.reference import Reference
 from ..registry.image import ResolvedImage, contents, revive
-from ..sif.toolchain import Choice
+from ..sif.toolchain import Toolchain
 from .outcome import PullOutcome
 from .session import Session
 from .sif_cache import Entry, Key, SifCache
@@ -28,7 +28,12 @@ HIT, MISS, PUSHED, THERE = "hit", "miss", "pushed", "present"
 
 
 def look(
-    session: Session, cache: SifCache, choice: Choice, reference: Reference, manifest_digest: str, outcome: PullOutcome
+    session: Session,
+    cache: SifCache,
+    toolchain: Toolchain,
+    reference: Reference,
+    manifest_digest: str,
+    outcome: PullOutcome,
 ) -> Entry | None:
     """The finished file of an image that would be as good as one built here, if there is one.
 
@@ -37,7 +42,7 @@ def look(
     :raises NotFound: if it has none, and is required.
     :raises RegistryError, InvalidManifest: if it is required and does not say.
     """
-    keys = [Key(reference, manifest_digest, session.platform, inputs) for inputs in choice.sif_inputs()]
+    keys = [Key(reference, manifest_digest, session.platform, inputs) for inputs in toolchain.acceptable_inputs]
     try:
         with outcome.clock("resolve"):
             entry = cache.find(keys)
@@ -57,7 +62,7 @@ def look(
 
 
 def look_for_pinned(
-    session: Session, cache: SifCache, choice: Choice, reference: Reference, outcome: PullOutcome
+    session: Session, cache: SifCache, toolchain: Toolchain, reference: Reference, outcome: PullOutcome
 ) -> tuple[ResolvedImage, Entry] | None:
     """A finished file, and the image that it is of, without a request to the image's own registry.
 
@@ -68,7 +73,7 @@ def look_for_pinned(
     pinned = session.pins.of(reference, session.platform)
     if not pinned or not pinned.manifest_digest:
         return None
-    entry = look(session, cache, choice, reference, pinned.manifest_digest, outcome)
+    entry = look(session, cache, toolchain, reference, pinned.manifest_digest, outcome)
     if not entry:
         return None
     try:
@@ -145,7 +150,7 @@ def _contents(
 def foresee(
     session: Session,
     cache: SifCache,
-    choice: Choice,
+    toolchain: Toolchain,
     image: Resolved,
     lost: File | None,
     outcome: PullOutcome,
@@ -159,7 +164,7 @@ def foresee(
     if outcome.sif_cache == HIT or not image.manifest_digest:
         return
     if outcome.sif_cache != MISS:
-        inputs = lost.inputs if lost else choice.sif_inputs()[0]
+        inputs = lost.inputs if lost else toolchain.acceptable_inputs[0]
         there = cache.has(Key(image.reference, image.manifest_digest, session.platform, inputs))
         if there and not force:
             outcome.sif_cache = THERE

@@ -26,11 +26,12 @@ from ..layers.stream import Archive, CrowdedDirectory, write_foreseen
 from ..layers.tar import DIRECTORY, Entry, index, shown_path
 from ..layers.union import Census, Layer, Misjudged, Union
 from ..oci.blobs import Arrival, BlobCache
+from ..oci.reference import Reference
 from ..registry.image import ResolvedImage
 from . import container, metadata
 from .mksquashfs import Packer, Partition
-from .own_metadata import NOTHING, Metadata, metadata_of
-from .toolchain import AUTO, STREAM, VIA_SANDBOX, Means, TreeMeans
+from .own_metadata import NOTHING, OwnMetadata, metadata_of
+from .toolchain import AUTO, STREAM, VIA_SANDBOX, Toolchain
 
 # mksquashfs looks a name up in a list of its directory's files when it reads a tar archive: a crowded directory takes
 # longer from a stream than from a disk.
@@ -53,83 +54,96 @@ class Built:
     warnings: tuple[str, ...] = ()
 
 
-def build(
-    image: ResolvedImage,
-    cache: BlobCache,
-    means: Means,
-    target: str,
-    arrival: Arrival,
-    clock: Clock,
-    prepare: Callable[[str], None],
-) -> Built:
-    """Unite the layers, add what the engine adds, pack all of it, and put it into a SIF that replaces ``target``.
+@dataclass(frozen=True)
+class ImageBuild:
+    """One image on its way from its layers to a SIF file or a directory tree.
 
-    :param arrival: returns when a layer's blob is in the cache, or raises why it does not come.
-    :param clock: measures the time of a named step: metadata, index, unpack, pack, assemble.
-    :param prepare: sets owner and mode of the finished file before it gets its name.
-    :raises DamagedBlob: if a cached layer has to be fetched again.
-    :raises InvalidSif: if a SIF cannot be of the image's architecture.
-    :raises InvalidLayer, EngineError, PackerError, StorageError, NoSpace: as the steps raise them.
+    :ivar arrival: returns when a layer's blob is in the cache, or raises why it does not come.
+    :ivar clock: measures the time of a named step: metadata, index, unpack, pack, assemble.
+    :ivar workers: layers that are read at once.
     """
-    container.require_architecture(image.config.platform.architecture)
-    make_directory(means.tmpdir)
-    make_directory(os.path.dirname(target))
-    moment = image.config.moment if means.reproducible else int(time.time())
-    with temporary_directory(means.tmpdir) as work:
-        frames = Frames(_mold(means, image, moment), work, clock)
-        tree = _Tree(image, frames, _contents(image, cache, arrival), means.workers, moment, clock)
-        with replacing(target, mode=0o777, prepare=prepare) as stream:
-            offset = container.partition_offset(frames.frame.objects)
-            place = Partition(stream.fileno(), offset, os.path.dirname(target))
-            with _filled(stream, place, means.packer, work) as partition:
-                builder, reason, warnings = _Work(tree, means, partition, work).pack()
-            with clock("assemble"):
-                architecture = image.config.platform.architecture
-                container.write(stream, architecture, frames.frame.objects, offset, _identifier(image, means), moment)
-                status, sha256 = _settle(stream)
-    told = (*warnings, *frames.warnings)
-    return Built(target, status.st_size, status.st_mtime_ns, sha256, builder, reason, told)
+
+    image: ResolvedImage
+    cache: BlobCache
+    toolchain: Toolchain
+    arrival: Arrival
+    clock: Clock
+    workers: int
+
+    def write_sif(self, path: str, prepare: Callable[[str], None]) -> Built:
+        """Unite the layers, add what the engine adds, pack all of it, and put it into a SIF that replaces a file.
+
+        :param prepare: sets owner and mode of the finished file before it gets its name.
+        :raises DamagedBlob: if a cached layer has to be fetched again.
+        :raises InvalidSif: if a SIF cannot be of the image's architecture.
+        :raises InvalidLayer, EngineError, PackerError, StorageError, NoSpace: as the steps raise them.
+        """
+        architecture, packer = self.image.config.platform.architecture, self.toolchain.packer
+        container.require_architecture(architecture)
+        make_directory(self.toolchain.tmpdir)
+        make_directory(os.path.dirname(path))
+        with temporary_directory(self.toolchain.tmpdir) as work:
+            tree = self._tree(work)
+            with replacing(path, mode=0o777, prepare=prepare) as stream:
+                offset = container.partition_offset(tree.added.latest.objects)
+                place = Partition(stream.fileno(), offset, os.path.dirname(path))
+                with _filled(stream, place, packer, work) as partition:
+                    builder, reason, warnings = _PartitionWriter(tree, self.toolchain, partition, work).write()
+                with self.clock("assemble"):
+                    fields = container.HeaderFields(architecture, self._identifier(), tree.moment)
+                    container.write(stream, fields, tree.added.latest.objects, offset)
+                    status, sha256 = _settle(stream)
+        warned = (*warnings, *tree.added.warnings)
+        return Built(path, status.st_size, status.st_mtime_ns, sha256, builder, reason, warned)
+
+    def write_tree(self, root: str) -> list[str]:
+        """Unite the layers, and write them with what the engine adds into an existing, empty directory.
+
+        :returns: warnings about what an ordinary user could not write.
+        :raises DamagedBlob: if a cached layer has to be fetched again.
+        :raises InvalidLayer, EngineError, StorageError, NoSpace: as the steps raise them.
+        """
+        make_directory(self.toolchain.tmpdir)
+        with temporary_directory(self.toolchain.tmpdir) as work:
+            tree = self._tree(work)
+            return [*tree.write(root), *tree.added.warnings]
+
+    def _tree(self, work: str) -> _Tree:
+        """The tree of the image; the engine writes its part in a temporary directory now."""
+        config, toolchain = self.image.config, self.toolchain
+        moment = config.moment if toolchain.reproducible else int(time.time())
+        template = metadata.Template(toolchain.engine, toolchain.command, config, self.image.reference.uri, moment)
+        added = MetadataWriter(template, work, self.clock)
+        return _Tree(self.image.reference, added, self._contents(), self.workers, moment, self.clock)
+
+    def _contents(self) -> list[Content]:
+        image, digests = self.image, self.image.config.diff_ids
+        count = len(image.layers)
+        diff_ids: Sequence[str | None] = digests if digests is not None and len(digests) == count else [None] * count
+        return [
+            Content(layer, diff_id, f"the layer {layer.digest} of {image.reference}", self.cache, self.arrival)
+            for layer, diff_id in zip(image.layers, diff_ids)
+        ]
+
+    def _identifier(self) -> uuid.UUID:
+        if not self.toolchain.reproducible:
+            return uuid.uuid4()
+        image, inputs = self.image, sorted(self.toolchain.inputs.items())
+        return uuid.uuid5(_IDENTIFIERS, f"{image.manifest_digest} {image.reference.uri} {inputs}")
 
 
-def unpack(
-    image: ResolvedImage,
-    cache: BlobCache,
-    means: TreeMeans,
-    root: str,
-    arrival: Arrival,
-    clock: Clock,
-) -> list[str]:
-    """Unite the layers, and write them with what the engine adds into an existing, empty directory.
+class MetadataWriter:
+    """The engine's metadata for one image: written while its layers still arrive, and again if these bring metadata."""
 
-    :param arrival, clock: as in ``build``; the steps are metadata, index, unpack.
-    :returns: warnings about what an ordinary user could not write.
-    :raises DamagedBlob: if a cached layer has to be fetched again.
-    :raises InvalidLayer, EngineError, StorageError, NoSpace: as the steps raise them.
-    """
-    make_directory(means.tmpdir)
-    moment = image.config.moment if means.reproducible else int(time.time())
-    with temporary_directory(means.tmpdir) as work:
-        frames = Frames(_mold(means, image, moment), work, clock)
-        tree = _Tree(image, frames, _contents(image, cache, arrival), means.workers, moment, clock)
-        return [*tree.write(root), *frames.warnings]
-
-
-def _mold(means: TreeMeans, image: ResolvedImage, moment: int) -> metadata.Mold:
-    return metadata.Mold(means.engine, means.command, image.config, image.reference.uri, moment)
-
-
-class Frames:
-    """What the engine adds to one image: written while its layers still arrive, and again if these bring metadata."""
-
-    def __init__(self, mold: metadata.Mold, work: str, clock: Clock) -> None:
+    def __init__(self, template: metadata.Template, work: str, clock: Clock) -> None:
         """
         :param work: an existing directory, where it is written.
         """
-        self._mold = mold
+        self._template = template
         self._work = work
         self._clock = clock
         self.warnings: list[str] = []
-        self.frame = self._make("engine", NOTHING)
+        self.latest = self._make("engine", NOTHING)
 
     def renew(self, union: Union) -> None:
         """Let the engine have what the image itself has of metadata, so that it tells of that too.
@@ -137,22 +151,22 @@ class Frames:
         :param union: of the layers alone.
         """
         own = metadata_of(union)
-        if own == self.frame.own:
+        if own == self.latest.own:
             return
         try:
-            self.frame = self._make("engine-again", own)
+            self.latest = self._make("engine-again", own)
         except EngineError as error:
             self.warnings = [f"inspect does not show the metadata that the image itself brings: {error}"]
         else:
             self.warnings = own.warnings
 
-    def _make(self, name: str, own: Metadata) -> metadata.Skeleton:
+    def _make(self, name: str, own: OwnMetadata) -> metadata.EngineMetadata:
         with self._clock("metadata"):
             directory = os.path.join(self._work, name)
             try:
                 shutil.rmtree(directory, ignore_errors=True)  # of a builder that gave up
                 os.mkdir(directory)
-                return metadata.make(self._mold, directory, own)
+                return metadata.make(self._template, directory, own)
             except OSError as error:
                 raise storage_error(error, self._work) from error
 
@@ -161,8 +175,8 @@ class Frames:
 class _Tree:
     """The tree of one image: its layers, and what the engine adds to them."""
 
-    image: ResolvedImage
-    frames: Frames
+    reference: Reference
+    added: MetadataWriter
     contents: Sequence[Content]
     workers: int
     moment: int
@@ -170,13 +184,13 @@ class _Tree:
 
     def census(self) -> Census:
         """Begin to count the entries of all layers, for one more reading of them."""
-        return Census(str(self.image.reference))
+        return Census(str(self.reference))
 
     def united(self, layers: Sequence[Layer]) -> Union:
         """The union of indexed layers and the engine's part."""
         union = Union(layers)
-        self.frames.renew(union)
-        union.add(self.frames.frame.cover(union))
+        self.added.renew(union)
+        union.add(self.added.latest.cover(union))
         union.root.entry = union.root.entry._replace(mtime=self.moment)  # what the engine puts into it changes it
         return union
 
@@ -186,22 +200,22 @@ class _Tree:
             census = self.census()
             union = self.united(list(pool.map(lambda content: indexed(content, census), self.contents)))
         with self.clock("unpack"):
-            need_space(root, union.size, f"unpacking {self.image.reference}")
+            need_space(root, union.size, f"unpacking {self.reference}")
             return extract.write(root, union.entries())
 
 
 @dataclass(frozen=True)
-class _Work:
-    """One image on its way into a partition."""
+class _PartitionWriter:
+    """One image on its way into the partition of a SIF."""
 
     tree: _Tree
-    means: Means
+    toolchain: Toolchain
     partition: Partition
     directory: str
 
-    def pack(self) -> tuple[str, str, list[str]]:
-        """Fill the partition; returns the builder that was used, why, and warnings."""
-        builder = self.means.builder
+    def write(self) -> tuple[str, str, list[str]]:
+        """Fill the partition; return the builder that was used, why, and warnings."""
+        builder = self.toolchain.builder
         if builder == VIA_SANDBOX:
             return VIA_SANDBOX, "asked for", self._sandbox()
         trouble = []
@@ -212,14 +226,14 @@ class _Work:
         except _Unstreamable as obstacle:
             if builder == STREAM:
                 raise PackerError(
-                    f"builder: stream cannot build {self.tree.image.reference}: {obstacle}; ask for builder: auto"
+                    f"builder: stream cannot build {self.tree.reference}: {obstacle}; ask for builder: auto"
                 ) from obstacle
             reason = str(obstacle)
         except PackerError as error:
             if builder == STREAM:
                 raise
             reason = f"streaming failed: {error}"
-            trouble.append(f"{self.tree.image.reference} was unpacked to be built, since {reason}")
+            trouble.append(f"{self.tree.reference} was unpacked to be built, since {reason}")
         return VIA_SANDBOX, reason, [*trouble, *self._sandbox()]
 
     def _stream(self, limit: int | None) -> list[str]:
@@ -227,18 +241,18 @@ class _Work:
 
         :raises _Unstreamable: if the packer cannot take it, or not in good time.
         """
-        packer = self.means.packer
+        packer = self.toolchain.packer
         foreseen = Entry(b"", DIRECTORY, 0o755, 0, 0, self.tree.moment)  # the root directory of nearly every image
         self._require(packer.refuses(foreseen, 0, None))
         try:
             with packer.packing(self.partition, self.tree.moment, foreseen) as pipe:
                 archive = Archive(pipe)
-                hidden, census = self.tree.frames.frame.files, self.tree.census()
+                hidden, census = self.tree.added.latest.files, self.tree.census()
                 layers, written = write_foreseen(self.tree.contents, hidden, archive, limit, census)
                 union = self.tree.united(layers)
                 newest = max((entry.mtime for layer in layers for entry in layer.entries), default=0)
                 self._require(
-                    packer.refuses(union.root.entry, newest, self.tree.moment if self.means.reproducible else None)
+                    packer.refuses(union.root.entry, newest, self.tree.moment if self.toolchain.reproducible else None)
                 )
                 if union.root.entry != foreseen:
                     raise Misjudged("root directory")
@@ -264,22 +278,12 @@ class _Work:
         os.mkdir(root)
         warnings = self.tree.write(root)
         with self.tree.clock("pack"):
-            self.means.packer.pack(root, self.partition, self.tree.moment, as_root=os.geteuid() != 0)
+            self.toolchain.packer.pack(root, self.partition, self.tree.moment, as_root=os.geteuid() != 0)
         return warnings
 
 
 class _Unstreamable(Exception):
     """Why the packer of this host should not be given an image as a stream."""
-
-
-def _contents(image: ResolvedImage, cache: BlobCache, arrival: Arrival) -> list[Content]:
-    digests = image.config.diff_ids
-    count = len(image.layers)
-    diff_ids: Sequence[str | None] = digests if digests is not None and len(digests) == count else [None] * count
-    return [
-        Content(layer, diff_id, f"the layer {layer.digest} of {image.reference}", cache, arrival)
-        for layer, diff_id in zip(image.layers, diff_ids)
-    ]
 
 
 def indexed(content: Content, census: Census) -> Layer:
@@ -301,12 +305,6 @@ def _filled(stream: IO[bytes], place: Partition, packer: Packer, work: str) -> I
         yield Partition(aside.fileno(), 0, work)
         stream.seek(place.offset)
         shutil.copyfileobj(aside, stream, CHUNK)
-
-
-def _identifier(image: ResolvedImage, means: Means) -> uuid.UUID:
-    if not means.reproducible:
-        return uuid.uuid4()
-    return uuid.uuid5(_IDENTIFIERS, f"{image.manifest_digest} {image.reference.uri} {sorted(means.inputs.items())}")
 
 
 def _settle(stream: IO[bytes]) -> tuple[os.stat_result, str]:

@@ -63,6 +63,17 @@ class DataObject:
 
 
 @dataclass(frozen=True)
+class HeaderFields:
+    """The fields of a new header: its architecture in Go's spelling, its identifier, and the time of the header and of
+    every descriptor, in seconds since the epoch.
+    """
+
+    architecture: str
+    identifier: uuid.UUID
+    time: int
+
+
+@dataclass(frozen=True)
 class Header:
     """What the first bytes of a SIF tell: architecture in Go's spelling (None if unknown), end of the data in bytes."""
 
@@ -86,60 +97,41 @@ def require_architecture(architecture: str) -> bytes:
     return code
 
 
-def write(
-    target: IO[bytes],
-    architecture: str,
-    objects: Sequence[DataObject],
-    partition: int,
-    identifier: uuid.UUID,
-    time: int,
-) -> None:
+def write(target: IO[bytes], fields: HeaderFields, objects: Sequence[DataObject], partition: int) -> None:
     """Make a SIF of a file that holds a squashfs image from an offset to its end: write all that is missing.
 
     The objects come in their order, then the squashfs as primary system partition. An object for which there is no room
     before the partition lies behind it.
 
     :param target: open for writing.
-    :param architecture: in Go's spelling.
     :param partition: where the squashfs begins, in bytes from the beginning of the file.
-    :param time: seconds since the epoch, for the header and every descriptor.
     :raises InvalidSif: if the format knows no such architecture.
     """
-    code = require_architecture(architecture)
-    descriptors = []
+    code = require_architecture(fields.architecture)
+    table = []
     packed = end = target.seek(0, os.SEEK_END)
     position = _DATA_OFFSET
-    for number, item in enumerate(objects, 1):
+    for item in objects:
         size = len(item.content)
         fits = position + size <= partition
         place = position if fits else end
         target.seek(place)
         target.write(item.content)
-        descriptors.append(_descriptor(item.type, number, place, place, size, time, item.name, b""))
+        table.append(_SifDescriptor(item.type, _GROUP, 0, place, size, item.name.encode(), b"", place))
         position, end = (position + size, end) if fits else (position, end + size)
     extra = _PARTITION_EXTRA.pack(_SQUASHFS, _PRIMARY_SYSTEM, code)
-    number = len(objects) + 1
-    descriptors.append(_descriptor(PARTITION, number, position, partition, packed - partition, time, "", extra))
+    table.append(_SifDescriptor(PARTITION, _GROUP, 0, partition, packed - partition, b"", extra, position))
     target.seek(_DESCRIPTORS_OFFSET)
-    target.write(b"".join(descriptors))
+    target.write(b"".join(each.packed(number, fields.time) for number, each in enumerate(table, 1)))
     target.seek(0)
-    target.write(
-        _HEADER.pack(
-            _LAUNCH,
-            _MAGIC,
-            _VERSION,
-            code,
-            identifier.bytes,
-            time,
-            time,
-            _DESCRIPTORS - len(descriptors),
-            _DESCRIPTORS,
-            _DESCRIPTORS_OFFSET,
-            _DESCRIPTORS * _DESCRIPTOR.size,
-            _DATA_OFFSET,
-            end - _DATA_OFFSET,
-        )
-    )
+    target.write(_packed_header(fields, code, len(table), end - _DATA_OFFSET))
+
+
+def _packed_header(fields: HeaderFields, code: bytes, used: int, size: int) -> bytes:
+    """The header of a file with so many descriptors in use, and so many bytes of data."""
+    table = (_DESCRIPTORS - used, _DESCRIPTORS, _DESCRIPTORS_OFFSET, _DESCRIPTORS * _DESCRIPTOR.size)
+    times = (fields.time, fields.time)
+    return _HEADER.pack(_LAUNCH, _MAGIC, _VERSION, code, fields.identifier.bytes, *times, *table, _DATA_OFFSET, size)
 
 
 def read_header(path: str) -> Header:
@@ -174,7 +166,7 @@ def read_object(path: str, name: str, limit: int, kind: int | None = None) -> by
     """
     read_header(path)
     with open(path, "rb") as stream:
-        for item in _items(stream, path):
+        for item in _descriptors(stream, path):
             if item.name == name.encode() and kind in (None, item.type):
                 return _content(stream, item, path, limit)
     return None
@@ -193,7 +185,7 @@ def signers(path: str) -> frozenset[str]:
     """
     read_header(path)
     with open(path, "rb") as stream:
-        items = list(_items(stream, path))
+        items = list(_descriptors(stream, path))
         signed: dict[str, set[int]] = {}
         for item in items:
             if item.type == SIGNATURE:
@@ -203,7 +195,7 @@ def signers(path: str) -> frozenset[str]:
     return frozenset(key for key, links in signed.items() if groups <= links)
 
 
-def _keys_of(item: _Item, content: bytes) -> list[str]:
+def _keys_of(item: _SifDescriptor, content: bytes) -> list[str]:
     if item.extra[_FINGERPRINT].strip(b"\0"):
         return [item.extra[_FINGERPRINT].hex().upper()]
     try:
@@ -214,8 +206,12 @@ def _keys_of(item: _Item, content: bytes) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Item:
-    """A descriptor that is in use."""
+class _SifDescriptor:
+    """A descriptor that is in use.
+
+    :ivar link: the object or group that a signature is for.
+    :ivar begin: where the object before ended: the size with padding counts from there.
+    """
 
     type: int
     group: int
@@ -224,9 +220,17 @@ class _Item:
     size: int
     name: bytes
     extra: bytes
+    begin: int = 0
+
+    def packed(self, number: int, time: int) -> bytes:
+        """The bytes of the descriptor."""
+        padded = self.offset - self.begin + self.size
+        place = (self.offset, self.size, padded)
+        who = (self.type, True, number, self.group, self.link)
+        return _DESCRIPTOR.pack(*who, *place, time, time, 0, 0, self.name, self.extra)
 
 
-def _items(stream: IO[bytes], path: str) -> Iterator[_Item]:
+def _descriptors(stream: IO[bytes], path: str) -> Iterator[_SifDescriptor]:
     stream.seek(0)
     fields = _HEADER.unpack(stream.read(_HEADER.size))
     total, position = fields[8], fields[9]
@@ -251,21 +255,12 @@ def _items(stream: IO[bytes], path: str) -> Iterator[_Item]:
         extra,
     ) in _DESCRIPTOR.iter_unpack(table):
         if used:
-            yield _Item(kind, group, link, offset, size, name.rstrip(b"\0"), extra)
+            yield _SifDescriptor(kind, group, link, offset, size, name.rstrip(b"\0"), extra)
 
 
-def _content(stream: IO[bytes], item: _Item, path: str, limit: int) -> bytes:
+def _content(stream: IO[bytes], item: _SifDescriptor, path: str, limit: int) -> bytes:
     if not 0 <= item.size <= limit or item.offset < 0:
         name = item.name.decode(errors="replace") or f"of type {item.type:#x}"
         raise InvalidSif(f"{path} is damaged: its object {name} claims {item.size} bytes at {item.offset}")
     stream.seek(item.offset)
     return stream.read(item.size)
-
-
-def _descriptor(
-    kind: int, number: int, begin: int, offset: int, size: int, time: int, name: str, extra: bytes
-) -> bytes:
-    """``begin`` is where the object before ended: the size with padding counts from there."""
-    return _DESCRIPTOR.pack(
-        kind, True, number, _GROUP, 0, offset, size, offset - begin + size, time, time, 0, 0, name.encode(), extra
-    )

@@ -28,7 +28,7 @@ from ..layers.union import Layer, Union
 from ..oci.manifest import Config
 from ..oci.platform import Platform
 from . import container
-from .own_metadata import NOTHING, Metadata, without_owner
+from .own_metadata import NOTHING, OwnMetadata, without_owner
 from .toolchain import CMD
 
 _PRIVATE = ".singularity.d"
@@ -45,7 +45,7 @@ _NAME = re.compile(r"\A[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
 @dataclass(frozen=True)
-class Skeleton:
+class EngineMetadata:
     """A directory as the engine wrote it, the objects of a SIF beside its partition, the time of all of it in seconds
     since the epoch, and what of the image's own metadata the engine had when it wrote that.
     """
@@ -53,7 +53,7 @@ class Skeleton:
     directory: str
     objects: tuple[container.DataObject, ...]
     moment: int
-    own: Metadata = NOTHING
+    own: OwnMetadata = NOTHING
 
     @property
     def files(self) -> list[bytes]:
@@ -153,7 +153,7 @@ def _content(path: str) -> bytes | None:
 
 
 @dataclass(frozen=True)
-class Mold:
+class Template:
     """What the engine writes its part of an image from.
 
     :ivar command: which of entry point and command becomes the run script, as ``run_config`` takes it.
@@ -168,7 +168,7 @@ class Mold:
     moment: int
 
 
-def make(mold: Mold, directory: str, own: Metadata = NOTHING) -> Skeleton:
+def make(template: Template, directory: str, own: OwnMetadata = NOTHING) -> EngineMetadata:
     """Let the engine write its part of an image into a new directory.
 
     :param directory: an existing, empty one.
@@ -177,29 +177,29 @@ def make(mold: Mold, directory: str, own: Metadata = NOTHING) -> Skeleton:
     """
     layout = os.path.join(directory, "layout")
     tree = os.path.join(directory, "tree")
-    run = run_config(mold.config, mold.command)
+    run = run_config(template.config, template.command)
     _write_layout(layout, run, _layer(own))
-    mold.engine.build_sandbox(f"oci:{layout}", tree, directory)
-    definition = f"bootstrap: docker\nfrom: {mold.source}\n\n"
+    template.engine.build_sandbox(f"oci:{layout}", tree, directory)
+    definition = f"bootstrap: docker\nfrom: {template.source}\n\n"
     _write(tree, _DEFINITION, definition)
     _write(tree, _ENVIRONMENT, environment_script(run.get("Env") or []))
     os.chmod(os.path.join(tree, _ENVIRONMENT), 0o755)
-    _correct_labels(tree, mold.config.platform, mold.source, mold.moment)
-    attributes = mold.engine.inspect(tree, directory)
+    _correct_labels(tree, template.config.platform, template.source, template.moment)
+    attributes = template.engine.inspect(tree, directory)
     metadata = {"data": {"attributes": attributes}, "type": "container"}
-    return Skeleton(
+    return EngineMetadata(
         tree,
         (
             container.DataObject(container.DEFINITION, "", definition.encode()),
             container.DataObject(container.JSON, "inspect-metadata.json", _json(metadata)),
             container.DataObject(container.JSON, "oci-config.json", _json(run)),
         ),
-        mold.moment,
+        template.moment,
         own,
     )
 
 
-def _layer(own: Metadata) -> bytes:
+def _layer(own: OwnMetadata) -> bytes:
     """The tar archive of an image's own metadata, as any user can unpack it."""
     target = io.BytesIO()
     writer = Writer(target)

@@ -22,7 +22,6 @@ from .. import programs
 from ..errors import NoSpace, PackerError
 from ..fs.files import storage_error
 from ..layers.tar import Entry
-from .toolchain import AUTO
 
 _SYSTEM_DIRECTORIES = ("/usr/sbin", "/sbin", "/usr/bin", "/usr/local/bin", "/usr/local/sbin")
 _ENGINE_DIRECTORIES = (
@@ -178,12 +177,12 @@ class Packer:
         raise PackerError(f"{self.path} {self.version} {ended}: {_shortened(output)}")
 
 
-def find(
-    compression: str = AUTO, level: int | None = None, processors: int | None = None, memory: int | None = None
+def find_packer(
+    compression: str | None = None, level: int | None = None, processors: int | None = None, memory: int | None = None
 ) -> Packer:
-    """The mksquashfs of this host: the first of 4.6 or later, else of 4.5, else the first that tells its version.
+    """Return the mksquashfs of this host: the first of 4.6 or later, else of 4.5, else the first with a version.
 
-    :param compression: one of ``means.COMPRESSIONS``, or ``auto``: zstd where this host can also mount it, else gzip.
+    :param compression: None for the best that this host can mount: zstd, else gzip.
     :param level: of the compression, for zstd and gzip.
     :param memory: MiB.
     :raises PackerError: naming the package that brings it, or what it cannot do.
@@ -207,10 +206,10 @@ def find(
     raise PackerError(f"{path} {version} was built without {compression}; ask for compression: auto, or another one")
 
 
-def mountable(compression: str = AUTO, level: int | None = None) -> list[tuple[str, int | None]]:
-    """The compressions, with their levels, of files for this host, the best first; no packer is needed.
+def mountable(compression: str | None = None, level: int | None = None) -> list[tuple[str, int | None]]:
+    """Return the compressions, with their levels, of files for this host, the best first; no packer is needed.
 
-    :param compression, level: as for ``find``.
+    :param compression, level: as for ``find_packer``.
     :raises PackerError: if none has such a level.
     """
     found, objection = [], None
@@ -224,8 +223,8 @@ def mountable(compression: str = AUTO, level: int | None = None) -> list[tuple[s
     return found
 
 
-def _suitable(compression: str) -> list[str]:
-    if compression != AUTO:
+def _suitable(compression: str | None) -> list[str]:
+    if compression:
         return [compression]
     return ["zstd", "gzip"] if _kernel_reads_zstd() and _squashfuse_reads_zstd() else ["gzip"]
 

@@ -27,7 +27,7 @@ _MAX_DEPTH = 16  # directories
 
 
 @dataclass(frozen=True)
-class Metadata:
+class OwnMetadata:
     """Directories and files of an image that hold metadata.
 
     :ivar entries: by path, parents first, each a directory or a regular file.
@@ -46,10 +46,10 @@ class Metadata:
         return [f"{named(paths)} of the image is too large for metadata: inspect does not show it"] if paths else []
 
 
-NOTHING = Metadata()
+NOTHING = OwnMetadata()
 
 
-def metadata_of(union: Union) -> Metadata:
+def metadata_of(union: Union) -> OwnMetadata:
     """Read the metadata that an image brings.
 
     :raises InvalidLayer, SregistryError: as reading its layers again raises it.
@@ -70,7 +70,7 @@ def metadata_of(union: Union) -> Metadata:
         if entry.kind == FILE:
             nodes[path] = node
     read = {id(node): content for node, content in union.read(nodes.values())}
-    return Metadata(entries, {path: read[id(node)] for path, node in nodes.items()}, tuple(left_out))
+    return OwnMetadata(entries, {path: read[id(node)] for path, node in nodes.items()}, tuple(left_out))
 
 
 def _found(union: Union) -> Iterator[tuple[bytes, Node]]:

@@ -46,7 +46,7 @@ class Question:
 
     @property
     def _engine(self) -> str:
-        """As ``executable.kind_of`` looks for it; its file name tells, without running it, where it is Apptainer."""
+        """Its kind, as ``executable.engine_kind`` finds it: the file name tells where it is Apptainer."""
         programs = " ".join(shlex.quote(name) for name in ([self.program] if self.program else PROGRAMS))
         return (
             f'PATH=$PATH:{":".join(DIRECTORIES)}; for e in {programs}; do p=$(command -v "$e") || continue; '

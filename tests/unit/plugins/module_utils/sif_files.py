@@ -23,6 +23,11 @@ OBJECTS = (
 )
 
 
+def fields(architecture: str) -> container.HeaderFields:
+    """Return the fields of a header."""
+    return container.HeaderFields(architecture, IDENTIFIER, TIME)
+
+
 def written(
     objects: tuple[container.DataObject, ...] = OBJECTS, squashfs: bytes = SQUASHFS, architecture: str = "amd64"
 ) -> bytes:
@@ -30,5 +35,5 @@ def written(
     target = io.BytesIO()
     target.seek(container.partition_offset(objects))
     target.write(squashfs)
-    container.write(target, architecture, objects, container.partition_offset(objects), IDENTIFIER, TIME)
+    container.write(target, fields(architecture), objects, container.partition_offset(objects))
     return target.getvalue()

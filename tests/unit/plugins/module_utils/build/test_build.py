@@ -36,7 +36,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.refere
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.session import Session
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.pool import Registries
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif.formats import SANDBOX, SIF
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif.toolchain import AUTO, Choice
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif.toolchain import Toolchain
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.keychain import Keychain, Login
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.options import Transport
 
@@ -51,9 +51,18 @@ if [ "$box" ]; then mkdir -p "$1/.singularity.d" && cp "$2" "$1/.singularity.d/S
 """
 
 
-def no_packer() -> Any:
-    """This host has none; the engine then packs as it likes."""
-    raise PackerError("there is no mksquashfs")
+class Unpacked(Toolchain):
+    """The toolchain of a host without a packer; the engine then packs as it likes."""
+
+    @property
+    def engine(self) -> Engine:
+        """One that need not be run to know its version."""
+        return Engine(str(self.executable), APPTAINER, "1.4.5")
+
+    @property
+    def packer(self) -> Any:
+        """None."""
+        raise PackerError("there is no mksquashfs")
 
 
 @pytest.fixture
@@ -69,17 +78,6 @@ def program(tmp_path: Path) -> Path:
 @pytest.fixture
 def wanted(tmp_path: Path, program: Path) -> BuildRequest:
     """A SIF file of a definition that needs nothing."""
-    choice = Choice(
-        builder=AUTO,
-        reproducible=True,
-        command="entrypoint",
-        tmpdir=str(tmp_path),
-        inputs={"command": "entrypoint", "reproducible": "yes"},
-        engine=lambda: Engine(str(program), APPTAINER, "1.4.5"),
-        engine_kind=lambda: APPTAINER,
-        packer=no_packer,
-        mountable=list,
-    )
     return BuildRequest(
         path=str(tmp_path / "out/image"),
         format=SIF,
@@ -93,7 +91,7 @@ def wanted(tmp_path: Path, program: Path) -> BuildRequest:
         name=None,
         force=False,
         checksum=False,
-        choice=choice,
+        toolchain=Unpacked(str(tmp_path), executable=str(program)),
         cachedir=None,
         plain=False,
         verify=True,
@@ -192,7 +190,9 @@ def test_root_builds_a_sandbox_where_a_group_may_write(
 
 def engine_is(wanted: BuildRequest, kind: str | None) -> BuildRequest:
     """The same on a host with another engine."""
-    return replace(wanted, choice=replace(wanted.choice, engine_kind=lambda: kind))
+    toolchain = replace(wanted.toolchain)
+    vars(toolchain)["engine_kind"] = kind
+    return replace(wanted, toolchain=toolchain)
 
 
 @pytest.mark.parametrize(("change", "counts"), CHANGES)

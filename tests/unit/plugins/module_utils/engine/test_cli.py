@@ -63,16 +63,16 @@ def test_an_engine_is_told_by_what_it_says(
     install: Install, name: str, says: str, kind: str, version: str, home: str
 ) -> None:
     path = install(name, answering(says))
-    found = cli.find()
+    found = cli.find_engine()
     assert found == Engine(path, kind, version)
     assert found.home == home
-    assert executable.kind_of() == kind
+    assert executable.engine_kind() == kind
 
 
 def test_apptainer_is_preferred(install: Install) -> None:
     install("singularity", answering("singularity-ce version 4.1.0"))
     path = install("apptainer", answering("apptainer version 1.4.5"))
-    assert cli.find() == Engine(path, "apptainer", "1.4.5")
+    assert cli.find_engine() == Engine(path, "apptainer", "1.4.5")
 
 
 @pytest.mark.parametrize("as_path", [False, True])
@@ -80,8 +80,8 @@ def test_a_given_engine_is_taken_before_any_other(install: Install, as_path: boo
     install("apptainer", answering("apptainer version 1.4.5"))
     path = install("singularity", answering("singularity-ce version 4.1.0-jammy"))
     given = path if as_path else "singularity"
-    assert cli.find(given) == Engine(path, "singularity-ce", "4.1.0-jammy")
-    assert executable.kind_of(given) == "singularity-ce"
+    assert cli.find_engine(given) == Engine(path, "singularity-ce", "4.1.0-jammy")
+    assert executable.engine_kind(given) == "singularity-ce"
 
 
 def test_an_engine_outside_the_path_is_found_in_the_usual_directories(
@@ -90,21 +90,21 @@ def test_an_engine_outside_the_path_is_found_in_the_usual_directories(
     path = install("singularity", answering("singularity version 3.8.7"))
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(executable, "DIRECTORIES", (os.path.dirname(path),))
-    assert cli.find() == Engine(path, "singularity", "3.8.7")
+    assert cli.find_engine() == Engine(path, "singularity", "3.8.7")
 
 
 def test_the_kind_of_apptainer_is_known_without_running_it(install: Install, programs: Path, tmp_path: Path) -> None:
     install("apptainer", f": > {tmp_path}/ran\nexit 1")
-    assert executable.kind_of() == "apptainer"
+    assert executable.engine_kind() == "apptainer"
     (programs / "singularity").symlink_to("apptainer")  # as distributions install it
-    assert executable.kind_of("singularity") == "apptainer"
+    assert executable.engine_kind("singularity") == "apptainer"
     assert not (tmp_path / "ran").exists()
 
 
 def test_a_missing_engine_is_answered_with_what_to_install(programs: Path) -> None:
-    assert executable.kind_of() is None
+    assert executable.engine_kind() is None
     with pytest.raises(EngineError) as error:
-        cli.find()
+        cli.find_engine()
     assert str(error.value) == (
         "there is neither apptainer nor singularity on this host; install the package apptainer or singularity-ce, "
         "or give the executable's path with engine"
@@ -114,9 +114,9 @@ def test_a_missing_engine_is_answered_with_what_to_install(programs: Path) -> No
 @pytest.mark.parametrize("given", ["/nonexistent/apptainer", "apptainer-1.4"])
 def test_a_given_engine_that_is_missing_is_named(install: Install, given: str) -> None:
     install("apptainer", answering("apptainer version 1.4.5"))
-    assert executable.kind_of(given) is None
+    assert executable.engine_kind(given) is None
     with pytest.raises(EngineError) as error:
-        cli.find(given)
+        cli.find_engine(given)
     assert str(error.value) == f"the engine {given} is not an executable file on this host"
 
 
@@ -124,7 +124,7 @@ def test_a_file_that_is_not_executable_is_no_engine(install: Install) -> None:
     path = install("apptainer", answering("apptainer version 1.4.5"))
     os.chmod(path, 0o644)
     with pytest.raises(EngineError, match=f"^the engine {path} is not an executable file on this host$"):
-        cli.find(path)
+        cli.find_engine(path)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_a_file_that_is_not_executable_is_no_engine(install: Install) -> None:
 )
 def test_a_program_that_is_no_engine_or_is_broken_is_named(install: Install, body: str, said: str) -> None:
     path = install("singularity", body)
-    for look in (cli.find, executable.kind_of):
+    for look in (cli.find_engine, executable.engine_kind):
         with pytest.raises(EngineError) as error:
             look()
         assert str(error.value) == (
@@ -151,7 +151,7 @@ def test_an_engine_of_another_machine_is_named(install: Install) -> None:
     path = install("apptainer", "")
     Path(path).write_bytes(b"\x7fELF of another machine")
     with pytest.raises(EngineError, match=f"^cannot run {path}: .*Exec format error"):
-        cli.find()
+        cli.find_engine()
 
 
 # Running
@@ -268,7 +268,7 @@ def engine_of(version: StandIn) -> Engine:
 
 
 def test_every_version_is_identified(version: StandIn) -> None:
-    assert cli.find(str(version.path)) == engine_of(version)
+    assert cli.find_engine(str(version.path)) == engine_of(version)
 
 
 EVERYWHERE = BuildOptions(

@@ -37,7 +37,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.sessi
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.sif_download import Fetched, Placed, Shipment
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.artifact import Artifact
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.pool import Registries
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif.toolchain import Choice
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif.toolchain import Toolchain
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif.trust import Trust
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.keychain import Keychain
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.options import Transport
@@ -191,6 +191,20 @@ def test_what_is_no_sif_of_the_platform_is_not_placed(
     assert case.store == []
 
 
+class _Unpacked(Toolchain):
+    """The toolchain of a host with an engine, where nothing must be packed."""
+
+    @property
+    def engine(self) -> Any:
+        """Any."""
+        return object()
+
+    @property
+    def packer(self) -> Any:
+        """An error."""
+        raise AssertionError("nothing is packed")
+
+
 class Site:
     """A host that pulls one name from a web server, by the whole use-case."""
 
@@ -225,13 +239,11 @@ class Site:
         registries = Registries(Keychain(), Transport(http=True, timeout=20.0, retries=0))
         inventory = Inventory(str(self.directory / "inventory"))
         session = Session(registries, BlobCache(str(self.directory / "cache")), inventory, AMD64, 2, check)
-        choice = Choice(
-            "auto", True, "entrypoint", str(self.directory), {}, cast(Any, str), cast(Any, str), self._packer, list
-        )
+        toolchain = _Unpacked(str(self.directory))
         wanted = {"dest": None, "policy": "always", "checksum": False, "force": False, **how}
         name = name or self.name
         prepare = cast(Any, lambda _path: None)
-        asked = Wanted(storage=str(self.directory / "store"), choice=choice, prepare=prepare, **wanted)
+        asked = Wanted(storage=str(self.directory / "store"), toolchain=toolchain, prepare=prepare, **wanted)
         outcome = pull(session, asked, [name])[name]
         registries.close()
         return outcome
@@ -244,10 +256,6 @@ class Site:
         outcome = record(session, [self.name])[self.name]
         registries.close()
         return outcome
-
-    @staticmethod
-    def _packer() -> Any:
-        raise AssertionError("nothing is packed")
 
     @property
     def requests(self) -> list[str]:

@@ -20,6 +20,7 @@ from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.sif_files
     OBJECTS,
     SQUASHFS,
     TIME,
+    fields,
     written,
 )
 
@@ -111,7 +112,7 @@ def test_the_partition_stays_as_it_is_and_the_rest_is_written(tmp_path: Path) ->
     path.write_bytes(bytes(container.partition_offset(OBJECTS)) + SQUASHFS)
     with path.open("r+b") as target:
         target.seek(17)  # wherever it stands
-        container.write(target, "amd64", OBJECTS, container.partition_offset(OBJECTS), IDENTIFIER, TIME)
+        container.write(target, fields("amd64"), OBJECTS, container.partition_offset(OBJECTS))
     assert path.read_bytes() == written()
 
 
@@ -121,7 +122,7 @@ def test_an_object_without_room_before_the_partition_lies_behind_it(tmp_path: Pa
     large = container.DataObject(0x4006, "large", b"x" * 5000)
     path.write_bytes(bytes(first) + SQUASHFS)
     with path.open("r+b") as target:
-        container.write(target, "amd64", (OBJECTS[0], large, *OBJECTS[1:]), first, IDENTIFIER, TIME)
+        container.write(target, fields("amd64"), (OBJECTS[0], large, *OBJECTS[1:]), first)
     raw = path.read_bytes()
     assert raw[first : first + len(SQUASHFS)] == SQUASHFS
     assert raw[first + len(SQUASHFS) :] == large.content

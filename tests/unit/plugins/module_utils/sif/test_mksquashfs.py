@@ -52,7 +52,7 @@ def mksquashfs(version: str = "mksquashfs version 4.5.1 (2022/03/17)", compresso
 )
 def test_the_packer_on_the_path_is_found_with_its_version(install: Install, said: str, version: str) -> None:
     path = install("mksquashfs", mksquashfs(said))
-    assert squashfs.find() == Packer(path, version, "zstd", 3)
+    assert squashfs.find_packer() == Packer(path, version, "zstd", 3)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_zstd_is_taken_where_packer_kernel_and_squashfuse_know_it(
     install("mksquashfs", mksquashfs(compressors=compressors))
     if squashfuse:
         install("squashfuse", f'echo "{squashfuse}" >&2; exit 254')
-    assert squashfs.find().compression == compression
+    assert squashfs.find_packer().compression == compression
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_a_packer_that_does_all_with_tar_archives_is_preferred(
     monkeypatch.setenv("PATH", str(directories[0]))
     monkeypatch.setattr(squashfs, "_SYSTEM_DIRECTORIES", tuple(map(str, directories)))
     monkeypatch.setattr(squashfs, "_ENGINE_DIRECTORIES", ())
-    assert squashfs.find().path == str(directories[chosen] / "mksquashfs")
+    assert squashfs.find_packer().path == str(directories[chosen] / "mksquashfs")
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_a_compression_that_is_asked_for_has_its_level(
     install: Install, compression: str, level: int | None, taken: int | None
 ) -> None:
     install("mksquashfs", mksquashfs(compressors="gzip zstd lz4 xz"))
-    packer = squashfs.find(compression, level)
+    packer = squashfs.find_packer(compression, level)
     assert (packer.compression, packer.level) == (compression, taken)
 
 
@@ -150,28 +150,32 @@ def test_a_level_that_a_compression_has_not_is_refused(
 ) -> None:
     install("mksquashfs", mksquashfs(compressors="gzip zstd lz4 xz"))
     with pytest.raises(PackerError) as error:
-        squashfs.find(compression, level)
+        squashfs.find_packer(compression, level)
     assert str(error.value) == (f"the compression {compression} has no level {level} ({allowed}); give another or none")
 
 
 def test_a_level_is_checked_against_the_compression_that_was_chosen(install: Install) -> None:
     install("mksquashfs", mksquashfs(compressors="gzip"))
     with pytest.raises(PackerError, match="the compression gzip has no level 15"):
-        squashfs.find("auto", 15)
+        squashfs.find_packer(None, 15)
 
 
 @pytest.mark.parametrize(
     ("zstd", "compression", "level", "expected"),
     [
-        (True, "auto", None, [("zstd", 3), ("gzip", 1)]),
-        (True, "auto", 9, [("zstd", 9), ("gzip", 9)]),
-        (True, "auto", 15, [("zstd", 15)]),
-        (False, "auto", None, [("gzip", 1)]),
+        (True, None, None, [("zstd", 3), ("gzip", 1)]),
+        (True, None, 9, [("zstd", 9), ("gzip", 9)]),
+        (True, None, 15, [("zstd", 15)]),
+        (False, None, None, [("gzip", 1)]),
         (False, "xz", None, [("xz", None)]),
     ],
 )
 def test_what_a_host_can_mount_needs_no_packer(
-    monkeypatch: pytest.MonkeyPatch, zstd: bool, compression: str, level: int | None, expected: list[tuple[str, int]]
+    monkeypatch: pytest.MonkeyPatch,
+    zstd: bool,
+    compression: str | None,
+    level: int | None,
+    expected: list[tuple[str, int]],
 ) -> None:
     monkeypatch.setattr(squashfs, "_kernel_reads_zstd", lambda: zstd)
     monkeypatch.setattr(squashfs, "_squashfuse_reads_zstd", lambda: zstd)
@@ -181,14 +185,14 @@ def test_what_a_host_can_mount_needs_no_packer(
 def test_a_level_that_nothing_mountable_has_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(squashfs, "_kernel_reads_zstd", lambda: False)
     with pytest.raises(PackerError, match="the compression gzip has no level 15"):
-        squashfs.mountable("auto", 15)
+        squashfs.mountable(None, 15)
 
 
 @pytest.mark.parametrize("compression", ["zstd", "lz4", "xz"])
 def test_a_compression_that_the_packer_was_built_without_is_refused(install: Install, compression: str) -> None:
     path = install("mksquashfs", mksquashfs(compressors="gzip"))
     with pytest.raises(PackerError) as error:
-        squashfs.find(compression)
+        squashfs.find_packer(compression)
     assert str(error.value) == (
         f"{path} 4.5.1 was built without {compression}; ask for compression: auto, or another one"
     )
@@ -206,13 +210,13 @@ def test_a_compression_that_the_packer_was_built_without_is_refused(install: Ins
 def test_bounds_that_nothing_can_keep_are_refused(install: Install, bounds: dict[str, int], message: str) -> None:
     install("mksquashfs", mksquashfs())
     with pytest.raises(PackerError) as error:
-        squashfs.find(**bounds)  # type: ignore[arg-type]
+        squashfs.find_packer(**bounds)  # type: ignore[arg-type]
     assert str(error.value) == message
 
 
 def test_a_missing_packer_is_named_with_its_package(install: Install) -> None:
     with pytest.raises(PackerError) as error:
-        squashfs.find()
+        squashfs.find_packer()
     assert str(error.value) == (
         "there is no mksquashfs on this host; install the package squashfs-tools (squashfs on SUSE)"
     )
@@ -224,14 +228,14 @@ def test_a_packer_outside_the_path_is_found_in_the_system_directories(
     path = install("mksquashfs", mksquashfs())
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     monkeypatch.setattr(squashfs, "_SYSTEM_DIRECTORIES", (os.path.dirname(path),))
-    assert squashfs.find().path == path
+    assert squashfs.find_packer().path == path
 
 
 def test_a_packer_that_cannot_be_run_is_named(install: Install) -> None:
     path = install("mksquashfs", "")
     Path(path).write_bytes(b"\x7fELF of another machine")
     with pytest.raises(PackerError) as error:
-        squashfs.find()
+        squashfs.find_packer()
     assert str(error.value) == f"cannot run {path}: Exec format error"
 
 
@@ -241,7 +245,7 @@ def test_no_place_for_temporary_files_is_an_error_of_the_storage(
     install("mksquashfs", mksquashfs())
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
     with pytest.raises(StorageError, match=rf"^cannot use {tmp_path}/none/.*: No such file or directory; "):
-        squashfs.find()
+        squashfs.find_packer()
 
 
 def test_trying_the_packer_leaves_nothing_behind_even_if_it_is_killed(
@@ -252,14 +256,14 @@ def test_trying_the_packer_leaves_nothing_behind_even_if_it_is_killed(
     monkeypatch.setattr(tempfile, "tempdir", str(place))
     listing = tmp_path / "listing"
     install("mksquashfs", f"ls -A {place} >> {listing}; echo tried >> {listing}; {mksquashfs(compressors='gzip')}")
-    squashfs.find()
+    squashfs.find_packer()
     assert set(listing.read_text().split()) == {"tried"}, "there was something that a kill would have left"
     assert list(place.iterdir()) == []
 
 
 @needs_mksquashfs
 def test_the_real_packer_is_found() -> None:
-    packer = squashfs.find()
+    packer = squashfs.find_packer()
     assert re.fullmatch(r"[0-9]+\.[0-9].*", packer.version)
     assert os.access(packer.path, os.X_OK)
 
@@ -466,7 +470,7 @@ def tree(tmp_path: Path) -> Path:
 
 def real(compression: str = "gzip", **bounds: int) -> Packer:
     assert REAL is not None
-    return squashfs.find(compression, **bounds)
+    return squashfs.find_packer(compression, **bounds)
 
 
 def unsquashfs(option: str, image: Path, offset: int = 0) -> str:

@@ -17,7 +17,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.layers.tar
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.layers.union import Union
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif import builder, own_metadata
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif import metadata as skeleton
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif.metadata import Skeleton
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif.metadata import EngineMetadata
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif.own_metadata import metadata_of, without_owner
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.stacks import Member, layer
 
@@ -112,19 +112,19 @@ def test_of_what_is_left_out_only_so_much_is_kept(monkeypatch: pytest.MonkeyPatc
 def test_where_the_engine_refuses_what_an_image_brings_the_image_is_built_without_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuses: bool
 ) -> None:
-    def make(_mold: object, directory: str, own: own_metadata.Metadata) -> Skeleton:
+    def make(_template: object, directory: str, own: own_metadata.OwnMetadata) -> EngineMetadata:
         if refuses and own.entries:
             raise EngineError("apptainer failed: startscript: is a directory")
-        return Skeleton(directory, (), MOMENT, own)
+        return EngineMetadata(directory, (), MOMENT, own)
 
     monkeypatch.setattr(skeleton, "make", make)
-    frames = builder.Frames(cast(Any, None), str(tmp_path), lambda _step: nullcontext())
-    frames.renew(Union([layer("etc/passwd")]))
-    assert (os.listdir(tmp_path), frames.warnings) == (["engine"], [])
-    frames.renew(Union([layer(HELP)]))
-    assert (HELP.encode() in frames.frame.own.entries) is not refuses
-    assert len(frames.warnings) == refuses
-    assert all("startscript: is a directory" in warning for warning in frames.warnings)
+    added = builder.MetadataWriter(cast(Any, None), str(tmp_path), lambda _step: nullcontext())
+    added.renew(Union([layer("etc/passwd")]))
+    assert (os.listdir(tmp_path), added.warnings) == (["engine"], [])
+    added.renew(Union([layer(HELP)]))
+    assert (HELP.encode() in added.latest.own.entries) is not refuses
+    assert len(added.warnings) == refuses
+    assert all("startscript: is a directory" in warning for warning in added.warnings)
 
 
 def test_what_the_engine_left_alone_stays_and_what_it_wrote_keeps_its_owner(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_what_the_engine_left_alone_stays_and_what_it_wrote_keeps_its_owner(tmp_
         os.utime(tmp_path / os.fsdecode(path), (0, 0))
     os.utime(private, (9, 9))
 
-    union.add(Skeleton(str(tmp_path), (), MOMENT, own).cover(union))
+    union.add(EngineMetadata(str(tmp_path), (), MOMENT, own).cover(union))
     found = {entry.path.decode(): (entry.uid, oct(entry.mode), entry.mtime) for entry, _data in union.entries()}
     assert {path: found[path] for path in found if path.startswith(".singularity.d")} == {
         ".singularity.d": (5, "0o2750", MOMENT),

@@ -6,13 +6,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors import PackerError
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.manifest import Config
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif.metadata import run_config
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif.toolchain import CMD, ENTRYPOINT, Choice
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif.mksquashfs import Packer
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif.toolchain import CMD, ENTRYPOINT, Toolchain
 
 BUILT = {
     "format": "sif",
@@ -24,28 +28,44 @@ BUILT = {
 }
 
 
-def never() -> Any:
-    """A program that is not to be looked for."""
-    raise AssertionError("looked for a program")
-
-
 @pytest.mark.parametrize(
     ("asked", "engine", "agrees"),
     [
         ({}, "apptainer", True),
         ({}, None, True),
         ({}, "singularity-ce", False),
-        ({"command": "entrypoint"}, "apptainer", True),
-        ({"command": "cmd"}, "apptainer", False),
-        ({"compression": "zstd", "level": "3"}, "apptainer", True),
+        ({"command": ENTRYPOINT}, "apptainer", True),
+        ({"command": CMD}, "apptainer", False),
+        ({"compression": "zstd", "level": 3}, "apptainer", True),
         ({"compression": "gzip"}, "apptainer", False),
-        ({"compression": "zstd", "level": "19"}, None, False),
-        ({"unknown": "1"}, "apptainer", False),
+        ({"compression": "zstd", "level": 19}, None, False),
+        ({"reproducible": False}, "apptainer", True),
     ],
 )
-def test_only_what_is_asked_for_counts(asked: dict[str, str], engine: str | None, agrees: bool) -> None:
-    choice = Choice("auto", True, ENTRYPOINT, "/tmp", asked, never, lambda: engine, never, never)
-    assert choice.agrees(BUILT) is agrees
+def test_only_what_is_asked_for_counts(asked: dict[str, Any], engine: str | None, agrees: bool) -> None:
+    toolchain = Toolchain("/tmp", **asked)
+    vars(toolchain)["engine_kind"] = engine  # as if it had been looked for
+    assert toolchain.agrees(BUILT) is agrees
+    untold = {name: text for name, text in BUILT.items() if name != "command"}
+    assert not toolchain.agrees(untold)
+    assert set(vars(toolchain)).isdisjoint({"engine", "packer", "mountable"}), "no program is looked for"
+
+
+def test_a_program_is_looked_for_once_and_only_when_it_is_asked_for(install: Callable[[str, str], str]) -> None:
+    path = install("apptainer", 'echo "$@" >> "$0.calls"; echo apptainer version 1.4.5')
+    toolchain = Toolchain("/tmp", compression="gzip", level=2, processors=3, memory=100)
+    calls = Path(f"{path}.calls")
+    assert (toolchain.engine_kind, calls.exists()) == ("apptainer", False), "its file name tells"
+    assert toolchain.acceptable_inputs == [{**BUILT, "compression": "gzip", "level": "2"}]
+    assert (toolchain.engine.version, toolchain.engine.path) == ("1.4.5", path)
+    assert calls.read_text() == "--version\n"
+    with pytest.raises(PackerError, match="there is no mksquashfs"):
+        toolchain.need_programs()
+    packer = install("mksquashfs", 'echo "mksquashfs version 4.6.1"')
+    assert toolchain.packer == Packer(packer, "4.6.1", "gzip", 2, 3, 100)
+    assert toolchain.inputs == {**BUILT, "compression": "gzip", "level": "2"}
+    kept = {name: BUILT[name] for name in ("command", "reproducible", "engine")}
+    assert toolchain.sandbox_inputs == {"format": "sandbox", **kept}
 
 
 @pytest.mark.parametrize(
