@@ -147,6 +147,7 @@ images:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils._internal.manage.verify import verification_report
 from ..module_utils._internal.module.base import failing, inventory_of
 from ..module_utils._internal.module.keys import trust_of
 from ..module_utils._internal.module.options import (
@@ -158,7 +159,6 @@ from ..module_utils._internal.module.options import (
     verify_options,
 )
 from ..module_utils._internal.module.targets import targets_of
-from ..module_utils._internal.sif.trust import report
 
 
 def main() -> None:
@@ -180,7 +180,7 @@ def main() -> None:
     with failing(module):
         paths = targets_of(module, inventory_of(module))
         with trust_of(module) as trust:
-            images = [report(trust, path) for path in paths]
+            images = [verification_report(trust, path) for path in paths]
         errors = [image["error"] for image in images if image["error"]]
         if errors and module.params["strict"]:
             more = f"{len(errors)} of {len(images)} files are not accepted. " if len(images) > 1 else ""

@@ -22,8 +22,16 @@ from typing import Any
 sys.path.insert(0, os.getcwd())
 
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine import dialect, signature
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine.cli import BuildOptions, RunOptions, find
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine.signature import Certificate, SigningKey
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine.cli import (
+    BuildOptions,
+    RunOptions,
+    find_engine,
+)
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine.signature import (
+    Certificate,
+    KeySource,
+    SigningKey,
+)
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors import SregistryError
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.keychain import Login
 
@@ -31,7 +39,7 @@ PLAIN, PRIVATE = "127.0.0.1:5000", "127.0.0.1:5001"
 PHRASE = "two words"
 Outcomes = dict[str, Any]
 
-engine = find()
+engine = find_engine()
 
 
 def outcome(work: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
@@ -203,20 +211,20 @@ def sign() -> Outcomes:
         ("pem", "pem.sif", {"key": "ours.pub"}),
         ("certificate", "pem.sif", {"certificate": Certificate("ours.crt", roots="ours.crt")}),
         ("keyring", "alice.sif", {"keyring": "keys"}),
-        ("accepted", "bob.sif", {"keyring": "keys", "fingerprints": [bob]}),
-        ("two signatures", "both.sif", {"keyring": "keys", "fingerprints": [alice, bob]}),
+        ("accepted", "bob.sif", {"keyring": "keys", "fingerprints": (bob,)}),
+        ("two signatures", "both.sif", {"keyring": "keys", "fingerprints": (alice, bob)}),
         ("key in a file", "file.sif", {"key": "all.pgp"}),
         ("unsigned", "plain.sif", {"keyring": "keys"}),
         ("unsigned, by pem", "plain.sif", {"key": "ours.pub"}),
         ("wrong pem", "pem.sif", {"key": "theirs.pub"}),
         ("pem by keyring", "pem.sif", {"keyring": "keys"}),
         ("empty keyring", "alice.sif", {"keyring": "public"}),
-        ("not accepted", "both.sif", {"keyring": "keys", "fingerprints": [alice]}),
+        ("not accepted", "both.sif", {"keyring": "keys", "fingerprints": (alice,)}),
         ("damaged", copy("alice.sif", "damaged.sif", damage=True), {"keyring": "keys"}),
         ("damaged, by pem", copy("pem.sif", "damaged-pem.sif", damage=True), {"key": "ours.pub"}),
         ("no image", "all.pgp", {"keyring": "keys"}),
     ):
-        made[f"verify: {name}"] = outcome(verify, engine, image, **named)
+        made[f"verify: {name}"] = outcome(verify, engine, image, KeySource(**named))
     made["import"] = [outcome(signature.import_key, engine, "all.pgp", "public") for _time in range(2)]
     made["import of no key"] = outcome(signature.import_key, engine, "ours.pub", "public")
     return made

@@ -41,9 +41,10 @@ def build_by_engine(
     engine = request.toolchain.engine
     make_directory(os.path.dirname(request.path))
     make_directory(request.toolchain.tmpdir)
-    with temporary_directory(request.toolchain.tmpdir) as work, build_directory(request, work, outcome.warnings) as place:
+    tmpdir = request.toolchain.tmpdir
+    with temporary_directory(tmpdir) as work, build_directory(request, work, outcome.warnings) as place:
         packing = _packing(engine, request)
-        options = _options(session, request, source, login, packing.words, work)
+        options = _options(session, request, source, login, packing.arguments, work)
         if options.fakeroot and guard.is_held(place):  # from its namespace, the engine cannot reach what is held here
             raise StorageError(
                 f"{os.path.dirname(request.path)} is not safe for a sandbox that root builds with fakeroot: a group "
@@ -68,7 +69,7 @@ def build_by_engine(
 class _Packing:
     """What the engine tells its packer, and the inputs that this is; nothing for the engine's own choice."""
 
-    words: str | None
+    arguments: str | None
     inputs: dict[str, str]
 
 
@@ -92,7 +93,7 @@ def _packing(engine: Engine, request: BuildRequest) -> _Packing:
             raise
         return own
     level = {} if packer.level is None else {"level": str(packer.level)}
-    return _Packing(packer.words, {"compression": packer.compression, **level})
+    return _Packing(packer.arguments, {"compression": packer.compression, **level})
 
 
 def _options(
@@ -100,7 +101,7 @@ def _options(
     request: BuildRequest,
     source: BuildSource,
     login: Login | None,
-    packer_words: str | None,
+    packer_arguments: str | None,
     work: str,
 ) -> BuildOptions:
     architecture = session.platform.architecture
@@ -110,7 +111,7 @@ def _options(
         no_test=not request.tests,
         sections=request.sections,
         arguments=request.arguments,
-        packer_arguments=packer_words,
+        packer_arguments=packer_arguments,
         architecture=None if Platform.host().architecture == architecture else architecture,
         login=login,
         no_https=request.plain,

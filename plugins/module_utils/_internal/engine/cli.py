@@ -12,7 +12,7 @@ import re
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -146,16 +146,35 @@ _FLAGS = tuple(
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a run of the engine said, and how it ended."""
+class Setting:
+    """The setting that the engine runs in.
+
+    :ivar directory: that it runs in; None for the caller's own.
+    :ivar variables: by the names that this version reads; no other setting of the caller reaches the engine.
+    :ivar typed: the text that it reads where it asks for something.
+    :ivar hidden: secrets that its messages must not show.
+    :ivar timeout: seconds; None for those that reading an image takes at most.
+    """
+
+    tmpdir: str | None = None
+    directory: str | None = None
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    typed: str | None = field(default=None, repr=False)
+    hidden: Collection[str] = field(default=(), repr=False)
+    timeout: float | None = None
+
+
+@dataclass(frozen=True)
+class EngineResult:
+    """The result of a run of the engine: its status, and what it wrote."""
 
     status: int
     output: str
     errors: str = field(repr=False)
 
     @property
-    def words(self) -> str:
-        """What is worth telling of it: no progress, no colours, and the end rather than the beginning."""
+    def message(self) -> str:
+        """The message of an error: without progress and colours, and of a long one the end."""
         lines = (line.rstrip() for line in self._lines())
         told = (line for line in lines if line and not line.startswith("INFO:") and not _PROGRESS.fullmatch(line))
         return "\n".join(told).strip()[-_LAST_WORDS:]
@@ -223,15 +242,14 @@ class Engine:
         with self._argument_file(options) as argument_file:
             if argument_file:
                 command += [say("build", "--build-arg-file"), argument_file]
-            answer = self.ask(
-                [*command, target, source],
-                tmpdir=options.tmpdir,
-                directory=options.directory,
-                variables=self._build_variables(options),
+            setting = Setting(
+                options.tmpdir,
+                options.directory,
+                self._build_variables(options),
                 hidden=_secrets(options),
                 timeout=options.timeout,
             )
-        return answer.warnings
+            return self.run([*command, target, source], setting).warnings
 
     def build_sandbox(self, source: str, target: str, tmpdir: str) -> None:
         """``build --sandbox`` from a source URI such as ``oci:PATH``, without touching the engine's cache.
@@ -246,7 +264,7 @@ class Engine:
         :raises EngineError: with the engine's own words.
         """
         what = ("--all",) if self.dialect.knows("inspect", "--all") else _INSPECTED
-        output = self.ask(["inspect", *what, "--json", image], tmpdir=tmpdir).output
+        output = self.run(["inspect", *what, "--json", image], Setting(tmpdir)).output
         try:
             return dict(json.loads(output)["data"]["attributes"])
         except (ValueError, KeyError, TypeError) as error:
@@ -291,39 +309,24 @@ class Engine:
         spoken = self.dialect
         return {spoken.inside(name): spoken.literal(name, value, no_eval) for name, value in variables.items()}
 
-    def ask(
-        self,
-        arguments: Sequence[str],
-        *,
-        tmpdir: str | None = None,
-        directory: str | None = None,
-        variables: Mapping[str, str] | None = None,
-        said: str | None = None,
-        hidden: Iterable[str] = (),
-        timeout: float | None = None,
-        check: bool = True,
-    ) -> Answer:
+    def run(self, arguments: Sequence[str], setting: Setting | None = None, check: bool = True) -> EngineResult:
         """Run the engine.
 
-        :param directory: that it runs in.
-        :param variables: by the names that this version reads; no other setting of the caller reaches the engine.
-        :param said: what it reads when it asks for something.
-        :param hidden: what must not show in its words.
-        :param timeout: seconds.
         :param check: whether a status other than 0 is an error.
         :raises EngineError: with the engine's own words.
         """
+        setting = setting or Setting()
         command = [self.path, *arguments]
-        environment = {**programs.inherited(LC_ALL="C", TZ="UTC"), **(variables or {})}
-        if tmpdir:
-            environment.update({"TMPDIR": tmpdir, self.dialect.variable("TMPDIR"): tmpdir})
-        status, output, errors = _run(command, environment, said, timeout or _TIMEOUT, directory)
-        answer = Answer(status, output, _redact(errors, hidden))
+        environment = {**programs.inherited(LC_ALL="C", TZ="UTC"), **setting.variables}
+        if setting.tmpdir:
+            environment.update({"TMPDIR": setting.tmpdir, self.dialect.variable("TMPDIR"): setting.tmpdir})
+        status, output, errors = _run(command, environment, setting)
+        result = EngineResult(status, output, _redact(errors, setting.hidden))
         if check and status != 0:
-            advice = next((f"; {what}" for pattern, what in _ADVICE if pattern.search(answer.errors)), "")
-            said = f". It said: {answer.words}" if answer.words else ""
+            advice = next((f"; {what}" for pattern, what in _ADVICE if pattern.search(result.errors)), "")
+            said = f". It said: {result.message}" if result.message else ""
             raise EngineError(f"{' '.join(command)} failed with status {status}{advice}{said}")
-        return answer
+        return result
 
     def _build_variables(self, options: BuildOptions) -> dict[str, str]:
         name = self.dialect.variable
@@ -381,10 +384,9 @@ def find_engine(given: str | None = None) -> Engine:
     )
 
 
-def _run(
-    command: list[str], environment: dict[str, str], said: str | None, timeout: float, directory: str | None
-) -> tuple[int, str, str]:
-    with _input(said) as stream:
+def _run(command: list[str], environment: dict[str, str], setting: Setting) -> tuple[int, str, str]:
+    timeout = setting.timeout or _TIMEOUT
+    with _input(setting.typed) as stream:
         try:
             process = subprocess.Popen(
                 command,
@@ -394,7 +396,7 @@ def _run(
                 encoding="utf-8",
                 errors="replace",
                 env=environment,
-                cwd=directory,
+                cwd=setting.directory,
                 umask=0o022,
                 start_new_session=True,  # so that what a build has started can be ended with it
             )
@@ -413,13 +415,13 @@ def _run(
 
 
 @contextmanager
-def _input(said: str | None) -> Iterator[int]:
-    """What the engine reads. It lies in memory, and can be sought in: so the engine reads one answer at a time."""
-    if said is None:
+def _input(typed: str | None) -> Iterator[int]:
+    """Give the descriptor of what the engine reads: a file in memory, where it reads one line at a time."""
+    if typed is None:
         yield subprocess.DEVNULL
         return
     with os.fdopen(os.memfd_create("answers"), "w+", encoding="utf-8") as stream:
-        stream.write(said)
+        stream.write(typed)
         stream.flush()
         stream.seek(0)
         yield stream.fileno()
@@ -430,7 +432,7 @@ def _secrets(options: BuildOptions) -> list[str]:
     return [*login, *options.arguments.values()]
 
 
-def _redact(text: str, hidden: Iterable[str]) -> str:
+def _redact(text: str, hidden: Collection[str]) -> str:
     """What is short is hidden where it stands as a word, so that a value such as 1 does not take the text apart."""
     for secret in sorted(filter(None, hidden), key=len, reverse=True):
         pattern = re.escape(secret)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from ..errors import BadSignature, EngineError, UnknownSigner, Unsigned
 from ..fs.tempdir import temporary_directory
-from .cli import Answer, Engine
+from .cli import Engine, EngineResult, Setting
 
 _KEY_IN_LIST = re.compile(
     r"^(?P<index>\d+)\)\s+(?:User|U):\s*(?P<name>.*?)\s*$.*?^\s+(?:Fingerprint|F):\s*(?P<fingerprint>[0-9A-F]+)\s*$",
@@ -38,7 +38,7 @@ _BAD = ("integrity compromised", "not valid", "does not correspond", "do not mat
 
 
 @dataclass(frozen=True)
-class Key:
+class PgpKey:
     """A PGP key in a keyring: its place in the list, its fingerprint in upper-case hexadecimal, and whose it is."""
 
     index: int
@@ -73,6 +73,23 @@ class Certificate:
     intermediates: str | None = None
     roots: str | None = None
     ocsp: bool = False
+
+
+@dataclass(frozen=True)
+class KeySource:
+    """One source of keys to verify with: a certificate, a file of public keys, or else a keyring.
+
+    :ivar key: the file of a public key, in PEM, or of PGP, armored or not.
+    :ivar keyring: the engine's directory of keyrings; None is that of this user.
+    :ivar fingerprints: of the PGP keys that are accepted; empty for all of the source.
+    :ivar url: of a key server that is asked for what the keyring lacks; without, none is asked.
+    """
+
+    key: str | None = None
+    certificate: Certificate | None = None
+    keyring: str | None = None
+    fingerprints: tuple[str, ...] = ()
+    url: str | None = None
 
 
 @dataclass(frozen=True)
@@ -113,37 +130,24 @@ def sign(engine: Engine, image: str, key: SigningKey, tmpdir: str | None = None)
     else:
         command = ["sign", engine.dialect.option("sign", "--key"), key.path, image]
         # the sigstore library takes all that it can read as the passphrase, a line feed too
-        engine.ask(command, tmpdir=tmpdir, said=key.passphrase or "", hidden=_hidden(key.passphrase))
+        engine.run(command, Setting(tmpdir, typed=key.passphrase or "", hidden=_hidden(key.passphrase)))
 
 
-def verify(
-    engine: Engine,
-    image: str,
-    *,
-    key: str | None = None,
-    certificate: Certificate | None = None,
-    keyring: str | None = None,
-    fingerprints: Collection[str] = (),
-    url: str | None = None,
-    tmpdir: str | None = None,
-) -> Verification:
-    """Verify all signatures of a SIF with one source of keys; a keyring, if there is no other.
+def verify(engine: Engine, image: str, source: KeySource | None = None, tmpdir: str | None = None) -> Verification:
+    """Verify all signatures of a SIF with one source of keys, or else with the keyring of this user.
 
     The engine adds the host's global keyring to any, so the signers are compared with what was given.
 
-    :param key: the file of a public key, in PEM, or of PGP, armored or not.
-    :param keyring: the engine's directory of keyrings; None is that of this user.
-    :param fingerprints: of the PGP keys that are accepted; empty for all in the keyring, or in ``key``.
-    :param url: of a key server that is asked for what the keyring lacks; without, none is asked.
     :raises Unsigned: with "no signatures found".
     :raises UnknownSigner: if a signature is by none of the keys.
     :raises BadSignature: if the image is not what was signed, or a signature is damaged.
     :raises EngineError: if it is no SIF, or this version knows no such keys.
     """
-    say = engine.dialect.option
+    source = source or KeySource()
+    key, fingerprints, say = source.key, source.fingerprints, engine.dialect.option
     command = ["verify", say("verify", "--json")]
-    if certificate:
-        return _verified(engine, image, [*command, *_certificate_options(engine, certificate)], None, tmpdir)
+    if source.certificate:
+        return _verified(engine, image, [*command, *_certificate_options(engine, source.certificate)], None, tmpdir)
     if key and not _is_pgp(key):
         return _verified(engine, image, [*command, say("verify", "--key"), key], None, tmpdir)
     if key:
@@ -154,19 +158,20 @@ def verify(
             command.append(say("verify", "--local"))
             result = _verified(engine, image, command, directory, tmpdir)
         return _accepted(image, result, fingerprints or found)
-    command += [say("verify", "--url"), url] if url else [say("verify", "--local")]
-    result = _verified(engine, image, command, keyring, tmpdir)
+    command += [say("verify", "--url"), source.url] if source.url else [say("verify", "--local")]
+    result = _verified(engine, image, command, source.keyring, tmpdir)
     return _accepted(image, result, fingerprints) if fingerprints else result
 
 
-def keys(engine: Engine, keyring: str | None = None, *, secret: bool = False) -> list[Key]:
+def keys(engine: Engine, keyring: str | None = None, *, secret: bool = False) -> list[PgpKey]:
     """The PGP keys of a keyring, public or secret ones. The engine makes the directory if it is not there.
 
     :raises EngineError: with the engine's own words.
     """
     options = [engine.dialect.option("key list", "--secret")] if secret else []
-    listing = engine.ask(["key", "list", *options], variables=_keyring(engine, keyring)).output
-    return [Key(int(match["index"]), match["fingerprint"], match["name"]) for match in _KEY_IN_LIST.finditer(listing)]
+    listing = engine.run(["key", "list", *options], Setting(variables=_keyring(engine, keyring))).output
+    found = _KEY_IN_LIST.finditer(listing)
+    return [PgpKey(int(match["index"]), match["fingerprint"], match["name"]) for match in found]
 
 
 def import_key(engine: Engine, path: str, keyring: str | None = None, passphrase: str | None = None) -> bool:
@@ -176,18 +181,12 @@ def import_key(engine: Engine, path: str, keyring: str | None = None, passphrase
     :returns: whether the keyring changed: False if it had the first of them already.
     :raises EngineError: if there is no key in the file, or the passphrase is not its own.
     """
-    answer = engine.ask(
-        ["key", "import", path],
-        variables=_keyring(engine, keyring),
-        said=_answers(passphrase),
-        hidden=_hidden(passphrase),
-        check=False,
-    )
-    if answer.status == 0:
+    result = engine.run(["key", "import", path], _unlocking(engine, keyring, passphrase), check=False)
+    if result.status == 0:
         return True
-    if "already belongs to the keyring" in answer.errors:
+    if "already belongs to the keyring" in result.errors:
         return False
-    raise EngineError(f"cannot import the key {path}: {_reason(answer)}")
+    raise EngineError(f"cannot import the key {path}: {_reason(result)}")
 
 
 def normal_fingerprint(fingerprint: str) -> str:
@@ -197,16 +196,11 @@ def normal_fingerprint(fingerprint: str) -> str:
 
 def _sign_with_keyring(engine: Engine, image: str, key: SigningKey, keyring: str | None, tmpdir: str | None) -> None:
     chosen = _choose(keys(engine, keyring, secret=True), key)
-    engine.ask(
-        ["sign", engine.dialect.option("sign", "--keyidx"), str(chosen.index), image],
-        tmpdir=tmpdir,
-        variables=_keyring(engine, keyring),
-        said=_answers(key.passphrase),
-        hidden=_hidden(key.passphrase),
-    )
+    command = ["sign", engine.dialect.option("sign", "--keyidx"), str(chosen.index), image]
+    engine.run(command, _unlocking(engine, keyring, key.passphrase, tmpdir))
 
 
-def _choose(found: list[Key], key: SigningKey) -> Key:
+def _choose(found: list[PgpKey], key: SigningKey) -> PgpKey:
     where = key.path or (f"the keyring {key.keyring}" if key.keyring else "this user's keyring")
     if key.fingerprint:
         wanted = normal_fingerprint(key.fingerprint)
@@ -223,17 +217,17 @@ def _choose(found: list[Key], key: SigningKey) -> Key:
 
 
 def _verified(engine: Engine, image: str, command: list[str], keyring: str | None, tmpdir: str | None) -> Verification:
-    answer = engine.ask([*command, image], tmpdir=tmpdir, variables=_keyring(engine, keyring), check=False)
-    if answer.status != 0:
-        raise _failure(image, answer)
+    result = engine.run([*command, image], Setting(tmpdir, variables=_keyring(engine, keyring)), check=False)
+    if result.status != 0:
+        raise _failure(image, result)
     try:
-        document = json.loads(answer.output)
-        result = Verification(int(document["Signatures"]), _signers(document["SignerKeys"] or []))
+        document = json.loads(result.output)
+        verified = Verification(int(document["Signatures"]), _signers(document["SignerKeys"] or []))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise EngineError(f"{engine.path} verify answered what is not its JSON: {answer.output[:200]!r}") from error
-    if not result.signers:
+        raise EngineError(f"{engine.path} verify answered what is not its JSON: {result.output[:200]!r}") from error
+    if not verified.signers:
         raise Unsigned(f"{image}: no signatures found")
-    return result
+    return verified
 
 
 def _signers(entries: list[dict[str, dict[str, object]]]) -> tuple[Signer, ...]:
@@ -245,21 +239,21 @@ def _signers(entries: list[dict[str, dict[str, object]]]) -> tuple[Signer, ...]:
     return tuple(Signer(*who, tuple(dict.fromkeys(parts))) for who, parts in objects.items())
 
 
-def _failure(image: str, answer: Answer) -> EngineError:
-    reason = _reason(answer)
+def _failure(image: str, result: EngineResult) -> EngineError:
+    reason = _reason(result)
     if any(words in reason for words in _UNSIGNED):
         return Unsigned(f"{image}: no signatures found: {reason}")
     if any(words in reason for words in _UNKNOWN):
         return UnknownSigner(f"{image}: no key that was given is that of a signer, or a signature is damaged: {reason}")
     if any(words in reason for words in _BAD):
         return BadSignature(f"{image}: it was changed after it was signed, or a signature is damaged: {reason}")
-    return _failure_of_3_5(image, answer) or EngineError(f"cannot verify {image}: {reason}")
+    return _failure_of_3_5(image, result) or EngineError(f"cannot verify {image}: {reason}")
 
 
-def _failure_of_3_5(image: str, answer: Answer) -> EngineError | None:
+def _failure_of_3_5(image: str, result: EngineResult) -> EngineError | None:
     """Singularity 3.5 gives no reason, but says of each signature whether the data fits; then, only the key is left."""
     try:
-        entries = [entry["Signer"] for entry in json.loads(answer.output)["SignerKeys"] or []]
+        entries = [entry["Signer"] for entry in json.loads(result.output)["SignerKeys"] or []]
         fits = all(entry["DataCheck"] for entry in entries)
     except (ValueError, KeyError, TypeError):
         return None
@@ -312,16 +306,17 @@ def _keyring(engine: Engine, keyring: str | None) -> dict[str, str]:
     return {engine.dialect.keyring: keyring} if keyring else {}
 
 
-def _answers(passphrase: str | None) -> str:
-    """The engine asks once for each secret key, and reads a line."""
-    return f"{passphrase or ''}\n" * 20
+def _unlocking(engine: Engine, keyring: str | None, passphrase: str | None, tmpdir: str | None = None) -> Setting:
+    """Return a setting for a keyring. The engine asks for the passphrase of each secret key once, and reads a line."""
+    typed = f"{passphrase or ''}\n" * 20
+    return Setting(tmpdir, variables=_keyring(engine, keyring), typed=typed, hidden=_hidden(passphrase))
 
 
 def _hidden(passphrase: str | None) -> list[str]:
     return [passphrase] if passphrase else []
 
 
-def _reason(answer: Answer) -> str:
+def _reason(result: EngineResult) -> str:
     """The engine's last line, without its mark."""
-    last = answer.words.splitlines()[-1:] or [f"status {answer.status}"]
+    last = result.message.splitlines()[-1:] or [f"status {result.status}"]
     return re.sub(r"^(?:FATAL|ERROR):\s*|(?:[Ff]ailed to verify container: )", "", last[0]).strip()

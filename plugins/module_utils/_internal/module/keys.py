@@ -4,11 +4,10 @@
 
 # pylint: disable=contextmanager-generator-missing-cleanup  # contextlib ends a suspended generator, and its blocks
 
-"""The keys of a task: from a module's parameters to what is signed with, and who is trusted."""
+"""The keys of a task: from a module's parameters to the key that signs, and to the trusted keys."""
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import os
@@ -19,19 +18,18 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..engine import cli
-from ..engine.signature import Certificate, SigningKey, normal_fingerprint
+from ..engine.signature import Certificate, KeySource, SigningKey, normal_fingerprint
 from ..errors import EngineError
 from ..fs.files import storage_error
 from ..fs.tempdir import temporary_directory
-from ..sif.trust import Source, Trust
+from ..sif.trust import Trust
 
 _MAX_KEY = 4 * 1024 * 1024  # bytes
 
 
 @contextmanager
 def trust_of(module: AnsibleModule) -> Iterator[Trust]:
-    """Who is trusted, for a block; whoever is in the user's keyring, if the task does not say.
+    """Give the trusted keys, for a block: those of the user's keyring, if the task names none.
 
     :raises EngineError: if a key cannot be read.
     """
@@ -39,14 +37,13 @@ def trust_of(module: AnsibleModule) -> Iterator[Trust]:
     if wanted == []:
         module.fail_json(msg="verify is an empty list, which would accept nobody; name a key, or leave it out")
     with ExitStack() as stack:
-        sources = tuple(_source(module, options, stack) for options in wanted or ()) or (Source(),)
-        found = functools.lru_cache(maxsize=None)(lambda: cli.find_engine(module.params["engine"]))
-        yield Trust(sources, _mark(sources), found, scratch_directory(module))
+        sources = tuple(_source(module, options, stack) for options in wanted or ()) or (KeySource(),)
+        yield Trust(sources, _mark(sources), module.params["engine"], scratch_directory(module))
 
 
 @contextmanager
 def signing_key(module: AnsibleModule) -> Iterator[SigningKey]:
-    """What to sign with, for a block."""
+    """Give the key to sign with, for a block."""
     params = module.params
     with ExitStack() as stack:
         path = params["key"]
@@ -57,7 +54,7 @@ def signing_key(module: AnsibleModule) -> Iterator[SigningKey]:
         yield SigningKey(path, params["keyring"], params["fingerprint"], params["passphrase"])
 
 
-def _source(module: AnsibleModule, options: dict[str, Any], stack: ExitStack) -> Source:
+def _source(module: AnsibleModule, options: dict[str, Any], stack: ExitStack) -> KeySource:
     key = options["key"]
     if options["key_content"]:
         key = stack.enter_context(_written(module, options["key_content"]))
@@ -69,10 +66,10 @@ def _source(module: AnsibleModule, options: dict[str, Any], stack: ExitStack) ->
     for path in filter(None, (key, *(options[name] for name in ("certificate", "intermediates", "roots")))):
         _read(path)
     fingerprints = tuple(sorted(normal_fingerprint(fingerprint) for fingerprint in options["fingerprints"]))
-    return Source(key, certificate, options["keyring"], fingerprints)
+    return KeySource(key, certificate, options["keyring"], fingerprints)
 
 
-def _mark(sources: tuple[Source, ...]) -> str | None:
+def _mark(sources: tuple[KeySource, ...]) -> str | None:
     described = []
     for source in sources:
         if source.certificate or not (source.key or source.fingerprints):

@@ -73,8 +73,8 @@ class Packer:
     memory: int = _USUAL_MEMORY
 
     @property
-    def words(self) -> str:
-        """What to tell a program that runs mksquashfs itself, so that it packs like this."""
+    def arguments(self) -> str:
+        """The arguments for a program that runs mksquashfs itself, so that it packs like this."""
         bound = [] if self.processors is None else ["-processors", str(self.processors)]
         return " ".join([*_compression_options(self.compression, self.level), *bound, "-mem", f"{self.memory}M"])
 

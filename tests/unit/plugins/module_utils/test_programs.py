@@ -43,7 +43,7 @@ def asked(_path: str) -> None:
 
 RUNS: dict[str, tuple[str, Callable[[str], object]]] = {
     "engine, asked for its version": ("apptainer", executable.kind_and_version),
-    "engine at work": ("apptainer", lambda path: cli.Engine(path, "apptainer", "1.4.5").ask(["inspect"])),
+    "engine at work": ("apptainer", lambda path: cli.Engine(path, "apptainer", "1.4.5").run(["inspect"])),
     "packer": ("mksquashfs", mksquashfs._version),
     "zstd": ("zstd", deflated),
     "credential helper": ("docker-credential-recorder", asked),

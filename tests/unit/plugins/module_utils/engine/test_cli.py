@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine import cli, executable
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine.cli import (
-    Answer,
     BuildOptions,
     Engine,
+    EngineResult,
     RunOptions,
 )
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors import EngineError
@@ -287,10 +287,10 @@ EVERYWHERE = BuildOptions(
 
 
 def test_what_a_script_of_a_definition_writes_does_not_reach_the_terminal_as_it_is() -> None:
-    answer = Answer(1, "", "WARNING: \x1b]0;title\x07\x1b[2Ja\u202eb\x1b[31m\tred\nFATAL:   \x9b2J\n")
-    assert answer.warnings == ("\\x1b]0;title\\x07\\x1b[2Ja\\u202eb red",)
-    assert answer.words.isascii()
-    assert answer.words.replace("\n", "").isprintable()
+    result = EngineResult(1, "", "WARNING: \x1b]0;title\x07\x1b[2Ja\u202eb\x1b[31m\tred\nFATAL:   \x9b2J\n")
+    assert result.warnings == ("\\x1b]0;title\\x07\\x1b[2Ja\\u202eb red",)
+    assert result.message.isascii()
+    assert result.message.replace("\n", "").isprintable()
 
 
 def test_every_version_builds(version: StandIn) -> None:
@@ -486,7 +486,7 @@ def test_an_error_says_the_way_out_where_it_is_known(newest: StandIn, said: str,
 
 def test_progress_is_not_told() -> None:
     why = "set_attributes: failed to change uid and gids on /image/[===]/1, because Operation not permitted"
-    answer = Answer(
+    result = EngineResult(
         255,
         "",
         "ERROR:   unpackSIF failed: Parallel it is\n"
@@ -496,7 +496,7 @@ def test_progress_is_not_told() -> None:
         "created 5174 files\ncreated 820 directories\ncreated 1 directory\ncreated 0 devices\ncreated 2 hardlinks\n"
         "created 3 users\n[ok] 1/2\n: exit status 2\n",
     )
-    assert answer.words.splitlines() == [
+    assert result.message.splitlines() == [
         "ERROR:   unpackSIF failed: Parallel it is",
         why,
         "created 3 users",

@@ -14,7 +14,8 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine imp
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine.cli import Engine
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine.signature import (
     Certificate,
-    Key,
+    KeySource,
+    PgpKey,
     Signer,
     SigningKey,
 )
@@ -116,7 +117,7 @@ def pgp(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 def test_every_version_verifies_with_a_keyring(version: StandIn) -> None:
     version.answers("verify", signed((ALICE, "Alice <alice@example.org>")))
-    result = signature.verify(engine_of(version), "/image", keyring="/keys", tmpdir="/scratch")
+    result = signature.verify(engine_of(version), "/image", KeySource(keyring="/keys"), "/scratch")
     assert result.signatures == 1
     assert result.signers == (Signer(ALICE, "Alice <alice@example.org>", True, ("Def.FILE", "JSON.Generic", "FS")),)
     (call,) = version.calls
@@ -137,7 +138,7 @@ def test_every_version_signs_with_a_key_of_a_keyring(version: StandIn) -> None:
 def test_every_version_verifies_with_the_file_of_a_pgp_key(version: StandIn, pgp: str, tmp_path: Path) -> None:
     version.answers("key list", ONE_KEY)
     version.answers("verify", signed((ALICE, "Alice")))
-    result = signature.verify(engine_of(version), "/image", key=pgp, tmpdir=str(tmp_path))
+    result = signature.verify(engine_of(version), "/image", KeySource(pgp), str(tmp_path))
     assert [signer.fingerprint for signer in result.signers] == [ALICE]
     assert arguments(version) == [
         ["key", "import", pgp],
@@ -157,8 +158,8 @@ def test_pem_keys_are_for_the_versions_that_know_them(version: StandIn, pem: str
     certificate = Certificate("/leaf.pem", "/between.pem", "/root.pem", ocsp=True)
     if spoken.version_tuple >= first:
         signature.sign(spoken, "/image", SigningKey(pem, passphrase="pass phrase"))
-        assert signature.verify(spoken, "/image", key=pem).signers[0].fingerprint == ""
-        signature.verify(spoken, "/image", certificate=certificate)
+        assert signature.verify(spoken, "/image", KeySource(pem)).signers[0].fingerprint == ""
+        signature.verify(spoken, "/image", KeySource(certificate=certificate))
         assert arguments(version) == [
             ["sign", "--key", pem, "/image"],
             ["verify", "--json", "--key", pem, "/image"],
@@ -174,15 +175,15 @@ def test_pem_keys_are_for_the_versions_that_know_them(version: StandIn, pem: str
         ):
             signature.sign(spoken, "/image", SigningKey(pem))
         with pytest.raises(EngineError, match=" does not know --key of verify; "):
-            signature.verify(spoken, "/image", key=pem)
+            signature.verify(spoken, "/image", KeySource(pem))
         with pytest.raises(EngineError, match=" does not know --certificate of verify; "):
-            signature.verify(spoken, "/image", certificate=certificate)
+            signature.verify(spoken, "/image", KeySource(certificate=certificate))
         assert version.calls == []
 
 
 def test_a_key_server_is_asked_only_where_one_is_given(version: StandIn) -> None:
     version.answers("verify", signed((ALICE, "Alice")))
-    signature.verify(engine_of(version), "/image", url="https://keys.example.org")
+    signature.verify(engine_of(version), "/image", KeySource(url="https://keys.example.org"))
     assert arguments(version) == [["verify", "--json", "--url", "https://keys.example.org", "/image"]]
 
 
@@ -238,9 +239,9 @@ def test_an_answer_that_is_no_verification_is_named(newest: StandIn, answer: str
 def test_another_signer_than_the_accepted_ones_is_refused(newest: StandIn) -> None:
     newest.answers("verify", signed((ALICE, "Alice"), (BOB, "Bob")))
     spoken = engine_of(newest)
-    assert len(signature.verify(spoken, "/image", fingerprints=[ALICE.lower(), f"0x{BOB}"]).signers) == 2
+    assert len(signature.verify(spoken, "/image", KeySource(fingerprints=(ALICE.lower(), f"0x{BOB}"))).signers) == 2
     with pytest.raises(UnknownSigner) as error:
-        signature.verify(spoken, "/image", fingerprints=[ALICE])
+        signature.verify(spoken, "/image", KeySource(fingerprints=(ALICE,)))
     assert str(error.value) == f"/image: signed by {BOB} (Bob), not by {ALICE} alone"
 
 
@@ -248,7 +249,7 @@ def test_the_hosts_global_keyring_does_not_vouch_for_a_given_key(newest: StandIn
     newest.answers("key list", ONE_KEY)
     newest.answers("verify", signed((BOB, "Bob")))
     with pytest.raises(UnknownSigner, match=rf"signed by {BOB} \(Bob\), not by {ALICE} alone$"):
-        signature.verify(engine_of(newest), "/image", key=pgp, tmpdir=str(tmp_path))
+        signature.verify(engine_of(newest), "/image", KeySource(pgp), str(tmp_path))
 
 
 # Keys
@@ -294,8 +295,8 @@ def test_of_several_keys_one_must_be_named(newest: StandIn) -> None:
 def test_keys_are_listed(newest: StandIn) -> None:
     newest.answers("key list", OLD_LIST.format(ALICE, BOB))
     assert signature.keys(engine_of(newest), "/keys") == [
-        Key(0, ALICE, "Alice A. (work) <alice@example.org>"),
-        Key(1, BOB, "Bob () <bob@example.org>"),
+        PgpKey(0, ALICE, "Alice A. (work) <alice@example.org>"),
+        PgpKey(1, BOB, "Bob () <bob@example.org>"),
     ]
 
 
@@ -326,7 +327,7 @@ def test_a_file_without_a_key_is_named(newest: StandIn) -> None:
 
 def test_a_key_file_that_is_missing_is_named(newest: StandIn) -> None:
     with pytest.raises(EngineError, match=r"^cannot read the key /nonexistent: No such file or directory$"):
-        signature.verify(engine_of(newest), "/image", key="/nonexistent")
+        signature.verify(engine_of(newest), "/image", KeySource("/nonexistent"))
 
 
 def test_a_passphrase_shows_nowhere(newest: StandIn, pem: str) -> None:

@@ -232,7 +232,7 @@ class Site:
                 if not site.trusted:
                     raise Unsigned(f"verification failed: {what}: no signatures found")
 
-        return Counting((), mark, lambda: cast(Any, None))
+        return Counting((), mark)
 
     def pull(self, check: bool = False, name: Reference | None = None, **how: Any) -> PullOutcome:
         """One run; the engine that verifies needs to be there, the packer not."""
