@@ -19,8 +19,8 @@ positional: _input, name
 options:
   _input:
     description:
-      - The list of RV(hpc.sregistry.sregistry_facts#module:images), gathered with
-        O(hpc.sregistry.sregistry_facts#module:manifests=true). Without it, C(metrics) is empty.
+      - The list of RV(hpc.sregistry.sregistry_info#module:images), gathered with
+        O(hpc.sregistry.sregistry_info#module:manifests=true). Without it, C(metrics) is empty.
     type: raw
     required: true
   name:
@@ -36,7 +36,7 @@ options:
 
 EXAMPLES = r"""
 - name: Read the inventory with its manifests
-  hpc.sregistry.sregistry_facts:
+  hpc.sregistry.sregistry_info:
     manifests: true
   register: store
 

@@ -76,7 +76,7 @@ options:
     default: {}
   seen:
     description:
-      - By host, the result of M(hpc.sregistry.sregistry_facts), for the hosts that only look at what another host put
+      - By host, the result of M(hpc.sregistry.sregistry_info), for the hosts that only look at what another host put
         onto their file system.
     type: dict
     default: {}

@@ -47,7 +47,7 @@ options:
     default: {}
   sees:
     description:
-      - With M(hpc.sregistry.sregistry_facts), what another host has put onto a file system that this one shares. The
+      - With M(hpc.sregistry.sregistry_info), what another host has put onto a file system that this one shares. The
         module runs again until it is seen, or O(within) is over. In check mode it runs once, and warnings are left out.
     type: dict
     suboptions:

@@ -66,7 +66,7 @@ class Host:
         full = [name if name.split("/")[0].count(":") or "://" in name else f"{REGISTRY}/{name}" for name in names]
         if names:
             arguments["name"] = full
-        if action != "facts":
+        if action not in ("facts", "info"):
             arguments.setdefault("no_https", True)
         arguments = {key: value for key, value in arguments.items() if value is not None}
         return self.module(f"hpc.sregistry.sregistry_{action}", check=check, diff=diff, env=env, **arguments)

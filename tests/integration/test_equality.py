@@ -123,7 +123,7 @@ def test_what_an_image_says_of_itself_and_its_applications_is_shown(node1: Host,
     tree = host.sregistry("build", source=f"docker://{REGISTRY}/{image}", path="/tmp/ours.tree", format="sandbox")
     assert tree["changed"], tree
     host.shell(f"apptainer build --sandbox --no-https /tmp/theirs.tree docker://{REGISTRY}/{image}")
-    rows = host.sregistry("facts", f"{REGISTRY}/{image}", inspect=True)["images"]
+    rows = host.sregistry("info", f"{REGISTRY}/{image}", inspect=True)["images"]
     assert {row["path"] for row in rows} == {ours, "/tmp/ours.tree"}
     for row in rows:
         shown = json.loads(host.shell(f"apptainer inspect --all --json {row['path']}").stdout)
@@ -146,7 +146,7 @@ def test_links_in_the_metadata_of_an_image_reach_no_file_of_the_host(node1: Host
     node1.shell("test ! -e /tmp/written-by-an-image")
     said = inspect(node1, path)
     assert (said["helpfile"], "test" in said, "root:" in json.dumps(said)) == ("help inside", False, False)
-    rows = node1.sregistry("facts", f"{REGISTRY}/lab/furnished:linked", inspect=True)["images"]
+    rows = node1.sregistry("info", f"{REGISTRY}/lab/furnished:linked", inspect=True)["images"]
     assert [(row["inspect"]["helpfile"], "root:" in json.dumps(row)) for row in rows] == [("help inside", False)] * 2
     node1.shell("rm -rf /tmp/ours.tree")
 

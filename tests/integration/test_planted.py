@@ -80,7 +80,7 @@ def test_root_touches_nothing_for_what_a_user_has_planted(node1: Host) -> None:
     said = play(
         node1,
         [
-            ("facts", {"checksum": True, "inspect": True, **store}),
+            ("info", {"checksum": True, "inspect": True, **store}),
             ("rename", {**image, "dest": f"{STORE}/x.sif", **store, **shown}),
             ("push", {**image, "to": stolen, "no_https": True, **store}),
             ("push", {"path": f"{STORE}/own/link.sif", "to": stolen, "no_https": True, **store}),

@@ -105,7 +105,7 @@ DAMAGES = {
 def test_a_file_changed_behind_the_back_is_put_right(node1: Host, tag: Tag, damage: str) -> None:
     image = node1.sregistry("pull", tag.name)["images"][0]
     node1.shell(DAMAGES[damage].format(path=image["path"]))
-    (row,) = node1.sregistry("facts", tag.name)["images"]
+    (row,) = node1.sregistry("info", tag.name)["images"]
     assert row["state"] == ("missing" if damage == "deleted" else "modified")
     assert node1.sregistry("pull", tag.name, check=True)["changed"]
     repaired = node1.sregistry("pull", tag.name)
@@ -120,7 +120,7 @@ def test_checksum_finds_what_size_and_time_do_not_show(node1: Host, tag: Tag) ->
     flip += "f.write(bytes([b[0]^1])); f.close(); os.utime(p, ns=(s.st_atime_ns, s.st_mtime_ns))"
     node1.shell(f'python3 -c "{flip}" {path}')
     assert not node1.sregistry("pull", tag.name)["changed"]
-    assert node1.sregistry("facts", tag.name, checksum=True)["images"][0]["state"] == "modified"
+    assert node1.sregistry("info", tag.name, checksum=True)["images"][0]["state"] == "modified"
     assert node1.sregistry("pull", tag.name, checksum=True)["images"][0]["action"] == "repaired"
     assert not node1.sregistry("pull", tag.name, checksum=True)["changed"]
 
@@ -181,7 +181,7 @@ def test_dest_is_a_file_or_a_directory_and_one_image_may_have_many(node1: Host, 
         assert node1.sregistry("pull", tag.name, dest=dest)["changed"]
     for dest in ("/root/sif/one.sif", "/root/sif"):
         assert not node1.sregistry("pull", tag.name, dest=dest)["changed"]
-    rows = node1.sregistry("facts", tag.name)["images"]
+    rows = node1.sregistry("info", tag.name)["images"]
     assert sorted(row["path"] for row in rows) == [
         f"/root/sif/{tag.repository.split('/')[1]}-1.sif",
         "/root/sif/one.sif",
@@ -206,7 +206,7 @@ def test_a_path_of_the_store_is_not_taken_from_another_platform(node1: Host) -> 
         assert re.search(r"multi-latest.sif is the file of .* for linux/amd64; give .* another dest", refused["msg"])
     assert not node1.sregistry("pull", "lab/multi")["changed"]
     assert node1.sregistry("pull", "lab/multi", platform="linux/arm64", force=True)["changed"]
-    rows = node1.sregistry("facts", "lab/multi")["images"]
+    rows = node1.sregistry("info", "lab/multi")["images"]
     assert [(row["platform"], row["path"]) for row in rows] == [("linux/amd64", None), ("linux/arm64", path)]
 
 
@@ -216,7 +216,7 @@ def test_results_and_facts_tell_what_the_file_was_built_from(node1: Host, tag: T
     node1.sregistry("record", tag.name)
     kept = node1.sregistry("pull", tag.name, pull="not_present")["images"][0]
     assert (kept["action"], kept["manifest_digest"]) == ("present", built_from)
-    facts = node1.sregistry("facts", tag.name, "lab/elsewhere", inspect=True)
+    facts = node1.sregistry("info", tag.name, "lab/elsewhere", inspect=True)
     (row,) = facts["images"]
     assert (row["built_from"], row["manifest_digest"], row["outdated"]) == (built_from, moved, True)
     assert row["inspect"]["labels"]["org.label-schema.usage.singularity.deffile.bootstrap"] == "docker"
@@ -235,7 +235,7 @@ def test_a_replaced_file_keeps_its_rights_and_a_new_one_never_has_others(node1: 
 def test_facts_of_a_replaced_file_start_nothing_that_is_in_it(node1: Host, tag: Tag) -> None:
     path = node1.sregistry("pull", tag.name)["images"][0]["path"]
     node1.shell(f"printf '#!/bin/sh\ntouch /tmp/started\n' > {path}")
-    facts = node1.sregistry("facts", tag.name, inspect=True)
+    facts = node1.sregistry("info", tag.name, inspect=True)
     assert (facts["images"][0]["state"], facts["images"][0]["inspect"]) == ("modified", None)
     assert "is no SIF image" in facts["warnings"][0]
     assert node1.shell("ls /tmp/started", check=False).returncode != 0

@@ -47,7 +47,7 @@ def test_variables_say_where_everything_lies_and_comes_from(node1: Host) -> None
     assert listed[:4] == ["cache", "database", "store", "tmp"]
     assert listed[4].endswith("tiny=2.0,linux+amd64.json")
     assert int(listed[5]) > 1
-    facts = node1.module("hpc.sregistry.sregistry_facts", env=env, name="lab/tiny:2.0")
+    facts = node1.module("hpc.sregistry.sregistry_info", env=env, name="lab/tiny:2.0")
     assert [(found["path"], found["state"]) for found in facts["images"]] == [(image["path"], "present")]
     given = node1.module(MODULE, env=env, name="lab/tiny:2.0", storage="/root/sif/given", cachedir="/root/sif/mine")
     assert given["images"][0]["path"].startswith("/root/sif/given/")

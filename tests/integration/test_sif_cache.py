@@ -88,7 +88,7 @@ def test_a_pinned_name_is_fetched_without_a_request_to_its_registry(node1: Host,
     assert image(fetched)["sif_cache"] == "hit", fetched
     assert heard(since) == []
     storage = fetched["ansible_facts"]["sregistry"]["storage"]
-    facts = node2.sregistry("facts", IMAGE, storage=storage, manifests=True)
+    facts = node2.sregistry("info", IMAGE, storage=storage, manifests=True)
     assert facts["images"][0]["metrics"]["config"]["config"], "the documents of the image came with the file"
 
 

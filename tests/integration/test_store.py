@@ -87,7 +87,7 @@ def test_the_life_of_an_image_that_was_built_elsewhere(node1: Host) -> None:
     assert moved["images"][0]["path"] == "/tmp/moved.sif"
 
     facts = node1.module(
-        "hpc.sregistry.sregistry_facts",
+        "hpc.sregistry.sregistry_info",
         name=["nobody", "tools/hello:2"],
         exec={"userns": True, "binds": ["/etc"], "command": ["cat", "/words"]},
         search=["hello"],
@@ -103,13 +103,13 @@ def test_the_life_of_an_image_that_was_built_elsewhere(node1: Host) -> None:
     assert removed["images"][0]["files"] == ["/tmp/moved.sif"]
     assert "No such file" in node1.shell("ls /tmp/moved.sif", check=False).stderr
     assert removed["ansible_facts"]["sregistry"]["images"] == []
-    required = node1.module("hpc.sregistry.sregistry_facts", name="tools/hello:2", required=True)
+    required = node1.module("hpc.sregistry.sregistry_info", name="tools/hello:2", required=True)
     assert required["failed"]
     assert required["msg"] == "the inventory does not know tools/hello:2; pull or add them first"
 
 
 def test_facts_do_without_an_engine(node1: Host) -> None:
-    facts = node1.module("hpc.sregistry.sregistry_facts", name="nobody", exec={"engine": "/nowhere/apptainer"})
+    facts = node1.module("hpc.sregistry.sregistry_info", name="nobody", exec={"engine": "/nowhere/apptainer"})
     assert not facts["failed"]
     assert facts["engine_error"] == "the engine /nowhere/apptainer is not an executable file on this host"
 
@@ -173,7 +173,7 @@ def test_a_store_of_sregistry_is_taken_over_in_one_task(node1: Host, tmp_path: P
         ("library/centos:7", "added"),
     ]
     assert [one["what"] for one in taken["left"]] == [f"{home}/shub/a-b-c-d.simg"]
-    facts = user.module("hpc.sregistry.sregistry_facts", name=["ubuntu", "continuumio/anaconda3"], manifests=True)
+    facts = user.module("hpc.sregistry.sregistry_info", name=["ubuntu", "continuumio/anaconda3"], manifests=True)
     assert facts["paths"] == [f"{home}/shub/library-ubuntu:latest.simg", None]
     assert facts["missing"] == ["continuumio/anaconda3"]
     shown = template(

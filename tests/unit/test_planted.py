@@ -333,7 +333,8 @@ def _runs(world: World) -> dict[str, list[Run]]:
     database = str(world.root / "home" / "sregistry.db")
     key = str(world.root / "key.pem")
     return {
-        "facts": [("facts", {"checksum": True, "inspect": True, "manifests": True})],
+        "facts": [("facts", {"checksum": True})],
+        "info": [("info", {"checksum": True, "inspect": True, "manifests": True})],
         "record": [("record", pulled)],
         "pull": [("pull", {**pulled, **ATTRIBUTES}), ("pull", {**pulled, **ATTRIBUTES})],
         "pull by force": [("pull", {**pulled, **ATTRIBUTES, "force": True, "checksum": True})],
@@ -366,6 +367,7 @@ def _runs(world: World) -> dict[str, list[Run]]:
 
 TASKS = (
     "facts",
+    "info",
     "record",
     "pull",
     "pull by force",

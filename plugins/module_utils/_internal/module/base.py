@@ -166,3 +166,9 @@ def _listed(names: list[object]) -> str:
     """Names in a message; each of them is in the result, with its error."""
     more = f" and {len(names) - _MANY_NAMES} more" if len(names) > _MANY_NAMES else ""
     return ", ".join(map(str, names[:_MANY_NAMES])) + more
+
+
+def warn_without_inventory(module: AnsibleModule, inventory: Inventory) -> None:
+    """Warn where there is no inventory yet: its options may name another place than those of earlier tasks."""
+    if not os.path.isdir(inventory.directory):
+        module.warn(f"there is no inventory in {inventory.directory}; nothing was pulled or recorded there")

@@ -145,7 +145,7 @@ def stand_of(
 ) -> Stand:
     """What became of a host.
 
-    :param pulled: its result of ``sregistry_pull``, empty if it was not asked; ``seen`` that of ``sregistry_facts``, if
+    :param pulled: its result of ``sregistry_pull``, empty if it was not asked; ``seen`` that of ``sregistry_info``, if
         it only looks (``SHARED``); ``removed`` that of ``sregistry_remove``.
     """
     group, names = order.group_of(host), order.names.get(host, ())
@@ -238,7 +238,7 @@ def results_of(hosts: Sequence[str], stages: Sequence[Mapping[str, Mapping[str, 
 def unseen(names: Sequence[str], group: Mapping[str, Any], seen: Mapping[str, Any]) -> bool:
     """Whether a host does not see, or not yet, what the one that went first has put onto their file system.
 
-    :param group: what ``prestage_elect`` tells of its group; ``seen`` its result of ``sregistry_facts``.
+    :param group: what ``prestage_elect`` tells of its group; ``seen`` its result of ``sregistry_info``.
     """
     return any(cell.unseen for cell in _look(False, names, group, seen)[0].values())
 

@@ -37,7 +37,7 @@ def summary(
     """What became of all images on all hosts, as a document with a text for people in ``lines``.
 
     :param pulled: by host, the result of ``sregistry_pull``; an empty one for a host that was not asked.
-    :param seen: by host, the result of ``sregistry_facts``, of those who only look (``SHARED``).
+    :param seen: by host, the result of ``sregistry_info``, of those who only look (``SHARED``).
     :param removed: by host, the result of ``sregistry_remove``.
     """
     stands = [

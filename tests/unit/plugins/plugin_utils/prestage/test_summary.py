@@ -525,7 +525,7 @@ def test_who_did_nothing_yet_is_not_taken_for_one_that_had_its_turn() -> None:
 
 
 def row(name: str, state: str = "present", **more: Any) -> dict[str, Any]:
-    """One entry of a result of sregistry_facts."""
+    """One entry of a result of sregistry_info."""
     return {"reference": name, "path": f"/store/{name}.sif", "sha256": "c" * 64, "state": state, **more}
 
 
