@@ -445,9 +445,9 @@ def test_a_token_that_ends_in_the_middle_of_a_run_is_renewed(
     session = Registry(TOKEN, Keychain(authfile=str(authfile)), transport)
     reference = Reference.parse(f"{TOKEN}/secret/tiny")
     begin = laboratory.log_offset("token")
-    session.find(reference)
+    session.head(reference)
     time.sleep(seconds)
-    session.find(reference)
+    session.head(reference)
     session.close()
     requests = [each for each in laboratory.requests_of("token", begin) if each.user_agent == agent]
     assert [each.status for each in requests] == statuses

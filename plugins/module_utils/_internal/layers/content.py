@@ -19,7 +19,7 @@ from ..errors import DigestMismatch, InvalidLayer
 from ..fs.digest import matches
 from ..fs.files import storage_error
 from ..oci.blobs import Arrival, BlobCache
-from ..oci.manifest import Descriptor
+from ..oci.descriptor import Descriptor
 from .compression import decompressed
 
 _CHUNK = 1024 * 1024  # bytes

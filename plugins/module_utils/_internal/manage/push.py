@@ -21,12 +21,12 @@ from ..inventory import storage
 from ..inventory.database import Inventory
 from ..inventory.document import CLIENT_ORAS, Document, File
 from ..inventory.provenance import OURS, Provenance, origin_of
-from ..oci.manifest import Descriptor
+from ..oci.descriptor import Descriptor
 from ..oci.platform import Platform
 from ..oci.reference import DOCKER_HUB, ORAS, Reference
 from ..registry import artifact, upload
 from ..registry.artifact import Parcel
-from ..registry.client import Body, Registry
+from ..registry.client import Manifest, Registry
 from ..registry.pool import Registries
 from ..sif import container
 from ..sif.formats import is_sandbox
@@ -135,7 +135,7 @@ def _push_file(inventory: Inventory, registries: Registries, wanted: Wanted, cha
         annotations={**provenance, **wanted.annotations},
     )
     registry = registries.origin_of(wanted.to)
-    there = registry.look(wanted.to, writes=not wanted.check)
+    there = registry.get_or_none(wanted.to, writes=not wanted.check)
     change.more["digest"] = parcel.digest
     if there and there.digest == parcel.digest:
         change.action = PRESENT
@@ -206,7 +206,7 @@ def _measured(path: str) -> File:
     return File.at(path, sha256_of(path), {})
 
 
-def _facet_of(registry: Registry, wanted: Wanted, there: Body) -> dict[str, Any]:
+def _facet_of(registry: Registry, wanted: Wanted, there: Manifest) -> dict[str, Any]:
     """What a difference shows of what has the name now.
 
     :raises InvalidManifest: if that is no SIF file, whose name is not taken without ``force``.
@@ -236,17 +236,17 @@ def _facet(digest: str, layer: Descriptor, annotations: Mapping[str, str]) -> di
 
 
 def _send(inventory: Inventory, registry: Registry, wanted: Wanted, parcel: Parcel, change: Change, held: str) -> None:
-    lender = _lender(inventory, wanted.to, parcel.layer.digest)
+    mount_from = _mount_from(inventory, wanted.to, parcel.layer.digest)
     try:
         with open(held, "rb") as stream:
-            way = artifact.push(registry, wanted.to, parcel, stream, lender)
+            way = artifact.push(registry, wanted.to, parcel, stream, mount_from)
     except OSError as error:
         raise storage_error(error, held) from error
     change.more["pushed"] = _sent(parcel.layer.size or 0) if way == upload.SENT else _sent(0)
     change.more["mounted"] = way == upload.MOUNTED
 
 
-def _lender(inventory: Inventory, to: Reference, digest: str) -> str | None:
+def _mount_from(inventory: Inventory, to: Reference, digest: str) -> str | None:
     """Another repository of the same registry, from which this very file was pulled. It only saves traffic."""
     with suppress(InventoryError):
         for document in inventory.documents():

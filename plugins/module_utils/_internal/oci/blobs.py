@@ -31,7 +31,7 @@ from ..fs.files import give_name, link_in_place, make_directory, storage_error
 from ..late import importing
 
 if TYPE_CHECKING:
-    from .manifest import Descriptor
+    from .descriptor import Descriptor
     from .partial import Source
 
 # Returns when a blob is in the cache, or raises why it does not come; gives who is to be told how many of its bytes
@@ -171,13 +171,14 @@ class BlobCache:
         :raises RegistryError, StorageError, NoSpace: as ``obtain``.
         """
         with importing:
-            from .partial import fill, growing, persistently, turn
+            from .partial import Transfer, growing, persistently, turn
 
         path = self._unnamed(key)
+        transfer = Transfer(source, size, what, self.directory, self._breaks)
 
         def finish() -> tuple[str, Obtained]:
             with self._made(path) as name, turn(name) as alone, growing(name, "sha256", alone) as partial:
-                fill(partial, size, source, what, self.directory, self._breaks)
+                transfer.fetch(partial)
                 found = self.path(partial.digest)
                 status = partial.publish(os.path.join(os.path.dirname(name), os.path.basename(found)))
                 self._sweep(path)
@@ -322,9 +323,10 @@ class BlobCache:
         if self.holds(descriptor):
             return _cached(path)
         with importing:
-            from .partial import growing, persistently, receive, turn
+            from .partial import Transfer, growing, persistently, turn
 
         algorithm = descriptor.digest.partition(":")[0]
+        transfer = Transfer(source, descriptor.size, what, self.directory, self._breaks)
 
         def finish() -> Obtained:
             with self._made(path) as name, turn(name) as alone:
@@ -332,7 +334,7 @@ class BlobCache:
                     self._sweep(path)
                     return _cached(path)
                 with growing(name, algorithm, alone, self._others(path)) as partial:
-                    receive(partial, descriptor, source, what, self.directory, self._breaks)
+                    transfer.fetch_verified(partial, descriptor.digest)
                     status = partial.publish(name)
                 self._sweep(path)
             self._received[descriptor.digest] = _identity(status)
@@ -381,9 +383,9 @@ def _size(path: str) -> int | None:
 def _rest(path: str, size: int) -> int:
     """Bytes of a blob that are not in the file that a killed run left of it."""
     with importing:
-        from .partial import place_of
+        from .partial import partial_path
 
-    begun = _size(place_of(path)) or 0
+    begun = _size(partial_path(path)) or 0
     return size - begun if begun <= size else size
 
 

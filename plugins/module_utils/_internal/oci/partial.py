@@ -18,15 +18,13 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import IO, TYPE_CHECKING, TypeVar
+from dataclasses import dataclass
+from typing import IO, TypeVar
 
 from ..errors import DigestMismatch, StorageError, TooSlow, Unreachable
 from ..fs import flock, guard, stale
 from ..fs.digest import CHUNK, hash_of
 from ..fs.files import free_space, need_space, storage_error
-
-if TYPE_CHECKING:
-    from .manifest import Descriptor
 
 # Opens a blob at a byte offset; gives where the data really begins and its chunks.
 Source = Callable[[int], AbstractContextManager["tuple[int, Iterator[bytes]]"]]
@@ -37,14 +35,14 @@ _MAX_TURNS = 1000  # how often somebody else may take away the file that is wait
 # A blob of unknown size (schema 1) has no end until it ends: after so many bytes, so many must still be free.
 _UNKNOWN_STEP = 64 * 1024 * 1024
 _UNKNOWN_RESERVE = 256 * 1024 * 1024
-_MAX_LOST = 10  # files that other runs took away on the way, before the cache is given up
+_MAX_REMOVED = 10  # files that other runs took away on the way, before the cache is given up
 _BOOT = "/proc/sys/kernel/random/boot_id"
 
 _Result = TypeVar("_Result")
 
 
-class Lost(Exception):
-    """Another run has removed the file: it took it for nobody's, since it could not see who holds it."""
+class PartialBlobRemoved(Exception):
+    """Another run has removed the file: it could not see that it is held, and took it for what a killed run left."""
 
 
 class PartialBlob:
@@ -93,18 +91,18 @@ class PartialBlob:
     def publish(self, path: str) -> os.stat_result:
         """Give the finished file its name, in place of what is there; returns its status.
 
-        :raises Lost: if another run has removed it.
+        :raises PartialBlobRemoved: if another run has removed it.
         :raises OSError: if it cannot be renamed.
         """
         os.fsync(self._stream.fileno())
         status = os.fstat(self._stream.fileno())
         if not _is_at(self._stream.fileno(), self.path):
-            raise Lost
+            raise PartialBlobRemoved
         try:
             guard.hand_over(self._stream.fileno(), os.path.dirname(path))  # only now: who owns it can write to it
             os.replace(self.path, path)
         except FileNotFoundError as error:
-            raise Lost from error
+            raise PartialBlobRemoved from error
         return status
 
 
@@ -113,10 +111,11 @@ def turn(path: str) -> Iterator[bool]:
     """Wait, as far as the file system has locks, for other runs of this user that fetch a blob, also on other hosts.
 
     :param path: where the blob will lie, in a directory that exists.
-    :returns: whether no other run of this host can fetch it during the block.
+    Yields whether no other run of this host can fetch it during the block.
+
     :raises StorageError: if the directory takes no file.
     """
-    place = lock_of(path)
+    place = lock_path(path)
     held = _lock_in_place(place)
     if held is None:
         yield False
@@ -131,14 +130,14 @@ def turn(path: str) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def lock_of(path: str) -> str:
-    """The file that is locked while the blob of a path is fetched."""
+def lock_path(path: str) -> str:
+    """Return the file that is locked while the blob of a path is fetched."""
     directory, name = os.path.split(path)
     return os.path.join(directory, f".{name}.lock")
 
 
-def place_of(path: str) -> str:
-    """Where the blob of a path grows on this host, if that is continued where a killed run left it."""
+def partial_path(path: str) -> str:
+    """Return where the blob of a path grows on this host, if that is continued where a killed run left it."""
     try:
         with open(_BOOT, encoding="ascii") as boot:
             mark = boot.read().strip().replace("-", "")
@@ -149,7 +148,7 @@ def place_of(path: str) -> str:
 
 @contextmanager
 def growing(path: str, algorithm: str, alone: bool, others: Sequence[str] = ()) -> Iterator[PartialBlob]:
-    """The file that a blob grows in, for a block; it is removed if the block does not end well.
+    """Open the file that a blob grows in, for a block; it is removed if the block does not end well.
 
     :param path: where the blob will lie, in a directory that exists.
     :param alone: nobody else of this host fetches it.
@@ -175,8 +174,8 @@ def persistently(finish: Callable[[], _Result], directory: str) -> _Result:
     :param directory: of the cache, for errors.
     :raises StorageError: if that happens again and again.
     """
-    for _time in range(_MAX_LOST):
-        with suppress(Lost):
+    for _time in range(_MAX_REMOVED):
+        with suppress(PartialBlobRemoved):
             return finish()
     raise StorageError(
         f"cannot use {directory}: what is fetched is removed again and again; choose a cache that no other program "
@@ -184,90 +183,104 @@ def persistently(finish: Callable[[], _Result], directory: str) -> _Result:
     )
 
 
-def receive(
-    partial: PartialBlob, descriptor: Descriptor, source: Source, what: object, directory: str, breaks: int
-) -> None:
-    """Receive what a blob lacks until it is the one of the digest; parameters and errors are those of ``fill``.
+@dataclass(frozen=True)
+class Transfer:
+    """The transfer of one blob from a source into its partial file.
 
-    :raises DigestMismatch: if it is another one.
+    ``size`` of the whole blob is in bytes, None if nobody tells it. ``what`` names the blob in errors. ``directory``
+    names the file system that must have room for it. ``breaks``: so many broken connections in a row, without a byte
+    of progress, end it.
     """
-    for last_chance in (False, True):
-        partial.continued = partial.position > 0
-        try:
-            fill(partial, descriptor.size, source, what, directory, breaks)
-            if partial.digest == descriptor.digest:
-                return
-            raise DigestMismatch(
-                f"digest mismatch for {what}: the registry sent {partial.position} bytes with {partial.digest}, "
-                f"not {descriptor.digest}; the registry or a proxy damages it"
-            )
-        except DigestMismatch:
-            # What continued it, after a killed run or a break, may have been the bad part: once, start from nothing.
-            if last_chance or not partial.continued:
-                raise
-        partial.restart()
 
+    source: Source
+    size: int | None
+    what: object
+    directory: str
+    breaks: int
 
-def fill(partial: PartialBlob, size: int | None, source: Source, what: object, directory: str, breaks: int) -> None:
-    """Receive what a blob lacks, again after each break.
+    def fetch_verified(self, partial: PartialBlob, digest: str) -> None:
+        """Receive what a blob lacks until it is the one of the digest.
 
-    :param size: bytes of the whole blob, if known.
-    :param directory: names the file system that must have room for it.
-    :param breaks: how many broken connections in a row, without a byte of progress, end it.
-    :raises DigestMismatch: if there is more than that.
-    :raises Unreachable: if it does not come.
-    :raises RegistryError: as the source raises it.
-    """
-    if size is not None and partial.position > size:
-        partial.restart()
-    if size is not None:
-        need_space(directory, size - partial.position, f"{what}")
-    if size and partial.position == size:
-        return
-    broken = 0
-    problem: Unreachable | None = None
-    for _time in range(_MAX_RESUMPTIONS):
-        before = partial.position
-        problem = _receive(partial, size, source, what, directory)
-        if partial.position >= size if size else not problem:
+        :raises DigestMismatch: if it is another one.
+        :raises RegistryError, NoSpace: as ``fetch``.
+        """
+        for last_chance in (False, True):
+            partial.continued = partial.position > 0
+            try:
+                self.fetch(partial)
+                if partial.digest == digest:
+                    return
+                raise DigestMismatch(
+                    f"digest mismatch for {self.what}: the registry sent {partial.position} bytes with "
+                    f"{partial.digest}, not {digest}; the registry or a proxy damages it"
+                )
+            except DigestMismatch:
+                # What continued it, after a killed run or a break, may have been the bad part: start anew, once.
+                if last_chance or not partial.continued:
+                    raise
+            partial.restart()
+
+    def fetch(self, partial: PartialBlob) -> None:
+        """Receive what a blob lacks, again after each break.
+
+        :raises DigestMismatch: if there is more than its size.
+        :raises Unreachable: if it does not come.
+        :raises RegistryError: as the source raises it.
+        :raises NoSpace: if the file system has too little room.
+        """
+        size = self.size
+        if size is not None and partial.position > size:
+            partial.restart()
+        if size is not None:
+            need_space(self.directory, size - partial.position, f"{self.what}")
+        if size and partial.position == size:
             return
-        progress = _PROGRESS if isinstance(problem, TooSlow) else 1
-        broken = 0 if partial.position - before >= progress else broken + 1
-        if broken >= breaks:
-            raise problem or Unreachable(
-                f"{what} is truncated: the registry ends it after {partial.position} of {size} bytes, again and again"
-            )
-    raise Unreachable(
-        f"{what} breaks off again and again: {partial.position} bytes after {_MAX_RESUMPTIONS} tries; check the "
-        "network and the registry"
-    ) from problem
+        broken = 0
+        problem: Unreachable | None = None
+        for _time in range(_MAX_RESUMPTIONS):
+            before = partial.position
+            problem = self._receive(partial)
+            if partial.position >= size if size else not problem:
+                return
+            progress = _PROGRESS if isinstance(problem, TooSlow) else 1
+            broken = 0 if partial.position - before >= progress else broken + 1
+            if broken >= self.breaks:
+                raise problem or Unreachable(
+                    f"{self.what} is truncated: the registry ends it after {partial.position} of {size} bytes, again "
+                    "and again"
+                )
+        raise Unreachable(
+            f"{self.what} breaks off again and again: {partial.position} bytes after {_MAX_RESUMPTIONS} tries; check "
+            "the network and the registry"
+        ) from problem
 
-
-def _receive(
-    partial: PartialBlob, size: int | None, source: Source, what: object, directory: str
-) -> Unreachable | None:
-    """Receive until the registry ends or the connection breaks, which is returned."""
-    try:
-        with source(partial.position) as (begin, chunks):
-            if begin != partial.position:
-                partial.restart()
-            partial.continued = partial.continued or partial.position > 0
-            for chunk in chunks:
-                if size is not None and partial.position + len(chunk) > size:
-                    raise DigestMismatch(f"digest mismatch for {what}: the registry sends more than its {size} bytes")
-                steps = partial.position // _UNKNOWN_STEP
-                partial.write(chunk)
-                if size is None and partial.position // _UNKNOWN_STEP > steps:
-                    need_space(directory, _UNKNOWN_RESERVE, f"{what}, whose size is unknown,")
-    except Unreachable as error:
-        partial.continued = partial.position > 0  # also if it broke off after the last byte
-        return error
-    return None
+    def _receive(self, partial: PartialBlob) -> Unreachable | None:
+        """Receive until the registry ends or the connection breaks, which is returned."""
+        size = self.size
+        try:
+            with self.source(partial.position) as (begin, chunks):
+                if begin != partial.position:
+                    partial.restart()
+                partial.continued = partial.continued or partial.position > 0
+                for chunk in chunks:
+                    if size is not None and partial.position + len(chunk) > size:
+                        raise DigestMismatch(
+                            f"digest mismatch for {self.what}: the registry sends more than its {size} bytes"
+                        )
+                    steps = partial.position // _UNKNOWN_STEP
+                    partial.write(chunk)
+                    if size is None and partial.position // _UNKNOWN_STEP > steps:
+                        need_space(self.directory, _UNKNOWN_RESERVE, f"{self.what}, whose size is unknown,")
+        except Unreachable as error:
+            partial.continued = partial.position > 0  # also if it broke off after the last byte
+            return error
+        return None
 
 
 def _lock_in_place(place: str) -> tuple[int, bool] | None:
-    """The locked file of that name, open, and whether that keeps out other runs of this host; None if it is not to be
-    had, or another user has it, who might never let go of it.
+    """Return the locked file of that name, open, and whether that keeps out other runs of this host.
+
+    None if it is not to be had, or another user has it, who might never let go of it.
 
     :raises StorageError: if the directory takes no file.
     """
@@ -291,12 +304,12 @@ def _lock_in_place(place: str) -> tuple[int, bool] | None:
 
 
 def _opened(path: str, alone: bool) -> tuple[int, str]:
-    """The file to write to, open, and where it is: of this user, with no other name, and no other writer.
+    """Return the file to write to, open, and where it is: of this user, with no other name, and no other writer.
 
     :raises OSError: if there can be none.
     """
     if alone:
-        place = place_of(path)
+        place = partial_path(path)
         with suppress(OSError):  # others may write to a shared cache: what they put there is not written to
             descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
             if _is_own(descriptor):
@@ -338,7 +351,7 @@ def _finishing(place: str) -> Iterator[None]:
 
 
 def _is_own(descriptor: int) -> bool:
-    """Whether an open file is a regular one of this user's, with no other name."""
+    """Tell whether an open file is a regular one of this user's, with no other name."""
     status = os.fstat(descriptor)
     return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_nlink <= 1
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from ..errors import NoSpace
 from ..fs.files import free_space, nearest
 from ..oci.blobs import BlobCache
-from ..oci.manifest import Descriptor
+from ..oci.descriptor import Descriptor
 from ..oci.reference import Reference
 from ..registry.image import ResolvedImage
 from ..text import in_words

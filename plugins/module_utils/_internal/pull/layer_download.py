@@ -14,7 +14,7 @@ from typing import TypeVar
 from ..fs.files import need_space
 from ..late import importing
 from ..oci.blobs import Arrival, Obtained
-from ..oci.manifest import Descriptor
+from ..oci.descriptor import Descriptor
 from ..registry.blob_source import source_of
 from ..registry.image import ResolvedImage
 from .outcome import PullOutcome

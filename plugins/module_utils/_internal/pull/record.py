@@ -53,7 +53,7 @@ def _tells_nothing(session: Session, document: Document, image: Resolved) -> boo
     if not image.reference.from_web or image.digest:
         return False
     told = document.told.get("web", {})
-    once, again = image.documents["web"], session.registries.web.look(image.reference).documents["web"]
+    once, again = image.documents["web"], session.registries.web.probe(image.reference).documents["web"]
     steady = {name for name in {*told, *once, *again} if once.get(name) == again.get(name)}
     return len(steady) < len({*once, *again}) and all(told.get(name) == once.get(name) for name in steady)
 

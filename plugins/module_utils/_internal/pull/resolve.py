@@ -34,8 +34,8 @@ def is_current(session: Session, reference: Reference, document: Document) -> bo
     if reference.digest:
         return document.digest == reference.digest
     if reference.from_web:
-        return session.registries.web.find(reference).documents == document.told
-    return session.registries.of(reference).find(reference).digest == document.digest
+        return session.registries.web.head(reference).documents == document.told
+    return session.registries.of(reference).head(reference).digest == document.digest
 
 
 def is_same(document: Document, image: Resolved) -> bool:

@@ -24,13 +24,13 @@ from ..inventory.document import Document, File
 from ..inventory.provenance import Provenance
 from ..inventory.storage import file_name
 from ..oci.blobs import BlobCache
-from ..oci.manifest import Descriptor
+from ..oci.descriptor import Descriptor
 from ..oci.platform import Platform
 from ..oci.reference import ORAS, Reference
 from ..registry import artifact, upload
 from ..registry.artifact import Artifact, Parcel
 from ..registry.blob_source import source_of
-from ..registry.client import Body, Registry
+from ..registry.client import Manifest, Registry
 from ..registry.location import Location
 
 if TYPE_CHECKING:
@@ -147,12 +147,12 @@ class SifCache:
         except OSError as error:
             raise storage_error(error, file.path) from error
 
-    def _look(self, reference: Reference) -> Body | None:
+    def _look(self, reference: Reference) -> Manifest | None:
         """Nobody waits a second time for a registry in trouble. A right that lacks may be there for the next image."""
         if self._troubles:
             raise Unreachable(self._troubles[0])
         try:
-            return self._registry.look(reference)
+            return self._registry.get_or_none(reference)
         except (Unauthorized, Denied):
             raise
         except RegistryError as error:

@@ -18,7 +18,8 @@ from ..errors import DigestMismatch, InvalidSif
 from ..fs.digest import hash_of, sha256_of
 from ..fs.files import make_directory, need_space, replacing
 from ..oci.blobs import BlobCache, Obtained
-from ..oci.manifest import Descriptor, absent
+from ..oci.descriptor import Descriptor
+from ..oci.manifest import absent
 from ..oci.platform import Platform
 from ..oci.reference import Reference
 from ..registry import artifact
@@ -63,7 +64,7 @@ def resolve(registries: Registries, reference: Reference, wanted: Platform, dige
     :raises RegistryError, InvalidManifest, PlatformNotFound: as registry and web server raise them.
     """
     if reference.from_web:
-        return registries.web.look(reference)
+        return registries.web.probe(reference)
     return artifact.resolve(registries.of(reference), reference, wanted, digest)
 
 

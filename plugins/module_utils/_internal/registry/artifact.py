@@ -18,12 +18,14 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from ..errors import InvalidManifest
-from ..oci.manifest import SIF_TYPE, SIF_TYPES, Descriptor, Image, Index, Schema1, choose, parse_any
+from ..oci.descriptor import Descriptor
+from ..oci.manifest import SIF_TYPE, SIF_TYPES, ImageManifest, Index, choose, parse_any
 from ..oci.platform import Platform
 from ..oci.reference import Reference
+from ..oci.schema1 import Schema1
 from . import upload
 from .blob_source import manifest_of
-from .client import Body, Registry
+from .client import Manifest, Registry
 
 SIF_CONFIG_TYPE = "application/vnd.sylabs.sif.config.v1+json"
 TITLE = "org.opencontainers.image.title"
@@ -76,10 +78,10 @@ def resolve(registry: Registry, reference: Reference, wanted: Platform, digest: 
     :raises InvalidManifest: if a document is malformed, or is not that of a SIF.
     :raises RegistryError: as the registry raises it.
     """
-    return of(registry, reference, registry.fetch(reference.at(digest) if digest else reference), wanted)
+    return of(registry, reference, registry.get(reference.at(digest) if digest else reference), wanted)
 
 
-def of(registry: Registry, reference: Reference, top: Body, wanted: Platform) -> Artifact:
+def of(registry: Registry, reference: Reference, top: Manifest, wanted: Platform) -> Artifact:
     """As ``resolve``, from what a name points at."""
     body, documents = top, {}
     manifest = parse_any(body.content, body.media_type, reference)
@@ -122,16 +124,18 @@ class Parcel:
         return _descriptor_of(self.manifest).digest
 
 
-def push(registry: Registry, reference: Reference, parcel: Parcel, stream: IO[bytes], lender: str | None = None) -> str:
+def push(
+    registry: Registry, reference: Reference, parcel: Parcel, stream: IO[bytes], mount_from: str | None = None
+) -> str:
     """Put a SIF file into a registry under a name: first all content, then what names it.
 
     :param stream: the file.
-    :param lender: another repository of this registry that has the file already.
+    :param mount_from: another repository of this registry that has the file already.
     :returns: what had to be done for the file: ``upload.THERE``, ``MOUNTED`` or ``SENT``.
     :raises DigestMismatch: if the file is not that of the parcel.
     :raises RegistryError: if the registry does not take it; the name is then as it was.
     """
-    sent = upload.put_blob(registry, reference.repository, parcel.layer, stream, lender)
+    sent = upload.put_blob(registry, reference.repository, parcel.layer, stream, mount_from)
     upload.put_blob(registry, reference.repository, _descriptor_of(parcel.config), io.BytesIO(parcel.config))
     upload.put_manifest(registry, reference, _MANIFEST_TYPE, parcel.manifest)
     return sent
@@ -145,9 +149,9 @@ def _to_json(media_type: str, descriptor: Descriptor) -> dict[str, Any]:
     return {"mediaType": media_type, "digest": descriptor.digest, "size": descriptor.size}
 
 
-def _sound(manifest: Index | Image | Schema1, reference: Reference) -> Image:
+def _sound(manifest: Index | ImageManifest | Schema1, reference: Reference) -> ImageManifest:
     """A manifest whose only layer is a SIF."""
-    if isinstance(manifest, Image):
+    if isinstance(manifest, ImageManifest):
         fitting = [layer for layer in manifest.layers if layer.media_type in SIF_TYPES]
         if fitting and len(manifest.layers) == 1:
             return manifest

@@ -16,9 +16,9 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 from ..errors import RegistryError
-from ..oci.manifest import Descriptor
+from ..oci.descriptor import Descriptor
 from ..oci.reference import Reference
-from .client import Body, Registry
+from .client import Manifest, Registry
 from .ranges import blob_in_ranges
 
 if TYPE_CHECKING:
@@ -38,14 +38,14 @@ def source_of(registry: Registry, repository: str, descriptor: Descriptor, conne
     return _or_elsewhere(registry, source, descriptor) if descriptor.urls else source
 
 
-def manifest_of(registry: Registry, reference: Reference, member: Descriptor) -> Body:
+def manifest_of(registry: Registry, reference: Reference, member: Descriptor) -> Manifest:
     """The manifest that an index describes.
 
-    :raises RegistryError: as ``Registry.fetch``.
+    :raises RegistryError: as ``Registry.get``.
     """
     if member.data is not None:
-        return Body(member.digest, member.media_type, member.data)
-    return registry.fetch(reference.at(member.digest))
+        return Manifest(member.digest, member.media_type, member.data)
+    return registry.get(reference.at(member.digest))
 
 
 def _of_data(content: bytes) -> Source:

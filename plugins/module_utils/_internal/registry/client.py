@@ -4,40 +4,33 @@
 
 # pylint: disable=contextmanager-generator-missing-cleanup  # contextlib ends a suspended generator, and its blocks
 
-"""One session to one registry, after the OCI distribution specification 1.1 and Docker's token authentication.
+"""One session to one registry, after the OCI distribution specification 1.1: manifests, blobs and tags.
 
-A ``Registry`` keeps one pool of kept-alive connections. It speaks first without a ping: a registry that wants a login
-answers 401 with a challenge, which is remembered for the requests that follow.
+A request that is refused for want of a login or token is sent again in ``transport/authenticated.py``.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from ..errors import DigestMismatch, NotFound, RegistryError, Unreachable
 from ..late import importing
+from ..oci.descriptor import Descriptor
 from ..oci.reference import DOCKER_HUB, Reference, is_digest
 from ..text import shown
-from ..transport.auth import Authentication, Permit
-from ..transport.challenge import Challenge, parse_challenge
-from ..transport.http import RETRIED, Connections
-from ..transport.keychain import Keychain
-from ..transport.options import Transport
-from ..transport.response import chunks, content, content_length, discard, media_type, part
+from ..transport.authenticated import AuthenticatedConnections, RegistryRequest
+from ..transport.http import RETRIED, HttpRequest
+from ..transport.response import RANGE_REFUSED, content, content_length, data_from, media_type
 from ..transport.token import Scope
-from ..transport.url import host_of, is_web_address, origin, place, seen_from
+from ..transport.url import host_of, is_web_address, redacted
 
 if TYPE_CHECKING:
     import requests
-
-    from ..transport.error_response import Refusal
 
 MANIFEST_TYPES = (
     "application/vnd.oci.image.index.v1+json",
@@ -49,22 +42,9 @@ MANIFEST_TYPES = (
 )
 MAX_MANIFEST = 4 * 1024 * 1024  # bytes; the limit that the distribution specification names
 
-_HUB_ENDPOINT = "registry-1.docker.io"
-_PARTIAL, _RANGE_REFUSED = 206, 416
-_VEILED = frozenset({401, 403, 404})  # what anonymous users get of what is there for others
-
 
 @dataclass(frozen=True)
-class Found:
-    """The answer to "what does this name point at": digest, media type and size in bytes of a manifest."""
-
-    digest: str
-    media_type: str
-    size: int
-
-
-@dataclass(frozen=True)
-class Body:
+class Manifest:
     """A manifest, its digest proven. Of a signed one, ``content`` is what was signed, and nothing else of it."""
 
     digest: str
@@ -72,97 +52,78 @@ class Body:
     content: bytes
 
 
-class Registry:
+class Registry(AuthenticatedConnections):
     """All requests to one registry host. ``divisible``: a blob may be fetched by several requests at once."""
 
     divisible = True
 
-    def __init__(self, host: str, keychain: Keychain, transport: Transport) -> None:
-        """
-        :param host: as in a reference: ``docker.io``, ``quay.io``, ``localhost:5000``.
-        """
-        self.host = host
-        scheme = "http" if transport.http else "https"
-        self._base = f"{scheme}://{_HUB_ENDPOINT if host == DOCKER_HUB else host}/v2/"
-        self._connections = Connections(transport)
-        self._authentication = Authentication(host, keychain, self._connections, secure=not transport.http)
-
-    def close(self) -> None:
-        """Give the connections back."""
-        self._connections.close()
-
-    def warnings(self, repository: str) -> list[str]:
-        """What the user should know of a repository though it was served: a login that was not accepted."""
-        return self._authentication.warnings(repository)
-
-    def find(self, reference: Reference) -> Found:
+    def head(self, reference: Reference) -> Descriptor:
         """Ask with one HEAD what a name points at. This does not count against Docker Hub's pull rate limit.
 
         A HEAD is only the cheaper question: some registries and proxies refuse it, or leave the digest out. Then the
-        manifest itself is asked for. What a HEAD tells is not proven: who finds something new has to ``fetch`` it.
+        manifest itself is asked for. What a HEAD tells is not proven: who finds something new has to ``get`` it.
 
         :raises RegistryError: one of its kinds, naming image, registry and status.
         """
-        found, waited = self._found_by_head(reference)
+        found, waited = self._by_head(reference)
         if found:
             return found
-        body = self._fetched(reference, once=waited)
-        return Found(body.digest, body.media_type, len(body.content))
+        manifest = self._get(reference, once=waited)
+        return Descriptor(manifest.digest, len(manifest.content), manifest.media_type)
 
     def digest(self, reference: Reference) -> str:
-        """What a name points at, for whoever keeps it: proven by a GET, where that costs nothing.
+        """Return what a name points at, for whoever keeps it: proven by a GET, where that costs nothing.
 
-        Docker Hub counts a GET against its pull rate limit; there, what a HEAD tells has to do.
+        Docker Hub counts a GET against its pull rate limit; there, a HEAD has to do.
 
-        :raises RegistryError: as ``find`` and ``fetch``.
+        :raises RegistryError: as ``head`` and ``get``.
         """
-        return self.find(reference).digest if self.host == DOCKER_HUB else self.fetch(reference).digest
+        return self.head(reference).digest if self.host == DOCKER_HUB else self.get(reference).digest
 
-    def _found_by_head(self, reference: Reference) -> tuple[Found | None, bool]:
-        """What a HEAD tells, None if it does not; and whether all patience with the registry was spent on it.
+    def _by_head(self, reference: Reference) -> tuple[Descriptor | None, bool]:
+        """Return what a HEAD tells, None if it does not; and whether all patience with the registry was spent on it.
 
         :raises RegistryError: if a GET would fare no better: nobody is there, or the login is no good.
         """
-        path, headers = self.manifest_path(reference), {"Accept": ", ".join(MANIFEST_TYPES)}
         try:
-            with self.request("HEAD", path, Scope(reference.repository), headers, str(reference)) as response:
+            with self.send(_of_manifest("HEAD", reference)) as response:
                 digest = response.headers.get("Docker-Content-Digest", "")
                 size = content_length(response)
                 self._need_tls(response, reference)
-                return (Found(digest, media_type(response), size) if is_digest(digest) and size else None), False
+                told = is_digest(digest) and size
+                return (Descriptor(digest, size, media_type(response)) if told else None), False
         except RegistryError as error:
             if error.status is None:
                 raise
             return None, error.status in (0, *RETRIED)
 
-    def fetch(self, reference: Reference) -> Body:
+    def get(self, reference: Reference) -> Manifest:
         """GET a manifest and prove its digest.
 
         :raises DigestMismatch: if the content is not what the reference or the registry says it is.
         :raises RegistryError: one of its kinds.
         """
-        return self._fetched(reference)
+        return self._get(reference)
 
-    def _fetched(self, reference: Reference, once: bool = False) -> Body:
-        path, headers = self.manifest_path(reference), {"Accept": ", ".join(MANIFEST_TYPES)}
-        scope = Scope(reference.repository)
+    def _get(self, reference: Reference, once: bool = False) -> Manifest:
         try:
-            with self.request("GET", path, scope, headers, str(reference), once=once) as response:
-                return self._body(response, reference)
+            with self.send(_of_manifest("GET", reference, once=once)) as response:
+                return self._manifest(response, reference)
         except NotFound as error:
             raise self._explain_absence(reference, error) from error
 
-    def look(self, reference: Reference, writes: bool = False) -> Body | None:
-        """As ``fetch``, where it is no error that there is none: nobody is asked why.
+    def get_or_none(self, reference: Reference, writes: bool = False) -> Manifest | None:
+        """GET a manifest as ``get`` does, where it is no error that there is none: nobody is asked why.
 
         :param writes: whether something is to be written there next, which takes another token.
         """
-        path, headers = self.manifest_path(reference), {"Accept": ", ".join(MANIFEST_TYPES)}
-        scope = Scope(reference.repository, writes)
-        with self.request("GET", path, scope, headers, str(reference), also=(404,)) as response:
-            return None if response.status_code == 404 else self._body(response, reference)
+        with self.send(_of_manifest("GET", reference, writes, also=(404,))) as response:
+            return None if response.status_code == 404 else self._manifest(response, reference)
 
-    def _body(self, response: requests.Response, reference: Reference) -> Body:
+    def _manifest(self, response: requests.Response, reference: Reference) -> Manifest:
+        with importing:
+            from ..oci.manifest import manifest_digest
+            from ..oci.schema1 import signed_payload
         self._need_tls(response, reference)
         body = content(response, MAX_MANIFEST, reference)
         kind = media_type(response)
@@ -174,18 +135,18 @@ class Registry:
         told = response.headers.get("Docker-Content-Digest", "")
         # One that is twice there, in quotes, or without its algorithm tells nothing.
         promised = reference.digest or (told if is_digest(told) else None)
-        payload = _signed_payload(body)
-        actual = _digest_of(payload, promised)
+        actual = manifest_digest(body, promised)
         if promised and actual != promised:
             raise DigestMismatch(
                 f"digest mismatch for the manifest of {reference}: {self.host} promised {shown(promised)} "
                 f"and sent {len(body)} bytes with {actual}"
             )
-        return Body(actual, kind, payload)
+        return Manifest(actual, kind, signed_payload(body))
 
     def _need_tls(self, response: requests.Response, reference: Reference) -> None:
         """Refuse what nothing proves: what a tag points at, told without TLS by who was to be asked with it."""
-        if self._base.startswith("https:") and not response.url.startswith("https:") and not reference.digest:
+        secure = self.base.startswith("https:")
+        if secure and not response.url.startswith("https:") and not reference.digest:
             raise RegistryError(
                 f"{self.host} redirects {reference} to {host_of(response.url)} without TLS, where anybody may change "
                 "it on its way; name the image by its digest, or ask whoever runs the registry"
@@ -207,11 +168,11 @@ class Registry:
         if offset or end is not None:
             headers["Range"] = f"bytes={offset}-" + (str(end - 1) if end is not None else "")
         path = f"{repository}/blobs/{digest}"
-        also = (_RANGE_REFUSED,) * bool(headers.get("Range"))
-        with self.request("GET", path, Scope(repository), headers, what, also) as response:
-            came = part(response) if response.status_code != _RANGE_REFUSED else None
-            if came and (came[0] == offset or response.status_code != _PARTIAL):
-                yield came[0], chunks(response, what)
+        also = (RANGE_REFUSED,) * bool(headers.get("Range"))
+        with self.send(RegistryRequest("GET", path, Scope(repository), what, headers, also)) as response:
+            data = data_from(response, offset, what)
+            if data:
+                yield data
                 return
         if not headers.get("Range"):
             raise Unreachable(f"{self.host} sends a part of {what}, unasked; a proxy may do that, so try without it")
@@ -225,39 +186,34 @@ class Registry:
         :raises RegistryError: one of its kinds; also for an address that is not one of HTTP.
         """
         if not is_web_address(url):
-            raise RegistryError(f"{place(url)!r} is not an address of HTTP")
+            raise RegistryError(f"{redacted(url)!r} is not an address of HTTP")
         headers = {"Accept": "*/*", **({"Range": f"bytes={offset}-"} if offset else {})}
-        response, _tries = self._connections.ask("GET", url, what, headers)
+        response, _tries = self.anonymous.send(HttpRequest("GET", url, what, headers))
         with response:
-            if response.status_code < 300:
-                came = part(response)
-                if came and (came[0] == offset or response.status_code != _PARTIAL):
-                    yield came[0], chunks(response, what)
-                    return
-            elif response.status_code != _RANGE_REFUSED or not offset:
-                raise NotFound(f"{place(url)} does not give it (status {response.status_code})")
+            if response.status_code >= 300 and (response.status_code != RANGE_REFUSED or not offset):
+                raise NotFound(f"{redacted(url)} does not give it (status {response.status_code})")
+            data = data_from(response, offset, what)
+            if data:
+                yield data
+                return
         if not offset:
-            raise Unreachable(f"{place(url)} sends a part of it, unasked")
+            raise Unreachable(f"{redacted(url)} sends a part of it, unasked")
         with self.elsewhere(url, what) as whole:
             yield whole
 
     def tags(self, repository: str) -> list[str]:
-        """The first page of a repository's tags.
+        """Return the first page of a repository's tags.
 
         :raises RegistryError: one of its kinds; ``NotFound`` if there is no such repository.
         """
         what = f"the tags of {self.host}/{repository}"
-        with self.request("GET", f"{repository}/tags/list?n=1000", Scope(repository), {}, what) as response:
+        request = RegistryRequest("GET", f"{repository}/tags/list?n=1000", Scope(repository), what)
+        with self.send(request) as response:
             try:
                 tags = json.loads(content(response, MAX_MANIFEST, what)).get("tags")
             except (ValueError, AttributeError, RecursionError):
                 tags = None
         return [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
-
-    @staticmethod
-    def manifest_path(reference: Reference) -> str:
-        """Where a manifest is, below ``/v2/``."""
-        return f"{reference.repository}/manifests/{quote(reference.selector, safe=':')}"
 
     def _explain_absence(self, reference: Reference, error: NotFound) -> NotFound:
         """Tell an unknown repository from an unknown tag, which a HEAD (and many a GET) does not."""
@@ -281,131 +237,15 @@ class Registry:
             f"it has {known or 'no tags'}"
         )
 
-    @contextmanager
-    def request(
-        self,
-        method: str,
-        path: str,
-        scope: Scope,
-        headers: Mapping[str, str],
-        what: str,
-        also: Collection[int] = (),
-        body: bytes | IO[bytes] | None = None,
-        once: bool = False,
-    ) -> Iterator[requests.Response]:
-        """One request with authentication, redirects and retries; yields a response of status 2xx or in ``also``.
 
-        Only the registry itself may ask for a login: a challenge of whoever it redirects to is not answered. Nor does
-        a login go to another host that ``path`` leads to.
-
-        :param path: below ``/v2/``, or, for an address that the registry gave, the whole URL.
-        :param body, once: as ``Connections.ask`` takes them.
-        :raises RegistryError: one of its kinds.
-        """
-        url = seen_from(self._base, path)
-        own = origin(url) == origin(self._base)
-        permit = self._authentication.remembered(scope) if own else Permit()
-        answered = False
-        while True:
-            try:
-                response, tries = self._connections.ask(
-                    method, url, what, headers, permit.authorization, body=body, once=once
-                )
-            except Unreachable as error:
-                raise self._silent(error) from error
-            at_home = own and origin(response.url) == origin(url)
-            offered = self._offered(response, permit, scope) if at_home and not answered else None
-            if response.status_code < 300 or (response.status_code in also and not offered):
-                break
-            with importing:
-                from ..transport.error_response import Refusal
-            with response:
-                refusal = Refusal.of(response)
-                discard(response)
-            if at_home and response.status_code == 401 and permit.authorization:
-                self._authentication.refused(scope, permit, refusal.words)
-            if not offered:
-                raise self._failure(response, refusal, permit if at_home else None, scope, what, tries)
-            answered = True
-            permit = self._authentication.answer(offered, scope, what)
-        with response:
-            yield response
-            if method == "HEAD" or response.status_code >= 300:
-                discard(response)
-
-    def _offered(self, response: requests.Response, permit: Permit, scope: Scope) -> Challenge | None:
-        """What the registry asks for with a refusal, or, where it only denies or hides what it has, at its door."""
-        if response.status_code == 401:
-            challenge = parse_challenge(response.headers.get("WWW-Authenticate", ""))
-            if challenge:
-                return challenge
-        if permit.authorization or response.status_code not in _VEILED:
-            return None
-        return self._authentication.at_the_door(self._base, scope)
-
-    def _failure(
-        self, response: requests.Response, refusal: Refusal, permit: Permit | None, scope: Scope, what: str, tries: int
-    ) -> RegistryError:
-        """What a refusal means, with its status unless it is about the login.
-
-        :param permit: what was sent; None if another host refused it, which gets none.
-        """
-        if response.status_code in (401, 403) and not permit:
-            failure = RegistryError(
-                f"{self.host} redirects {what} to {host_of(response.url)}, which refuses it ({refusal.words}); the "
-                "login was not sent there. Try again, or ask whoever runs the registry"
-            )
-        else:
-            permit = permit or Permit()
-            failure = refusal.error(self.host, what, self._authentication.asker(permit, scope), tries, scope.deed)
-        challenge = response.headers.get("WWW-Authenticate")
-        about_login = response.status_code == 401 and challenge and permit and permit.login
-        if not about_login or (permit and permit.asker.accepted):
-            failure.status = response.status_code
-        return failure
-
-    def _silent(self, error: Unreachable) -> Unreachable:
-        """Tell whether somebody is there, and who named no registry which one was asked."""
-        with importing:
-            from ..transport.connection_error import was_connected
-        more = ". A name without a registry is one of Docker Hub; write REGISTRY/NAME for another one, or set registry"
-        told = error.with_more(more) if self.host == DOCKER_HUB else error
-        told.status = 0 if was_connected(error) else None
-        return told
+def manifest_path(reference: Reference) -> str:
+    """Return where a manifest is, below ``/v2/``."""
+    return f"{reference.repository}/manifests/{quote(reference.selector, safe=':')}"
 
 
-def manifest_digest(content: bytes, like: str | None = None) -> str:
-    """The digest of a manifest: of its bytes, or, for a signed schema 1 manifest, of the payload that was signed.
-
-    :param like: a digest whose algorithm to use; sha256 otherwise.
-    Source: distribution's "Image Manifest Version 2, Schema 1", section "Signed Manifests".
-    """
-    return _digest_of(_signed_payload(content), like)
-
-
-def _digest_of(payload: bytes, like: str | None) -> str:
-    algorithm = (like or "sha256").partition(":")[0]
-    if algorithm not in ("sha256", "sha512"):
-        algorithm = "sha256"
-    return f"{algorithm}:{hashlib.new(algorithm, payload).hexdigest()}"
-
-
-def _signed_payload(content: bytes) -> bytes:
-    """What a signed schema 1 manifest signs; any other content as it is.
-
-    Whoever reads on must read this: what else stands in the document is covered by no digest.
-    """
-    if b'"signatures"' not in content:
-        return content
-    try:
-        document = json.loads(content)
-        if document["schemaVersion"] != 1:
-            return content
-        header = json.loads(_unbase64url(document["signatures"][0]["protected"]))
-        return content[: int(header["formatLength"])] + _unbase64url(header["formatTail"])
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError):
-        return content
-
-
-def _unbase64url(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+def _of_manifest(
+    method: str, reference: Reference, writes: bool = False, also: tuple[int, ...] = (), once: bool = False
+) -> RegistryRequest:
+    headers = {"Accept": ", ".join(MANIFEST_TYPES)}
+    scope = Scope(reference.repository, writes)
+    return RegistryRequest(method, manifest_path(reference), scope, str(reference), headers, also, once=once)

@@ -15,22 +15,14 @@ from typing import Any
 from ..errors import DigestMismatch, InvalidManifest, PlatformNotFound
 from ..fs.digest import matches
 from ..oci.blobs import BlobCache, Obtained
-from ..oci.manifest import (
-    IMAGE_TYPES,
-    Config,
-    Descriptor,
-    Image,
-    Index,
-    Schema1,
-    absent,
-    choose,
-    parse_config,
-    parse_manifest,
-)
+from ..oci.config import Config, parse_config
+from ..oci.descriptor import Descriptor
+from ..oci.manifest import IMAGE_TYPES, ImageManifest, Index, absent, choose, parse_manifest
 from ..oci.platform import Platform
 from ..oci.reference import Reference
+from ..oci.schema1 import Schema1
 from .blob_source import manifest_of, source_of
-from .client import Body, Registry
+from .client import Manifest, Registry
 
 _MAX_DEPTH = 4  # nested indexes
 _MAX_CONFIG = 8 * 1024 * 1024  # bytes
@@ -73,7 +65,7 @@ def resolve(
     :raises InvalidManifest: if a document is malformed or indexes nest too deep.
     :raises RegistryError, StorageError: as registry and cache raise them.
     """
-    return _search(registry, cache, reference, wanted, registry.fetch(reference.at(digest) if digest else reference))
+    return _search(registry, cache, reference, wanted, registry.get(reference.at(digest) if digest else reference))
 
 
 def manifests(
@@ -85,7 +77,7 @@ def manifests(
 
     :raises PlatformNotFound, InvalidManifest, RegistryError, StorageError: as ``resolve``.
     """
-    top = registry.fetch(reference)
+    top = registry.get(reference)
     manifest = parse_manifest(top.content, top.media_type, reference)
     found = {}
     for platform in wanted:
@@ -106,12 +98,12 @@ def contents(
     :raises InvalidManifest: if a document is malformed.
     :raises RegistryError, StorageError: as registry and cache raise them.
     """
-    body = registry.fetch(reference.at(manifest_digest))
+    body = registry.get(reference.at(manifest_digest))
     found = {"manifest": body.content}
     if digest != manifest_digest:
-        found["index"] = registry.fetch(reference.at(digest)).content
+        found["index"] = registry.get(reference.at(digest)).content
     manifest = parse_manifest(body.content, body.media_type, reference)
-    if isinstance(manifest, Image):
+    if isinstance(manifest, ImageManifest):
         source = source_of(registry, reference.repository, manifest.config)
         found["config"], _blob = cache.read(manifest.config, _MAX_CONFIG, source, f"the config of {reference}")
     return found
@@ -134,7 +126,7 @@ def revive(
     manifest = parse_manifest(found["manifest"], "", reference)
     if isinstance(manifest, Index):
         raise InvalidManifest(f"malformed manifest of {reference}: it is an index")
-    if isinstance(manifest, Image):
+    if isinstance(manifest, ImageManifest):
         found["config"] = _proven(told.get("config"), manifest.config.digest, reference)
         config = parse_config(found["config"], reference, platform)
     else:
@@ -151,8 +143,10 @@ def _proven(text: Any, digest: str, reference: Reference) -> bytes:
     return content
 
 
-def _search(registry: Registry, cache: BlobCache, reference: Reference, wanted: Platform, top: Body) -> ResolvedImage:
-    """The image of a platform, from what its name points at."""
+def _search(
+    registry: Registry, cache: BlobCache, reference: Reference, wanted: Platform, top: Manifest
+) -> ResolvedImage:
+    """Return the image of a platform, from what its name points at."""
     search = _Search(registry, cache, reference, wanted, top)
     image = search.below(top, claimed=None, depth=1)
     if image is None:
@@ -168,12 +162,12 @@ class _Search:
     cache: BlobCache
     reference: Reference
     wanted: Platform
-    top: Body
+    top: Manifest
     index: Any = None
     offered: list[Platform] = field(default_factory=list)
     obtained: list[Obtained] = field(default_factory=list)
 
-    def below(self, body: Body, claimed: Platform | None, depth: int) -> ResolvedImage | None:
+    def below(self, body: Manifest, claimed: Platform | None, depth: int) -> ResolvedImage | None:
         """The image of the platform in or under a document, None if there is none.
 
         :param claimed: the platform that the index above says it is for, if it says.
@@ -203,7 +197,9 @@ class _Search:
             return [best]
         return [entry for entry in index.manifests if not entry.platform and not entry.attestation]
 
-    def _image(self, body: Body, manifest: Image | Schema1, claimed: Platform | None) -> ResolvedImage | None:
+    def _image(
+        self, body: Manifest, manifest: ImageManifest | Schema1, claimed: Platform | None
+    ) -> ResolvedImage | None:
         documents, found = {"manifest": json.loads(body.content)}, {"manifest": body.content}
         if isinstance(manifest, Schema1):
             config = manifest.config

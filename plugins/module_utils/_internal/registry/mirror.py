@@ -30,10 +30,11 @@ from ..errors import (
     Unauthorized,
     Unreachable,
 )
+from ..oci.descriptor import Descriptor
 from ..oci.reference import Reference
 from ..transport.keychain import Keychain
 from ..transport.options import Transport
-from .client import Body, Found, Registry
+from .client import Manifest, Registry
 from .location import Location
 
 _T = TypeVar("_T")
@@ -85,19 +86,19 @@ class MirroredRegistry(Registry):
         trouble = [f"the mirror {mirror} was of no use: {why}" for mirror, why in unsaid]
         return [*trouble, *super().warnings(repository)]
 
-    def find(self, reference: Reference) -> Found:
-        """As :meth:`Registry.find`."""
-        return self._first(reference, lambda registry, there: registry.find(there), super().find)
+    def head(self, reference: Reference) -> Descriptor:
+        """As :meth:`Registry.head`."""
+        return self._first(reference, Registry.head)
 
-    def fetch(self, reference: Reference) -> Body:
-        """As :meth:`Registry.fetch`."""
-        return self._first(reference, lambda registry, there: registry.fetch(there), super().fetch)
+    def get(self, reference: Reference) -> Manifest:
+        """As :meth:`Registry.get`."""
+        return self._first(reference, Registry.get)
 
-    def look(self, reference: Reference, writes: bool = False) -> Body | None:
-        """As :meth:`Registry.look`. What a mirror does not have, the registry may."""
+    def get_or_none(self, reference: Reference, writes: bool = False) -> Manifest | None:
+        """As :meth:`Registry.get_or_none`. What a mirror does not have, the registry may."""
         if writes:
-            return super().look(reference, writes)
-        return self._first(reference, lambda registry, there: registry.look(there), super().look)
+            return super().get_or_none(reference, writes)
+        return self._first(reference, Registry.get_or_none)
 
     @contextmanager
     def blob(
@@ -127,9 +128,11 @@ class MirroredRegistry(Registry):
         except RegistryError as error:
             raise self._told(error, repository, digest) from error
 
-    def _first(
-        self, reference: Reference, ask: Callable[[Registry, Reference], _T], ask_origin: Callable[[Reference], _T]
-    ) -> _T:
+    def _first(self, reference: Reference, ask: Callable[[Registry, Reference], _T]) -> _T:
+        """Return what the first mirror answers, else the registry itself.
+
+        :param ask: an unbound method, so that it is the registry's own where it is given this object.
+        """
         for mirror, registry in self._usable(reference.repository):
             there = replace(reference, registry=mirror.host, repository=mirror.prefix + reference.repository)
             try:
@@ -140,7 +143,7 @@ class MirroredRegistry(Registry):
                 if answer is not None:
                     return answer
         try:
-            return ask_origin(reference)
+            return ask(self, reference)
         except RegistryError as error:
             raise self._told(error, reference.repository) from error
 

@@ -77,7 +77,7 @@ class Registries:
 
         :raises CredentialsError: if the authfile cannot be used.
         """
-        return self._keychain.answer(reference.registry, reference.repository).login
+        return self._keychain.credentials(reference.registry, reference.repository).login
 
     def at(self, location: Location, given_for: Collection[str]) -> Registry:
         """A session with a registry, or its mirrors, for a purpose of its own.

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..errors import RegistryError, Unreachable
@@ -38,7 +39,7 @@ _REFUSALS = 2  # some servers, or proxies, allow an address one connection only
 
 
 def blob_in_ranges(registry: Registry, repository: str, digest: str, size: int | None, connections: int) -> Source:
-    """What ``BlobCache.obtain`` needs to fetch one blob, by several requests at once if it is large and comes slowly.
+    """Return the source of one blob for ``BlobCache.obtain``: several requests at once if it is large and comes slowly.
 
     A registry that does not honour ranges, or refuses them, serves it by one.
 
@@ -67,57 +68,49 @@ def blob_in_ranges(registry: Registry, repository: str, digest: str, size: int |
     return source
 
 
+@dataclass
 class _Reading:
     """One blob, as a stream while that is quick, else in ranges: as many are on their way as there are connections.
 
     ``refusals`` are added to when a range does not come.
     """
 
-    def __init__(
-        self,
-        registry: Registry,
-        repository: str,
-        digest: str,
-        size: int,
-        pool: ThreadPoolExecutor,
-        ahead: int,
-        refusals: list[RegistryError],
-    ) -> None:
-        self._registry = registry
-        self._repository = repository
-        self._digest = digest
-        self._size = size
-        self._pool = pool
-        self._ahead = ahead
-        self._refusals = refusals
-        self._starts = iter(range(0))
-        self._coming: deque[Future[list[bytes]]] = deque()
-        self._ended = False
-        self._alone = self._best = 0.0  # bytes a second that a stream brought last, and ever
-        self._gave_way = False  # whether ranges have gained nothing, once
+    registry: Registry
+    repository: str
+    digest: str
+    size: int
+    pool: ThreadPoolExecutor
+    ahead: int
+    refusals: list[RegistryError]
+    starts: Iterator[int] = field(default_factory=lambda: iter(()))
+    coming: deque[Future[list[bytes]]] = field(default_factory=deque)
+    ended: bool = False
+    alone: float = 0.0  # bytes a second that a stream brought last
+    best: float = 0.0  # and ever
+    gave_way: bool = False  # whether ranges have gained nothing, once
 
     def chunks(self, begin: int, stream: Iterator[bytes]) -> Generator[bytes, None, None]:
-        """All of the blob from a byte on, in order.
+        """Yield all of the blob from a byte on, in order.
 
         :param stream: what comes from there.
         :raises RegistryError: if something does not come; ``Unreachable`` also if a range does not, or is none.
         """
         position = yield from self._as_stream(begin, stream)
-        while position < self._size:
+        while position < self.size:
             position = yield from self._in_ranges(position)
-            if position < self._size:
-                with self._registry.blob(self._repository, self._digest, position) as (start, rest):
+            if position < self.size:
+                with self.registry.blob(self.repository, self.digest, position) as (start, rest):
                     self._need_part(start, position)
                     position = yield from self._as_stream(position, rest)
 
     def end(self) -> None:
         """Begin nothing more, and read nothing more of what is on its way."""
-        self._ended = True
-        for future in self._coming:
+        self.ended = True
+        for future in self.coming:
             future.cancel()
 
     def _as_stream(self, position: int, stream: Iterator[bytes]) -> Generator[bytes, None, int]:
-        """Bytes of a stream, to its end or until it is so slow that ranges are worth a try; returns where that is."""
+        """Yield bytes of a stream, until it ends or is so slow that ranges are worth a try; return where that is."""
         begin, since, waited = position, time.monotonic(), 0.0
         while True:
             asked = time.monotonic()
@@ -125,61 +118,62 @@ class _Reading:
             # What the reader does meanwhile, such as writing to a slow disk, says nothing about the server.
             waited += time.monotonic() - asked
             if not chunk:
-                return self._size  # that it is whole, the stream itself has seen to
+                return self.size  # that it is whole, the stream itself has seen to
             yield chunk
             position += len(chunk)
             tried = position - begin
-            if tried >= _TRIAL and self._size - position >= _LARGE // 2:
-                self._alone = tried / max(time.monotonic() - since, 1e-9)
-                slow = tried < _QUICK * waited and (not self._best or self._alone < self._best / _FALL)
-                self._best = max(self._best, self._alone)
+            if tried >= _TRIAL and self.size - position >= _LARGE // 2:
+                self.alone = tried / max(time.monotonic() - since, 1e-9)
+                slow = tried < _QUICK * waited and (not self.best or self.alone < self.best / _FALL)
+                self.best = max(self.best, self.alone)
                 if slow:
                     return position
                 begin, since, waited = position, time.monotonic(), 0.0
 
     def _in_ranges(self, position: int) -> Generator[bytes, None, int]:
-        """Bytes in ranges, to the end or until it is clear that they gain nothing, which is asked once; returns where
-        they end.
+        """Yield bytes in ranges, to the end or until it is clear that they gain nothing; return where they end.
+
+        Whether they gain something is asked once.
         """
-        self._starts = iter(range(position, self._size, _RANGE))
-        for _each in range(self._ahead):
+        self.starts = iter(range(position, self.size, _RANGE))
+        for _each in range(self.ahead):
             self._begin()
-        begin, since, asked = position, time.monotonic(), self._gave_way
-        while self._coming:
+        begin, since, asked = position, time.monotonic(), self.gave_way
+        while self.coming:
             try:
-                data = self._coming.popleft().result()
+                data = self.coming.popleft().result()
             except RegistryError as error:
-                self._refusals.append(error)
-                raise Unreachable(f"a part of {self._digest} did not come: {error}") from error
+                self.refusals.append(error)
+                raise Unreachable(f"a part of {self.digest} did not come: {error}") from error
             self._begin()
             yield from data
             position += sum(map(len, data))
-            if not asked and position - begin >= _ROUNDS * self._ahead * _RANGE:
+            if not asked and position - begin >= _ROUNDS * self.ahead * _RANGE:
                 asked = True
-                if position - begin < _WORTH * self._alone * (time.monotonic() - since):
-                    self._gave_way = True
-                    self._starts = iter(range(0))  # what is on its way is still taken
+                if position - begin < _WORTH * self.alone * (time.monotonic() - since):
+                    self.gave_way = True
+                    self.starts = iter(())  # what is on its way is still taken
         return position
 
     def _begin(self) -> None:
-        start = next(self._starts, None)
+        start = next(self.starts, None)
         if start is not None:
-            self._coming.append(self._pool.submit(self._fetch, start, min(start + _RANGE, self._size)))
+            self.coming.append(self.pool.submit(self._fetch, start, min(start + _RANGE, self.size)))
 
     def _fetch(self, start: int, end: int) -> list[bytes]:
-        with self._registry.blob(self._repository, self._digest, start, end) as (begin, chunks):
+        with self.registry.blob(self.repository, self.digest, start, end) as (begin, chunks):
             self._need_part(begin, start)
             # Kept as they come: joined, they would be copied twice, into memory that is new each time.
             data, size = [], 0
             for chunk in chunks:
                 data.append(chunk)
                 size += len(chunk)
-                if size > end - start or self._ended:
+                if size > end - start or self.ended:
                     break
         if size != end - start:
-            raise Unreachable(f"a part of {self._digest} that {self._registry.host} sends has another length")
+            raise Unreachable(f"a part of {self.digest} that {self.registry.host} sends has another length")
         return data
 
     def _need_part(self, begin: int, asked: int) -> None:
         if begin != asked:
-            raise Unreachable(f"{self._registry.host} does not send {self._digest} in parts")
+            raise Unreachable(f"{self.registry.host} does not send {self.digest} in parts")

@@ -33,7 +33,7 @@ def pin(
     registry = registries.of(reference)
     if not wanted:
         return Pin(registry.digest(reference))
-    if known and _is_answered(reference, wanted, known) and registry.find(reference).digest == known.digest:
+    if known and _is_answered(reference, wanted, known) and registry.head(reference).digest == known.digest:
         return Pin(known.digest, {platform: known.platforms[platform] for platform in wanted if known.platforms})
     if not reference.is_sif:
         return Pin(*image.manifests(registry, cache, reference, wanted))

@@ -18,14 +18,16 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from ..errors import Denied, DigestMismatch, NotFound, RegistryError, StorageError, Unauthorized, Unreachable
 from ..fs.digest import matches
-from ..oci.manifest import Descriptor
+from ..oci.descriptor import Descriptor
+from ..oci.manifest import manifest_digest
 from ..oci.reference import Reference, is_digest
 from ..text import shown
-from ..transport.http import MAX_PAUSE, RETRIED, pause
+from ..transport.authenticated import RegistryRequest
+from ..transport.http import MAX_DELAY, RETRIED, retry_delay
 from ..transport.response import content_length
 from ..transport.token import Scope
-from ..transport.url import is_web_address, place
-from .client import Registry, manifest_digest
+from ..transport.url import is_web_address, redacted
+from .client import Registry, manifest_path
 
 if TYPE_CHECKING:
     import requests
@@ -48,19 +50,20 @@ _BYTES = "application/octet-stream"
 
 
 def holds(registry: Registry, repository: str, blob: Descriptor) -> bool:
-    """Whether a repository has a blob already, with one HEAD. Where that is refused, it is taken for missing: it can be
-    sent all the same.
+    """Tell whether a repository has a blob already, with one HEAD. Where that is refused, it is taken for missing: it
+    can be sent all the same.
 
     :raises RegistryError: if the registry does not say.
     """
     what = f"the blob {blob.digest} of {registry.host}/{repository}"
     path = f"{repository}/blobs/{blob.digest}"
-    with registry.request("HEAD", path, Scope(repository, writes=True), {}, what, _ABSENT) as response:
+    request = RegistryRequest("HEAD", path, Scope(repository, writes=True), what, also=_ABSENT)
+    with registry.send(request) as response:
         return response.status_code == 200 and content_length(response) in (None, blob.size)
 
 
 def put_blob(
-    registry: Registry, repository: str, blob: Descriptor, stream: IO[bytes], lender: str | None = None
+    registry: Registry, repository: str, blob: Descriptor, stream: IO[bytes], mount_from: str | None = None
 ) -> str:
     """Make sure that a repository has a blob, with as little traffic as possible.
 
@@ -69,14 +72,14 @@ def put_blob(
 
     :param blob: digest and size in bytes.
     :param stream: its content, which can be read more than once.
-    :param lender: another repository of this registry that has the blob, from which it can be mounted.
+    :param mount_from: another repository of this registry that has the blob, from which it can be mounted.
     :returns: ``there``, ``mounted`` or ``sent``.
     :raises DigestMismatch: if the content is not that of the digest.
     :raises RegistryError: one of its kinds, if the registry does not take it.
     """
     if holds(registry, repository, blob):
         return THERE
-    return _Upload(registry, repository, blob, stream, lender).run()
+    return _Upload(registry, repository, blob, stream, mount_from).run()
 
 
 def put_manifest(registry: Registry, reference: Reference, media_type: str, content: bytes) -> str:
@@ -86,18 +89,19 @@ def put_manifest(registry: Registry, reference: Reference, media_type: str, cont
     :raises RegistryError: one of its kinds, if the registry does not take it.
     """
     digest = manifest_digest(content)
-    path = registry.manifest_path(reference)
+    path = manifest_path(reference)
     scope = Scope(reference.repository, writes=True)
     headers = {"Content-Type": media_type}
     stored = digest
     for attempt in range(1, _NAMINGS + 1):
         also = _UNKNOWN if attempt < _NAMINGS else ()
-        with registry.request("PUT", path, scope, headers, str(reference), also, body=content) as response:
+        request = RegistryRequest("PUT", path, scope, str(reference), headers, also, body=content)
+        with registry.send(request) as response:
             if response.status_code < 300:
                 told = response.headers.get("Docker-Content-Digest", "")
                 stored = told if is_digest(told) else digest
                 break
-        time.sleep(pause(attempt, None))
+        time.sleep(retry_delay(attempt, None))
     if stored != digest:
         raise DigestMismatch(
             f"digest mismatch: {registry.host} stored the manifest of {reference} as {shown(stored)}, not {digest}; a "
@@ -106,15 +110,15 @@ def put_manifest(registry: Registry, reference: Reference, media_type: str, cont
     return digest
 
 
-class _Lost(Exception):
+class _UploadGone(Exception):
     """An upload that has to begin anew, and why."""
 
 
-class _TooMuch(Exception):
+class _PieceTooLarge(Exception):
     """A piece that was too large, and what the registry said of it."""
 
 
-class _Broken(Exception):
+class _PieceFailed(Exception):
     """A piece that did not get through, or not whole; ``retry_after`` is what the registry asks for."""
 
     def __init__(self, why: str, retry_after: str | None = None) -> None:
@@ -130,7 +134,7 @@ class _Upload:
     repository: str
     blob: Descriptor
     stream: IO[bytes]
-    lender: str | None
+    mount_from: str | None
     piece: int = 0
     least: int = 0
 
@@ -141,11 +145,11 @@ class _Upload:
 
     @property
     def _scope(self) -> Scope:
-        return Scope(self.repository, writes=True, lender=self.lender or "")
+        return Scope(self.repository, writes=True, mount_from=self.mount_from or "")
 
     def run(self) -> str:
         """Mount or send it: in pieces, and, if that leads nowhere, as a whole, as Apptainer does."""
-        location = self._lent() if self.lender else self._begin()
+        location = self._mount() if self.mount_from else self._begin()
         losses = 0
         while location is not None:
             try:
@@ -154,31 +158,31 @@ class _Upload:
                 else:
                     self._finish(location, self.stream)
                 return SENT
-            except _TooMuch as refusal:
+            except _PieceTooLarge as refusal:
                 self._shrink(str(refusal), whole=losses == _NEW_BEGINNINGS)
-            except _Lost as loss:
+            except _UploadGone as loss:
                 losses += 1
                 if losses > _NEW_BEGINNINGS:
                     raise RegistryError(
                         f"{self.registry.host} did not take {self._what}, which was sent from its beginning {losses} "
                         f"times: {loss}; ask whoever runs the registry, or a proxy before it"
                     ) from loss
-                time.sleep(pause(losses, None))
+                time.sleep(retry_delay(losses, None))
             location = self._begin()
         return MOUNTED
 
-    def _lent(self) -> str | None:
-        """Where to send it; None if it was mounted. Who may not read the lender can send it all the same."""
-        query = f"?mount={quote(self.blob.digest)}&from={quote(self.lender or '', safe='')}"
+    def _mount(self) -> str | None:
+        """Mount it, or return where to send it: who may not read ``mount_from`` can send it all the same."""
+        query = f"?mount={quote(self.blob.digest)}&from={quote(self.mount_from or '', safe='')}"
         try:
             return self._begin(query)
         except (Unauthorized, Denied, NotFound):
-            self.lender = None
+            self.mount_from = None
             return self._begin()
 
     def _begin(self, query: str = "") -> str | None:
         path = f"{self.repository}/blobs/uploads/{query}"
-        with self.registry.request("POST", path, self._scope, {}, self._what, body=b"") as response:
+        with self.registry.send(RegistryRequest("POST", path, self._scope, self._what, body=b"")) as response:
             if query and response.status_code == 201:
                 return None
             least = response.headers.get("OCI-Chunk-Min-Length", "")
@@ -188,10 +192,10 @@ class _Upload:
             return self._next(response)
 
     def _send(self, location: str) -> None:
-        """All of it, in pieces.
+        """Send all of it, in pieces.
 
-        :raises _Lost: if it has to begin anew.
-        :raises _TooMuch: if it has to do so with smaller pieces.
+        :raises _UploadGone: if it has to begin anew.
+        :raises _PieceTooLarge: if it has to do so with smaller pieces.
         """
         if self._size <= max(self.piece, self.least):
             self._finish(location, self._read(0))
@@ -201,20 +205,20 @@ class _Upload:
             data = self._read(position)
             try:
                 location, position = self._patch(location, position, data), position + len(data)
-            except _Broken as trouble:
+            except _PieceFailed as trouble:
                 location, position = self._resumed(location, trouble)
                 breaks, left = 0 if position > furthest else breaks + 1, left - 1
                 if breaks >= _BREAKS or not left:
-                    raise _Lost(f"it breaks off again and again after {furthest} bytes ({trouble})") from trouble
+                    raise _UploadGone(f"it breaks off again and again after {furthest} bytes ({trouble})") from trouble
                 if breaks:  # some end a connection when they are sent too much
                     self.piece = max(self.piece // 4, min(self.piece, _SMALLEST_PIECE))
                     self._wait(breaks, trouble)
             furthest = max(furthest, position)
         self._finish(location, b"")
 
-    def _wait(self, breaks: int, trouble: _Broken) -> None:
-        seconds = pause(breaks, trouble.retry_after)
-        if seconds > MAX_PAUSE:
+    def _wait(self, breaks: int, trouble: _PieceFailed) -> None:
+        seconds = retry_delay(breaks, trouble.retry_after)
+        if seconds > MAX_DELAY:
             raise RegistryError(
                 f"{self.registry.host} wants to be left alone for {min(seconds, 1e9):.0f} seconds while it is sent "
                 f"{self._what} ({trouble}); push it again after that"
@@ -236,26 +240,26 @@ class _Upload:
 
         What the answer says in ``Range`` is not looked at: that of Amazon's ECR stays behind.
 
-        :raises _Broken: if it is to be asked how far it came.
-        :raises _TooMuch: if it wants smaller pieces.
+        :raises _PieceFailed: if it is to be asked how far it came.
+        :raises _PieceTooLarge: if it wants smaller pieces.
         """
         headers = {"Content-Type": _BYTES, "Content-Range": f"{position}-{position + len(data) - 1}"}
         also = (*_GONE, *RETRIED, _TOO_LARGE)
         try:
             # once: a registry may append what it is sent twice
-            with self.registry.request(
-                "PATCH", location, self._scope, headers, self._what, also, body=data, once=True
+            with self.registry.send(
+                RegistryRequest("PATCH", location, self._scope, self._what, headers, also, body=data, once=True)
             ) as response:
                 status = response.status_code
                 if status < 300:
                     return self._next(response, location)
                 # GitHub's says 416 of more than 4 MiB
                 if status == _TOO_LARGE or (status == _UNFIT and not position and self._can_shrink):
-                    raise _TooMuch(f"status {status}")
+                    raise _PieceTooLarge(f"status {status}")
                 retry_after = response.headers.get("Retry-After")
         except Unreachable as error:
-            raise _Broken(str(error)) from error
-        raise _Broken(f"status {status}", retry_after)
+            raise _PieceFailed(str(error)) from error
+        raise _PieceFailed(f"status {status}", retry_after)
 
     @property
     def _can_shrink(self) -> bool:
@@ -270,35 +274,35 @@ class _Upload:
             )
         self.piece //= 4
 
-    def _resumed(self, location: str, trouble: _Broken) -> tuple[str, int]:
+    def _resumed(self, location: str, trouble: _PieceFailed) -> tuple[str, int]:
         """Ask how far it came: where to send the rest, and from which byte on.
 
-        :raises _Lost: if the registry does not know it any more.
+        :raises _UploadGone: if the registry does not know it any more.
         """
-        asked = self.registry.request("GET", location, self._scope, {}, self._what, _GONE)
-        with suppress(RegistryError), asked as response:
+        request = RegistryRequest("GET", location, self._scope, self._what, also=_GONE)
+        with suppress(RegistryError), self.registry.send(request) as response:
             if response.status_code < 300:
                 return self._next(response, location), min(_reached(response), self._size)
-        raise _Lost(str(trouble)) from trouble
+        raise _UploadGone(str(trouble)) from trouble
 
     def _finish(self, location: str, rest: bytes | IO[bytes]) -> None:
         """Have the registry compare the digest, and keep the blob.
 
         :param rest: what was not sent yet: nothing, all of a small blob, or the stream for all of any.
-        :raises _Lost: if the upload is gone.
-        :raises _TooMuch: if the rest has to be sent in smaller pieces.
+        :raises _UploadGone: if the upload is gone.
+        :raises _PieceTooLarge: if the rest has to be sent in smaller pieces.
         """
         closing = f"{location}{'&' if urlsplit(location).query else '?'}digest={quote(self.blob.digest)}"
         headers, also = {"Content-Type": _BYTES}, (*_GONE, *RETRIED, _TOO_LARGE)
         try:
-            with self.registry.request(
-                "PUT", closing, self._scope, headers, self._what, also, body=rest, once=True
+            with self.registry.send(
+                RegistryRequest("PUT", closing, self._scope, self._what, headers, also, body=rest, once=True)
             ) as response:
                 status = response.status_code
                 if status < 300:
                     return
                 if status == _TOO_LARGE and rest:
-                    raise _TooMuch(f"status {status}")
+                    raise _PieceTooLarge(f"status {status}")
                 why = f"status {status} at its end"
         except Unreachable as error:
             status, why = 0, str(error)
@@ -306,7 +310,7 @@ class _Upload:
         if self._is_kept(patiently=status in _LATE and (rest is self.stream or not rest)):
             return
         self._prove()
-        raise _Lost(why)
+        raise _UploadGone(why)
 
     def _is_kept(self, patiently: bool) -> bool:
         for seconds in _CLOSING if patiently else _CLOSING[:1]:
@@ -322,23 +326,25 @@ class _Upload:
             raise DigestMismatch(f"digest mismatch: the content of {self._what} is another one; push it again")
 
     def _next(self, response: requests.Response, known: str = "") -> str:
-        """Where the registry wants what follows.
+        """Return where the registry wants what follows.
 
         :param known: where it was, for answers that need not say.
         """
         location = response.headers.get("Location", "") or known
         if not location or not is_web_address(location, response.url):
-            raise RegistryError(f"{self.registry.host} does not say where to send {self._what} ({place(location)!r})")
+            raise RegistryError(
+                f"{self.registry.host} does not say where to send {self._what} ({redacted(location)!r})"
+            )
         url = urljoin(response.url, location)
         if response.url.startswith("https:") and not url.startswith("https:"):
             raise RegistryError(
-                f"{self.registry.host} wants {self._what} sent to {place(url)}, without TLS; whoever runs it must tell "
-                "the registry its address (http.host), or have the proxy before it set X-Forwarded-Proto"
+                f"{self.registry.host} wants {self._what} sent to {redacted(url)}, without TLS; whoever runs it must "
+                "tell the registry its address (http.host), or have the proxy before it set X-Forwarded-Proto"
             )
         return url
 
 
 def _reached(response: requests.Response) -> int:
-    """How many bytes a registry has, from its ``Range``; 0 if it does not say. ``0-0`` is what some say of nothing."""
+    """Return how many bytes a registry has, from its ``Range``; 0 if it does not say: some write ``0-0`` then."""
     match = re.fullmatch(r"(?:bytes=)?0-(\d{1,18})", response.headers.get("Range", ""))
     return int(match.group(1)) + 1 if match and int(match.group(1)) else 0

@@ -19,21 +19,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CredentialsError, Denied, NotFound, RateLimited, RegistryError, Unauthorized, Unreachable
-from ..oci.manifest import Descriptor
+from ..oci.descriptor import Descriptor
 from ..oci.reference import Reference
 from ..text import shown
 from ..transport.connection_error import was_connected
-from ..transport.error_response import Refusal
-from ..transport.http import RETRIED, Connections
+from ..transport.error_response import ErrorResponse
+from ..transport.http import RETRIED, Connections, HttpRequest
 from ..transport.keychain import Keychain, Login
 from ..transport.options import Transport
-from ..transport.response import chunks, discard, media_type, part
+from ..transport.response import RANGE_REFUSED, data_from, drain, media_type, part
 from ..transport.url import host_of, origin
 
 if TYPE_CHECKING:
     import requests
 
-_RANGE_REFUSED = 416
 _PAGES = frozenset({"text/html", "application/xhtml+xml"})
 
 
@@ -94,9 +93,9 @@ class Web:
         """Give the connections back."""
         self._connections.close()
 
-    def find(self, reference: Reference) -> Download:
+    def head(self, reference: Reference) -> Download:
         """Ask with one HEAD what stands under an address. That is only the cheaper question: where it is refused, a GET
-        decides, and whoever finds something new has to ``look`` at it.
+        decides, and whoever finds something new has to ``probe`` it.
 
         :raises RegistryError: one of its kinds, naming address and status; also for what is a page for people.
         """
@@ -110,17 +109,17 @@ class Web:
             if error.status is None:
                 raise
             waited = error.status in (0, *RETRIED)
-        return self.look(reference, waited)
+        return self.probe(reference, waited)
 
-    def look(self, reference: Reference, once: bool = False) -> Download:
+    def probe(self, reference: Reference, once: bool = False) -> Download:
         """Ask what stands under an address with a GET of one byte, since some servers answer a HEAD with nonsense.
 
         :param once: do not try again.
-        :raises RegistryError: as ``find``.
+        :raises RegistryError: as ``head``.
         """
-        also = frozenset({_RANGE_REFUSED})
+        also = frozenset({RANGE_REFUSED})
         with self._request("GET", reference, {"Range": "bytes=0-0"}, also, once) as response:
-            download = _download(reference, response) if response.status_code != _RANGE_REFUSED else None
+            download = _download(reference, response) if response.status_code != RANGE_REFUSED else None
         if download is None:
             with self._request("GET", reference, {}) as response:
                 download = _download(reference, response)
@@ -141,11 +140,11 @@ class Web:
         """
         condition = _strong(download.validators)
         headers = {"Range": f"bytes={offset}-", "If-Range": condition} if offset and condition else {}
-        also = {_RANGE_REFUSED} if headers else set()
+        also = {RANGE_REFUSED} if headers else set()
         with self._request("GET", download.reference, headers, also=frozenset(also)) as response:
-            came = part(response) if response.status_code != _RANGE_REFUSED else None
-            if came and came[0] in (0, offset):
-                yield came[0], chunks(response, download.reference)
+            data = data_from(response, offset if headers else 0, download.reference)
+            if data:
+                yield data
                 return
             if not headers:
                 raise Unreachable(f"{host_of(response.url)} sends a part of {download.reference}, unasked")
@@ -170,15 +169,15 @@ class Web:
         headers = {"Accept": "*/*", **headers}
         while True:
             try:
-                response, tries = self._connections.ask(
-                    method, url, str(reference), headers, login.basic if login else None, once=once
+                response, tries = self._connections.send(
+                    HttpRequest(method, url, str(reference), headers, login.basic if login else None, once=once)
                 )
             except Unreachable as error:
                 error.status = 0 if was_connected(error) else None
                 raise
             at_home = origin(response.url) == origin(url)
             if response.status_code == 401 and at_home and not login and self._login(reference):
-                discard(response)
+                drain(response)
                 login = self._login(reference)
                 with self._lock:
                     self._guarded.add(reference.registry)
@@ -186,7 +185,7 @@ class Web:
             break
         with response:
             if response.status_code >= 300 and response.status_code not in also:
-                failure = _error(reference, Refusal.of(response), bool(login), tries).whatever(str(reference))
+                failure = _error(reference, ErrorResponse.of(response), bool(login), tries).whatever(str(reference))
                 if not (login and response.status_code == 401):  # which would not be another one with a GET
                     failure.status = response.status_code
                 raise failure
@@ -197,19 +196,19 @@ class Web:
                 )
             yield response
             if method == "HEAD" or response.status_code >= 300 or "Range" in headers:
-                discard(response)
+                drain(response)
 
     def _login(self, reference: Reference) -> Login | None:
         """The login of the task. Those of an authfile are for registries."""
-        answer = self._keychain.answer(reference.registry)
-        if not (answer.given and answer.login and answer.login.basic):
+        known = self._keychain.credentials(reference.registry)
+        if not (known.given and known.login and known.login.basic):
             return None
         if reference.scheme == "http" and not self._plain:
             raise CredentialsError(
                 f"{reference} wants a login, which would travel unencrypted; use https://, or allow it with "
                 "no_https: true"
             )
-        return answer.login
+        return known.login
 
 
 def _download(reference: Reference, response: requests.Response) -> Download:
@@ -230,7 +229,7 @@ def _strong(validators: Mapping[str, Any]) -> str | None:
     return next((text for text in told if text and text.isascii() and not text.startswith("W/")), None)
 
 
-def _error(reference: Reference, refusal: Refusal, with_login: bool, tries: int) -> RegistryError:
+def _error(reference: Reference, refusal: ErrorResponse, with_login: bool, tries: int) -> RegistryError:
     if refusal.status == 401:
         why = "did not accept the user name and password of the task" if with_login else "wants a login"
         return Unauthorized(

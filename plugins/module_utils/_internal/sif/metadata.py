@@ -25,7 +25,7 @@ from typing import Any
 from ..engine.cli import Engine
 from ..layers.tar import DIRECTORY, FILE, SYMLINK, Writer, index
 from ..layers.union import Layer, Union
-from ..oci.manifest import Config
+from ..oci.config import Config
 from ..oci.platform import Platform
 from . import container
 from .own_metadata import NOTHING, OwnMetadata, without_owner

@@ -92,8 +92,8 @@ class _Paced(io.RawIOBase):
         return received
 
 
-class Answer(http.client.HTTPResponse):
-    """An answer whose ``read(size)`` gives what is there, and does not wait for all of the size."""
+class EagerResponse(http.client.HTTPResponse):
+    """A response whose ``read(size)`` gives what is there, and does not wait for all of the size."""
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
@@ -170,7 +170,7 @@ class Adapter(HTTPAdapter):
         class Exact:
             """Asks for an address as it was given, and reads the answer as it comes."""
 
-            response_class = Answer
+            response_class = EagerResponse
 
             def putrequest(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
                 return super().putrequest(method, getattr(sent, "line", None) or url, *args, **kwargs)  # type: ignore[misc]

@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How one registry is entered: what it once asked for is remembered, and answered with a login, a token, or neither."""
+"""Logins and tokens for one registry: its challenge is remembered, and answered with a login, a token, or neither.
+
+A request is sent again with a new token in ``authenticated.py``; how a token is asked for is in ``token.py``.
+"""
 
 from __future__ import annotations
 
@@ -13,47 +16,32 @@ from typing import TYPE_CHECKING
 
 from ..errors import CredentialsError, RegistryError
 from .challenge import BASIC, Challenge, parse_challenge
-from .http import Connections
-from .keychain import Answer, Keychain, Login
-from .response import discard
+from .http import Connections, HttpRequest
+from .identity import Identity
+from .keychain import Credentials, Keychain, Login
+from .response import drain
 from .token import NO_SUCH_METHOD, Scope, Token, TokenServer
-from .url import origin, place
+from .url import origin, redacted
 
 if TYPE_CHECKING:
-    from .error_response import Refusal
+    from .error_response import ErrorResponse
 
 _MAX_MORE = 8  # scopes of one repository that a registry may ask for
 _USED = 0.8  # of its lifetime; a token that ends while a request is on its way would cost a round trip more
 
 
 @dataclass(frozen=True)
-class Asker:
-    """In whose name a request was made, in the words of a message.
+class Authorization:
+    """The login or token of a request: its header, or None; in whose name that is; the login behind it."""
 
-    ``login`` says where the login comes from that was sent, and is empty for an anonymous request. ``accepted`` tells
-    that a token server knew it, ``given`` that it was given for this task. ``refused`` is a login that was tried
-    before, with the answer to it; ``lacking`` says where none was found.
-    """
-
-    login: str = ""
-    accepted: bool = False
-    given: bool = False
-    refused: str = ""
-    lacking: str = ""
-
-
-@dataclass(frozen=True)
-class Permit:
-    """What a request carries: its ``Authorization``, or None; in whose name that is; the login behind it."""
-
-    authorization: str | None = field(default=None, repr=False)
-    asker: Asker = field(default_factory=Asker)
+    header: str | None = field(default=None, repr=False)
+    identity: Identity = field(default_factory=Identity)
     login: Login | None = None
 
 
 @dataclass(frozen=True)
 class _Held:
-    permit: Permit
+    authorization: Authorization
     expires: float
 
 
@@ -71,25 +59,25 @@ class Authentication:
         self._secure = secure
         self._lock = threading.Lock()
         self._challenge: Challenge | None = None
-        self._door: Challenge | None = None
-        self._knocked, self._knocking = False, threading.Lock()
+        self._pinged: Challenge | None = None
+        self._has_pinged, self._pinging = False, threading.Lock()
         self._more: dict[Scope, tuple[str, ...]] = {}
         self._held: dict[Scope, _Held] = {}
         self._refused: dict[tuple[Login, str], str] = {}  # for one repository, or, with an empty name, for all
 
-    def remembered(self, scope: Scope) -> Permit:
-        """What a request can carry at once, because an earlier answer taught it.
+    def remembered(self, scope: Scope) -> Authorization:
+        """Return what a request can carry at once, because an earlier answer taught it.
 
-        :raises RegistryError, CredentialsError: as :meth:`answer`.
+        :raises RegistryError, CredentialsError: as :meth:`authorize`.
         """
         with self._lock:
             challenge = self._challenge
         if challenge:
-            return self.answer(challenge, scope, f"{self._registry}/{scope.repository}")
-        return Permit()
+            return self.authorize(challenge, scope, f"{self._registry}/{scope.repository}")
+        return Authorization()
 
-    def answer(self, challenge: Challenge, scope: Scope, what: str) -> Permit:
-        """What to carry, seeing what the registry asks for.
+    def authorize(self, challenge: Challenge, scope: Scope, what: str) -> Authorization:
+        """Return what a request must carry, after what the registry asks for.
 
         :raises Unauthorized, Denied: if its token server gives no token, neither for the login nor for anonymous users.
         :raises RegistryError: if that server cannot be asked.
@@ -101,24 +89,24 @@ class Authentication:
             if len(more) > len(self._more.get(scope, ())):
                 self._more[scope] = tuple(more)[:_MAX_MORE]
                 self._held.pop(scope, None)
-        known = self._keychain.answer(self._registry, scope.repository)
+        known = self._keychain.credentials(self._registry, scope.repository)
         if challenge.scheme == BASIC:
             return self._basic(known, scope.repository)
         if known.login and known.login.registry_token:
-            return Permit(f"Bearer {known.login.registry_token}", _asker(known), known.login)
+            return Authorization(f"Bearer {known.login.registry_token}", _identity(known), known.login)
         with self._lock:
             held = self._held.get(scope)
         if held and time.monotonic() < held.expires:
-            return held.permit
+            return held.authorization
         with self._lock:
             wanted = replace(scope, more=self._more.get(scope, ()))
-        permit, seconds = self._bearer(TokenServer.of(challenge, self._registry), wanted, known, what)
+        authorization, seconds = self._bearer(TokenServer.of(challenge, self._registry), wanted, known, what)
         with self._lock:
-            self._held[scope] = _Held(permit, time.monotonic() + seconds * _USED)
-        return permit
+            self._held[scope] = _Held(authorization, time.monotonic() + seconds * _USED)
+        return authorization
 
-    def at_the_door(self, base: str, scope: Scope) -> Challenge | None:
-        """What ``/v2/`` asks for, where a login is at hand that nobody has asked for; it is asked once.
+    def ping(self, base: str, scope: Scope) -> Challenge | None:
+        """Return what ``/v2/`` asks for, where a login is at hand that nobody has asked for; it is asked once.
 
         The scope that stands there is that of no repository: registries write ``registry:catalog:*`` for it, or
         ``repository:user/image:pull``.
@@ -126,52 +114,56 @@ class Authentication:
         :param base: the URL of ``/v2/``.
         """
         try:
-            if not self._keychain.answer(self._registry, scope.repository).login:
+            if not self._keychain.credentials(self._registry, scope.repository).login:
                 return None
         except CredentialsError:  # what a login would open is not known
             return None
-        with self._knocking:
-            if not self._knocked:
-                self._door, self._knocked = self._knock(base), True
-            return self._door
+        with self._pinging:
+            if not self._has_pinged:
+                self._pinged, self._has_pinged = self._ping(base), True
+            return self._pinged
 
-    def _knock(self, base: str) -> Challenge | None:
+    def _ping(self, base: str) -> Challenge | None:
         try:
-            response, _tries = self._connections.ask("GET", base, f"what {self._registry} asks for")
+            response, _tries = self._connections.send(HttpRequest("GET", base, f"what {self._registry} asks for"))
         except RegistryError:
             return None
         with response:
-            discard(response)
+            drain(response)
         if response.status_code != 401 or origin(response.url) != origin(base):
             return None
         challenge = parse_challenge(response.headers.get("WWW-Authenticate", ""))
         return Challenge(challenge.scheme, {**challenge.parameters, "scope": ""}) if challenge else None
 
-    def asker(self, permit: Permit, scope: Scope) -> Asker:
-        """In whose name a request was made that carried this, and if in nobody's, why."""
-        if permit.authorization or permit.asker != Asker():
-            return permit.asker
+    def identity(self, authorization: Authorization, scope: Scope) -> Identity:
+        """Return in whose name a request was made that carried this, and, if in nobody's, why."""
+        if authorization.header or authorization.identity != Identity():
+            return authorization.identity
         try:
-            known = self._keychain.answer(self._registry, scope.repository)
+            known = self._keychain.credentials(self._registry, scope.repository)
         except CredentialsError as error:
-            return Asker(lacking=str(error))
-        return Asker(lacking=f"{self._registry} does not ask for {known.source}" if known.login else known.lacking)
+            return Identity(lacking=str(error))
+        return Identity(lacking=f"{self._registry} does not ask for {known.source}" if known.login else known.lacking)
 
-    def refused(self, scope: Scope, permit: Permit, words: str) -> None:
-        """Give up what the registry did not accept, unless another thread has renewed it meanwhile."""
+    def reject(self, scope: Scope, authorization: Authorization, words: str) -> None:
+        """Give up what the registry did not accept, unless another thread has renewed it meanwhile.
+
+        :param words: with which it was refused.
+        """
         with self._lock:
             held = self._held.get(scope)
-            if held and held.permit.authorization == permit.authorization:
+            if held and held.authorization.header == authorization.header:
                 del self._held[scope]
-            if permit.login and permit.authorization == permit.login.basic and not permit.asker.given:
-                self._refused[permit.login, scope.repository] = words  # it may open another one
+            login = authorization.login
+            if login and authorization.header == login.basic and not authorization.identity.given:
+                self._refused[login, scope.repository] = words  # it may open another one
 
     def warnings(self, repository: str) -> list[str]:
-        """What the user should know though all went well: a login that was not accepted."""
+        """Return what the user must know though all went well: a login that was not accepted."""
         with self._lock:
             if not self._refused:  # nor is the keychain asked for nothing
                 return []
-        known = self._keychain.answer(self._registry, repository)
+        known = self._keychain.credentials(self._registry, repository)
         words = self._refusal_of(known.login, repository)
         return [f"{self._registry} did not accept {known.source} ({words}); it was asked as anonymous"] if words else []
 
@@ -181,54 +173,57 @@ class Authentication:
         with self._lock:
             return self._refused.get((login, "")) or self._refused.get((login, repository))
 
-    def _basic(self, known: Answer, repository: str) -> Permit:
+    def _basic(self, known: Credentials, repository: str) -> Authorization:
         login, refusal = known.login, self._refusal_of(known.login, repository)
         if not login:
-            return Permit(asker=_asker(known))
+            return Authorization(identity=_identity(known))
         if refusal:
-            return Permit(asker=_asker_after(known, refusal))
+            return Authorization(identity=_identity_after(known, refusal))
         if not login.basic:
             lacking = f"{known.source} is a token, and {self._registry} wants user name and password"
-            return Permit(asker=Asker(lacking=lacking))
-        return Permit(login.basic, _asker(known), login)
+            return Authorization(identity=Identity(lacking=lacking))
+        return Authorization(login.basic, _identity(known), login)
 
-    def _bearer(self, server: TokenServer, scope: Scope, known: Answer, what: str) -> tuple[Permit, float]:
-        """A token and the seconds that it lives.
+    def _bearer(self, server: TokenServer, scope: Scope, known: Credentials, what: str) -> tuple[Authorization, float]:
+        """Return a token and the seconds that it lives.
 
         It is one for the login. Without a login, or if that was only found in a file and is not accepted, it is one
         for anonymous users.
         """
-        asker, refusal = _asker(known), self._refusal_of(known.login, scope.repository)
+        identity, refusal = _identity(known), self._refusal_of(known.login, scope.repository)
         if known.login and not refusal:
             if self._secure and not server.realm.startswith("https:"):
                 raise RegistryError(
-                    f"{self._registry} wants the login sent to {place(server.realm)} without TLS; it was not sent"
+                    f"{self._registry} wants the login sent to {redacted(server.realm)} without TLS; it was not sent"
                 )
             answer, tries = self._token(server, scope, known.login, what)
             if isinstance(answer, Token):
-                return Permit(f"Bearer {answer.value}", replace(asker, accepted=True), known.login), answer.lifetime
+                accepted = replace(identity, accepted=True)
+                return Authorization(f"Bearer {answer.value}", accepted, known.login), answer.lifetime
             if known.given or not _is_about_login(answer, known.login):
-                raise answer.error(self._registry, what, asker, tries, scope.deed)
+                raise answer.error(self._registry, what, identity, tries, scope.action)
             refusal = answer.words
             with self._lock:
                 self._refused[known.login, scope.repository if answer.status == 403 else ""] = refusal
         if refusal:
-            asker = _asker_after(known, refusal)
+            identity = _identity_after(known, refusal)
         answer, tries = self._token(server, scope, None, what)
         if isinstance(answer, Token):
-            return Permit(f"Bearer {answer.value}", asker), answer.lifetime
-        raise answer.error(self._registry, what, asker, tries, scope.deed)
+            return Authorization(f"Bearer {answer.value}", identity), answer.lifetime
+        raise answer.error(self._registry, what, identity, tries, scope.action)
 
-    def _token(self, server: TokenServer, scope: Scope, login: Login | None, what: str) -> tuple[Token | Refusal, int]:
-        """A token for all that the registry wants; where that is refused, one for what was asked of it."""
-        answer, tries = server.token(self._connections, scope, login, what)
+    def _token(
+        self, server: TokenServer, scope: Scope, login: Login | None, what: str
+    ) -> tuple[Token | ErrorResponse, int]:
+        """Return a token for all that the registry wants; where that is refused, one for what was asked of it."""
+        answer, tries = server.get_token(self._connections, scope, login, what)
         if isinstance(answer, Token) or not scope.more or (login and answer.status == 401):
             return answer, tries
-        return server.token(self._connections, replace(scope, more=()), login, what)
+        return server.get_token(self._connections, replace(scope, more=()), login, what)
 
 
 def _others(challenge: Challenge, scope: Scope) -> list[str]:
-    """The scopes that a challenge names beside our own."""
+    """Return the scopes that a challenge names beside our own."""
     own = {name: set(actions.split(",")) for name, _colon, actions in (part.rpartition(":") for part in scope.parts)}
     others = []
     for part in challenge.parameters.get("scope", "").split():
@@ -238,16 +233,16 @@ def _others(challenge: Challenge, scope: Scope) -> list[str]:
     return others
 
 
-def _asker(known: Answer) -> Asker:
-    return Asker(login=known.source, given=known.given, lacking=known.lacking)
+def _identity(known: Credentials) -> Identity:
+    return Identity(login=known.source, given=known.given, lacking=known.lacking)
 
 
-def _asker_after(known: Answer, refusal: str) -> Asker:
-    return Asker(refused=f"{known.source} ({refusal})")
+def _identity_after(known: Credentials, refusal: str) -> Identity:
+    return Identity(refused=f"{known.source} ({refusal})")
 
 
-def _is_about_login(refusal: Refusal, login: Login) -> bool:
-    """Whether a token server refuses the login, rather than being in trouble.
+def _is_about_login(refusal: ErrorResponse, login: Login) -> bool:
+    """Tell whether a token server refuses the login, rather than being in trouble.
 
     For an identity token this is 400 (RFC 6749, section 5.2), or that it takes none at all.
     """

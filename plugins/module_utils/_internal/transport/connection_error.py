@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A server that does not answer: what it means to the user, and whether another try may get an answer."""
+"""A server that does not answer: the meaning for the user, and whether another try may get an answer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MAY_PASS = frozenset({"408", "429", "500", "502", "503", "504"})  # of a proxy;
 
 
 @dataclass(frozen=True)
-class Silence:
+class ConnectionFailure:
     """One request without an answer, with the proxy that it went to, or nothing. ``by_prefix`` as in ``Transport``."""
 
     url: str
@@ -39,7 +39,7 @@ class Silence:
     by_prefix: bool
 
     def passes(self, error: Exception) -> bool:
-        """Whether another try may get an answer."""
+        """Tell whether another try may get an answer."""
         if not isinstance(error, (requests.exceptions.ConnectionError, requests.exceptions.Timeout)) or is_slow(error):
             return False
         if isinstance(error, requests.exceptions.SSLError) and self._way_out(reason(error)):
@@ -51,11 +51,11 @@ class Silence:
         return not (isinstance(cause, socket.gaierror) and cause.errno in _NO_SUCH_HOST)
 
     def meaning(self, error: Exception, attempts: int) -> RegistryError:
-        """What it is for the user, after so many tries."""
+        """Return what it means to the user, after so many tries."""
         why = reason(error)
         way_out = isinstance(error, requests.exceptions.SSLError) and self._way_out(why)
         if way_out:
-            return self._told(CertificateError, f"TLS failure at {host_of(self.url)}", f": {why}; {way_out}")
+            return self._error(CertificateError, f"TLS failure at {host_of(self.url)}", f": {why}; {way_out}")
         refused = _REFUSED_BY_PROXY.search(str(error))
         if refused:
             return self.by_proxy(int(refused.group(1)))
@@ -65,33 +65,33 @@ class Silence:
         if isinstance(error, requests.exceptions.ProxyError):
             asked = f"the proxy {self._proxy} on the way to {asked}"
         tried = f" (tried {attempts} times)" if attempts > 1 else ""
-        return self._told(
+        return self._error(
             TooSlow if is_slow(error) else Unreachable,
             f"no answer from {asked}",
             f": {why}{tried}; check the registry's name, the network and the proxy settings",
         )
 
     def by_proxy(self, status: int) -> RegistryError:
-        """What it is for the user that the proxy refuses, with a status, to ask."""
+        """Return what it means to the user that the proxy refuses, with a status, to ask."""
         if status == _PROXY_LOGIN:
             refusal = f"the proxy {self._proxy} wants a login, or another one, to reach {host_of(self.url)}"
             way_out = "write USER:PASSWORD@ before its name in the variable http_proxy or https_proxy of this host"
         else:
             refusal = f"the proxy {self._proxy} does not connect to {host_of(self.url)}"
             way_out = "ask whoever runs the proxy, or except this registry from it with the variable no_proxy"
-        return self._told(RegistryError, refusal, f" (status {status}); {way_out}")
+        return self._error(RegistryError, refusal, f" (status {status}); {way_out}")
 
     def unasked(self, error: Exception) -> RegistryError:
-        """What it is for the user that the request could not even be sent."""
+        """Return what it means to the user that the request could not even be sent."""
         if self._is_proxy_odd:
             return self._odd_proxy(reason(error))
         if isinstance(error, ValueError):
             way_out = f": {reason(error)}; check its address, which a redirect may have told, and the proxy settings"
-            return self._told(RegistryError, f"cannot ask {host_of(self.url)}", way_out)
+            return self._error(RegistryError, f"cannot ask {host_of(self.url)}", way_out)
         variables = "the variables REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE of this host"
         return CertificateError(f"cannot ask {host_of(self.url)}: {reason(error)}; check ca_path, or {variables}")
 
-    def _told(self, kind: type[RegistryError], begin: str, end: str) -> RegistryError:
+    def _error(self, kind: type[RegistryError], begin: str, end: str) -> RegistryError:
         return kind(f"{begin} while asking for {self.what}{end}", begin + end)
 
     def _odd_proxy(self, why: str) -> RegistryError:
@@ -99,11 +99,11 @@ class Silence:
             "write http_proxy or https_proxy of this host as http://[USER:PASSWORD@]HOST:PORT, and as %XX what has a "
             "meaning in addresses, such as %23 for #"
         )
-        return self._told(RegistryError, "the address of the proxy cannot be used", f": {why}; {way_out}")
+        return self._error(RegistryError, "the address of the proxy cannot be used", f": {why}; {way_out}")
 
     @property
     def _is_proxy_odd(self) -> bool:
-        """Whether the address of the proxy is none; it is what somebody wrote into a variable."""
+        """True if the address of the proxy is not one; it is what somebody wrote into a variable."""
         if "://" not in self.proxy:  # then requests takes HTTP, but finds no login
             return "@" in self.proxy
         try:
@@ -119,7 +119,7 @@ class Silence:
         return host_of(self.proxy if "://" in self.proxy else f"//{self.proxy}")
 
     def _way_out(self, why: str) -> str:
-        """What to do about TLS that fails each time; nothing about a handshake that was cut, which may not be again."""
+        """Return what to do about TLS that fails each time; empty for a handshake that was cut, which may pass."""
         if _PLAIN_HTTP.search(why):
             if self.by_prefix:
                 return "it may speak plain HTTP, then write http:// before its name; no_https does not count for it"
@@ -132,7 +132,7 @@ class Silence:
 
 
 def was_connected(error: BaseException) -> bool:
-    """Whether somebody was there who did not answer this request, so that another one may be answered."""
+    """Tell whether somebody was there who did not answer this request, so that another one may be answered."""
     cause = error.__cause__
     while cause is not None and not isinstance(cause, requests.exceptions.RequestException):
         cause = cause.__cause__

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Requests over kept-alive connections, with redirects and patience; what they are about is decided elsewhere."""
+"""Requests over kept-alive connections, with redirects and retries; what they are about is decided elsewhere."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import random
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Optional, Union
 from urllib.request import getproxies
 
 try:
@@ -31,21 +31,60 @@ from ..errors import RegistryError
 from ..late import importing
 from ..secrecy import hide
 from .options import Transport
-from .response import discard
-from .url import host_of, is_web_address, logins_in, origin, place, seen_from
+from .response import drain
+from .url import host_of, is_web_address, logins_in, origin, redacted, seen_from
 
 if TYPE_CHECKING:
-    from .connection_error import Silence
+    from .connection_error import ConnectionFailure
+
+Content = Optional[Union[Mapping[str, str], bytes, IO[bytes]]]
+"""What a request sends: a form, or a body."""
 
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses that may pass."""
 
-MAX_PAUSE = 60.0
+MAX_DELAY = 60.0
 """Seconds; a registry that wants more than this is reported, not waited for."""
 
 _MAX_REDIRECTS = 10
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PROXY_LOGIN = 407
+
+
+@dataclass(frozen=True)
+class HttpRequest:
+    """One request.
+
+    ``what`` names what it is about, in errors. ``authorization`` is a header; it goes to the origin of ``url`` only, as
+    does a form: object stores that blobs redirect to must not see them. ``content`` is a form, which may hold a login;
+    or bytes, or a stream, which is sent from its beginning: these may follow a redirect, but not to where there is no
+    TLS. ``once``: do not try again, since what was sent may have had its effect.
+    """
+
+    method: str
+    url: str
+    what: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    authorization: str | None = field(default=None, repr=False)
+    content: Content = field(default=None, repr=False)
+    once: bool = False
+
+    def need_safe(self, url: str) -> None:
+        """Refuse to send the content where it must not go.
+
+        :param url: where a redirect leads.
+        :raises RegistryError: if it must not.
+        """
+        if isinstance(self.content, Mapping) and origin(url) != origin(self.url):
+            raise RegistryError(
+                f"{host_of(self.url)} redirects {self.what} to {redacted(url)}; the login was not sent there. Ask "
+                "whoever runs it"
+            )
+        if self.content and origin(self.url)[0] == "https" and not url.lower().startswith("https:"):
+            raise RegistryError(
+                f"{host_of(self.url)} redirects {self.what} to {redacted(url)}, without TLS; nothing was sent there. "
+                "Ask whoever runs it"
+            )
 
 
 class Connections:
@@ -71,37 +110,20 @@ class Connections:
 
     @property
     def user_agent(self) -> str:
-        """What this client calls itself."""
+        """The name by which this client calls itself."""
         return self._transport.user_agent
 
     def close(self) -> None:
         """Give the connections back."""
         self._session.close()
 
-    def ask(
-        self,
-        method: str,
-        url: str,
-        what: str,
-        headers: Mapping[str, str] | None = None,
-        authorization: str | None = None,
-        form: Mapping[str, str] | None = None,
-        body: bytes | IO[bytes] | None = None,
-        once: bool = False,
-    ) -> tuple[requests.Response, int]:
+    def send(self, request: HttpRequest) -> tuple[requests.Response, int]:
         """Send one request, follow its redirects, and try again what may pass.
 
-        :param authorization: a login. It goes to the URL's own origin only, as does the form: object stores that blobs
-            redirect to must not see them.
-        :param form: what to post.
-        :param body: what to send instead of a form; a stream is sent from its beginning. It may follow a redirect,
-            but not to where there is no TLS.
-        :param once: do not try again: what was sent may have had its effect.
         :returns: the response, of whatever status, and how often it was tried.
         :raises Unreachable, CertificateError, RegistryError: if there is none.
         """
-        attempts = 1 if once else self._transport.retries + 1
-        request = _Request(method, url, what, headers or {}, authorization, form if body is None else body, attempts)
+        attempts = 1 if request.once else self._transport.retries + 1
         for attempt in range(1, attempts + 1):
             last = attempt == attempts
             try:
@@ -109,46 +131,39 @@ class Connections:
             except _Passing as error:
                 if last:
                     raise error.meaning from error
-                time.sleep(pause(attempt, None))
+                time.sleep(retry_delay(attempt, None))
                 continue
-            wait = pause(attempt, response.headers.get("Retry-After"))
-            if response.status_code not in RETRIED or last or wait > MAX_PAUSE:
+            wait = retry_delay(attempt, response.headers.get("Retry-After"))
+            if response.status_code not in RETRIED or last or wait > MAX_DELAY:
                 return response, attempt
-            discard(response)
+            drain(response)
             time.sleep(wait)
         raise AssertionError("the last try returns or raises")
 
-    def _follow(self, request: _Request, attempt: int) -> requests.Response:
+    def _follow(self, request: HttpRequest, attempt: int) -> requests.Response:
         """Send one request, following redirects.
 
         :raises _Passing: if there is no answer, but another try may get one.
         """
-        url, what, home = request.url, request.what, origin(request.url)
+        url, what = request.url, request.what
         for _hop in range(_MAX_REDIRECTS + 1):
             response = self._send(request, url, attempt)
             if response.status_code == _PROXY_LOGIN:
-                discard(response)
-                raise self._silence(url, what).by_proxy(_PROXY_LOGIN)
+                drain(response)
+                raise self._failure(url, what).by_proxy(_PROXY_LOGIN)
             if response.status_code not in _REDIRECTS:
                 return response
             location = response.headers.get("Location", "")
-            discard(response)
+            drain(response)
             if not is_web_address(location, url):
-                raise RegistryError(f"{host_of(url)} redirects {what} to {place(location)!r}, which is no web address")
+                raise RegistryError(
+                    f"{host_of(url)} redirects {what} to {redacted(location)!r}, which is no web address"
+                )
             url = seen_from(url, location)
-            if request.is_form and origin(url) != home:
-                raise RegistryError(
-                    f"{host_of(request.url)} redirects {what} to {place(url)}; the login was not sent there. Ask "
-                    "whoever runs it"
-                )
-            if request.content and home[0] == "https" and not url.lower().startswith("https:"):
-                raise RegistryError(
-                    f"{host_of(request.url)} redirects {what} to {place(url)}, without TLS; nothing was sent there. "
-                    "Ask whoever runs it"
-                )
+            request.need_safe(url)
         raise RegistryError(f"{host_of(url)} redirects {what} more than {_MAX_REDIRECTS} times")
 
-    def _send(self, request: _Request, url: str, attempt: int) -> requests.Response:
+    def _send(self, request: HttpRequest, url: str, attempt: int) -> requests.Response:
         sent = {"User-Agent": self._transport.user_agent, "Accept-Encoding": "identity", **request.headers}
         if request.authorization and origin(url) == origin(request.url):
             sent["Authorization"] = request.authorization
@@ -166,18 +181,17 @@ class Connections:
                     auth=_no_netrc,
                 )
         except requests.exceptions.RequestException as error:
-            silence = self._silence(url, request.what)
-            meaning = silence.meaning(error, attempt)
-            raise (_Passing(meaning) if silence.passes(error) else meaning) from error
+            failure = self._failure(url, request.what)
+            meaning = failure.meaning(error, attempt)
+            raise (_Passing(meaning) if failure.passes(error) else meaning) from error
         except (OSError, ValueError) as error:  # of files of authorities, and of addresses that only urllib3 refuses
-            raise self._silence(url, request.what).unasked(error) from error
+            raise self._failure(url, request.what).unasked(error) from error
 
-    def _silence(self, url: str, what: str) -> Silence:
-        """To find words for no answer."""
+    def _failure(self, url: str, what: str) -> ConnectionFailure:
         with importing:
-            from .connection_error import Silence
+            from .connection_error import ConnectionFailure
         proxies = self._session.merge_environment_settings(url, {}, True, None, None)["proxies"]
-        return Silence(url, what, requests.utils.select_proxy(url, proxies) or "", self._transport.by_prefix)
+        return ConnectionFailure(url, what, requests.utils.select_proxy(url, proxies) or "", self._transport.by_prefix)
 
 
 class _Passing(Exception):
@@ -188,26 +202,8 @@ class _Passing(Exception):
         self.meaning = meaning
 
 
-@dataclass(frozen=True)
-class _Request:
-    """One request, and how often it may be tried. ``content`` is a form, which holds a login; or bytes, or a stream."""
-
-    method: str
-    url: str
-    what: str
-    headers: Mapping[str, str]
-    authorization: str | None
-    content: Mapping[str, str] | bytes | IO[bytes] | None
-    attempts: int
-
-    @property
-    def is_form(self) -> bool:
-        """Whether its content is for its own address only."""
-        return isinstance(self.content, Mapping)
-
-
-def _sent(content: Mapping[str, str] | bytes | IO[bytes] | None) -> Mapping[str, str] | bytes | IO[bytes] | None:
-    """What requests gets of a content. A stream goes out in blocks, and the timeout is for each, not for all of it."""
+def _sent(content: Content) -> Content:
+    """Return what requests gets. A stream goes out in blocks, and the timeout is for each, not for all of it."""
     if not content or isinstance(content, Mapping):
         return content
     if isinstance(content, bytes):
@@ -225,8 +221,8 @@ def _no_redirect(_response: requests.Response) -> None:
     """Handed to requests as its way to see where a response leads."""
 
 
-def pause(attempt: int, retry_after: str | None) -> float:
-    """Seconds to wait after a try, the first is 1: what the registry asks for, else doubled each time, with jitter."""
+def retry_delay(attempt: int, retry_after: str | None) -> float:
+    """Return the seconds to wait after a try (from 1): as the registry asks, else doubled each time, with jitter."""
     if retry_after:
         try:
             return max(0.0, float(retry_after))

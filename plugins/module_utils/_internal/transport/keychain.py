@@ -22,7 +22,7 @@ _IDENTITY = "<token>"  # the user name with which a helper says that the secret 
 
 @dataclass(frozen=True)
 class Login:
-    """What opens a registry; nothing of it shows in a representation, nor, from now on, in what servers say.
+    """A login to a registry; nothing of it shows in a representation, nor, from now on, in what servers say.
 
     ``identity_token`` is an OAuth2 refresh token, which a token server takes instead of a password.
     ``registry_token`` is a bearer token, which goes to the registry as it is.
@@ -39,7 +39,7 @@ class Login:
 
     @classmethod
     def given(cls, username: str | None, password: str | None) -> Login | None:
-        """The login of two options; None if neither is given.
+        """Return the login of two options; None if neither is given.
 
         :raises CredentialsError: if only one of them is.
         """
@@ -58,8 +58,8 @@ class Login:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a keychain says: a login and where it comes from, or none and why; the words are for messages.
+class Credentials:
+    """A login and where it comes from, or none and why; the words are for messages.
 
     ``given`` tells a login that was given for this very task from one that was found in a file.
     """
@@ -71,7 +71,7 @@ class Answer:
 
 
 class Keychain:
-    """Answers one question: which login for this registry, or none.
+    """The logins of a run: it answers one question, which login for this registry, or none.
 
     The order is: the given login; the program that the authfile's ``credHelpers`` names for this registry, and nothing
     else then; the program of its ``credsStore``; its ``auths``. Docker's is the same, but it never reads ``auths`` if
@@ -95,54 +95,52 @@ class Keychain:
         self._timeout = helper_timeout
         self._lock = threading.Lock()
         self._authfile: Authfile | None = None
-        self._answers: dict[Delegate, Login | CredentialsError | None] = {}
+        self._asked: dict[Delegate, Login | CredentialsError | None] = {}
 
     def without_given(self) -> Keychain:
-        """The same, without the login that was given: for whoever is not the registry that the task is about."""
+        """Return the same without the login that was given: for whoever is not the registry that the task is about."""
         return Keychain(None, self._path, self._timeout)
 
-    def answer(self, registry: str, repository: str = "") -> Answer:
-        """The login for a repository.
+    def credentials(self, registry: str, repository: str = "") -> Credentials:
+        """Return the login for a repository.
 
         :param registry: a host as it stands in a reference: ``docker.io``, ``host:port``.
         :param repository: without it, only logins for the whole registry count.
         :raises CredentialsError: if the authfile cannot be read or understood. A helper that fails is no login.
         """
         if self._login:
-            return Answer(self._login, "the user name and password of the task", given=True)
+            return Credentials(self._login, "the user name and password of the task", given=True)
         if not self._path:
-            return Answer(lacking="no login and no authfile is given")
+            return Credentials(lacking="no login and no authfile is given")
         with self._lock:  # each helper is asked once, whoever comes first
             if self._authfile is None:
                 self._authfile = Authfile.read(self._path)
             return self._look_up(self._authfile, registry, repository)
 
-    def _look_up(self, authfile: Authfile, registry: str, repository: str) -> Answer:
+    def _look_up(self, authfile: Authfile, registry: str, repository: str) -> Credentials:
         lacking: list[str] = []
         delegate = authfile.delegate(registry)
         if delegate:
             program = credential_helper.program(delegate.name)
             found = self._ask(delegate)
             if isinstance(found, Login):
-                return Answer(found, f"the login that {program} gave (authfile {authfile.path})")
+                return Credentials(found, f"the login that {program} gave (authfile {authfile.path})")
             lacking.append(str(found) if found else f"{program} has no login for {delegate.address}")
             if delegate.sole:
-                return Answer(lacking=f"{lacking[0]} (authfile {authfile.path})")
+                return Credentials(lacking=f"{lacking[0]} (authfile {authfile.path})")
         for key, entry in authfile.entries(registry, repository):
             login = _decoded(entry, key, authfile.path)
             if login:
-                return Answer(login, f"the login of the authfile {authfile.path}, key {key!r}")
-        return Answer(lacking=", ".join([*lacking, f"the authfile {authfile.path} has no login for {registry}"]))
+                return Credentials(login, f"the login of the authfile {authfile.path}, key {key!r}")
+        return Credentials(lacking=", ".join([*lacking, f"the authfile {authfile.path} has no login for {registry}"]))
 
     def _ask(self, delegate: Delegate) -> Login | CredentialsError | None:
-        if delegate not in self._answers:
+        if delegate not in self._asked:
             try:
-                self._answers[delegate] = _login_of(
-                    credential_helper.ask(delegate.name, delegate.address, self._timeout)
-                )
+                self._asked[delegate] = _login_of(credential_helper.ask(delegate.name, delegate.address, self._timeout))
             except CredentialsError as error:
-                self._answers[delegate] = error
-        return self._answers[delegate]
+                self._asked[delegate] = error
+        return self._asked[delegate]
 
 
 def _login_of(pair: tuple[str, str] | None) -> Login | None:
@@ -153,7 +151,7 @@ def _login_of(pair: tuple[str, str] | None) -> Login | None:
 
 
 def _decoded(entry: object, key: str, path: str) -> Login | None:
-    """The login of one entry of ``auths``; None if it is empty, as Docker leaves it where a helper has the login.
+    """Return the login of one entry of ``auths``; None if it is empty, as Docker leaves it for a helper.
 
     Source: docker/cli, ``cli/config/configfile/file.go`` (``LoadFromReader``, ``decodeAuth``): ``auth`` counts before
     user name and password, and line breaks in it do not count.

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 CHUNK = 256 * 1024  # bytes given out at a time, where they come quickly
 
+RANGE_REFUSED = 416
+
 _PARTIAL = 206
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", re.ASCII | re.IGNORECASE)
 _MAX_DISCARDED = 64 * 1024  # bytes; reading that much is cheaper than a new connection
@@ -106,7 +108,8 @@ def _pieces(response: requests.Response, limit: int, patience: float | None, wha
                 "again later, or ask whoever runs it"
             )
         try:
-            piece = response.raw.read(min(limit, CHUNK), decode_content=False)  # gives what is there, see wire.Answer
+            # gives what is there, see adapter.EagerResponse
+            piece = response.raw.read(min(limit, CHUNK), decode_content=False)
         except Exception as error:
             if not is_broken(error):
                 raise
@@ -121,7 +124,7 @@ def _pieces(response: requests.Response, limit: int, patience: float | None, wha
         yield piece
 
 
-def said(response: requests.Response) -> str:
+def error_words(response: requests.Response) -> str:
     """A server's own words for a refusal, shortened, without secrets; empty if it has none.
 
     Registries write ``errors`` (distribution specification, "Error Codes"), token servers ``details`` (Docker's and
@@ -172,7 +175,17 @@ def part(response: requests.Response) -> tuple[int, int | None] | None:
     return int(match.group(1)), int(match.group(2)) if match.group(2) != "*" else None
 
 
-def discard(response: requests.Response) -> None:
+def data_from(response: requests.Response, offset: int, what: object) -> tuple[int, Iterator[bytes]] | None:
+    """Return the offset at which a body really begins, and its chunks; None if it is not from the offset, nor whole."""
+    if response.status_code == RANGE_REFUSED:
+        return None
+    found = part(response)
+    if not found or (found[0] != offset and response.status_code == _PARTIAL):
+        return None
+    return found[0], chunks(response, what)
+
+
+def drain(response: requests.Response) -> None:
     """Have done with a response; its connection is used again if there is little left to read from it."""
     try:
         if response.request.method == "HEAD":

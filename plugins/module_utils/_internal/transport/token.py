@@ -21,15 +21,15 @@ from ..errors import RegistryError
 from ..late import importing
 from ..secrecy import hide
 from .challenge import Challenge
-from .http import Connections
+from .http import Connections, HttpRequest
 from .keychain import Login
-from .response import content, discard
-from .url import host_of, is_web_address, place
+from .response import content, drain
+from .url import host_of, is_web_address, redacted
 
 if TYPE_CHECKING:
     import requests
 
-    from .error_response import Refusal
+    from .error_response import ErrorResponse
 
 NO_SUCH_METHOD = frozenset({404, 405, 501})
 """Statuses of a server that takes no identity tokens."""
@@ -53,26 +53,26 @@ class Token:
 
 @dataclass(frozen=True)
 class Scope:
-    """What a token shall allow: to read a repository, or also to write it, with blobs of another one (``lender``).
+    """The rights of a token: to read a repository, or also to write it, with blobs of another one (``mount_from``).
 
     ``more`` are scopes that the registry asks for besides. They come first, since some token servers look at one only.
     """
 
     repository: str
     writes: bool = False
-    lender: str = ""
+    mount_from: str = ""
     more: tuple[str, ...] = ()
 
     @property
-    def deed(self) -> str:
-        """What it is for, in a word."""
+    def action(self) -> str:
+        """The word for what it allows: ``pull`` or ``push``."""
         return "push" if self.writes else "pull"
 
     @property
     def parts(self) -> tuple[str, ...]:
         """Each scope by itself, as a token server wants it."""
         own = f"repository:{self.repository}:{'pull,push' if self.writes else 'pull'}"
-        return (*self.more, own, *((f"repository:{self.lender}:pull",) if self.lender else ()))
+        return (*self.more, own, *((f"repository:{self.mount_from}:pull",) if self.mount_from else ()))
 
     def __str__(self) -> str:
         return " ".join(self.parts)
@@ -88,20 +88,21 @@ class TokenServer:
 
     @classmethod
     def of(cls, challenge: Challenge, registry: str) -> TokenServer:
-        """
+        """Read the server from a challenge.
+
         :raises RegistryError: if the challenge names no server.
         """
         realm = challenge.parameters.get("realm", "")
         if not is_web_address(realm):
             raise RegistryError(
-                f"{registry} asks for a token, but names no server to get it from (realm {place(realm)!r})"
+                f"{registry} asks for a token, but names no server to get it from (realm {redacted(realm)!r})"
             )
         return cls(registry, realm, challenge.parameters.get("service", ""))
 
-    def token(
+    def get_token(
         self, connections: Connections, scope: Scope, login: Login | None, what: str
-    ) -> tuple[Token | Refusal, int]:
-        """A token for a scope, or what the server said instead; and how often it was asked.
+    ) -> tuple[Token | ErrorResponse, int]:
+        """Return a token for a scope, or what the server said instead; and how often it was asked.
 
         :raises RegistryError: if there is no answer, or one that makes no sense.
         """
@@ -109,15 +110,15 @@ class TokenServer:
         if login and login.identity_token:
             response, tries = self._exchange(connections, scope, login.identity_token, what)
             if response.status_code in NO_SUCH_METHOD and login.password:
-                discard(response)
+                drain(response)
                 response, tries = self._get(connections, scope, login, what)
         else:
             response, tries = self._get(connections, scope, login, what)
         with response:
             if response.status_code >= 300:
                 with importing:
-                    from .error_response import Refusal
-                return Refusal.of(response), tries
+                    from .error_response import ErrorResponse
+                return ErrorResponse.of(response), tries
             return self._read(response, what), tries
 
     def _get(
@@ -127,7 +128,7 @@ class TokenServer:
         if self.service:
             query.append(("service", self.service))
         url = f"{self.realm}{'&' if '?' in self.realm else '?'}{urlencode(query)}"
-        return connections.ask("GET", url, what, authorization=login.basic if login else None)
+        return connections.send(HttpRequest("GET", url, what, authorization=login.basic if login else None))
 
     def _exchange(
         self, connections: Connections, scope: Scope, identity_token: str, what: str
@@ -139,7 +140,7 @@ class TokenServer:
             "client_id": connections.user_agent,
             "scope": str(scope),
         }
-        return connections.ask("POST", self.realm, what, form=form)
+        return connections.send(HttpRequest("POST", self.realm, what, content=form))
 
     def _read(self, response: requests.Response, what: str) -> Token:
         try:
@@ -154,13 +155,13 @@ class TokenServer:
             ) from error
 
 
-def lifetime(told: Any) -> float:
-    """Seconds that a token is kept, from its ``expires_in``.
+def lifetime(expires_in: Any) -> float:
+    """Return the seconds that a token is kept, from its ``expires_in``.
 
     :raises TypeError, ValueError: if that is no number.
     """
     try:
-        seconds = float(told or _LIFETIME)
+        seconds = float(expires_in or _LIFETIME)
     except OverflowError:
         seconds = _LIFETIME
     return _LIFETIME if math.isnan(seconds) else min(max(seconds, 0.0), _MAX_LIFETIME)

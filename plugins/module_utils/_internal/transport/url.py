@@ -62,6 +62,6 @@ def logins_in(url: str) -> list[str]:
     return [text for text in (login if password else "", password, unquote(password), *pieces) if text]
 
 
-def place(url: str) -> str:
+def redacted(url: str) -> str:
     """A web address without what may be secret in it: a login, and the query, which signs it."""
     return shown(re.sub(r"//[^/]*@", "//", re.split(r"[?#]", url, maxsplit=1)[0]))

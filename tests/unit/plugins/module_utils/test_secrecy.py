@@ -103,7 +103,7 @@ def test_no_word_of_a_registry_shows_the_login(
     session = connect(faulty.address, keychain=Keychain(authfile=str(path)), retries=0)
     message = ""
     try:
-        session.fetch(Reference.parse(f"{faulty.address}/team/tiny:{'0' if what == 'tags' else '1.0'}"))
+        session.get(Reference.parse(f"{faulty.address}/team/tiny:{'0' if what == 'tags' else '1.0'}"))
     except RegistryError as error:
         message = str(error)
     assert basic in {each.headers.get("authorization") for each in faulty.requests}
@@ -129,7 +129,7 @@ def test_no_status_line_shows_a_token(connect: Connect) -> None:
     with RawServer(talk) as server:
         session = connect(server.address, retries=0)
         with pytest.raises(RegistryError, match=r"no answer from .*\*{8}") as caught:
-            session.fetch(Reference.parse(f"{server.address}/team/tiny:1"))
+            session.get(Reference.parse(f"{server.address}/team/tiny:1"))
     assert "t0ken" not in str(caught.value)
 
 
@@ -141,6 +141,6 @@ def test_what_a_web_server_tells_of_a_file_holds_no_password(faulty: FaultyRegis
         ),
     )
     web = Web(Keychain(Login("ann", "s3cret")), Transport(http=True))
-    download = web.find(Reference.parse(f"{faulty.url}/a.sif"))
+    download = web.head(Reference.parse(f"{faulty.url}/a.sif"))
     web.close()
     assert download.validators["etag"] == '"********"'

@@ -28,7 +28,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors imp
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.layers import content as module
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.layers.content import Content, DamagedBlob
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.blobs import BlobCache
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.manifest import Descriptor
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.descriptor import Descriptor
 
 ARCHIVE = Random(1).randbytes(3 << 20) + bytes(3 << 20)  # more than the pieces that are read ahead
 BLOB = gzip.compress(ARCHIVE, 1)

@@ -28,7 +28,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.layers.str
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.layers.tar import Data, Entry
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.layers.union import Census, Misjudged, Union
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.blobs import BlobCache
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.manifest import Descriptor
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.descriptor import Descriptor
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif.builder import indexed
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.stacks import (
     UNIONS,

@@ -30,7 +30,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage imp
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.outcome import Change
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.remove import Wanted, prune, remove, sweep
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.blobs import BlobCache
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.manifest import Descriptor
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.descriptor import Descriptor
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.documents import (
     AMD64,

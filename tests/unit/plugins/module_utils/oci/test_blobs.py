@@ -30,7 +30,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors imp
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci import blobs
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci import partial as partial_module
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.blobs import BlobCache, Obtained, tally
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.manifest import Descriptor
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.descriptor import Descriptor
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.partial import Source
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry import blob_source as sources
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.conftest import Connect, Stored
@@ -90,7 +90,7 @@ def files(cache: BlobCache) -> list[str]:
 def partial(cache: BlobCache, content: bytes, digest: str = BLOB.digest) -> Path:
     """What a killed run leaves."""
     Path(cache.path(digest)).parent.mkdir(parents=True)
-    leftover = Path(partial_module.place_of(cache.path(digest)))
+    leftover = Path(partial_module.partial_path(cache.path(digest)))
     leftover.write_bytes(content)
     return leftover
 
@@ -197,7 +197,7 @@ _PROCESS = """
 import sys
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.blobs import BlobCache
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.keychain import Keychain
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.manifest import Descriptor
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.descriptor import Descriptor
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.options import Transport
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.client import Registry
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.blob_source import source_of
@@ -362,7 +362,7 @@ def test_a_blob_that_does_not_exist_leaves_nothing(
 def test_a_killed_run_is_continued(stored: Stored, faulty: FaultyRegistry, connect: Connect, cache: BlobCache) -> None:
     faulty.when(BLOBS, faults.truncated(HALF, stall=60), times=1)
     process = begin_process(cache, faulty, big(stored))
-    leftover = Path(partial_module.place_of(cache.path(stored.blob.digest)))
+    leftover = Path(partial_module.partial_path(cache.path(stored.blob.digest)))
     deadline = time.monotonic() + 60
     while not (leftover.exists() and leftover.stat().st_size > 1_000_000):
         assert time.monotonic() < deadline, "the other run never began"
@@ -449,7 +449,7 @@ def test_an_interrupted_transfer_leaves_nothing(cache: BlobCache, monkeypatch: p
     def interrupted(*_arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(partial_module, "fill", interrupted)
+    monkeypatch.setattr(partial_module.Transfer, "fetch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         cache.obtain(BLOB, whole(), "the blob")
     assert files(cache) == []
@@ -459,7 +459,7 @@ def test_an_interrupted_transfer_leaves_nothing(cache: BlobCache, monkeypatch: p
 
 
 PLACES = pytest.mark.parametrize(
-    "place", [partial_module.place_of, partial_module.lock_of], ids=["where it grows", "what is locked"]
+    "place", [partial_module.partial_path, partial_module.lock_path], ids=["where it grows", "what is locked"]
 )
 
 

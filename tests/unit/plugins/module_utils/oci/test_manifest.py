@@ -11,17 +11,16 @@ from typing import Any
 
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors import InvalidManifest, PlatformNotFound
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.config import parse_config
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.descriptor import Descriptor
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.manifest import (
-    SCHEMA1_EMPTY_LAYER,
-    Descriptor,
-    Image,
+    ImageManifest,
     Index,
-    Schema1,
     choose,
-    parse_config,
     parse_manifest,
 )
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.schema1 import SCHEMA1_EMPTY_LAYER, Schema1
 
 WHAT = "quay.io/org/app:1"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -70,12 +69,12 @@ def schema1(*layers: tuple[str, dict[str, Any]], **changes: Any) -> dict[str, An
     }
 
 
-def parse(document: Any, media_type: str = OCI_IMAGE) -> Index | Image | Schema1:
+def parse(document: Any, media_type: str = OCI_IMAGE) -> Index | ImageManifest | Schema1:
     return parse_manifest(json.dumps(document).encode(), media_type, WHAT)
 
 
 def test_an_image_keeps_the_order_of_its_layers() -> None:
-    assert parse(image()) == Image(
+    assert parse(image()) == ImageManifest(
         Descriptor(digest(1), 10, OCI_CONFIG),
         (
             Descriptor(digest(2), 20, "application/vnd.oci.image.layer.v1.tar+gzip"),
@@ -87,11 +86,11 @@ def test_an_image_keeps_the_order_of_its_layers() -> None:
 @pytest.mark.parametrize(
     ("document", "media_type", "kind"),
     [
-        (image(), OCI_IMAGE, Image),
-        (image(mediaType=None), OCI_IMAGE, Image),
-        (image(mediaType=None), "application/json", Image),
-        (image(mediaType=None), "", Image),
-        (image(mediaType=DOCKER_IMAGE), "text/plain", Image),
+        (image(), OCI_IMAGE, ImageManifest),
+        (image(mediaType=None), OCI_IMAGE, ImageManifest),
+        (image(mediaType=None), "application/json", ImageManifest),
+        (image(mediaType=None), "", ImageManifest),
+        (image(mediaType=DOCKER_IMAGE), "text/plain", ImageManifest),
         ({"schemaVersion": 2, "manifests": []}, OCI_INDEX, Index),
         ({"schemaVersion": 2, "manifests": []}, DOCKER_LIST, Index),
         ({"schemaVersion": 2, "manifests": []}, "application/json", Index),
@@ -121,7 +120,7 @@ def test_the_kind_is_told_by_the_document_and_else_by_the_answer(
 )
 def test_the_config_of_an_image_may_have_each_type_that_docker_takes_for_one(config_type: str | None) -> None:
     parsed = parse(image(config={"mediaType": config_type, "digest": digest(1), "size": 1}))
-    assert isinstance(parsed, Image)
+    assert isinstance(parsed, ImageManifest)
     assert parsed.config.digest == digest(1)
 
 
@@ -199,7 +198,7 @@ def test_a_build_cache_that_is_an_index_is_called_so() -> None:
 
 @pytest.mark.parametrize("artifact_type", [None, "application/x-own"])
 def test_an_image_may_say_what_it_is_for(artifact_type: str | None) -> None:
-    assert isinstance(parse(image(**({"artifactType": artifact_type} if artifact_type else {}))), Image)
+    assert isinstance(parse(image(**({"artifactType": artifact_type} if artifact_type else {}))), ImageManifest)
 
 
 @pytest.mark.parametrize(
@@ -517,7 +516,7 @@ def test_a_size_that_no_file_can_have_is_refused(size: int) -> None:
 
 def test_the_largest_size_is_accepted() -> None:
     parsed = parse(image(config={"mediaType": OCI_CONFIG, "digest": digest(1), "size": 2**63 - 1}))
-    assert isinstance(parsed, Image)
+    assert isinstance(parsed, ImageManifest)
     assert parsed.config.size == 2**63 - 1
 
 

@@ -21,7 +21,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors imp
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.fs import flock, stale
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci import partial
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.blobs import BlobCache, Obtained
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.manifest import Descriptor
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.descriptor import Descriptor
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.partial import Source
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils import file_systems
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.file_systems import (
@@ -39,7 +39,7 @@ import random, time
 from contextlib import contextmanager
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.blobs import BlobCache
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors import Unreachable
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.manifest import Descriptor
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.descriptor import Descriptor
 
 directory, *wanted = sys.argv[1:]
 chance = random.Random()
@@ -141,24 +141,24 @@ def test_a_blob_grows_at_one_place_while_locks_work_and_else_at_one_of_each_run(
     with turn_of(path) as alone:
         assert alone
         with partial.growing(str(path), "sha256", alone) as growing:
-            assert growing.path == partial.place_of(str(path))
+            assert growing.path == partial.partial_path(str(path))
     with (
         partial.growing(str(path), "sha256", False) as one,
         partial.growing(str(path), "sha256", False) as other,
     ):
-        assert len({one.path, other.path, partial.place_of(str(path))}) == 3
+        assert len({one.path, other.path, partial.partial_path(str(path))}) == 3
 
 
 def test_another_host_and_another_boot_have_another_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    own = partial.place_of("/cache/blob")
-    assert own == partial.place_of("/cache/blob")
+    own = partial.partial_path("/cache/blob")
+    assert own == partial.partial_path("/cache/blob")
     (tmp_path / "boot").write_text("another\n", encoding="utf-8")
     with monkeypatch.context() as patch:
         patch.setattr(partial, "_BOOT", str(tmp_path / "boot"))
-        assert partial.place_of("/cache/blob") != own
+        assert partial.partial_path("/cache/blob") != own
     names = os.uname()
     monkeypatch.setattr(os, "uname", lambda: os.uname_result((names[0], "another", *names[2:])))
-    assert partial.place_of("/cache/blob") != own
+    assert partial.partial_path("/cache/blob") != own
 
 
 def refuse(_descriptor: object, _operation: int) -> None:

@@ -16,8 +16,8 @@ import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors import NoSpace
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.document import Document, File
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.blobs import BlobCache
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.manifest import Descriptor
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.partial import place_of
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.descriptor import Descriptor
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.partial import partial_path
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull import disk_space
@@ -66,7 +66,7 @@ class Site:
         """Put a blob, or the begin of it, into the cache."""
         path = Path(self.cache.path(digest_of(content)))
         path.parent.mkdir(parents=True, exist_ok=True)
-        (Path(place_of(str(path))) if partial else path).write_bytes(
+        (Path(partial_path(str(path))) if partial else path).write_bytes(
             content[: len(content) // 2] if partial else content
         )
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.blobs import BlobCache
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.manifest import Descriptor
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.descriptor import Descriptor
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.partial import Source
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull import progress as module
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.progress import Progress, told

@@ -16,7 +16,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.manife
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.artifact import resolve
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.client import Body, Registry
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.client import Manifest, Registry
 
 AMD64 = Platform("linux", "amd64")
 NAME = Reference.parse("oras://host/org/app:1")
@@ -54,11 +54,11 @@ class Shelf:
     def __init__(self, *documents: dict[str, Any]) -> None:
         self._documents = documents
 
-    def fetch(self, reference: Reference) -> Body:
+    def get(self, reference: Reference) -> Manifest:
         """The document of a name."""
         found = {digest_of(document): document for document in self._documents}
         document = found[reference.digest] if reference.digest else self._documents[0]
-        return Body(digest_of(document), document["mediaType"], json.dumps(document).encode())
+        return Manifest(digest_of(document), document["mediaType"], json.dumps(document).encode())
 
 
 def resolved(*documents: dict[str, Any]) -> Any:

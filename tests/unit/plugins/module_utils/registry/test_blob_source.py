@@ -17,11 +17,8 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors imp
     RegistryError,
 )
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.blobs import BlobCache
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.manifest import (
-    Descriptor,
-    Image,
-    parse_manifest,
-)
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.descriptor import Descriptor
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.manifest import ImageManifest, parse_manifest
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.blob_source import source_of
@@ -120,7 +117,7 @@ def layer(data: object, digest: str = DIGEST, size: int = len(CONTENT)) -> Descr
     config = {"mediaType": oci.OCI_CONFIG, "digest": DIGEST, "size": 1}
     document = {"schemaVersion": 2, "mediaType": oci.OCI_MANIFEST, "config": config, "layers": [described]}
     manifest = parse_manifest(json.dumps(document).encode(), oci.OCI_MANIFEST, "an image")
-    assert isinstance(manifest, Image)
+    assert isinstance(manifest, ImageManifest)
     return manifest.layers[0]
 
 

@@ -30,12 +30,9 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors imp
     Unreachable,
 )
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.module.base import failure
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.manifest import manifest_digest
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.client import (
-    MAX_MANIFEST,
-    Registry,
-    manifest_digest,
-)
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.client import MAX_MANIFEST, Registry
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.pool import Registries
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport import response
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.keychain import Keychain
@@ -69,7 +66,7 @@ def read(session: Registry, repository: str, digest: str, offset: int = 0) -> tu
 
 
 def test_find_needs_one_head(stored: Stored, faulty: FaultyRegistry, connect: Connect) -> None:
-    found = connect(faulty.address).find(name(faulty))
+    found = connect(faulty.address).head(name(faulty))
     content = stored.tiny.manifest()
     assert (found.digest, found.size, found.media_type) == (oci.digest_of(content), len(content), oci.DOCKER_MANIFEST)
     assert [each.method for each in faulty.requests] == ["HEAD"]
@@ -83,7 +80,7 @@ def test_find_reads_the_manifest_where_a_head_does_not_tell(
     if missing == "Content-Length":
         faulty.calm()
         faulty.when(MANIFESTS, faults.status(200, {"Docker-Content-Digest": ZEROS}), method="HEAD")
-    found = connect(faulty.address).find(name(faulty))
+    found = connect(faulty.address).head(name(faulty))
     assert (found.digest, found.size) == (oci.digest_of(stored.tiny.manifest()), len(stored.tiny.manifest()))
     assert [each.method for each in faulty.requests] == ["HEAD", "GET"]
 
@@ -92,12 +89,12 @@ def test_find_reads_the_manifest_where_a_head_does_not_tell(
 def test_fetch_gives_the_manifest_as_it_was_pushed(selector: str, stored: Stored, connect: Connect) -> None:
     content = stored.tiny.manifest()
     image = f"{stored.address}/team/tiny{selector.format(digest=oci.digest_of(content))}"
-    body = connect(stored.address).fetch(Reference.parse(image))
+    body = connect(stored.address).get(Reference.parse(image))
     assert (body.content, body.digest, body.media_type) == (content, oci.digest_of(content), oci.DOCKER_MANIFEST)
 
 
 def test_fetch_gives_an_index_rather_than_one_of_its_images(stored: Stored, connect: Connect) -> None:
-    body = connect(stored.address).fetch(Reference.parse(f"{stored.address}/team/multi:1"))
+    body = connect(stored.address).get(Reference.parse(f"{stored.address}/team/multi:1"))
     assert (body.content, body.media_type) == (stored.multi.manifest(), oci.OCI_INDEX)
 
 
@@ -116,7 +113,7 @@ def test_a_manifest_that_is_not_what_was_promised_is_refused(
     faulty.when(MANIFESTS, fault)
     reference = name(faulty, f"team/tiny@{digest}" if by_digest else "team/tiny:1.0")
     with pytest.raises(DigestMismatch) as caught:
-        connect(faulty.address).fetch(reference)
+        connect(faulty.address).get(reference)
     for part in ("digest mismatch", str(reference), faulty.address, digest):
         assert part in str(caught.value)
 
@@ -124,16 +121,16 @@ def test_a_manifest_that_is_not_what_was_promised_is_refused(
 def test_a_wrong_digest_header_is_refused(faulty: FaultyRegistry, connect: Connect) -> None:
     faulty.when(MANIFESTS, faults.header("Docker-Content-Digest", ZEROS))
     with pytest.raises(DigestMismatch, match=f"promised {ZEROS}"):
-        connect(faulty.address).fetch(name(faulty))
+        connect(faulty.address).get(name(faulty))
 
 
 def test_a_digest_in_the_name_wins_over_the_header(stored: Stored, faulty: FaultyRegistry, connect: Connect) -> None:
     other = oci.digest_of(oci.Image((stored.tiny.layers[0],), stored.tiny.settings, docker=True).manifest())
-    content = connect(stored.address).fetch(Reference.parse(f"{stored.address}/team/tiny@{other}")).content
+    content = connect(stored.address).get(Reference.parse(f"{stored.address}/team/tiny@{other}")).content
     faulty.when(MANIFESTS, faults.body(content))
     faulty.when(MANIFESTS, faults.header("Docker-Content-Digest", other))
     with pytest.raises(DigestMismatch):
-        connect(faulty.address).fetch(name(faulty, f"team/tiny@{oci.digest_of(stored.tiny.manifest())}"))
+        connect(faulty.address).get(name(faulty, f"team/tiny@{oci.digest_of(stored.tiny.manifest())}"))
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
@@ -147,29 +144,29 @@ def test_a_manifest_that_is_too_large_is_refused_before_all_of_it_is_read(
 ) -> None:
     faulty.when(MANIFESTS, faults.body(b" " * (MAX_MANIFEST + 1)))
     with pytest.raises(InvalidManifest, match=f"more than {MAX_MANIFEST} bytes for {name(faulty)}"):
-        connect(faulty.address).fetch(name(faulty))
+        connect(faulty.address).get(name(faulty))
 
 
 def test_a_manifest_of_the_largest_size_is_read(faulty: FaultyRegistry, connect: Connect) -> None:
     content = b"{}".ljust(MAX_MANIFEST)
     faulty.when(MANIFESTS, faults.says(content, headers={"Content-Type": "application/json; charset=utf-8"}))
-    body = connect(faulty.address).fetch(name(faulty))
+    body = connect(faulty.address).get(name(faulty))
     assert (body.content, body.media_type) == (content, "application/json")
 
 
 def test_a_manifest_that_breaks_off_is_a_broken_connection(faulty: FaultyRegistry, connect: Connect) -> None:
     faulty.when(MANIFESTS, faults.truncated(10))
     with pytest.raises(Unreachable, match="broke while reading"):
-        connect(faulty.address).fetch(name(faulty))
+        connect(faulty.address).get(name(faulty))
 
 
 def test_a_signed_schema_1_manifest_has_the_digest_of_what_was_signed(faulty: FaultyRegistry, connect: Connect) -> None:
     faulty.when(MANIFESTS, faults.asks_for("Accept", oci.SCHEMA1))
     session = connect(faulty.address)
-    body = session.fetch(name(faulty))  # the digest is the registry's own, which it converted and signed
+    body = session.get(name(faulty))  # the digest is the registry's own, which it converted and signed
     assert body.media_type == oci.SCHEMA1
     assert json.loads(body.content)["schemaVersion"] == 1
-    assert body.digest == session.find(name(faulty)).digest
+    assert body.digest == session.head(name(faulty)).digest
     assert hashlib.sha256(body.content).hexdigest() == body.digest.partition(":")[2]
 
 
@@ -189,7 +186,7 @@ def test_what_stands_beside_the_signed_payload_is_never_used(faulty: FaultyRegis
     content = signed(payload, len(payload) - 1, b', "fsLayers": [{"blobSum": "of another one"}]')
     assert json.loads(content)["fsLayers"], "the smuggled key would win"
     faulty.when(MANIFESTS, faults.says(content))
-    body = connect(faulty.address).fetch(name(faulty, f"team/tiny@{oci.digest_of(payload)}"))
+    body = connect(faulty.address).get(name(faulty, f"team/tiny@{oci.digest_of(payload)}"))
     assert body.content == payload
 
 
@@ -197,7 +194,7 @@ def test_only_schema_1_is_signed(faulty: FaultyRegistry, connect: Connect) -> No
     payload = b'{"schemaVersion": 2, "layers": []}'
     faulty.when(MANIFESTS, faults.says(signed(payload, len(payload) - 1, b', "layers": [1]')))
     with pytest.raises(DigestMismatch):
-        connect(faulty.address).fetch(name(faulty, f"team/tiny@{oci.digest_of(payload)}"))
+        connect(faulty.address).get(name(faulty, f"team/tiny@{oci.digest_of(payload)}"))
 
 
 @pytest.mark.parametrize(
@@ -218,7 +215,7 @@ def test_a_malformed_signature_is_content_like_any_other(content: bytes) -> None
 # What is not there
 
 
-@pytest.mark.parametrize("method", ["find", "fetch"])
+@pytest.mark.parametrize("method", ["head", "get"])
 def test_an_unknown_repository_is_told_from_an_unknown_tag(method: str, stored: Stored, connect: Connect) -> None:
     session = connect(stored.address)
     cases = {
@@ -236,20 +233,20 @@ def test_an_unknown_repository_is_told_from_an_unknown_tag(method: str, stored: 
 def test_the_tags_of_a_message_are_twenty_at_most(faulty: FaultyRegistry, connect: Connect) -> None:
     faulty.when("/tags/list", faults.document({"name": "team/tiny", "tags": [f"t{n:02}" for n in range(30)]}))
     with pytest.raises(NotFound, match=r"it has t00, .*t19, …$"):
-        connect(faulty.address).find(name(faulty, "team/tiny:none"))
+        connect(faulty.address).head(name(faulty, "team/tiny:none"))
 
 
 @pytest.mark.parametrize("content", [b"", b"no json", b"[]", b'{"tags": null}', b'{"tags": "x"}'])
 def test_a_malformed_list_of_tags_is_no_tags(content: bytes, faulty: FaultyRegistry, connect: Connect) -> None:
     faulty.when("/tags/list", faults.says(content))
     with pytest.raises(NotFound, match="it has no tags"):
-        connect(faulty.address).find(name(faulty, "team/tiny:none"))
+        connect(faulty.address).head(name(faulty, "team/tiny:none"))
 
 
 def test_where_tags_may_not_be_listed_the_name_is_still_reported(faulty: FaultyRegistry, connect: Connect) -> None:
     faulty.when("/tags/list", faults.status(403))
     with pytest.raises(NotFound, match=f"{name(faulty, 'team/tiny:none')}.*404"):
-        connect(faulty.address).find(name(faulty, "team/tiny:none"))
+        connect(faulty.address).head(name(faulty, "team/tiny:none"))
 
 
 # Blobs
@@ -296,8 +293,8 @@ def test_a_blob_is_read_as_it_is_stored_whatever_its_content_encoding(
 def test_connections_are_kept_alive(stored: Stored, faulty: FaultyRegistry, connect: Connect) -> None:
     session = connect(faulty.address)
     for _time in range(3):
-        session.find(name(faulty))
-        session.fetch(name(faulty))
+        session.head(name(faulty))
+        session.get(name(faulty))
         read(session, "team/big", stored.blob.digest)
     assert len(faulty.requests) == 9
     assert faulty.connections == 1
@@ -306,7 +303,7 @@ def test_connections_are_kept_alive(stored: Stored, faulty: FaultyRegistry, conn
 def test_threads_share_a_pool_of_connections(faulty: FaultyRegistry, connect: Connect) -> None:
     session = connect(faulty.address, connections=4)
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _n: session.find(name(faulty)), range(40)))
+        list(pool.map(lambda _n: session.head(name(faulty)), range(40)))
     assert len(faulty.requests) == 40
     assert faulty.connections <= 4
 
@@ -315,7 +312,7 @@ def test_threads_share_a_pool_of_connections(faulty: FaultyRegistry, connect: Co
 
 
 def test_nothing_is_sent_before_a_registry_asks(faulty: FaultyRegistry, connect: Connect) -> None:
-    connect(faulty.address, LOGIN).fetch(name(faulty))
+    connect(faulty.address, LOGIN).get(name(faulty))
     assert "authorization" not in faulty.requests[0].headers
 
 
@@ -328,15 +325,15 @@ def test_a_basic_challenge_is_answered_and_remembered(
 ) -> None:
     faulty.when("", faults.challenged(challenge, {BASIC}))
     session = connect(faulty.address, LOGIN)
-    session.find(name(faulty))
-    session.fetch(name(faulty))
+    session.head(name(faulty))
+    session.get(name(faulty))
     read(session, "team/big", stored.blob.digest)
     assert [each.status for each in faulty.requests] == [401, 200, 200, 200]
 
 
 def test_a_password_in_any_script_is_sent_as_utf_8(faulty: FaultyRegistry, connect: Connect) -> None:
     faulty.when("", faults.challenged("Basic realm=x", {"Basic Z3LDvG46cMOkw586d29ydA=="}))
-    connect(faulty.address, ("grün", "päß:wort")).find(name(faulty))
+    connect(faulty.address, ("grün", "päß:wort")).head(name(faulty))
 
 
 BEARER = {
@@ -358,8 +355,8 @@ def test_a_token_is_got_and_kept_for_all_that_follows(
     faulty.when("/v2/", faults.challenged(challenge.format(url=faulty.url), {"Bearer abc"}))
     faulty.when("/token", faults.document({key: "abc", "expires_in": 300}))
     session = connect(faulty.address)
-    session.find(name(faulty))
-    session.fetch(name(faulty))
+    session.head(name(faulty))
+    session.get(name(faulty))
     read(session, "team/tiny", stored.tiny.layers[0].digest)
     assert [each.status for each in faulty.requests] == [401, 200, 200, 200, 200]
     (token,) = faulty.asked("^/token")
@@ -371,7 +368,7 @@ def test_a_token_is_got_and_kept_for_all_that_follows(
 def test_an_empty_token_gives_way_to_the_other(empty: str | None, faulty: FaultyRegistry, connect: Connect) -> None:
     faulty.when("/v2/", faults.challenged(f'Bearer realm="{faulty.url}/token"', {"Bearer abc"}))
     faulty.when("/token", faults.document({"token": empty, "access_token": "abc", "expires_in": None}))
-    connect(faulty.address).find(name(faulty))
+    connect(faulty.address).head(name(faulty))
 
 
 def test_the_login_gets_the_token_and_only_the_token_goes_to_the_registry(
@@ -380,7 +377,7 @@ def test_the_login_gets_the_token_and_only_the_token_goes_to_the_registry(
     with FaultyRegistry() as server:
         server.when("/token", faults.document({"token": "abc"}))
         faulty.when("", faults.challenged(f'Bearer realm="{server.url}/token?x=y"', {"Bearer abc"}))
-        connect(faulty.address, LOGIN).fetch(name(faulty))
+        connect(faulty.address, LOGIN).get(name(faulty))
         assert [each.headers["authorization"] for each in server.requests] == [BASIC]
         assert server.requests[0].path.startswith("/token?x=y&scope=")
         assert [each.headers.get("authorization") for each in faulty.requests] == [None, "Bearer abc"]
@@ -391,7 +388,7 @@ def test_each_repository_has_its_own_token(faulty: FaultyRegistry, connect: Conn
     faulty.when("/token", faults.document({"token": "abc", "expires_in": 300}))
     session = connect(faulty.address)
     for image in ("team/tiny:1.0", "team/big:1", "team/tiny:2.0"):
-        session.find(name(faulty, image))
+        session.head(name(faulty, image))
     assert [each.path.partition("scope=")[2] for each in faulty.asked("^/token")] == [
         "repository%3Ateam%2Ftiny%3Apull",
         "repository%3Ateam%2Fbig%3Apull",
@@ -404,15 +401,15 @@ def test_a_token_that_is_not_accepted_any_more_is_renewed_once(faulty: FaultyReg
     faulty.when("/token", faults.document({"token": "old", "expires_in": 300}), times=1)
     faulty.when("/token", faults.document({"token": "new", "expires_in": 300}))
     session = connect(faulty.address)
-    session.find(name(faulty))
+    session.head(name(faulty))
     accepted.clear()
     accepted.add("Bearer new")
-    session.find(name(faulty))
-    session.find(name(faulty))
+    session.head(name(faulty))
+    session.head(name(faulty))
     assert [each.status for each in faulty.asked(MANIFESTS)] == [401, 200, 401, 200, 200]
     accepted.clear()
     with pytest.raises(Unauthorized):
-        session.find(name(faulty))
+        session.head(name(faulty))
     asked = faulty.asked(MANIFESTS)[5:]
     assert [(each.method, each.status) for each in asked] == [(how, 401) for how in ("HEAD", "HEAD", "GET", "GET")]
     assert len(faulty.asked("^/token")) == 5
@@ -424,10 +421,10 @@ def test_a_token_whose_time_has_come_is_renewed_before_it_is_refused(
     faulty.when("/v2/", faults.challenged(f'Bearer realm="{faulty.url}/token"', {"Bearer abc"}))
     faulty.when("/token", faults.document({"token": "abc", "expires_in": 100}))
     session = connect(faulty.address)
-    session.find(name(faulty))
+    session.head(name(faulty))
     later = time.monotonic() + 100
     monkeypatch.setattr(time, "monotonic", lambda: later)
-    session.find(name(faulty))
+    session.head(name(faulty))
     assert [each.status for each in faulty.asked(MANIFESTS)] == [401, 200, 200]
     assert len(faulty.asked("^/token")) == 2
 
@@ -438,11 +435,11 @@ def test_threads_that_lose_a_token_at_once_all_go_on(faulty: FaultyRegistry, con
     faulty.when("/token", faults.document({"token": "old", "expires_in": 300}), times=1)
     faulty.when("/token", faults.document({"token": "new", "expires_in": 300}))
     session = connect(faulty.address)
-    session.find(name(faulty))
+    session.head(name(faulty))
     accepted.clear()
     accepted.add("Bearer new")
     with ThreadPoolExecutor(9) as pool:
-        digests = {found.digest for found in pool.map(lambda _n: session.find(name(faulty)), range(30))}
+        digests = {found.digest for found in pool.map(lambda _n: session.head(name(faulty)), range(30))}
     assert len(digests) == 1
     assert len(faulty.asked("^/token")) <= 1 + 9
 
@@ -455,7 +452,7 @@ def test_a_login_that_is_missing_or_wrong_is_said_so(
     faulty.when("/v2/", faults.challenged(challenge.format(url=faulty.url), set()))
     faulty.when("/token", faults.status(401))
     with pytest.raises(Unauthorized) as caught:
-        connect(faulty.address, login).fetch(name(faulty))
+        connect(faulty.address, login).get(name(faulty))
     expected = ["unauthorized", str(name(faulty)), faulty.address, "status 401"]
     expected += (
         ["the user name and password of the task", "check user name"]
@@ -471,7 +468,7 @@ def test_a_login_that_is_missing_or_wrong_is_said_so(
 def test_a_challenge_that_nobody_understands_is_a_refusal(faulty: FaultyRegistry, connect: Connect) -> None:
     faulty.when("", faults.challenged("Negotiate", set()))
     with pytest.raises(Unauthorized):
-        connect(faulty.address, LOGIN).find(name(faulty))
+        connect(faulty.address, LOGIN).head(name(faulty))
     manifest = "/v2/team/tiny/manifests/1.0"
     assert [each.path for each in faulty.requests] == [manifest, "/v2/", manifest]
     assert not any("authorization" in each.headers for each in faulty.requests)
@@ -499,7 +496,7 @@ def test_a_token_server_that_gives_none_is_an_error_and_not_a_loop(
     faulty.when("/v2/", faults.challenged(f'Bearer realm="{faulty.url}/token"', {"Bearer abc"}))
     faulty.when("/token", answer)
     with pytest.raises(RegistryError, match=said) as caught:
-        connect(faulty.address).find(name(faulty))
+        connect(faulty.address).head(name(faulty))
     assert faulty.address in str(caught.value)
     assert len(faulty.requests) <= 5
     assert sum(pauses) < 60
@@ -510,7 +507,7 @@ def test_a_token_server_may_fail_for_a_moment(faulty: FaultyRegistry, connect: C
     faulty.when("/token", faults.status(503, {"Retry-After": "2"}), times=1)
     faulty.when("/token", faults.dropped(), times=1)
     faulty.when("/token", faults.document({"token": "abc"}))
-    connect(faulty.address).find(name(faulty))
+    connect(faulty.address).head(name(faulty))
     assert pauses[0] == 2
     assert len(pauses) == 2
 
@@ -519,7 +516,7 @@ def test_a_token_server_may_fail_for_a_moment(faulty: FaultyRegistry, connect: C
 def test_a_realm_that_is_no_web_address_is_reported(realm: str, faulty: FaultyRegistry, connect: Connect) -> None:
     faulty.when("", faults.challenged(f'Bearer realm="{realm}"', set()))
     with pytest.raises(RegistryError, match="names no server to get it from"):
-        connect(faulty.address).find(name(faulty))
+        connect(faulty.address).head(name(faulty))
 
 
 def test_a_netrc_is_not_used(
@@ -531,7 +528,7 @@ def test_a_netrc_is_not_used(
     assert "authorization" in faulty.requests[0].headers, "requests alone does use it"
     faulty.when("", faults.challenged("Basic realm=x", set()))
     with pytest.raises(Unauthorized):
-        connect(faulty.address).find(name(faulty))
+        connect(faulty.address).head(name(faulty))
     assert all("authorization" not in each.headers for each in faulty.requests[1:])
 
 
@@ -545,9 +542,9 @@ def test_an_authfile_is_asked_for_the_registry_and_for_no_other(
     with FaultyRegistry() as other:
         for registry in (faulty, other):
             registry.when("", faults.challenged("Basic realm=x", {BASIC}))
-        connect(faulty.address, keychain=keychain).find(name(faulty))
+        connect(faulty.address, keychain=keychain).head(name(faulty))
         with pytest.raises(Unauthorized, match=f"authfile {authfile}"):
-            connect(other.address, keychain=keychain).find(name(other))
+            connect(other.address, keychain=keychain).head(name(other))
         assert all("authorization" not in each.headers for each in other.requests)
 
 
@@ -601,7 +598,7 @@ def test_a_cookie_that_stands_for_a_login_goes_nowhere(
     with FaultyRegistry(stored.url) as elsewhere:  # the same host for a cookie, which knows no ports
         away = faults.status(307, {"Location": f"{elsewhere.url}/v2/team/tiny/manifests/1.0", "Set-Cookie": "sid=1"})
         faulty.when(MANIFESTS, away)
-        connect(faulty.address).fetch(name(faulty))
+        connect(faulty.address).get(name(faulty))
         assert ["cookie" in each.headers for each in elsewhere.requests] == [False]
 
 
@@ -618,7 +615,7 @@ def test_a_login_is_not_sent_in_clear_when_a_registry_with_tls_redirects(
         secure.when("/token", faults.document({"token": "abc"}))
         session = connect(secure.address, LOGIN, http=False, verify=str(tls / "ca.pem"))
         digest = oci.digest_of(stored.tiny.manifest())
-        assert session.fetch(name(secure).at(digest)).digest == digest
+        assert session.get(name(secure).at(digest)).digest == digest
         assert len(faulty.requests) == 1
         assert "authorization" not in faulty.requests[0].headers
 
@@ -630,7 +627,7 @@ def test_what_a_tag_points_at_is_not_told_without_tls(
     with FaultyRegistry(stored.url, (tls / "server.pem", tls / "server.key")) as secure:
         secure.when(MANIFESTS, faults.redirected(faulty.url))
         session = connect(secure.address, http=False, verify=str(tls / "ca.pem"))
-        ask = session.find if method == "HEAD" else session.fetch
+        ask = session.head if method == "HEAD" else session.get
         with pytest.raises(RegistryError, match=f"redirects {name(secure)} to {faulty.address} without TLS.*digest"):
             ask(name(secure))
         digest = oci.digest_of(stored.tiny.manifest())
@@ -644,14 +641,14 @@ def test_a_login_is_not_sent_to_a_token_server_without_tls(tls: Path, connect: C
         with pytest.raises(
             RegistryError, match=f"wants the login sent to {clear.url}/token without TLS; it was not sent"
         ):
-            session.find(name(secure))
+            session.head(name(secure))
         assert clear.requests == []
 
 
 def test_a_redirect_loop_ends(faulty: FaultyRegistry, connect: Connect) -> None:
     faulty.when(MANIFESTS, faults.redirected(faulty.url))
     with pytest.raises(RegistryError, match=f"{faulty.address} redirects {name(faulty)} more than 10 times"):
-        connect(faulty.address).find(name(faulty))
+        connect(faulty.address).head(name(faulty))
     assert len(faulty.requests) == 11
 
 
@@ -663,7 +660,7 @@ def test_a_redirect_to_what_is_no_web_address_is_reported(
 ) -> None:
     faulty.when(MANIFESTS, faults.status(302, {"Location": target}))
     with pytest.raises(RegistryError, match=f"{faulty.address} redirects {name(faulty)} to .*no web address"):
-        connect(faulty.address, retries=0).find(name(faulty))
+        connect(faulty.address, retries=0).head(name(faulty))
 
 
 # Failures
@@ -700,7 +697,7 @@ def test_a_failure_names_image_registry_and_status(
 ) -> None:
     faulty.when(MANIFESTS, fault)
     with pytest.raises(kind) as caught:
-        connect(faulty.address).fetch(name(faulty))
+        connect(faulty.address).get(name(faulty))
     for part in (*parts, str(name(faulty)), faulty.address):
         assert part in str(caught.value)
     assert len(faulty.requests) <= 4
@@ -714,9 +711,9 @@ def test_an_anonymous_token_is_not_called_a_login(faulty: FaultyRegistry, connec
         faults.together(faults.challenged(f'Bearer realm="{faulty.url}/token"', {"Bearer abc"}), faults.status(403)),
     )
     with pytest.raises(Denied, match="does not allow anonymous users"):
-        connect(faulty.address).fetch(name(faulty))
+        connect(faulty.address).get(name(faulty))
     with pytest.raises(Denied, match="does not allow this login"):
-        connect(faulty.address, LOGIN).fetch(name(faulty))
+        connect(faulty.address, LOGIN).get(name(faulty))
 
 
 @pytest.mark.parametrize("fault", [faults.status(503), faults.status(500), faults.status(429), faults.dropped()])
@@ -724,7 +721,7 @@ def test_a_moment_of_trouble_is_waited_out(
     fault: Fault, faulty: FaultyRegistry, connect: Connect, pauses: list[float]
 ) -> None:
     faulty.when(MANIFESTS, fault, times=3)
-    connect(faulty.address).fetch(name(faulty))
+    connect(faulty.address).get(name(faulty))
     assert len(faulty.requests) == 4
     assert len(pauses) == 3
 
@@ -735,7 +732,7 @@ def test_tries_and_pauses_are_bounded(
 ) -> None:
     faulty.when(MANIFESTS, faults.status(503))
     with pytest.raises(RegistryError, match=f"tried {retries + 1} times" if retries else "status 503"):
-        connect(faulty.address, retries=retries).fetch(name(faulty))
+        connect(faulty.address, retries=retries).get(name(faulty))
     assert len(faulty.requests) == retries + 1
     assert len(pauses) == retries
     assert all(0 < pause <= 12.5 for pause in pauses)
@@ -759,7 +756,7 @@ def test_retry_after_is_honoured(
 ) -> None:
     dates = {"date": formatdate(time.time() + 20, usegmt=True), "long ago": formatdate(0, usegmt=True)}
     faulty.when(MANIFESTS, faults.status(429, {"Retry-After": dates.get(asked, asked)}), times=1)
-    connect(faulty.address).fetch(name(faulty))
+    connect(faulty.address).get(name(faulty))
     assert len(pauses) == 1
     assert low <= pauses[0] <= high
 
@@ -771,7 +768,7 @@ def test_a_registry_that_wants_a_long_wait_is_reported_at_once(
 ) -> None:
     faulty.when(MANIFESTS, faults.status(status, {"Retry-After": asked}))
     with pytest.raises(RegistryError, match=f"status {status}.*try again after {asked}") as caught:
-        connect(faulty.address).fetch(name(faulty))
+        connect(faulty.address).get(name(faulty))
     assert "tried 4 times" not in str(caught.value)
     assert pauses == []
     assert len(faulty.requests) == 1
@@ -781,7 +778,7 @@ def test_a_registry_that_does_not_listen_is_reported(connect: Connect, pauses: l
     with FaultyRegistry() as gone:
         reference = name(gone)
     with pytest.raises(Unreachable) as caught:
-        connect(reference.registry).find(reference)
+        connect(reference.registry).head(reference)
     for part in (str(reference), reference.registry, "refused", "tried 4 times", "check the registry's name"):
         assert part in str(caught.value)
     assert len(pauses) == 3
@@ -789,7 +786,7 @@ def test_a_registry_that_does_not_listen_is_reported(connect: Connect, pauses: l
 
 def test_a_host_that_does_not_exist_is_reported(connect: Connect, pauses: list[float]) -> None:
     with pytest.raises(Unreachable, match=r"no answer from registry\.invalid"):
-        connect("registry.invalid", retries=1).find(Reference.parse("registry.invalid/team/tiny"))
+        connect("registry.invalid", retries=1).head(Reference.parse("registry.invalid/team/tiny"))
     assert pauses == [], "another try would not help"
 
 
@@ -799,7 +796,7 @@ def test_who_meant_no_registry_is_told_that_docker_hub_was_asked(
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     session = connect("docker.io", retries=0)
     with pytest.raises(Unreachable, match=r"the proxy 127.* to registry-1\.docker\.io.*write REGISTRY/NAME"):
-        session.find(Reference.parse("team/tiny"))
+        session.head(Reference.parse("team/tiny"))
 
 
 @pytest.mark.parametrize("fault", [faults.delayed(300), faults.truncated(10, stall=300)], ids=["silent", "stalling"])
@@ -807,7 +804,7 @@ def test_a_registry_that_hangs_is_given_up(fault: Fault, faulty: FaultyRegistry,
     faulty.when(MANIFESTS, fault)
     begin = time.monotonic()
     with pytest.raises(Unreachable, match="timed out"):
-        connect(faulty.address, timeout=0.3, retries=0).fetch(name(faulty))
+        connect(faulty.address, timeout=0.3, retries=0).get(name(faulty))
     assert time.monotonic() - begin < 60
 
 
@@ -822,11 +819,11 @@ def test_a_document_that_comes_a_byte_at_a_time_is_given_up(
         session = connect(faulty.address, http=not secure, verify=str(tls / "ca.pem"), timeout=5.0, retries=0)
         begin = time.monotonic()
         with pytest.raises(Unreachable, match="so slowly that it was not there after"):
-            session.fetch(name(faulty))
+            session.get(name(faulty))
         assert time.monotonic() - begin < 20, "all of it would take longer"
         faulty.calm()
         monkeypatch.setattr(response, "_PATIENCE", 60.0)
-        assert session.fetch(name(faulty)).content == stored.tiny.manifest()
+        assert session.get(name(faulty)).content == stored.tiny.manifest()
 
 
 @pytest.mark.parametrize(
@@ -842,7 +839,7 @@ def test_who_answers_plain_http_with_400_may_want_tls(
 ) -> None:
     faulty.when(MANIFESTS, fault)
     with pytest.raises(RegistryError) as error:
-        connect(faulty.address, retries=0).fetch(name(faulty))
+        connect(faulty.address, retries=0).get(name(faulty))
     assert ("may want TLS" in str(error.value)) == hint
 
 
@@ -854,9 +851,9 @@ def test_a_refusal_that_comes_a_byte_at_a_time_is_still_one(
     faulty.when(MANIFESTS, lambda request, upstream: replace(words(request, upstream), rate=10))
     begin = time.monotonic()
     with pytest.raises(NotFound):
-        connect(faulty.address, timeout=5.0, retries=0).find(name(faulty))
+        connect(faulty.address, timeout=5.0, retries=0).head(name(faulty))
     with pytest.raises(NotFound):
-        connect(faulty.address, timeout=5.0, retries=0).fetch(name(faulty))
+        connect(faulty.address, timeout=5.0, retries=0).get(name(faulty))
     assert time.monotonic() - begin < 60, "all of both would take longer"
 
 
@@ -879,7 +876,7 @@ def test_what_is_wrong_with_a_registry_is_told_once_for_all_its_images(
     session, failed = connect(faulty.address, login, retries=1), []
     for wanted in (name(faulty), name(faulty, "team/big:1")):
         with pytest.raises(RegistryError) as caught:
-            session.fetch(wanted)
+            session.get(wanted)
         assert str(wanted) in str(caught.value)
         failed.append((wanted, caught.value))
     message = failure(failed, 2, check=False)
@@ -894,7 +891,7 @@ def test_what_is_wrong_with_a_registry_is_told_once_for_all_its_images(
 def test_a_certificate_of_the_given_authority_is_accepted(tls: Path, stored: Stored, connect: Connect) -> None:
     with FaultyRegistry(stored.url, (tls / "server.pem", tls / "server.key")) as secure:
         session = connect(secure.address, http=False, verify=str(tls / "ca.pem"))
-        assert session.find(name(secure)).digest == oci.digest_of(stored.tiny.manifest())
+        assert session.head(name(secure)).digest == oci.digest_of(stored.tiny.manifest())
 
 
 @pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning")
@@ -905,10 +902,10 @@ def test_a_certificate_of_an_unknown_authority_is_refused_unless_told_otherwise(
     with FaultyRegistry(stored.url, (tls / "server.pem", tls / "server.key")) as secure:
         session = connect(secure.address, http=False, verify=verify)
         if not verify:
-            assert session.find(name(secure)).digest == oci.digest_of(stored.tiny.manifest())
+            assert session.head(name(secure)).digest == oci.digest_of(stored.tiny.manifest())
             return
         with pytest.raises(CertificateError) as caught:
-            session.find(name(secure))
+            session.head(name(secure))
         for part in ("TLS failure", secure.address, str(name(secure)), "ca_path"):
             assert part in str(caught.value)
         assert secure.requests == []
@@ -919,7 +916,7 @@ def test_a_registry_that_speaks_plain_http_is_told_from_a_bad_certificate(
     faulty: FaultyRegistry, connect: Connect, pauses: list[float]
 ) -> None:
     with pytest.raises(CertificateError, match="no_https: true"):
-        connect(faulty.address, http=False).find(name(faulty))
+        connect(faulty.address, http=False).head(name(faulty))
     assert pauses == []
 
 
@@ -945,7 +942,7 @@ def test_docker_hub_is_asked_at_its_own_endpoint(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(requests.Session, "request", request)
     with pytest.raises(Unreachable, match=r"registry-1\.docker\.io"):
-        Registry("docker.io", Keychain(), Transport(retries=0)).find(Reference.parse("ubuntu:22.04"))
+        Registry("docker.io", Keychain(), Transport(retries=0)).head(Reference.parse("ubuntu:22.04"))
     assert asked == ["https://registry-1.docker.io/v2/library/ubuntu/manifests/22.04"]
     assert pauses == []
 
@@ -962,9 +959,9 @@ def test_a_challenge_of_another_host_is_not_answered(challenge: str, faulty: Fau
         faulty.when(MANIFESTS, faults.redirected(thief.url), times=1)
         session = connect(faulty.address, LOGIN)
         with pytest.raises(RegistryError, match=f"redirects .* to {thief.address}, which refuses it") as caught:
-            session.fetch(name(faulty))
+            session.get(name(faulty))
         assert not isinstance(caught.value, Unauthorized)
-        session.fetch(name(faulty))  # nor is it remembered
+        session.get(name(faulty))  # nor is it remembered
         assert len(thief.requests) == 1
         assert all("authorization" not in each.headers for each in (*thief.requests, *faulty.requests))
 
@@ -982,7 +979,7 @@ def test_a_challenge_after_a_redirect_does_not_cost_the_token(
         for _time in range(2):
             with pytest.raises(RegistryError, match="which refuses it"):
                 read(session, "team/big", stored.blob.digest)
-        session.fetch(name(faulty, "team/big:1"))
+        session.get(name(faulty, "team/big:1"))
         assert len(faulty.asked("^/token")) == 1
         assert all("authorization" not in each.headers for each in thief.requests)
 
@@ -995,7 +992,7 @@ def test_a_long_challenge_costs_no_time(challenge: str, faulty: FaultyRegistry, 
     faulty.when("", faults.status(401, {"WWW-Authenticate": challenge}))
     begin = time.thread_time()
     with pytest.raises(RegistryError):
-        connect(faulty.address, retries=0).find(name(faulty))
+        connect(faulty.address, retries=0).head(name(faulty))
     assert time.thread_time() - begin < 3
 
 
@@ -1007,7 +1004,7 @@ def test_a_challenge_of_the_largest_length_costs_no_time(length: int, faulty: Fa
         faulty.when("", faults.status(401, {"WWW-Authenticate": challenge}))
         begin = time.thread_time()
         with pytest.raises(RegistryError):
-            connect(faulty.address, retries=0).find(name(faulty))
+            connect(faulty.address, retries=0).head(name(faulty))
         assert time.thread_time() - begin < 3
 
 
@@ -1038,7 +1035,7 @@ def test_what_was_compressed_unasked_is_refused_and_not_decompressed(
     tracemalloc.start()
     try:
         with pytest.raises(RegistryError) as caught:
-            session.tags("team/tiny") if pattern == "/tags/list" else session.fetch(name(faulty))
+            session.tags("team/tiny") if pattern == "/tags/list" else session.get(name(faulty))
         assert tracemalloc.get_traced_memory()[1] < 30 << 20
     finally:
         tracemalloc.stop()
@@ -1056,14 +1053,14 @@ def test_a_length_that_is_no_number_is_not_believed(
     headers = {"Docker-Content-Digest": ZEROS, "Content-Length": length}
     if length.isascii():  # else the server cannot say it
         faulty.when(MANIFESTS, faults.says(b"", headers=headers), method="HEAD")
-    assert connect(faulty.address).find(name(faulty)).digest == oci.digest_of(stored.tiny.manifest())
+    assert connect(faulty.address).head(name(faulty)).digest == oci.digest_of(stored.tiny.manifest())
 
 
 def test_a_digest_of_a_head_that_is_none_is_not_believed(
     stored: Stored, faulty: FaultyRegistry, connect: Connect
 ) -> None:
     faulty.when(MANIFESTS, faults.header("Docker-Content-Digest", "evil:../../x"), method="HEAD")
-    assert connect(faulty.address).find(name(faulty)).digest == oci.digest_of(stored.tiny.manifest())
+    assert connect(faulty.address).head(name(faulty)).digest == oci.digest_of(stored.tiny.manifest())
 
 
 DEEP = b"[" * 60_000
@@ -1073,7 +1070,7 @@ def test_deep_json_is_no_traceback(faulty: FaultyRegistry, connect: Connect) -> 
     session = connect(faulty.address, retries=0)
     faulty.when(MANIFESTS, faults.says(DEEP, 403))
     with pytest.raises(Denied):
-        session.fetch(name(faulty))
+        session.get(name(faulty))
     faulty.when("/tags/list", faults.says(DEEP))
     assert session.tags("team/tiny") == []
 
@@ -1088,7 +1085,7 @@ def test_the_lifetime_of_a_token_is_bounded(
     assert low <= lifetime(json.loads(told)) <= high
     faulty.when("/v2/", faults.challenged(CHALLENGE.format(url=faulty.url), {"Bearer abc"}))
     faulty.when("/token", faults.says(b'{"token":"abc","expires_in":' + told.encode() + b"}"))
-    connect(faulty.address).find(name(faulty))
+    connect(faulty.address).head(name(faulty))
 
 
 @pytest.mark.parametrize("token", ["sec\r\nX-Evil: 1", "sec ret", "secß", "sec\u4e2d", "sec\x00"])
@@ -1098,7 +1095,7 @@ def test_a_token_that_fits_in_no_header_is_refused_and_not_shown(
     faulty.when("/v2/", faults.challenged(CHALLENGE.format(url=faulty.url), set()))
     faulty.when("/token", faults.document({"token": token}))
     with pytest.raises(RegistryError, match="sent no token") as caught:
-        connect(faulty.address).find(name(faulty))
+        connect(faulty.address).head(name(faulty))
     assert "sec" not in str(caught.value)
 
 
@@ -1114,7 +1111,7 @@ def test_a_retry_after_of_nonsense_is_no_traceback(
     asked: str, faulty: FaultyRegistry, connect: Connect, pauses: list[float]
 ) -> None:
     faulty.when(MANIFESTS, faults.status(503, {"Retry-After": asked}), times=1)
-    connect(faulty.address).fetch(name(faulty))
+    connect(faulty.address).get(name(faulty))
     assert all(0 <= pause <= 60 for pause in pauses)
 
 
@@ -1126,7 +1123,7 @@ def test_no_escape_sequence_reaches_a_message(faulty: FaultyRegistry, connect: C
     faulty.when("/tags/list", faults.document({"tags": [escape * 1000] * 30}))
     for kind in (Denied, NotFound):
         with pytest.raises(kind) as caught:
-            session.fetch(name(faulty))
+            session.get(name(faulty))
         assert "\\x1b[2J" in str(caught.value)
         assert str(caught.value).isprintable()
 
@@ -1135,7 +1132,7 @@ def test_no_escape_sequence_reaches_a_message(faulty: FaultyRegistry, connect: C
 def test_the_query_of_a_redirect_is_not_shown(target: str, faulty: FaultyRegistry, connect: Connect) -> None:
     faulty.when(MANIFESTS, faults.status(302, {"Location": target}))
     with pytest.raises(RegistryError, match="no web address") as caught:
-        connect(faulty.address, retries=0).find(name(faulty))
+        connect(faulty.address, retries=0).head(name(faulty))
     assert "s3cret" not in str(caught.value)
     assert "pa55" not in str(caught.value)
 
@@ -1145,5 +1142,5 @@ def test_the_query_of_an_address_that_does_not_answer_is_not_shown(faulty: Fault
         url = gone.url
     faulty.when(MANIFESTS, faults.status(302, {"Location": f"{url}/x?sig=s3cret"}))
     with pytest.raises(Unreachable) as caught:
-        connect(faulty.address, retries=0).find(name(faulty))
+        connect(faulty.address, retries=0).head(name(faulty))
     assert "s3cret" not in str(caught.value)

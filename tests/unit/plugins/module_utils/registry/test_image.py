@@ -19,7 +19,8 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors imp
     SregistryError,
 )
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.blobs import BlobCache
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.manifest import Config, Descriptor
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.config import Config
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.descriptor import Descriptor
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.image import ResolvedImage, resolve

@@ -21,7 +21,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors imp
     Unreachable,
 )
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.blobs import BlobCache
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.manifest import Descriptor
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.descriptor import Descriptor
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.blob_source import source_of
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.location import Location
@@ -96,8 +96,8 @@ def test_a_mirror_that_has_it_spares_the_registry(
     stored: Stored, origin: FaultyRegistry, faulty: FaultyRegistry, open_mirrored: Open
 ) -> None:
     registry = open_mirrored(faulty.address)
-    found = registry.find(tiny(origin))
-    body = registry.fetch(tiny(origin).at(found.digest))
+    found = registry.head(tiny(origin))
+    body = registry.get(tiny(origin).at(found.digest))
     with registry.blob("team/big", stored.blob.digest) as (begin, data):
         content = b"".join(data)
     assert found.digest == body.digest == oci.digest_of(stored.tiny.manifest())
@@ -111,7 +111,7 @@ def test_a_repository_is_below_the_prefix_of_a_mirror(
     stored: Stored, origin: FaultyRegistry, faulty: FaultyRegistry, open_mirrored: Open
 ) -> None:
     stored.push("hub/team/tiny:1.0", stored.tiny)
-    assert open_mirrored(f"{faulty.address}/hub").find(tiny(origin)).digest == oci.digest_of(stored.tiny.manifest())
+    assert open_mirrored(f"{faulty.address}/hub").head(tiny(origin)).digest == oci.digest_of(stored.tiny.manifest())
     assert [request.path for request in faulty.requests] == ["/v2/hub/team/tiny/manifests/1.0"]
     assert origin.requests == []
 
@@ -121,7 +121,7 @@ def test_what_a_mirror_has_not_comes_from_the_registry_and_it_is_not_asked_twice
 ) -> None:
     registry = open_mirrored(f"{faulty.address}/elsewhere")
     for _time in range(2):
-        assert registry.find(tiny(origin)).digest == oci.digest_of(stored.tiny.manifest())
+        assert registry.head(tiny(origin)).digest == oci.digest_of(stored.tiny.manifest())
     assert len([request for request in faulty.requests if request.method == "HEAD"]) == 1
     assert len(origin.requests) == 2
     assert registry.warnings("team/tiny") == []
@@ -132,7 +132,7 @@ def test_a_mirror_that_does_not_answer_is_asked_once_with_a_warning(
 ) -> None:
     registry = open_mirrored(NOBODY, faulty.address)
     for _time in range(2):
-        registry.find(tiny(origin))
+        registry.head(tiny(origin))
     assert origin.requests == []
     assert len(faulty.requests) == 2
     (warning,) = registry.warnings("team/tiny")
@@ -144,7 +144,7 @@ def test_where_nobody_has_it_the_registrys_error_tells_of_the_mirrors(
     origin: FaultyRegistry, faulty: FaultyRegistry, open_mirrored: Open
 ) -> None:
     with pytest.raises(NotFound, match=r"has no tag 'none'.*; its mirrors before it: manifest unknown: .*no answer"):
-        open_mirrored(faulty.address, NOBODY).find(tiny(origin, "none"))
+        open_mirrored(faulty.address, NOBODY).head(tiny(origin, "none"))
 
 
 def test_a_mirror_never_gets_the_login_of_the_registry(
@@ -154,7 +154,7 @@ def test_a_mirror_never_gets_the_login_of_the_registry(
         registry.when("/manifests/", faults.challenged('Basic realm="x"', []))
     mirrored = open_mirrored(faulty.address, keychain=Keychain(Login("ada", "pa55")))
     with pytest.raises(RegistryError):
-        mirrored.find(tiny(origin))
+        mirrored.head(tiny(origin))
     assert {request.headers.get("authorization") for request in faulty.requests} == {None}
     assert any(request.headers.get("authorization") for request in origin.requests)
 
@@ -166,7 +166,7 @@ def test_a_mirror_has_a_login_of_its_own(
     authfile.write_text(f'{{"auths": {{"{faulty.address}": {{"username": "mirror", "password": "own"}}}}}}')
     faulty.when("/manifests/", faults.challenged('Basic realm="x"', [faults.basic("mirror", "own")]))
     mirrored = open_mirrored(faulty.address, keychain=Keychain(Login("ada", "pa55"), str(authfile)))
-    mirrored.find(tiny(origin))
+    mirrored.head(tiny(origin))
     assert faulty.requests[-1].headers["authorization"] == Login("mirror", "own").basic
     assert origin.requests == []
 
@@ -233,7 +233,7 @@ def test_a_mirror_that_sends_pages_for_people_is_left_for_the_registry(
 ) -> None:
     faulty.when("", faults.says(page, headers={"Content-Type": "text/html; charset=utf-8"}))
     registry = open_mirrored(faulty.address)
-    for ask in (registry.find, registry.fetch, registry.look):
+    for ask in (registry.head, registry.get, registry.get_or_none):
         found = ask(tiny(origin))
         assert found
         assert found.digest == oci.digest_of(stored.tiny.manifest())
@@ -268,5 +268,5 @@ def test_only_registries_with_mirrors_have_some(origin: FaultyRegistry, faulty: 
     assert isinstance(registries.of(tiny(origin)), MirroredRegistry)
     assert not isinstance(registries.of(Reference(NOBODY, "team/tiny", "1.0")), MirroredRegistry)
     with pytest.raises(Unreachable):
-        registries.of(Reference(NOBODY, "team/tiny", "1.0")).find(Reference(NOBODY, "team/tiny", "1.0"))
+        registries.of(Reference(NOBODY, "team/tiny", "1.0")).head(Reference(NOBODY, "team/tiny", "1.0"))
     registries.close()

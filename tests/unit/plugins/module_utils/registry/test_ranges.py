@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors import Unreachable
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.blobs import BlobCache
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.manifest import Descriptor
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.descriptor import Descriptor
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.partial import Source
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry import client, ranges
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry import ranges
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport import response
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.response import CHUNK, chunks
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.conftest import Connect, Stored
 
@@ -182,12 +183,12 @@ def test_one_stream_that_becomes_slow_gives_way_to_ranges(
     monkeypatch.setattr(ranges, "_QUICK", 2 * TRIAL)  # bytes a second
     pauses = iter([0.0] * 4 + [0.6] * 3)
 
-    def throttled(response: Any, what: object) -> Iterator[bytes]:
-        for chunk in chunks(response, what):
+    def throttled(body: Any, what: object) -> Iterator[bytes]:
+        for chunk in chunks(body, what):
             time.sleep(next(pauses, 0.0))
             yield chunk
 
-    monkeypatch.setattr(client, "chunks", throttled)
+    monkeypatch.setattr(response, "chunks", throttled)
     assert case.obtain() == case.content
     assert len(asked(faulty)) > 2, "the first look saw nothing"
 

@@ -21,10 +21,10 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors imp
     PlatformNotFound,
 )
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.blobs import BlobCache
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.descriptor import Descriptor
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.pins import Pin
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.client import Found
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.pool import Registries
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.resolve_digest import pin
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.keychain import Keychain
@@ -102,7 +102,7 @@ def test_a_digest_to_keep_is_not_that_of_a_head_which_may_lie(asked: Asked, mult
 def test_docker_hub_counts_a_get_and_is_asked_with_a_head(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     registries = Registries(Keychain(), Transport())
     reference = Reference.parse("alpine:3")
-    monkeypatch.setattr(registries.of(reference), "find", lambda _reference: Found(ONE, oci.OCI_INDEX, 5))
+    monkeypatch.setattr(registries.of(reference), "head", lambda _reference: Descriptor(ONE, 5, oci.OCI_INDEX))
     assert pin(registries, BlobCache(str(tmp_path)), reference, []) == Pin(ONE)
 
 

@@ -25,13 +25,13 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors imp
     StorageError,
     Unauthorized,
 )
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.manifest import Descriptor
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.descriptor import Descriptor
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry import artifact, upload
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.artifact import Parcel
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.client import Registry
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.http import Connections
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.http import Connections, HttpRequest
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.options import Transport
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.conftest import Connect, Stored
 
@@ -67,8 +67,8 @@ def descriptor(content: bytes) -> Descriptor:
     return Descriptor(f"sha256:{hashlib.sha256(content).hexdigest()}", len(content))
 
 
-def put(session: Registry, repository: str, content: bytes, lender: str | None = None) -> str:
-    return upload.put_blob(session, repository, descriptor(content), io.BytesIO(content), lender)
+def put(session: Registry, repository: str, content: bytes, mount_from: str | None = None) -> str:
+    return upload.put_blob(session, repository, descriptor(content), io.BytesIO(content), mount_from)
 
 
 def has(stored: Stored, repository: str, content: bytes) -> bool:
@@ -425,7 +425,7 @@ def test_a_blob_that_is_unknown_for_a_moment_is_no_failure(
     faulty.when("/manifests/", unknown, "PUT", times=times)
     if times == 2:
         artifact.push(session, name, parcel, io.BytesIO(b"a SIF"))
-        assert session.look(name) is not None
+        assert session.get_or_none(name) is not None
     else:
         with pytest.raises(RegistryError, match="MANIFEST_BLOB_UNKNOWN blob unknown to registry"):
             artifact.push(session, name, parcel, io.BytesIO(b"a SIF"))
@@ -466,7 +466,7 @@ def test_content_does_not_follow_a_redirect_to_where_there_is_no_tls(tls: Path) 
         secure.when("/", faults.redirected(plain.url))
         connections = Connections(Transport(verify=str(tls / "ca.pem"), timeout=20.0))
         with pytest.raises(RegistryError, match="without TLS; nothing was sent there"):
-            connections.ask("PUT", f"{secure.url}/x", "it", body=b"content")
+            connections.send(HttpRequest("PUT", f"{secure.url}/x", "it", content=b"content"))
         assert plain.requests == []
 
 

@@ -63,7 +63,7 @@ def test_one_head_tells_what_stands_under_an_address(
     site: FaultyRegistry, told: dict[str, str], validators: dict[str, str]
 ) -> None:
     site.when("/a.sif", faults.served(CONTENT, **told))  # type: ignore[arg-type]
-    found = web().find(name(site, "/a.sif?signature=x"))
+    found = web().head(name(site, "/a.sif?signature=x"))
     assert found.validators == {**validators, "size": len(CONTENT)}
     assert found.documents == {"web": found.validators}
     assert found.media_type == "application/octet-stream"
@@ -76,7 +76,7 @@ def test_one_head_tells_what_stands_under_an_address(
 def test_a_server_that_takes_no_head_is_asked_for_one_byte(site: FaultyRegistry, code: int, ranges: bool) -> None:
     site.when("/a.sif", faults.status(code), method="HEAD")
     site.when("/a.sif", faults.served(CONTENT, '"one"', ranges=ranges))
-    assert web().find(name(site)).validators == {"etag": '"one"', "size": len(CONTENT)}
+    assert web().head(name(site)).validators == {"etag": '"one"', "size": len(CONTENT)}
     assert [one.headers.get("range") for one in site.requests] == [None, "bytes=0-0"]
 
 
@@ -94,7 +94,7 @@ def test_a_transfer_goes_on_where_it_broke_while_the_file_is_the_same(
 ) -> None:
     site.when("/a.sif", faults.served(CONTENT, **told))  # type: ignore[arg-type]
     client = web()
-    assert received(client, client.find(name(site)), 1000) == (1000, CONTENT[1000:])
+    assert received(client, client.head(name(site)), 1000) == (1000, CONTENT[1000:])
     assert site.requests[-1].headers["if-range"] == condition
 
 
@@ -102,7 +102,7 @@ def test_a_transfer_begins_anew_where_the_file_is_another_one(site: FaultyRegist
     site.when("/a.sif", faults.served(CONTENT, '"one"', DATE), method="HEAD")
     site.when("/a.sif", faults.served(CONTENT, '"two"', LATER))
     client = web()
-    assert received(client, client.find(name(site)), 1000) == (0, CONTENT)
+    assert received(client, client.head(name(site)), 1000) == (0, CONTENT)
 
 
 @pytest.mark.parametrize("told", [{}, {"etag": 'W/"one"'}, {"etag": f'"{"long" * 100}"'}])
@@ -111,21 +111,21 @@ def test_a_transfer_begins_anew_where_nothing_tells_that_the_file_is_the_same(
 ) -> None:
     site.when("/a.sif", faults.served(CONTENT, **told))  # type: ignore[arg-type]
     client = web()
-    assert received(client, client.find(name(site)), 1000) == (0, CONTENT)
+    assert received(client, client.head(name(site)), 1000) == (0, CONTENT)
     assert "range" not in site.requests[-1].headers
 
 
 def test_an_offset_at_the_end_of_a_file_begins_anew(site: FaultyRegistry) -> None:
     site.when("/a.sif", faults.served(CONTENT, '"one"'))
     client = web()
-    assert received(client, client.find(name(site)), len(CONTENT)) == (0, CONTENT)
+    assert received(client, client.head(name(site)), len(CONTENT)) == (0, CONTENT)
 
 
 def test_a_broken_transfer_comes_whole_into_the_cache(site: FaultyRegistry, tmp_path: Path) -> None:
     site.when("/a.sif", faults.together(faults.truncated(300_000), faults.served(CONTENT, '"one"')), "GET", 1)
     site.when("/a.sif", faults.served(CONTENT, '"one"'))
     client, cache = web(), BlobCache(str(tmp_path))
-    found = client.find(name(site))
+    found = client.head(name(site))
     digest, obtained = cache.discover("key", found.size, lambda offset: client.content(found, offset), "the file")
     assert Path(cache.path(digest)).read_bytes() == CONTENT
     assert obtained.received == len(CONTENT)
@@ -135,7 +135,7 @@ def test_a_login_is_sent_when_it_is_asked_for_and_from_then_on(site: FaultyRegis
     accepted = faults.basic(*LOGIN)
     site.when("/a.sif", faults.together(faults.challenged('Basic realm="x"', {accepted}), faults.served(CONTENT)))
     client = web(LOGIN)
-    received(client, client.find(name(site)))
+    received(client, client.head(name(site)))
     assert [one.headers.get("authorization") for one in site.requests] == [None, accepted, accepted]
 
 
@@ -144,14 +144,14 @@ def test_a_login_is_not_sent_to_where_a_server_leads(site: FaultyRegistry) -> No
         elsewhere.when("/a.sif", faults.challenged('Basic realm="x"', {faults.basic(*LOGIN)}))
         site.when("/a.sif", faults.redirected(elsewhere.url))
         with pytest.raises(Unauthorized):
-            web(LOGIN).find(name(site))
+            web(LOGIN).head(name(site))
         assert [one.headers.get("authorization") for one in elsewhere.requests] == [None, None]
 
 
 def test_a_login_that_would_travel_in_clear_is_not_sent_unless_that_is_allowed(site: FaultyRegistry) -> None:
     site.when("/a.sif", faults.challenged('Basic realm="x"', {faults.basic(*LOGIN)}))
     with pytest.raises(CredentialsError, match="would travel unencrypted"):
-        web(LOGIN, http=False).find(name(site))
+        web(LOGIN, http=False).head(name(site))
     assert [one.headers.get("authorization") for one in site.requests] == [None]
 
 
@@ -174,7 +174,7 @@ def test_a_refusal_names_the_address_without_its_query(
 ) -> None:
     site.when("/a.sif", fault)
     with pytest.raises(kind) as error:
-        web().find(name(site, "/a.sif?signature=secret"))
+        web().head(name(site, "/a.sif?signature=secret"))
     assert why.format(name=f"{site.url}/a.sif", host=site.address) in str(error.value)
     assert "secret" not in str(error.value)
 
@@ -185,8 +185,8 @@ def test_a_server_with_tls_does_not_lead_to_one_without(site: FaultyRegistry, tl
         secure.when("/a.sif", faults.redirected(site.url))
         client = web(http=False, verify=str(tls / "ca.pem"))
         with pytest.raises(RegistryError, match="without TLS, where anybody may change it"):
-            client.find(name(secure))
+            client.head(name(secure))
         pinned = name(secure, f"/a.sif@sha256:{'0' * 64}")
-        assert client.find(pinned).size == len(CONTENT)
+        assert client.head(pinned).size == len(CONTENT)
         with pytest.raises(CertificateError):
-            web(http=False).find(name(secure))
+            web(http=False).head(name(secure))

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors import PackerError
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.manifest import Config
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.config import Config
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif.metadata import run_config
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif.mksquashfs import Packer

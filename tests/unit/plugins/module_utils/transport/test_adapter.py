@@ -21,9 +21,9 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors imp
     Unreachable,
 )
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.blobs import BlobCache
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.manifest import Descriptor
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.descriptor import Descriptor
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport import adapter
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.http import Connections
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.http import Connections, HttpRequest
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.options import Transport
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.response import chunks
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.url import seen_from
@@ -45,7 +45,7 @@ def ask(url: str, method: str = "GET", **how: object) -> bytes:
     """The body of what is behind a URL."""
     connections = Connections(Transport(**{"timeout": 20.0, "retries": 0, **how}))  # type: ignore[arg-type]
     try:
-        with connections.ask(method, url, "it")[0] as response:
+        with connections.send(HttpRequest(method, url, "it"))[0] as response:
             return b"".join(chunks(response, "it"))
     finally:
         connections.close()
@@ -169,7 +169,7 @@ def test_a_body_that_trickles_is_given_up_and_what_came_of_it_is_kept(chunked: b
 
     with RawServer(talk) as server:
         connections = Connections(Transport(timeout=20.0))
-        response = connections.ask("GET", f"http://{server.address}/", "it")[0]
+        response = connections.send(HttpRequest("GET", f"http://{server.address}/", "it"))[0]
         came, error = read(response)
         connections.close()
     assert isinstance(error, TooSlow)
@@ -191,7 +191,7 @@ def test_what_frames_a_body_is_no_progress(ending: bytes) -> None:
 
     with RawServer(talk) as server:
         connections = Connections(Transport(timeout=20.0))
-        came, error = read(connections.ask("GET", f"http://{server.address}/", "it")[0])
+        came, error = read(connections.send(HttpRequest("GET", f"http://{server.address}/", "it"))[0])
         connections.close()
     assert isinstance(error, TooSlow)
     assert came.startswith(b"hello")
@@ -224,7 +224,7 @@ def test_what_came_before_a_silence_is_kept() -> None:
 
     with RawServer(talk) as server:
         connections = Connections(Transport(timeout=2.0))
-        response = connections.ask("GET", f"http://{server.address}/", "it")[0]
+        response = connections.send(HttpRequest("GET", f"http://{server.address}/", "it"))[0]
         came, error = read(response)
         connections.close()
     assert "timed out" in str(error)
@@ -342,7 +342,7 @@ def test_what_cannot_be_asked_at_all_is_no_redirect() -> None:
     with pytest.raises(
         RegistryError, match=r"^cannot ask 127\.0\.0\.1:1 while asking for it: .*encode.*proxy settings"
     ):
-        connections.ask("GET", "http://127.0.0.1:1/", "it", {"X": "\N{HORIZONTAL ELLIPSIS}"})
+        connections.send(HttpRequest("GET", "http://127.0.0.1:1/", "it", {"X": "\N{HORIZONTAL ELLIPSIS}"}))
     connections.close()
 
 

@@ -68,7 +68,7 @@ def image(faulty: FaultyRegistry, name: str = "team/tiny:1.0") -> Reference:
 def refused(session: Registry, wanted: Reference, kind: type[RegistryError] = Unauthorized) -> str:
     """The message of what must be refused; no secret is in it."""
     with pytest.raises(kind) as caught:
-        session.fetch(wanted)
+        session.get(wanted)
     message = str(caught.value)
     assert not any(secret in message for secret in SECRETS)
     return message
@@ -84,8 +84,8 @@ def test_an_identity_token_is_exchanged_and_goes_to_the_token_server_only(
     bearer(faulty, token_server, {"Bearer granted"})
     token_server.when("/token", GRANTED)
     session = enter(entry)
-    session.find(image(faulty))
-    session.fetch(image(faulty))
+    session.head(image(faulty))
+    session.get(image(faulty))
     (asked,) = token_server.requests
     assert (asked.method, asked.path) == ("POST", "/token")
     assert "authorization" not in asked.headers
@@ -107,7 +107,7 @@ def test_a_server_without_oauth2_gets_user_name_and_password(
     bearer(faulty, token_server, {"Bearer granted"})
     token_server.when("/token", faults.status(status), method="POST")
     token_server.when("/token", GRANTED, method="GET")
-    enter(IDENTITY).find(image(faulty))
+    enter(IDENTITY).head(image(faulty))
     assert [each.headers.get("authorization") for each in token_server.requests] == [None, BASIC]
 
 
@@ -118,7 +118,7 @@ def test_a_redirect_does_not_take_an_identity_token_to_another_host(
     with FaultyRegistry() as thief:
         token_server.when("/token", faults.status(307, {"Location": f"{thief.url}/token"}))
         with pytest.raises(RegistryError, match=rf"redirects .* to {thief.url}/token; the login was not sent there"):
-            enter(IDENTITY).find(image(faulty))
+            enter(IDENTITY).head(image(faulty))
         assert thief.requests == []
 
 
@@ -129,7 +129,7 @@ def test_an_identity_token_is_nothing_for_a_registry_that_wants_a_password(
     message = refused(enter({"identitytoken": "r3fresh"}), image(faulty))
     assert "wants user name and password" in message
     assert all("authorization" not in each.headers for each in faulty.requests)
-    enter(IDENTITY).fetch(image(faulty))
+    enter(IDENTITY).get(image(faulty))
 
 
 # Registries that do not ask
@@ -156,9 +156,9 @@ def test_a_login_is_sent_where_only_the_door_asks_for_one(
     faulty.when("/v2/$", faults.challenged(challenge, set()))
     faulty.when("/v2/", veiled(faults.status(status), {BASIC if scheme == "basic" else "Bearer granted"}))
     session = enter(ANN)
-    found = session.find(image(faulty))
-    assert session.fetch(image(faulty)).digest == found.digest
-    assert session.look(image(faulty, "team/tiny:2.0")) is not None
+    found = session.head(image(faulty))
+    assert session.get(image(faulty)).digest == found.digest
+    assert session.get_or_none(image(faulty, "team/tiny:2.0")) is not None
     assert [each.path for each in faulty.requests].count("/v2/") == 1
     scopes = [parse_qs(each.path.partition("?")[2])["scope"] for each in token_server.requests]
     assert scopes == ([["repository:team/tiny:pull"]] if scheme == "bearer" else []), "that of /v2/ is no scope"
@@ -168,8 +168,8 @@ def test_who_looks_for_what_may_not_be_there_asks_at_the_door_too(faulty: Faulty
     faulty.when("/v2/$", faults.challenged("Basic realm=x", set()))
     faulty.when("/v2/", veiled(faults.status(404), {BASIC}))
     session = enter(ANN)
-    assert session.look(image(faulty, "team/tiny:absent")) is None
-    assert session.look(image(faulty)) is not None
+    assert session.get_or_none(image(faulty, "team/tiny:absent")) is None
+    assert session.get_or_none(image(faulty)) is not None
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
@@ -231,8 +231,8 @@ def test_the_scope_of_a_challenge_is_asked_for_beside_our_own(
     bearer(faulty, token_server, {"Bearer granted"}, f',scope="{asked}"')
     token_server.when("/token", GRANTED)
     session = enter(ANN)
-    session.fetch(image(faulty))
-    session.fetch(image(faulty, "team/big:1"))
+    session.get(image(faulty))
+    session.get(image(faulty, "team/big:1"))
     first, second = (parse_qs(each.path.partition("?")[2])["scope"] for each in token_server.requests)
     assert first == scopes
     assert second == ["repository:team/big:pull"], "what one repository needs, another one may not get"
@@ -245,11 +245,11 @@ def test_a_scope_that_is_wanted_later_renews_the_token(
     token_server.when("hub", faults.document({"token": "wide"}))
     token_server.when("/token", GRANTED)
     session = enter(ANN)
-    session.find(image(faulty))
+    session.head(image(faulty))
     faulty.calm()
     bearer(faulty, token_server, {"Bearer wide"}, f',scope="{OTHER}"')
-    session.find(image(faulty))
-    session.find(image(faulty))
+    session.head(image(faulty))
+    session.head(image(faulty))
     assert [each.headers["authorization"] for each in faulty.requests] == ["Bearer granted", *["Bearer wide"] * 2]
 
 
@@ -260,7 +260,7 @@ def test_where_a_token_server_refuses_the_other_scope_our_own_is_asked_for_alone
     token_server.when("hub", faults.status(403))
     token_server.when("/token", GRANTED)
     session = enter(ANN)
-    session.find(image(faulty))
+    session.head(image(faulty))
     assert session.warnings("team/tiny") == []
 
 
@@ -272,7 +272,7 @@ def test_a_registry_token_goes_to_the_registry_as_it_is(
 ) -> None:
     bearer(faulty, token_server, {"Bearer b3arer"})
     session = enter({"registrytoken": "b3arer"})
-    session.fetch(image(faulty))
+    session.get(image(faulty))
     assert token_server.requests == []
     faulty.calm()
     bearer(faulty, token_server, set())
@@ -305,8 +305,8 @@ def test_a_login_of_a_file_that_is_not_accepted_gives_way_to_anonymous_with_a_wa
     token_server.when("/token", answer, times=1)
     token_server.when("/token", GRANTED)
     session = enter(entry)
-    session.fetch(image(faulty))
-    session.find(image(faulty, "team/big:1"))
+    session.get(image(faulty))
+    session.head(image(faulty, "team/big:1"))
     asked = [(each.method, each.headers.get("authorization")) for each in token_server.requests]
     assert asked[1:2] == [("GET", None)]
     (warning,) = session.warnings("team/tiny")
@@ -323,7 +323,7 @@ def test_a_login_that_was_not_accepted_is_not_sent_again(
     token_server.when("/token", GRANTED)
     session = enter(ANN)
     for name in ("team/tiny:1.0", "team/big:1", "team/multi:1"):
-        session.find(image(faulty, name))
+        session.head(image(faulty, name))
     assert [each.headers.get("authorization") for each in token_server.requests] == [BASIC, None, None, None]
 
 
@@ -349,7 +349,7 @@ def test_a_token_server_in_trouble_is_no_refused_login(
     token_server.when("/token", faults.status(503), times=4)
     token_server.when("/token", GRANTED)
     with pytest.raises(RegistryError, match=r"status 503.*tried 4 times"):
-        enter(ANN).find(image(faulty))
+        enter(ANN).head(image(faulty))
     assert all(each.headers.get("authorization") == BASIC for each in token_server.requests)
     assert len(pauses) == 3
 
@@ -359,7 +359,7 @@ def test_a_wrong_password_of_a_file_does_not_close_what_is_open_to_all(faulty: F
     faulty.when("team/tiny", faults.challenged("Basic realm=x", {None}))  # type: ignore[arg-type]
     session = enter({**ANN, "password": "wrong"})
     assert "did not accept the login of the authfile" in refused(session, image(faulty, "team/big:1"))
-    session.fetch(image(faulty))
+    session.get(image(faulty))
     assert "authorization" in faulty.requests[-2].headers, "what is remembered is tried"
     assert "authorization" not in faulty.requests[-1].headers
     assert session.warnings("team/tiny")
@@ -378,7 +378,7 @@ def test_a_login_that_does_not_open_one_repository_still_opens_another(
         token_server.when("/token", GRANTED)
     session = enter(ANN)
     refused(session, image(faulty, "team/big:1"), Unauthorized if scheme == "basic" else Denied)
-    session.fetch(image(faulty))
+    session.get(image(faulty))
     assert session.warnings("team/tiny") == []
 
 
@@ -482,7 +482,7 @@ def test_nobody_is_asked_for_a_login_that_is_not_wanted(
     faulty: FaultyRegistry, connect: Connect, tmp_path: Path
 ) -> None:
     session = connect(faulty.address, keychain=Keychain(authfile=str(tmp_path / "absent")))
-    session.fetch(image(faulty))
+    session.get(image(faulty))
     assert session.warnings("team/tiny") == []
     registries = Registries(Keychain(Login("ann", "s3cret")), Transport())
     assert registries.warnings(image(faulty)) == []

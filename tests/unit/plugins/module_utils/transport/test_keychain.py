@@ -17,7 +17,11 @@ import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors import CredentialsError
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.text import shown
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport import credential_helper
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.keychain import Answer, Keychain, Login
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.keychain import (
+    Credentials,
+    Keychain,
+    Login,
+)
 
 Authfile = Callable[[Any], str]
 Install = Callable[[str, str], str]
@@ -64,27 +68,27 @@ def auth(text: str) -> dict[str, str]:
 
 def login(path: str, registry: str = "quay.io", repository: str = "") -> Login | None:
     """The login that an authfile has for a repository."""
-    return Keychain(authfile=path).answer(registry, repository).login
+    return Keychain(authfile=path).credentials(registry, repository).login
 
 
 # Without a file
 
 
 def test_without_a_login_every_registry_is_asked_anonymously() -> None:
-    assert Keychain().answer("quay.io") == Answer(lacking="no login and no authfile is given")
+    assert Keychain().credentials("quay.io") == Credentials(lacking="no login and no authfile is given")
 
 
 def test_the_given_login_is_used_for_every_registry_and_wins_over_the_authfile() -> None:
     keychain = Keychain(Login("ann", "given"), authfile="/nonexistent/config.json")
-    answer = keychain.answer("quay.io")
-    assert answer == keychain.answer("docker.io", "team/app")
-    assert answer == Answer(Login("ann", "given"), "the user name and password of the task", given=True)
+    answer = keychain.credentials("quay.io")
+    assert answer == keychain.credentials("docker.io", "team/app")
+    assert answer == Credentials(Login("ann", "given"), "the user name and password of the task", given=True)
 
 
 def test_nothing_of_a_login_shows_in_a_representation() -> None:
     login = Login("ann", "secret", "refresh", "bearer")
     assert repr(login) == "Login()"
-    assert "secret" not in repr(Keychain(login)) + repr(Answer(login))
+    assert "secret" not in repr(Keychain(login)) + repr(Credentials(login))
     for secret in ("secret", "YW5uOnNlY3JldA==", "refresh", "bearer"):
         assert shown(f"a {secret} b") == "a ******** b"
 
@@ -121,8 +125,8 @@ def test_nothing_of_a_login_shows_in_a_representation() -> None:
 )
 def test_a_repository_is_found_by_each_key_that_tools_write_for_it(registry: str, key: str, authfile: Authfile) -> None:
     path = authfile({"auths": {"other.example": auth("x:y"), key: auth("ann:secret")}})
-    answer = Keychain(authfile=path).answer(registry, "team/app")
-    assert answer == Answer(Login("ann", "secret"), f"the login of the authfile {path}, key {key!r}")
+    answer = Keychain(authfile=path).credentials(registry, "team/app")
+    assert answer == Credentials(Login("ann", "secret"), f"the login of the authfile {path}, key {key!r}")
 
 
 @pytest.mark.parametrize(
@@ -147,8 +151,8 @@ def test_a_repository_is_found_by_each_key_that_tools_write_for_it(registry: str
 )
 def test_a_login_does_not_go_to_another_repository(registry: str, key: str, authfile: Authfile) -> None:
     path = authfile({"auths": {key: auth("ann:secret")}})
-    answer = Keychain(authfile=path).answer(registry, "team/app")
-    assert answer == Answer(lacking=f"the authfile {path} has no login for {registry}")
+    answer = Keychain(authfile=path).credentials(registry, "team/app")
+    assert answer == Credentials(lacking=f"the authfile {path} has no login for {registry}")
 
 
 @pytest.mark.parametrize(
@@ -283,10 +287,10 @@ def test_a_missing_authfile_is_named(tmp_path: Path) -> None:
 def test_the_authfile_is_read_when_first_needed_and_only_once(authfile: Authfile, tmp_path: Path) -> None:
     keychain = Keychain(authfile=str(tmp_path / "config.json"))
     path = authfile({"auths": {"quay.io": auth("ann:secret")}})
-    assert keychain.answer("quay.io").login == Login("ann", "secret")
+    assert keychain.credentials("quay.io").login == Login("ann", "secret")
     Path(path).unlink()
-    assert keychain.answer("quay.io").login == Login("ann", "secret")
-    assert keychain.answer("ghcr.io").login is None
+    assert keychain.credentials("quay.io").login == Login("ann", "secret")
+    assert keychain.credentials("ghcr.io").login is None
 
 
 # Credential helpers
@@ -298,12 +302,12 @@ def test_a_helper_is_asked_for_the_address_that_docker_knows_a_registry_by(
     log = helper("pass", quay=("ann", "secret"), index=("bob", "other"), host=("<token>", "refresh"))
     path = authfile({"credsStore": "pass", "auths": {"quay.io": {}, HUB: {}}})
     keychain = Keychain(authfile=path)
-    answer = keychain.answer("quay.io", "team/app")
+    answer = keychain.credentials("quay.io", "team/app")
     source = f"the login that docker-credential-pass gave (authfile {path})"
-    assert answer == Answer(Login("ann", "secret"), source)
-    assert keychain.answer("docker.io").login == Login("bob", "other")
-    assert keychain.answer("host:5000").login == Login(identity_token="refresh"), "that is what <token> means"
-    assert keychain.answer("quay.io", "team/other") == answer
+    assert answer == Credentials(Login("ann", "secret"), source)
+    assert keychain.credentials("docker.io").login == Login("bob", "other")
+    assert keychain.credentials("host:5000").login == Login(identity_token="refresh"), "that is what <token> means"
+    assert keychain.credentials("quay.io", "team/other") == answer
     assert log.read_text().splitlines() == ["get quay.io", f"get {HUB}", "get host:5000"], "each once"
 
 
@@ -376,7 +380,7 @@ def test_a_helper_without_a_login_blocks_nothing_and_says_why(
     if body:
         helper(name, body)
     path = authfile({how: {"quay.io": name} if how == "credHelpers" else name})
-    answer = Keychain(authfile=path).answer("quay.io")
+    answer = Keychain(authfile=path).credentials("quay.io")
     assert answer.login is None
     assert why in answer.lacking
     assert path in answer.lacking
@@ -386,7 +390,7 @@ def test_a_helper_without_a_login_blocks_nothing_and_says_why(
 def test_a_helper_that_cannot_be_run_blocks_nothing(authfile: Authfile, install: Install) -> None:
     path = Path(install("docker-credential-x", ""))
     path.write_text("#!/nonexistent\n")
-    answer = Keychain(authfile=authfile({"credsStore": "x"})).answer("quay.io")
+    answer = Keychain(authfile=authfile({"credsStore": "x"})).credentials("quay.io")
     assert "docker-credential-x cannot be run: No such file or directory" in answer.lacking
 
 
@@ -397,9 +401,9 @@ def test_a_slow_helper_is_ended_with_all_that_it_started(
     helper("slow", body)
     keychain = Keychain(authfile=authfile({"credsStore": "slow"}), helper_timeout=0.2)
     begin = time.monotonic()
-    answer = keychain.answer("quay.io")
+    answer = keychain.credentials("quay.io")
     assert "docker-credential-slow did not answer within 0.2 s" in answer.lacking
-    assert keychain.answer("quay.io") == answer, "and is not asked again"
+    assert keychain.credentials("quay.io") == answer, "and is not asked again"
     assert time.monotonic() - begin < 60
 
 
