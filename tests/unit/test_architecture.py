@@ -26,20 +26,18 @@ FILES = {
 }
 
 
-def from_statements(node: ast.AST, types: bool = True) -> Iterator[ast.ImportFrom]:
-    """Every ``from … import`` of a file, also those in functions; with ``types``, also those that only types need."""
+def from_statements(node: ast.AST) -> Iterator[ast.ImportFrom]:
+    """Every ``from … import`` of a file, also those in functions, and those that only types need."""
     for child in ast.iter_child_nodes(node):
-        if not types and isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
-            continue
         if isinstance(child, ast.ImportFrom):
             yield child
-        yield from from_statements(child, types)
+        yield from from_statements(child)
 
 
-def imported(path: Path, types: bool = True) -> set[Path]:
+def imported(path: Path) -> set[Path]:
     """The files of the library that a file of it imports, relative to its root."""
     found = set()
-    for statement in from_statements(ast.parse(path.read_text()), types):
+    for statement in from_statements(ast.parse(path.read_text())):
         if not statement.level:
             continue
         start = path.parents[statement.level - 1].joinpath(*(statement.module or "").split("."))
@@ -79,7 +77,7 @@ def test_no_package_leads_back_to_itself() -> None:
 
 
 def test_no_file_leads_back_to_itself() -> None:
-    TopologicalSorter({path: imported(LIBRARY / path, types=False) for path in GRAPH}).prepare()
+    TopologicalSorter(GRAPH).prepare()
 
 
 def test_private_libraries_are_imported_by_this_collection_alone() -> None:
