@@ -133,7 +133,7 @@ def test_a_mirror_serves_what_its_registry_cannot(node1: Host) -> None:
     result = node1.sregistry("pull", name, **how)
     assert result["images"][0]["reference"] == "registry.invalid/lab/tiny:2.0"
     assert output(node1, result["images"][0]["path"]) == "hello from tiny 2.0"
-    assert any("the mirror http://127.0.0.1:1 was of no use: no answer" in text for text in result["warnings"])
+    assert any("the mirror http://127.0.0.1:1 could not be used: no answer" in text for text in result["warnings"])
     assert not node1.sregistry("pull", name, **how)["changed"]
     wrong = node1.sregistry("pull", name, no_https=False, mirrors={"registry.invalid": 5})
     assert "the mirrors of registry.invalid are no address" in wrong["msg"]

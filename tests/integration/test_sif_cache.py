@@ -135,7 +135,7 @@ def test_a_cache_in_trouble_is_done_without_unless_it_is_required(node1: Host, n
         assert node2.shell(f"find /tmp/sif-cache-{cache.rpartition('/')[2]} -name '*.sif*'").stdout == ""
         built = pull(node2, behind)
         assert image(built)["sif_cache"] == "miss"
-        assert any("was of no use: digest mismatch" in warning for warning in built["warnings"])
+        assert any("could not be used: digest mismatch" in warning for warning in built["warnings"])
         faulty.calm()
         faulty.when("/v2/", faults.status(500))
         stays = pull(node2, behind, sif_cache_push=True, retries=0)

@@ -33,7 +33,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.blobs import BlobCache
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.image import resolve
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.image import resolve_image
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif import container as sif
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif.toolchain import sif_inputs
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.conftest import Connect, Stored
@@ -495,7 +495,7 @@ def test_what_a_user_says_of_a_file_does_not_bring_it_into_the_cache_of_all(
     world: World, stored: Stored, connect: Connect
 ) -> None:
     reference, platform = Reference.parse(f"{stored.address}/team/multi:1"), Platform("linux", "amd64")
-    image = resolve(connect(stored.address), BlobCache(str(world.root / "blobs")), reference, platform)
+    image = resolve_image(connect(stored.address), BlobCache(str(world.root / "blobs")), reference, platform)
     path = world.store / file_name(reference)
     path.parent.mkdir(parents=True)
     path.write_bytes(_image())

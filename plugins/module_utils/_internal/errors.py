@@ -24,7 +24,7 @@ class SregistryError(Exception):
         self.cause = cause or str(message)
 
     def whatever(self: _Error, what: str) -> _Error:
-        """The same error, of which it is known that it would be the same for something else.
+        """Say that the error would be the same for something else, and return it.
 
         :param what: the name of what was wanted, as it stands in the message.
         """
@@ -32,14 +32,14 @@ class SregistryError(Exception):
         return self
 
     def with_more(self: _Error, more: str) -> _Error:
-        """The same error, with more to say at the end."""
+        """Return the same error, with more to say at the end."""
         error = copy(self)
         error.args, error.cause = (f"{self}{more}",), f"{self.cause}{more}"
         return error
 
 
 class InvalidReference(SregistryError):
-    """A name that is no image reference; raised before any network traffic."""
+    """A name that is not an image reference; raised before any network traffic."""
 
 
 class InvalidPlatform(SregistryError):
@@ -63,7 +63,7 @@ class Unreachable(RegistryError):
 
 
 class TooSlow(Unreachable):
-    """An answer that comes so slowly that it does not come."""
+    """An answer that came so slowly that the connection was given up."""
 
 
 class CertificateError(RegistryError):
@@ -87,7 +87,7 @@ class RateLimited(RegistryError):
 
 
 class DigestMismatch(RegistryError):
-    """Received content is not what its digest or size says."""
+    """Content that does not have its digest or size."""
 
 
 class InvalidManifest(SregistryError):
@@ -99,11 +99,11 @@ class PlatformNotFound(SregistryError):
 
 
 class InvalidLayer(SregistryError):
-    """A layer that cannot be decompressed or is no tar archive."""
+    """A layer that cannot be decompressed or is not a tar archive."""
 
 
 class InvalidDefinition(SregistryError):
-    """A definition that no image can be built from."""
+    """A definition from which no image can be built."""
 
 
 class EngineError(SregistryError):
@@ -119,7 +119,7 @@ class UnknownSigner(EngineError):
 
 
 class BadSignature(EngineError):
-    """An image that is not what was signed."""
+    """An image that was changed after it was signed."""
 
 
 class PackerError(SregistryError):
@@ -127,15 +127,15 @@ class PackerError(SregistryError):
 
 
 class InvalidSif(SregistryError):
-    """A file that is no SIF, or a damaged one."""
+    """A file that is not a SIF, or a damaged one."""
 
 
 class InvalidImage(SregistryError):
-    """A file that is no image of any format that the engines run, or a damaged one."""
+    """A file that is not an image of any format that the engines run, or a damaged one."""
 
 
 class InvalidDatabase(SregistryError):
-    """A file that is no database of sregistry, or one that cannot be read."""
+    """A file that is not a database of sregistry, or one that cannot be read."""
 
 
 class NoSpace(SregistryError):

@@ -20,7 +20,7 @@ FOREIGN = ("APPTAINER", "SINGULARITY", "SREGISTRY_", "DOCKER_USERNAME", "DOCKER_
 def inherited(**more: str) -> dict[str, str]:
     """Return the environment of this process without what is meant for modules and engines, and with some more.
 
-    :param more: variables by name. Who gives a program a login, gives it here.
+    :param more: variables by name. A login for the program is given here.
     """
     return {**{name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}, **more}
 

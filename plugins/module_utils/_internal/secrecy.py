@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What no message may show: each login and each token of this process, in whatever form somebody repeats it.
+"""Secrets that no message may show: each login and token of this process, in whatever form somebody repeats it.
 
 A server gets the login, so it can write it into any text that it sends: an error, a header, an address, a status line.
 All of these texts become fit for a message in one place (``text.shown``), which asks here. So who makes a secret
@@ -65,7 +65,7 @@ def _starred(text: str, secrets: list[str]) -> str:
 
 
 def _encoded(secret: str) -> tuple[str, ...]:
-    """Both alphabets of base64, with and without the padding."""
+    """Return both alphabets of base64, with and without the padding."""
     data = secret.encode("utf-8", "surrogateescape")
     padded = (base64.b64encode(data).decode(), base64.urlsafe_b64encode(data).decode())
     return (*padded, *(text.rstrip("=") for text in padded))

@@ -212,7 +212,7 @@ def _facet_of(registry: Registry, wanted: Wanted, there: Manifest) -> dict[str, 
     :raises InvalidManifest: if that is no SIF file, whose name is not taken without ``force``.
     """
     try:
-        found = artifact.of(registry, wanted.to, there, wanted.platform)
+        found = artifact.from_manifest(registry, wanted.to, there, wanted.platform)
         alone = found.manifest_digest == there.digest
     except (InvalidManifest, PlatformNotFound):
         alone = False

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What else registries hold beside images, told by its media types: what it is called, and where the image is.
+"""Artifacts other than images that registries hold, known by their media types: their names, and the way out.
 
 Sources: the projects' own specifications, and "Guidelines for Artifact Usage" of the OCI image specification
 (manifest.md), after which ``artifactType``, else the type of the config, tells what it is.
@@ -46,8 +46,8 @@ _KINDS = {
 }
 
 
-def kind_of(types: Iterable[str]) -> tuple[str, str] | None:
-    """What it is that has a part of one of some media types, and the way out; None if nobody here knows."""
+def describe(types: Iterable[str]) -> tuple[str, str] | None:
+    """Return the name of an artifact with one of some media types, and the way out; None if none is known."""
     for media_type in types:
         for begin, kind in _KINDS.items():
             if media_type.lower().startswith(begin):
@@ -55,8 +55,8 @@ def kind_of(types: Iterable[str]) -> tuple[str, str] | None:
     return None
 
 
-def any_kind_of(artifact_type: str, config_type: str, layer_types: Iterable[str]) -> tuple[str, str]:
-    """The same for what is known to be no image: of what nobody knows, its type is told."""
-    known = kind_of((artifact_type, config_type, *layer_types))
+def describe_any(artifact_type: str, config_type: str, layer_types: Iterable[str]) -> tuple[str, str]:
+    """Return the same for what is known not to be an image: of an unknown artifact, the type is shown."""
+    known = describe((artifact_type, config_type, *layer_types))
     told = artifact_type or (config_type if config_type != _EMPTY else "") or next(iter(layer_types), "") or config_type
     return known or (f"an artifact of type {shown(told)!r}", _NOTHING)

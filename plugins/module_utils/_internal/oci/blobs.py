@@ -47,7 +47,7 @@ _TURNS, _PAUSE = 600, 0.1  # how often that lock is tried, and seconds between
 
 @dataclass(frozen=True)
 class Obtained:
-    """Where a blob is, its size in bytes, and how many of these came over the network in this run."""
+    """A blob of the cache: its path, its size in bytes, and how many of these came over the network in this run."""
 
     path: str
     size: int
@@ -60,7 +60,7 @@ _Identity = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Pruned:
-    """What was removed from the cache, and its size in bytes."""
+    """A removal from the cache: a digest or path, and the size in bytes."""
 
     what: str
     size: int
@@ -84,17 +84,19 @@ class BlobCache:
         self._unguarded = shared
 
     def path(self, digest: str) -> str:
-        """Where a blob lies or would lie.
+        """Return where a blob lies or would lie.
 
         :raises StorageError: if it is no digest, which a document of the inventory may have in its place.
         """
         algorithm, _colon, encoded = digest.partition(":")
         if algorithm not in ALGORITHMS or not _ENCODED.fullmatch(encoded):
-            raise StorageError(f"{digest!r} is no digest, so no blob of {self.directory} has it; look where it is from")
+            raise StorageError(
+                f"{digest!r} is not a digest, so no blob of {self.directory} has it; look where it is from"
+            )
         return os.path.join(self.directory, "blobs", algorithm, encoded)
 
     def holds(self, descriptor: Descriptor) -> bool:
-        """Whether a blob is there with its right size; where the size is unknown its digest is computed."""
+        """Tell whether a blob is there with its right size; where the size is unknown its digest is computed."""
         size = _size(self.path(descriptor.digest))
         if size is None:
             return False
@@ -103,17 +105,17 @@ class BlobCache:
         return self.proven(descriptor.digest)
 
     def missing(self, descriptor: Descriptor) -> int:
-        """Bytes of a blob that would have to be fetched; 0 where nobody tells its size."""
+        """Return the bytes of a blob that would have to be fetched; 0 where nobody tells its size."""
         if descriptor.size is None or self.holds(descriptor):
             return 0
         return _rest(self.path(descriptor.digest), descriptor.size)
 
     def undiscovered(self, key: str, size: int | None) -> int:
-        """Bytes that ``discover`` would have to fetch; 0 where nobody tells the size."""
+        """Return the bytes that ``discover`` would have to fetch; 0 where nobody tells the size."""
         return _rest(self._unnamed(key), size) if size is not None else 0
 
     def read(self, descriptor: Descriptor, limit: int, source: Source, what: object) -> tuple[bytes, Obtained]:
-        """The content of a small blob, such as a config, its digest proven even if it was cached.
+        """Return the content of a small blob, such as a config, its digest proven even if it was cached.
 
         :param limit: bytes; a larger one is refused.
         :raises DigestMismatch, RegistryError, StorageError, NoSpace: as ``obtain``.
@@ -194,7 +196,7 @@ class BlobCache:
             give_name(path, place)  # what was there may be damaged, or another file's
 
     def keeps(self, digest: str) -> bool:
-        """Whether a file that was kept is there, and is nobody else's and in no other place."""
+        """Tell whether a file that was kept is there, and is nobody else's and in no other place."""
         try:
             return _is_given(os.lstat(self.path(digest)), names=1)
         except (OSError, StorageError):
@@ -251,7 +253,7 @@ class BlobCache:
             return pruned
 
     def _unnamed(self, key: str) -> str:
-        """Where a blob would lie, for the name of what it grows in, if its digest is not known yet."""
+        """Return where a blob would lie whose digest is not known yet: its partial file is named after this."""
         return self.path(f"sha256:{hashlib.sha256(key.encode()).hexdigest()}")
 
     def _use(self) -> None:
@@ -285,7 +287,7 @@ class BlobCache:
             os.close(descriptor)
 
     def _open_lock(self) -> int | None:
-        """The file that stands for the use of the whole cache; None where this user can have none."""
+        """Open the file that stands for the use of the whole cache; None where this user can have none."""
         flags = os.O_CLOEXEC | os.O_NOFOLLOW
         path = os.path.join(self.directory, _LOCK)
         with suppress(OSError, StorageError), guard.reached(self.directory, mode=0o700) as place:
@@ -303,7 +305,7 @@ class BlobCache:
 
     @contextmanager
     def _made(self, path: str) -> Iterator[str]:
-        """The path of a blob in its directory, which is made if it is not there, and held for a block."""
+        """Yield the path of a blob in its directory, which is made if it is not there, and held for a block."""
         try:
             with guard.reached(os.path.dirname(path), self.directory, 0o700) as place:
                 yield os.path.join(place, os.path.basename(path))
@@ -311,7 +313,7 @@ class BlobCache:
             raise storage_error(error, path) from error
 
     def proven(self, digest: str) -> bool:
-        """Whether a blob is there and its content has its digest; reads all of it."""
+        """Tell whether a blob is there and its content has its digest; reads all of it."""
         try:
             with _reading(self.path(digest)) as stream:
                 return matches(stream, digest)
@@ -343,7 +345,7 @@ class BlobCache:
         return persistently(finish, self.directory)
 
     def _others(self, path: str) -> list[str]:
-        """The files in which other runs began a blob."""
+        """Return the files in which other runs began a blob."""
         return stale.made_for(path, self._hidden(os.path.dirname(path)))
 
     def _sweep(self, path: str) -> None:
@@ -351,7 +353,7 @@ class BlobCache:
         stale.remove_files(path, self._hidden(os.path.dirname(path)))
 
     def _hidden(self, directory: str) -> list[str]:
-        """What is hidden in a directory, as this run first saw it: it may hold the blobs of thousands of images."""
+        """Return the hidden names of a directory, as this run first saw it: there may be thousands."""
         with self._lock:
             if directory not in self._seen:
                 self._seen[directory] = [name for name in _names(directory) if name.startswith(".")]
@@ -372,7 +374,7 @@ def _share(descriptor: int) -> None:
 
 
 def _size(path: str) -> int | None:
-    """The size of a file; None if there is none, or something else. A link is not followed."""
+    """Return the size of a file; None if there is none, or something else. A link is not followed."""
     try:
         status = os.lstat(path)
     except OSError:
@@ -381,7 +383,7 @@ def _size(path: str) -> int | None:
 
 
 def _rest(path: str, size: int) -> int:
-    """Bytes of a blob that are not in the file that a killed run left of it."""
+    """Return the bytes of a blob that are not in the file that a killed run left of it."""
     with importing:
         from .partial import partial_path
 
@@ -391,7 +393,7 @@ def _rest(path: str, size: int) -> int:
 
 @contextmanager
 def _held(directory: str, cache: str) -> Iterator[str]:
-    """A directory of a cache, held for a block; nobody's link leads root elsewhere. It need not be there."""
+    """Hold a directory of a cache for a block, so that nobody's link leads root elsewhere. It need not be there."""
     with ExitStack() as stack:
         try:
             place = stack.enter_context(guard.reached(directory, cache))
@@ -403,7 +405,7 @@ def _held(directory: str, cache: str) -> Iterator[str]:
 
 
 def _names(directory: str) -> list[str]:
-    """What lies in a directory; nothing where there is none."""
+    """Return the names in a directory; none where there is no directory."""
     try:
         return os.listdir(directory)
     except (FileNotFoundError, NotADirectoryError):
@@ -417,13 +419,13 @@ def _identity(status: os.stat_result) -> _Identity:
 
 
 def _is_given(status: os.stat_result, names: int) -> bool:
-    """Whether a kept file may be given out: of this user, written by nobody else, and with so many names."""
+    """Tell whether a kept file may be given out: of this user, written by nobody else, with so many names at most."""
     own = status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     return own and stat.S_ISREG(status.st_mode) and status.st_nlink <= names
 
 
 def _cached(path: str) -> Obtained:
-    """A blob that is there.
+    """Return a blob that is there.
 
     :raises StorageError: if this user may not read it.
     """
@@ -435,7 +437,7 @@ def _cached(path: str) -> Obtained:
 
 
 def _reading(path: str) -> IO[bytes]:
-    """A blob for reading; a link to one is an ``OSError``."""
+    """Open a blob for reading; a link to one is an ``OSError``."""
     return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK))
 
 
@@ -447,7 +449,7 @@ def _unreadable(error: OSError, path: str) -> StorageError:
 
 
 def tally(obtained: Sequence[Obtained]) -> dict[str, dict[str, int]]:
-    """Sums for a result: blobs and bytes that were fetched, and that the cache had."""
+    """Return sums for a result: blobs and bytes that were fetched, and that the cache had."""
     fetched = [item.received for item in obtained if item.received]
     cached = [item.size for item in obtained if not item.received]
     return {

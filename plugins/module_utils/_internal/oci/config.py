@@ -70,7 +70,7 @@ def parse_config(content: bytes, what: object, claimed: Platform | None = None) 
     for diff_id in diff_ids or ():
         need_digest(diff_id, what, "config")
     check_run_config(document, what)
-    platform = platform_of(document)
+    platform = parse_platform(document)
     if not (platform.os and platform.architecture):
         platform = claimed or Platform.of("linux", platform.architecture, platform.variant)
     return Config(platform, tuple(diff_ids) if diff_ids is not None else None, document)
@@ -97,7 +97,7 @@ def check_run_config(document: dict[str, Any], what: object) -> None:
         raise InvalidManifest(f"malformed config of {what}: 'config.Labels' is no object")
 
 
-def platform_of(document: dict[str, Any]) -> Platform:
+def parse_platform(document: dict[str, Any]) -> Platform:
     """Return the platform of a config or of an object ``platform``; parts that it does not tell are empty."""
     return Platform.of(
         *(printable(document.get(key) or "", _MAX_PLATFORM_PART) for key in ("os", "architecture", "variant"))

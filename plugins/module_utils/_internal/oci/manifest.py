@@ -19,7 +19,7 @@ from typing import Any
 from ..errors import InvalidManifest, PlatformNotFound
 from ..late import importing
 from ..text import printable, shown
-from .config import platform_of
+from .config import parse_platform
 from .descriptor import Descriptor
 from .json_document import need_digest, need_list, parse_object
 from .platform import Platform
@@ -85,11 +85,11 @@ class ImageManifest:
     def kind(self) -> tuple[str, str] | None:
         """The name of what it is instead of a container image, and the way out; None if it may be one."""
         with importing:
-            from .artifact_type import any_kind_of, kind_of
+            from .artifact_type import describe, describe_any
         types = [layer.media_type for layer in self.layers]
         if self.is_of_image:
-            return kind_of((self.artifact_type, *types))
-        return any_kind_of(self.artifact_type, self.config.media_type, types)
+            return describe((self.artifact_type, *types))
+        return describe_any(self.artifact_type, self.config.media_type, types)
 
 
 def parse_manifest(content: bytes, media_type: str, what: object) -> Index | ImageManifest | Schema1:
@@ -109,8 +109,8 @@ def parse_manifest(content: bytes, media_type: str, what: object) -> Index | Ima
             raise InvalidManifest(f"{what} is no container image but {manifest.kind[0]}; {manifest.kind[1]}")
     elif isinstance(manifest, Index):
         with importing:
-            from .artifact_type import kind_of
-        kind = kind_of((manifest.artifact_type, *(entry.media_type for entry in manifest.manifests)))
+            from .artifact_type import describe
+        kind = describe((manifest.artifact_type, *(entry.media_type for entry in manifest.manifests)))
         if kind:
             raise InvalidManifest(f"{what} is no container image but {kind[0]}; {kind[1]}")
     return manifest
@@ -190,7 +190,7 @@ def _descriptor(entry: Any, what: object, where: str) -> Descriptor:
         raise InvalidManifest(f"malformed manifest of {what}: an entry of '{where}' claims a size above {_MAX_SIZE}")
     platform = entry.get("platform")
     annotations = entry.get("annotations")
-    known = platform_of(platform) if isinstance(platform, dict) else None
+    known = parse_platform(platform) if isinstance(platform, dict) else None
     attestation = known == Platform("unknown", "unknown") or (
         isinstance(annotations, dict) and "vnd.docker.reference.type" in annotations
     )

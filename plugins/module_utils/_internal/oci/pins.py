@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What names are pinned to: digests that were found out, and reviewed, before, so that no registry says what they mean.
+"""Pins: digests of names that were found out, and reviewed, before, so that no registry decides what a name means.
 
 They are the content of a lock file: for each name the digest that it pointed at, and those of its manifests.
 """
@@ -26,7 +26,7 @@ _FORM = "write it as a digest, or as a dictionary of digest and platforms"
 
 @dataclass(frozen=True)
 class Pin:
-    """What a name is pinned to: the ``digest`` that it points at, and that of the manifest for each platform.
+    """The pin of a name: the ``digest`` that it points at, and that of the manifest for each platform.
 
     No ``platforms`` at all means that they are not known, as of a lone SIF file, which does not tell its own.
     """
@@ -35,7 +35,7 @@ class Pin:
     platforms: Mapping[Platform, str] = field(default_factory=dict)
 
     def to_entry(self) -> dict[str, Any]:
-        """The pin as an option or a lock file writes it."""
+        """Return the pin as an option or a lock file writes it."""
         entry: dict[str, Any] = {DIGEST: self.digest}
         if self.platforms:
             entry[PLATFORMS] = {str(platform): digest for platform, digest in self.platforms.items()}
@@ -44,7 +44,7 @@ class Pin:
 
 @dataclass(frozen=True)
 class Pinned:
-    """What a name is pinned to on one platform; ``manifest_digest`` is None where that is not known."""
+    """The pin of a name on one platform; ``manifest_digest`` is None where that is not known."""
 
     reference: Reference
     platform: Platform
@@ -52,7 +52,7 @@ class Pinned:
     manifest_digest: str | None
 
     def fits(self, digest: str | None, manifest_digest: str | None) -> bool:
-        """Whether an image with these digests is the pinned one."""
+        """Tell whether an image with these digests is the pinned one."""
         return digest == self.digest and self.manifest_digest in (None, manifest_digest)
 
     def require(self, manifest_digest: str | None) -> None:
@@ -93,7 +93,7 @@ class Pins:
         return cls(pins)
 
     def of(self, reference: Reference, platform: Platform) -> Pinned | None:
-        """What a name is pinned to on a platform; None if it is not.
+        """Return the pin of a name on a platform; None if it is not pinned.
 
         :raises PlatformNotFound: if it is pinned for other platforms only.
         """

@@ -77,12 +77,12 @@ class Platform:
 
     @classmethod
     def host(cls) -> Platform:
-        """The platform of the running host, from uname(2)."""
+        """Return the platform of the running host, from uname(2)."""
         uname = os.uname()
         return cls.of(uname.sysname, uname.machine)
 
     def rank(self, offered: Platform) -> int | None:
-        """How well an offered platform serves this wanted one: 0 is exact, larger is worse, None is not at all.
+        """Return how well an offered platform serves this wanted one: 0 is exact, larger is worse, None is not at all.
 
         An offered variant may be older than the wanted one (an ARM v7 processor runs v6 code), never newer.
         """

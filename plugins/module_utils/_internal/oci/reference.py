@@ -136,17 +136,17 @@ class Reference:
 
     @property
     def from_web(self) -> bool:
-        """Whether a web server has it, rather than a registry."""
+        """True if a web server has it, rather than a registry."""
         return self.scheme in WEB
 
     @property
     def is_sif(self) -> bool:
-        """Whether what it names is a finished SIF file, of which nothing is built."""
+        """True if it names a finished SIF file, so that nothing has to be built."""
         return self.scheme != DOCKER
 
     @property
     def selector(self) -> str:
-        """What the registry's manifest endpoint is asked for: the digest if there is one, else the tag."""
+        """The last part of the manifest's address in the registry: the digest if there is one, else the tag."""
         return self.digest or self.tag or DEFAULT_TAG
 
     @property
@@ -175,7 +175,7 @@ class Reference:
         return f"{self.scheme}://{self.registry}/{self.repository}{selector}"
 
     def at(self, digest: str) -> Reference:
-        """The same repository, or web address, at one digest."""
+        """Return the same repository, or web address, at one digest."""
         return Reference(self.registry, self.repository, digest=digest, scheme=self.scheme, query=self.query)
 
     def __str__(self) -> str:
@@ -277,7 +277,7 @@ def check_digest(digest: str) -> str:
 
 
 def is_digest(text: str) -> bool:
-    """Whether a text is a digest, as ``check_digest`` wants it."""
+    """Tell whether a text is a digest, as ``check_digest`` wants it."""
     try:
         return bool(check_digest(text))
     except InvalidReference:
@@ -285,7 +285,7 @@ def is_digest(text: str) -> bool:
 
 
 def _holds_login(text: str) -> bool:
-    """Whether it is of the form ``USER:PASSWORD@HOST/…`` rather than ``NAME:TAG@DIGEST``."""
+    """Tell whether it is of the form ``USER:PASSWORD@HOST/…`` rather than ``NAME:TAG@DIGEST``."""
     before, at, after = text.partition("@")
     return (
         bool(at)
@@ -295,7 +295,7 @@ def _holds_login(text: str) -> bool:
 
 
 def is_host(first: str) -> bool:
-    """Whether the first of several components is a registry, by Docker's rule."""
+    """Tell whether the first of several components is a registry, by Docker's rule."""
     return first == "localhost" or "." in first or ":" in first or first.startswith("[")
 
 
@@ -313,7 +313,7 @@ def _split_registry(text: str, default: str, refuse: Callable[[str], InvalidRefe
 
 
 def _normal_host(text: str) -> str | None:
-    """A registry's host in the one form that references hold; None if it is none."""
+    """Return a registry's host in the one form that references hold; None if it is not one."""
     host = _HOST.fullmatch(text)
     if not host or int(host.group(1) or 0) > _MAX_PORT:
         return None

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InvalidManifest
-from .config import Config, check_run_config, platform_of
+from .config import Config, check_run_config, parse_platform
 from .descriptor import Descriptor
 from .json_document import need_digest, need_list, parse_object
 
@@ -61,7 +61,7 @@ def parse_schema1(document: dict[str, Any], what: object) -> Schema1:
     newest["architecture"] = newest.get("architecture") or document.get("architecture") or "amd64"
     newest["os"] = newest.get("os") or "linux"
     check_run_config(newest, what)
-    return Schema1(Config(platform_of(newest), None, newest), tuple(kept))
+    return Schema1(Config(parse_platform(newest), None, newest), tuple(kept))
 
 
 def signed_payload(content: bytes) -> bytes:

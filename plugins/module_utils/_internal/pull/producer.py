@@ -191,7 +191,7 @@ class FromCache:
         except (RegistryError, InvalidSif, PlatformNotFound) as error:
             if self._cache.required:
                 raise
-            self._outcome.warnings.append(f"the SIF cache {self._cache} was of no use: {error}")
+            self._outcome.warnings.append(f"the SIF cache {self._cache} could not be used: {error}")
         self._outcome.sif_cache = MISS
         return self._otherwise.make(path)
 

@@ -72,7 +72,7 @@ def _find(session: Session, reference: Reference, outcome: PullOutcome, digest: 
 
     if reference.is_sif:
         return sif_download.resolve(session.registries, reference, session.platform, digest)
-    found = image.resolve(session.registries.of(reference), session.cache, reference, session.platform, digest)
+    found = image.resolve_image(session.registries.of(reference), session.cache, reference, session.platform, digest)
     outcome.obtained.extend(found.obtained)
     return found
 

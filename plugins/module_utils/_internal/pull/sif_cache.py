@@ -84,7 +84,7 @@ class SifCache:
         return str(self._location)
 
     def warnings(self) -> list[str]:
-        """What the user should know though it answers: a mirror, or a login, that was of no use; each is told once."""
+        """Return what the user must know though it answers: a mirror or login that could not be used, each once."""
         return self._registry.warnings(self._location.prefix.rstrip("/"))
 
     def find(self, keys: Sequence[Key]) -> Entry | None:
@@ -96,7 +96,7 @@ class SifCache:
             reference = self.reference(key)
             body = self._look(reference)
             if body:
-                found = artifact.of(self._registry, reference, body, key.platform)
+                found = artifact.from_manifest(self._registry, reference, body, key.platform)
                 return Entry(found, key, Provenance.parse(found.annotations))
         return None
 

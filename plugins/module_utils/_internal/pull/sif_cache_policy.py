@@ -49,7 +49,7 @@ def look(
     except SregistryError as error:
         if cache.required:
             raise
-        outcome.warnings.append(f"the SIF cache {cache} was of no use: {error}")
+        outcome.warnings.append(f"the SIF cache {cache} could not be used: {error}")
         return None
     outcome.warnings.extend(cache.warnings())
     outcome.sif_cache = HIT if entry else MISS

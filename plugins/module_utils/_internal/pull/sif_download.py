@@ -65,7 +65,7 @@ def resolve(registries: Registries, reference: Reference, wanted: Platform, dige
     """
     if reference.from_web:
         return registries.web.probe(reference)
-    return artifact.resolve(registries.of(reference), reference, wanted, digest)
+    return artifact.resolve_artifact(registries.of(reference), reference, wanted, digest)
 
 
 def comes_again(session: Session, image: Ready, digest: str) -> bool:

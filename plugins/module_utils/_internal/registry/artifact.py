@@ -62,13 +62,13 @@ class Artifact:
 
     @property
     def annotations(self) -> dict[str, str]:
-        """What whoever pushed it tells of it."""
+        """The annotations of the manifest, which whoever pushed it wrote."""
         given = self.documents["manifest"].get("annotations")
         pairs = given.items() if isinstance(given, dict) else ()
         return {key: value for key, value in pairs if isinstance(value, str)}
 
 
-def resolve(registry: Registry, reference: Reference, wanted: Platform, digest: str | None = None) -> Artifact:
+def resolve_artifact(registry: Registry, reference: Reference, wanted: Platform, digest: str | None = None) -> Artifact:
     """Follow a name, through an index if there is one, to the manifest of a SIF.
 
     A manifest says no platform: only the file itself tells for which architecture it is.
@@ -78,11 +78,11 @@ def resolve(registry: Registry, reference: Reference, wanted: Platform, digest: 
     :raises InvalidManifest: if a document is malformed, or is not that of a SIF.
     :raises RegistryError: as the registry raises it.
     """
-    return of(registry, reference, registry.get(reference.at(digest) if digest else reference), wanted)
+    return from_manifest(registry, reference, registry.get(reference.at(digest) if digest else reference), wanted)
 
 
-def of(registry: Registry, reference: Reference, top: Manifest, wanted: Platform) -> Artifact:
-    """As ``resolve``, from what a name points at."""
+def from_manifest(registry: Registry, reference: Reference, top: Manifest, wanted: Platform) -> Artifact:
+    """Follow what a name points at, as ``resolve_artifact`` does."""
     body, documents = top, {}
     manifest = parse_any(body.content, body.media_type, reference)
     if isinstance(manifest, Index):
@@ -96,7 +96,7 @@ def of(registry: Registry, reference: Reference, top: Manifest, wanted: Platform
 
 @dataclass(frozen=True)
 class Parcel:
-    """A SIF file as it shall be in a registry: its descriptor, its file name, and what is told of it.
+    """A SIF file as it is to lie in a registry: its descriptor, its file name, and annotations.
 
     ``config`` is a JSON object that engines do not read, ``annotations`` are those of the manifest.
     """
@@ -150,7 +150,10 @@ def _to_json(media_type: str, descriptor: Descriptor) -> dict[str, Any]:
 
 
 def _sound(manifest: Index | ImageManifest | Schema1, reference: Reference) -> ImageManifest:
-    """A manifest whose only layer is a SIF."""
+    """Return a manifest whose only layer is a SIF.
+
+    :raises InvalidManifest: if it is another one.
+    """
     if isinstance(manifest, ImageManifest):
         fitting = [layer for layer in manifest.layers if layer.media_type in SIF_TYPES]
         if fitting and len(manifest.layers) == 1:

@@ -4,7 +4,7 @@
 
 # pylint: disable=contextmanager-generator-missing-cleanup  # contextlib ends a suspended generator, and its blocks
 
-"""Where the content of a descriptor comes from: the descriptor itself, the registry, or another place that it names.
+"""Sources of the content of a descriptor: the descriptor itself, the registry, or another address that it names.
 
 Source: OCI image specification, descriptor.md, ``data`` and ``urls``. The digest decides, wherever it comes from.
 """
@@ -28,7 +28,7 @@ _MAX_PLACES = 10  # addresses that are tried for one blob
 
 
 def source_of(registry: Registry, repository: str, descriptor: Descriptor, connections: int = 1) -> Source:
-    """What ``BlobCache.obtain`` needs to fetch what a manifest of a repository describes.
+    """Return the source of the content of a descriptor, for ``BlobCache.obtain``.
 
     :param connections: how many may be used for it at once, where it is large.
     """
@@ -39,7 +39,7 @@ def source_of(registry: Registry, repository: str, descriptor: Descriptor, conne
 
 
 def manifest_of(registry: Registry, reference: Reference, member: Descriptor) -> Manifest:
-    """The manifest that an index describes.
+    """Return the manifest that an index describes.
 
     :raises RegistryError: as ``Registry.get``.
     """
@@ -57,7 +57,7 @@ def _of_data(content: bytes) -> Source:
 
 
 def _or_elsewhere(registry: Registry, source: Source, descriptor: Descriptor) -> Source:
-    """What a registry does not give, such as a layer that it may not distribute, from other places that have it."""
+    """Return a source that also asks other places, for content that a registry may not distribute."""
 
     def opened(offset: int) -> Iterator[AbstractContextManager[tuple[int, Iterator[bytes]]]]:
         yield source(offset)

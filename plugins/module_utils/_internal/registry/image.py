@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a name in a registry resolves to: one image of one platform, with all the documents that describe it."""
+"""One image of one platform, to which a name in a registry resolves, with all the documents that describe it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class ResolvedImage:
         return sum(known) if len(known) == len(sizes) else None
 
 
-def resolve(
+def resolve_image(
     registry: Registry, cache: BlobCache, reference: Reference, wanted: Platform, digest: str | None = None
 ) -> ResolvedImage:
     """Follow a name through its indexes to the manifest and config of one platform.
@@ -65,17 +65,18 @@ def resolve(
     :raises InvalidManifest: if a document is malformed or indexes nest too deep.
     :raises RegistryError, StorageError: as registry and cache raise them.
     """
-    return _search(registry, cache, reference, wanted, registry.get(reference.at(digest) if digest else reference))
+    top = registry.get(reference.at(digest) if digest else reference)
+    return _find_platform(registry, cache, reference, wanted, top)
 
 
 def manifests(
     registry: Registry, cache: BlobCache, reference: Reference, wanted: Sequence[Platform]
 ) -> tuple[str, dict[Platform, str]]:
-    """The digest of what a name points at, and that of the manifest for each platform, with few requests.
+    """Return the digest of what a name points at, and that of the manifest for each platform, with few requests.
 
     An index is believed that says which image is for which platform; whatever says no platform is fetched to know it.
 
-    :raises PlatformNotFound, InvalidManifest, RegistryError, StorageError: as ``resolve``.
+    :raises PlatformNotFound, InvalidManifest, RegistryError, StorageError: as ``resolve_image``.
     """
     top = registry.get(reference)
     manifest = parse_manifest(top.content, top.media_type, reference)
@@ -85,14 +86,14 @@ def manifests(
         if best and best.platform and best.media_type in IMAGE_TYPES:
             found[platform] = best.digest
         else:
-            found[platform] = _search(registry, cache, reference, platform, top).manifest_digest
+            found[platform] = _find_platform(registry, cache, reference, platform, top).manifest_digest
     return top.digest, found
 
 
 def contents(
     registry: Registry, cache: BlobCache, reference: Reference, digest: str, manifest_digest: str
 ) -> dict[str, bytes]:
-    """The documents of an image as its registry has them, byte by byte: index, manifest, config.
+    """Return the documents of an image as its registry has them, byte by byte: index, manifest, config.
 
     :param digest: what the name points at, the index if it is not the manifest itself.
     :raises InvalidManifest: if a document is malformed.
@@ -112,7 +113,7 @@ def contents(
 def revive(
     reference: Reference, digest: str, manifest_digest: str, told: Mapping[str, Any], platform: Platform
 ) -> ResolvedImage:
-    """An image as it was resolved before, from what somebody tells of its documents. The digests prove it.
+    """Return an image as it was resolved before, from its documents as somebody tells them. The digests prove them.
 
     :param told: as ``ResolvedImage.contents`` has them, in texts.
     :param platform: of the image, where its config does not tell.
@@ -143,11 +144,11 @@ def _proven(text: Any, digest: str, reference: Reference) -> bytes:
     return content
 
 
-def _search(
+def _find_platform(
     registry: Registry, cache: BlobCache, reference: Reference, wanted: Platform, top: Manifest
 ) -> ResolvedImage:
     """Return the image of a platform, from what its name points at."""
-    search = _Search(registry, cache, reference, wanted, top)
+    search = _PlatformSearch(registry, cache, reference, wanted, top)
     image = search.below(top, claimed=None, depth=1)
     if image is None:
         raise absent(wanted, search.offered, reference)
@@ -155,7 +156,7 @@ def _search(
 
 
 @dataclass
-class _Search:
+class _PlatformSearch:
     """The way from what a name points at down to one platform; ``offered`` are the platforms met on it."""
 
     registry: Registry
@@ -168,7 +169,7 @@ class _Search:
     obtained: list[Obtained] = field(default_factory=list)
 
     def below(self, body: Manifest, claimed: Platform | None, depth: int) -> ResolvedImage | None:
-        """The image of the platform in or under a document, None if there is none.
+        """Return the image of the platform in or under a document, None if there is none.
 
         :param claimed: the platform that the index above says it is for, if it says.
         """
@@ -187,7 +188,7 @@ class _Search:
         return None
 
     def _members(self, index: Index) -> list[Descriptor]:
-        """Those of an index that may serve the platform: the best of those that say theirs, else all that say none."""
+        """Return those that may serve the platform: the best of those that say theirs, else all that say none."""
         self.offered.extend(entry.platform for entry in index.manifests if entry.platform and not entry.attestation)
         try:
             best = choose(index, self.wanted, self.reference)

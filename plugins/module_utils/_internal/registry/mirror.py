@@ -77,25 +77,26 @@ class MirroredRegistry(Registry):
         super().close()
 
     def warnings(self, repository: str) -> list[str]:
-        """What the user should know of a repository though it was served: a login or a mirror that was of no use; each
-        mirror is spoken of once.
+        """Return what the user must know of a repository though it was served: an unusable login or mirror.
+
+        Each mirror is spoken of once.
         """
         with self._trouble_lock:
             unsaid = [(mirror, why) for mirror, why in self._out.items() if mirror not in self._said]
             self._said.update(self._out)
-        trouble = [f"the mirror {mirror} was of no use: {why}" for mirror, why in unsaid]
+        trouble = [f"the mirror {mirror} could not be used: {why}" for mirror, why in unsaid]
         return [*trouble, *super().warnings(repository)]
 
     def head(self, reference: Reference) -> Descriptor:
-        """As :meth:`Registry.head`."""
+        """Ask with one HEAD, as :meth:`Registry.head`."""
         return self._first(reference, Registry.head)
 
     def get(self, reference: Reference) -> Manifest:
-        """As :meth:`Registry.get`."""
+        """GET a manifest, as :meth:`Registry.get`."""
         return self._first(reference, Registry.get)
 
     def get_or_none(self, reference: Reference, writes: bool = False) -> Manifest | None:
-        """As :meth:`Registry.get_or_none`. What a mirror does not have, the registry may."""
+        """GET a manifest, as :meth:`Registry.get_or_none`. What a mirror does not have, the registry may."""
         if writes:
             return super().get_or_none(reference, writes)
         return self._first(reference, Registry.get_or_none)
@@ -104,7 +105,7 @@ class MirroredRegistry(Registry):
     def blob(
         self, repository: str, digest: str, offset: int = 0, end: int | None = None
     ) -> Iterator[tuple[int, Iterator[bytes]]]:
-        """As :meth:`Registry.blob`. What a mirror sends from the beginning on is proven before its end is given out."""
+        """GET a blob, as :meth:`Registry.blob`. What a mirror sends is proven before its end is given out."""
         for mirror, registry in self._usable(repository, digest):
             begun = -1  # at which byte it began to send
             try:
@@ -148,7 +149,7 @@ class MirroredRegistry(Registry):
             raise self._told(error, reference.repository) from error
 
     def _usable(self, *wanted: str) -> list[tuple[Location, Registry]]:
-        """Those that are well, and have not said of a repository or a blob that they do not have it."""
+        """Return those in order that have not said of a repository or a blob that they lack it."""
         with self._trouble_lock:
             return [
                 (mirror, registry)
@@ -165,14 +166,14 @@ class MirroredRegistry(Registry):
                 self._out[mirror] = str(error)
 
     def _told(self, error: RegistryError, *wanted: str) -> RegistryError:
-        """The registry's own error, and what its mirrors said before."""
+        """Return the registry's own error, and what its mirrors said before."""
         with self._trouble_lock:
             said = [why for (_mirror, lacking), why in self._lacks.items() if lacking in wanted]
             said += self._out.values()
         return error.with_more(f"; its mirrors before it: {'; '.join(said)}") if said else error
 
     def _proven(self, mirror: Location, digest: str, data: Iterator[bytes]) -> Iterator[bytes]:
-        """Data with its last piece held back until the whole has its digest.
+        """Yield data with its last piece held back until the whole has its digest.
 
         :raises Unreachable: if it has another one: whoever reads on gets all of it from somewhere else.
         """
@@ -203,7 +204,7 @@ class MirroredRegistry(Registry):
         return Unreachable(f"the mirror {mirror} is not used any more: {why}")
 
     def _watched(self, mirror: Location, repository: str, digest: str, data: Iterator[bytes]) -> Iterator[bytes]:
-        """Data of a mirror that is left, with what is missing, to somebody else where it trickles or always breaks off.
+        """Yield data of a mirror; one that sends too slowly, or always breaks off, is not asked again for the rest.
 
         :raises Unreachable: as the data does.
         """

@@ -48,14 +48,14 @@ class Registries:
             return self._web
 
     def of(self, reference: Reference) -> Registry:
-        """The session to the registry of a reference."""
+        """Return the session to the registry of a reference."""
         with self._lock:
             if reference.registry not in self._sessions:
                 self._sessions[reference.registry] = self._open(reference.registry, self._keychain, self._transport)
             return self._sessions[reference.registry]
 
     def origin_of(self, reference: Reference) -> Registry:
-        """The session to the registry itself, whatever mirrors it has: only there one can write."""
+        """Return the session to the registry itself, whatever mirrors it has: only there one can write."""
         if not self._mirrors.get(reference.registry):
             return self.of(reference)
         with importing:
@@ -67,20 +67,20 @@ class Registries:
             return self._origins[reference.registry]
 
     def warnings(self, reference: Reference) -> list[str]:
-        """What the user should know of an image though it was served; empty if its registry was not even asked."""
+        """Return what the user must know of an image though it was served; empty if its registry was not asked."""
         with self._lock:
             session = self._sessions.get(reference.registry)
         return session.warnings(reference.repository) if session else []
 
     def login(self, reference: Reference) -> Login | None:
-        """The login that belongs to an image's registry, for a program that speaks to it itself.
+        """Return the login that belongs to an image's registry, for a program that speaks to it itself.
 
         :raises CredentialsError: if the authfile cannot be used.
         """
         return self._keychain.credentials(reference.registry, reference.repository).login
 
     def at(self, location: Location, given_for: Collection[str]) -> Registry:
-        """A session with a registry, or its mirrors, for a purpose of its own.
+        """Open a session with a registry, or its mirrors, for a purpose of its own.
 
         :param given_for: the registries that the login of the task is for; no other one gets it.
         """

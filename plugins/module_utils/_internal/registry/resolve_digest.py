@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a name is to be pinned to, found out with as few requests as that takes."""
+"""Finding out the pin of a name with as few requests as possible."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .pool import Registries
 def pin(
     registries: Registries, cache: BlobCache, reference: Reference, wanted: Sequence[Platform], known: Pin | None = None
 ) -> Pin:
-    """What a name points at now, and the manifests for some platforms.
+    """Return what a name points at now, and the manifests for some platforms.
 
     :param wanted: the platforms; with none, only the name is asked about, by one request.
     :param known: what was found before; one HEAD is enough if that still holds.
@@ -37,11 +37,14 @@ def pin(
         return Pin(known.digest, {platform: known.platforms[platform] for platform in wanted if known.platforms})
     if not reference.is_sif:
         return Pin(*image.manifests(registry, cache, reference, wanted))
-    first = artifact.resolve(registry, reference, wanted[0])
+    first = artifact.resolve_artifact(registry, reference, wanted[0])
     if "index" not in first.documents:
         return Pin(first.digest)
-    others = {platform: artifact.resolve(registry, reference, platform, first.digest) for platform in wanted[1:]}
-    return Pin(first.digest, {wanted[0]: first.manifest_digest, **{one: others[one].manifest_digest for one in others}})
+    manifests = {wanted[0]: first.manifest_digest}
+    for platform in wanted[1:]:
+        found = artifact.resolve_artifact(registry, reference, platform, first.digest)
+        manifests[platform] = found.manifest_digest
+    return Pin(first.digest, manifests)
 
 
 def _of_web(reference: Reference) -> Pin:
@@ -54,5 +57,5 @@ def _of_web(reference: Reference) -> Pin:
 
 
 def _is_answered(reference: Reference, wanted: Sequence[Platform], known: Pin) -> bool:
-    """Whether a pin tells of all platforms, or is that of a file that does not tell its own."""
+    """Tell whether a pin tells of all platforms, or is that of a file that does not tell its own."""
     return set(wanted) <= set(known.platforms) or (reference.is_sif and not known.platforms)

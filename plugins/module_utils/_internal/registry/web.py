@@ -50,7 +50,7 @@ class Download:
 
     @property
     def digest(self) -> str | None:
-        """What the file must be."""
+        """The digest that the file must have."""
         return self.reference.digest
 
     @property
@@ -75,7 +75,7 @@ class Download:
 
     @property
     def doubtful(self) -> bool:
-        """Whether a file of the same size under the same address may be another one."""
+        """True if a file of the same size under the same address may be another one."""
         return not (self.validators.get("etag") or self.validators.get("last_modified"))
 
 
@@ -199,7 +199,7 @@ class Web:
                 drain(response)
 
     def _login(self, reference: Reference) -> Login | None:
-        """The login of the task. Those of an authfile are for registries."""
+        """Return the login of the task. Those of an authfile are for registries."""
         known = self._keychain.credentials(reference.registry)
         if not (known.given and known.login and known.login.basic):
             return None
@@ -223,7 +223,7 @@ def _download(reference: Reference, response: requests.Response) -> Download:
 
 
 def _strong(validators: Mapping[str, Any]) -> str | None:
-    """A validator by which a file can be continued byte by byte (RFC 9110, section 13.1.5)."""
+    """Return a validator by which a file can be continued byte by byte (RFC 9110, section 13.1.5)."""
     told = (validators.get("etag"), validators.get("last_modified"))
     # One of other letters cannot be sent, nor one that was cut, which has an ellipsis at its end.
     return next((text for text in told if text and text.isascii() and not text.startswith("W/")), None)

@@ -42,7 +42,7 @@ _clock = time.monotonic
 
 
 class _Paced(io.RawIOBase):
-    """What comes from a socket: first headers, until a moment, then a body, at a least speed."""
+    """A stream from a socket: first headers, until a moment, then a body, at a least speed."""
 
     def __init__(self, raw: io.RawIOBase, wait: float) -> None:
         self._raw = raw
@@ -64,11 +64,11 @@ class _Paced(io.RawIOBase):
             self._waited, self._received = 0.0, 0
 
     def readable(self) -> bool:
-        """It is for reading."""
+        """Return that it is for reading."""
         return True
 
     def fileno(self) -> int:
-        """The socket's."""
+        """Return that of the socket."""
         return self._raw.fileno()
 
     def close(self) -> None:
@@ -107,7 +107,7 @@ class EagerResponse(http.client.HTTPResponse):
         self._paced.headers_end()
 
     def read(self, amt: int | None = None) -> bytes:
-        """Up to so many bytes of the body, as soon as some are there; all of it without a number."""
+        """Return up to so many bytes of the body, as soon as some are there; all of it without a number."""
         if amt is None:
             return super().read()
         data = self.read1(amt)
@@ -115,13 +115,13 @@ class EagerResponse(http.client.HTTPResponse):
         return data
 
     def _read_status(self) -> tuple[str, int, str]:
-        """The status line; one that another one follows (not 101) is told as 100, of which ``begin`` knows that."""
+        """Read the status line; one that another one follows (not 101) is given as 100, which ``begin`` expects."""
         version, status, words = super()._read_status()  # type: ignore[misc]
         return version, http.client.CONTINUE if 101 < status < 200 else status, words
 
 
 class Adapter(HTTPAdapter):
-    """What requests sends by, with answers of the kind above, and with addresses as they were given."""
+    """The adapter by which requests sends, with responses of the kind above, and addresses as they were given."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._sent = threading.local()
@@ -144,7 +144,7 @@ class Adapter(HTTPAdapter):
             self._sent.target = self._sent.line = None
 
     def request_url(self, request: requests.PreparedRequest, proxies: Mapping[str, str] | None) -> str:
-        """What requests would ask for; what is asked for instead is kept."""
+        """Return the address that requests would ask for, and keep the one that is asked for instead."""
         url = super().request_url(request, proxies)
         # a proxy without a tunnel is asked for the whole address
         whole = re.match(r"[^:/?#]+://[^/?#]*", url)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a registry asks for before it serves: its ``WWW-Authenticate``, read."""
+"""The challenge of a registry, which asks for a login or token: its ``WWW-Authenticate``, read."""
 
 from __future__ import annotations
 

@@ -27,12 +27,12 @@ _NOT_FOUND = "credentials not found in native keychain"
 
 
 def program(name: str) -> str:
-    """The program's file name."""
+    """Return the program's file name."""
     return f"docker-credential-{name}"
 
 
 def ask(name: str, address: str, timeout: float) -> tuple[str, str] | None:
-    """The user name and the secret for a server; None if this helper knows none.
+    """Return the user name and the secret for a server; None if this helper knows none.
 
     Nothing of what a failing helper says is passed on, for nobody knows what is in it.
 
@@ -40,7 +40,7 @@ def ask(name: str, address: str, timeout: float) -> tuple[str, str] | None:
     :raises CredentialsError: if it is missing, fails, answers nonsense, or takes too long.
     """
     if not _NAME.fullmatch(name):
-        raise CredentialsError(f"{name!r} is no name of a credential helper")
+        raise CredentialsError(f"{name!r} is not a name of a credential helper")
     path = shutil.which(program(name), path=os.pathsep.join((os.environ.get("PATH", ""), *_DIRECTORIES)))
     if not path:
         raise CredentialsError(f"{program(name)} is not installed on this host")

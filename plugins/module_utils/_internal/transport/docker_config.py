@@ -74,7 +74,7 @@ class Authfile:
         return cls(path, auths, helpers, str(document.get("credsStore") or ""))
 
     def delegate(self, registry: str) -> Delegate | None:
-        """The program to ask for the login to a registry, or None where the file itself is to be read.
+        """Return the program to ask for the login to a registry, or None where the file itself is to be read.
 
         :param registry: a host as it stands in a reference: ``docker.io``, ``host:port``.
         """
@@ -86,7 +86,7 @@ class Authfile:
         return Delegate(self.store, address, sole=False) if self.store else None
 
     def entries(self, registry: str, repository: str = "") -> Iterator[tuple[str, object]]:
-        """The keys that mean a repository, with their entries, the closest first.
+        """Yield the keys that mean a repository, with their entries, the closest first.
 
         A key with a scheme means the whole registry, whatever its path, as for Docker. One without it may go on with
         a namespace or a repository, as podman writes it, and the longest one that matches comes first.
@@ -104,7 +104,7 @@ class Authfile:
 
 
 def _hostname(key: str) -> str:
-    """The host, with its port, of a key that is a URL; empty otherwise."""
+    """Return the host, with its port, of a key that is a URL; empty otherwise."""
     try:
         parts = urlsplit(key)
     except ValueError:
@@ -113,5 +113,5 @@ def _hostname(key: str) -> str:
 
 
 def _by_scheme(key: str) -> bool:
-    """Sorts ``https:`` before ``http:``, and else leaves the order of the file."""
+    """Sort ``https:`` before ``http:``, and else leave the order of the file."""
     return not key.startswith("https:")

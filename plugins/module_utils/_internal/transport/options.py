@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How servers are reached, as the options say it. Who asks nobody imports no library for it."""
+"""Options for reaching servers. Who asks nobody imports no library for it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Transport:
-    """How to reach a registry. ``timeout`` is in seconds, for connecting and for each wait for data.
+    """The way to reach a registry. ``timeout`` is in seconds, for connecting and for each wait for data.
 
     ``by_prefix``: what stands before the registry's name decides between TLS and plain HTTP, not an option.
     """

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a server answered, read without trusting it: nothing is decompressed, and nothing is read without a bound."""
+"""Responses of servers, read without trusting them: nothing is decompressed, or read without a bound."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ _clock = time.monotonic
 
 
 class Stalled(socket.timeout):
-    """A connection on which something comes, but so slowly that this is no use."""
+    """A connection on which data comes, but too slowly."""
 
 
 def content(response: requests.Response, limit: int, what: object) -> bytes:
-    """All of a document, as it came: nothing is decompressed, for a few bytes can hold gigabytes.
+    """Return all of a document, as it came: nothing is decompressed, for a few bytes can hold gigabytes.
 
     :raises InvalidManifest: if it is larger than the limit, in bytes.
     :raises RegistryError: if it is encoded, which it was asked not to be.
@@ -66,7 +66,7 @@ def content(response: requests.Response, limit: int, what: object) -> bytes:
 
 
 def chunks(response: requests.Response, what: object) -> Iterator[bytes]:
-    """A body of any length, as it comes: what came before the connection breaks is given out first.
+    """Yield a body of any length, as it comes: what came before the connection breaks is given out first.
 
     :raises Unreachable: while reading, when the connection breaks; ``TooSlow`` if next to nothing comes.
     """
@@ -95,7 +95,7 @@ def chunks(response: requests.Response, what: object) -> Iterator[bytes]:
 
 
 def _pieces(response: requests.Response, limit: int, patience: float | None, what: object) -> Iterator[bytes]:
-    """A body in pieces, each given out as soon as it is there, up to so many bytes in all.
+    """Yield a body in pieces, each as soon as it is there, up to so many bytes in all.
 
     :param patience: seconds for all of it.
     :raises Unreachable: when the connection breaks; ``TooSlow`` if that is since too little comes.
@@ -125,7 +125,7 @@ def _pieces(response: requests.Response, limit: int, patience: float | None, wha
 
 
 def error_words(response: requests.Response) -> str:
-    """A server's own words for a refusal, shortened, without secrets; empty if it has none.
+    """Return a server's own words for a refusal, shortened, without secrets; empty if it has none.
 
     Registries write ``errors`` (distribution specification, "Error Codes"), token servers ``details`` (Docker's and
     distribution's) or ``error`` and ``error_description`` (RFC 6749, section 5.2).
@@ -148,13 +148,14 @@ def _joined(document: Any, *keys: str) -> str:
 
 
 def media_type(response: requests.Response) -> str:
-    """The ``Content-Type`` without its parameters."""
+    """Return the ``Content-Type`` without its parameters."""
     return printable(response.headers.get("Content-Type", "").partition(";")[0].strip())
 
 
 def content_length(response: requests.Response) -> int | None:
-    """The length that was promised, in bytes; None if that is no number, or does not count since the body comes in
-    chunks (RFC 9112, section 6.3).
+    """Return the length that was promised, in bytes; None if it is not a number, or does not count.
+
+    It does not count where the body comes in chunks (RFC 9112, section 6.3).
     """
     if response.headers.get("Transfer-Encoding"):
         return None
@@ -163,7 +164,7 @@ def content_length(response: requests.Response) -> int | None:
 
 
 def part(response: requests.Response) -> tuple[int, int | None] | None:
-    """The offset at which a body begins in what was asked for, and the size of all of that in bytes, if it is told.
+    """Return the offset at which a body begins in the whole, and the size of the whole in bytes, if it is told.
 
     None if it is a part (status 206) that does not say which (RFC 9110, section 14.4).
     """
@@ -186,7 +187,7 @@ def data_from(response: requests.Response, offset: int, what: object) -> tuple[i
 
 
 def drain(response: requests.Response) -> None:
-    """Have done with a response; its connection is used again if there is little left to read from it."""
+    """Read what is left of a response, if that is little, so that its connection can be used again; close it."""
     try:
         if response.request.method == "HEAD":
             response.raw.read(decode_content=False)  # which is nothing, and frees the connection
@@ -202,17 +203,17 @@ def drain(response: requests.Response) -> None:
 
 
 def is_broken(error: Exception) -> bool:
-    """Plain socket errors, urllib3's own exceptions and http.client's: all of them are a broken connection."""
+    """Tell whether it is a broken connection: an error of a socket, of urllib3 or of http.client."""
     return isinstance(error, (OSError, ValueError)) or type(error).__module__.partition(".")[0] in ("urllib3", "http")
 
 
 def is_slow(error: BaseException) -> bool:
-    """Whether a connection was given up since next to nothing came."""
+    """Tell whether a connection was given up since next to nothing came."""
     return isinstance(innermost(error), Stalled)
 
 
 def innermost(error: BaseException) -> BaseException:
-    """The cause of all that libraries made of it."""
+    """Return the cause of all that libraries made of it."""
     inner: Any = error
     for _depth in range(8):
         following = getattr(inner, "reason", None) or getattr(inner, "original_error", None)
@@ -225,7 +226,7 @@ def innermost(error: BaseException) -> BaseException:
 
 
 def reason(error: BaseException) -> str:
-    """The innermost cause in one line, without the addresses of Python objects, and what is secret in web addresses."""
+    """Return the innermost cause in one line, without addresses of Python objects and secrets of web addresses."""
     inner = innermost(error)
     text = masked(str(inner)) or type(inner).__name__
     text = re.sub(r"<[^<>]*object at 0x[0-9a-f]+>:? ?", "", text[:2000])

@@ -13,7 +13,7 @@ from ..text import shown
 
 
 def origin(url: str) -> tuple[str, str | None, int | None]:
-    """Scheme, host and port (RFC 6454).
+    """Return scheme, host and port (RFC 6454).
 
     :raises ValueError: if the URL is malformed, or has a backslash in its host: urllib3 ends the host there, so that
         one would be asked and another one trusted.
@@ -25,7 +25,7 @@ def origin(url: str) -> tuple[str, str | None, int | None]:
 
 
 def is_web_address(url: str, base: str = "") -> bool:
-    """Whether a URL, seen from another one, is one of HTTP."""
+    """Tell whether a URL, seen from another one, is one of HTTP."""
     try:
         return origin(seen_from(base, url))[0] in ("http", "https")
     except ValueError:
@@ -33,7 +33,7 @@ def is_web_address(url: str, base: str = "") -> bool:
 
 
 def seen_from(base: str, location: str) -> str:
-    """The address that a ``Location`` means, byte by byte as it came where it can: it may be signed.
+    """Return the address that a ``Location`` means, byte by byte as it came where it can: it may be signed.
 
     Only what is relative to the path of ``base`` is resolved (RFC 3986, section 5.2). A byte beyond ASCII, which Python
     gives as a character of Latin-1, is quoted.
@@ -50,12 +50,12 @@ def seen_from(base: str, location: str) -> str:
 
 
 def host_of(url: str) -> str:
-    """Host and port, for a message."""
+    """Return host and port, for a message."""
     return shown(urlsplit(url).netloc.rpartition("@")[2])
 
 
 def logins_in(url: str) -> list[str]:
-    """The password of a URL, with and without its quoting; of a malformed URL each piece, for an error may show one."""
+    """Return the password of a URL, quoted and not; of a malformed URL each piece, since an error may show one."""
     login = url.partition("://")[2].rpartition("@")[0] or url.rpartition("@")[0]
     password = login.partition(":")[2]
     pieces = [piece for piece in re.split(r"[/?#@]", password) if len(piece) > 2]
@@ -63,5 +63,5 @@ def logins_in(url: str) -> list[str]:
 
 
 def redacted(url: str) -> str:
-    """A web address without what may be secret in it: a login, and the query, which signs it."""
+    """Return a web address without its possible secrets: a login, and the query, which signs it."""
     return shown(re.sub(r"//[^/]*@", "//", re.split(r"[?#]", url, maxsplit=1)[0]))

@@ -23,7 +23,11 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.blobs 
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.sif_cache import Key, SifCache
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.image import contents, resolve, revive
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.image import (
+    contents,
+    resolve_image,
+    revive,
+)
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.location import Location
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.pool import Registries
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif.toolchain import sif_inputs
@@ -91,7 +95,7 @@ class Case:
         origin = connect(stored.address)
         self.blobs = BlobCache(str(directory / "cache"))
         self.reference = Reference.parse(f"{stored.address}/team/multi:1")
-        self.image = resolve(origin, self.blobs, self.reference, AMD64)
+        self.image = resolve_image(origin, self.blobs, self.reference, AMD64)
         self.contents = self.image.contents
         self.texts = {name: content.decode() for name, content in self.contents.items()}
         path = directory / "image.sif"

@@ -15,7 +15,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors imp
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.manifest import parse_manifest
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.artifact import resolve
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.artifact import resolve_artifact
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.client import Manifest, Registry
 
 AMD64 = Platform("linux", "amd64")
@@ -62,7 +62,7 @@ class Shelf:
 
 
 def resolved(*documents: dict[str, Any]) -> Any:
-    return resolve(cast(Registry, Shelf(*documents)), NAME, AMD64)
+    return resolve_artifact(cast(Registry, Shelf(*documents)), NAME, AMD64)
 
 
 @pytest.mark.parametrize("config", [SIF_CONFIG, IMAGE_CONFIG, "application/vnd.unknown.config.v1+json"])
@@ -88,7 +88,7 @@ def test_an_index_leads_to_the_sif_of_the_platform() -> None:
 
 def test_what_the_name_points_at_is_not_asked_where_it_is_known() -> None:
     tagged, pinned = manifest(SIF_CONFIG, SIF), manifest(IMAGE_CONFIG, SIF)
-    artifact = resolve(cast(Registry, Shelf(tagged, pinned)), NAME, AMD64, digest_of(pinned))
+    artifact = resolve_artifact(cast(Registry, Shelf(tagged, pinned)), NAME, AMD64, digest_of(pinned))
     assert (artifact.digest, artifact.reference) == (digest_of(pinned), NAME)
 
 

@@ -23,7 +23,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platfo
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.blob_source import source_of
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.client import Registry
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.image import resolve
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.image import resolve_image
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.conftest import Connect
 
 from tests.faults import Fault, FaultyRegistry, faults
@@ -172,7 +172,7 @@ def test_an_index_may_hold_its_manifests(connect: Connect, tmp_path: Path) -> No
         answer: Fault = faults.says(json.dumps(index).encode(), headers={"Content-Type": oci.OCI_INDEX})
         server.when("/manifests/1$", answer)
         reference = Reference.parse(f"{server.address}/org/app:1")
-        image = resolve(
+        image = resolve_image(
             connect(server.address, retries=0), BlobCache(str(tmp_path)), reference, Platform("linux", "amd64")
         )
         assert image.manifest_digest == oci.digest_of(manifest)

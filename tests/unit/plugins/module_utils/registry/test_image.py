@@ -23,7 +23,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.config
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.descriptor import Descriptor
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.image import ResolvedImage, resolve
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.image import ResolvedImage, resolve_image
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.conftest import Connect, Stored
 
 from tests.faults import Fault, FaultyRegistry, faults
@@ -43,7 +43,7 @@ class Resolver:
     def __call__(self, image: str, platform: str = AMD64) -> ResolvedImage:
         """Follow a name."""
         reference = Reference.parse(f"{self._address}/{image}")
-        return resolve(self._session, self.cache, reference, Platform.parse(platform))
+        return resolve_image(self._session, self.cache, reference, Platform.parse(platform))
 
 
 @pytest.fixture

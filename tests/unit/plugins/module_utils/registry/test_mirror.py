@@ -136,7 +136,7 @@ def test_a_mirror_that_does_not_answer_is_asked_once_with_a_warning(
     assert origin.requests == []
     assert len(faulty.requests) == 2
     (warning,) = registry.warnings("team/tiny")
-    assert f"the mirror http://{NOBODY} was of no use: no answer" in warning
+    assert f"the mirror http://{NOBODY} could not be used: no answer" in warning
     assert registry.warnings("team/tiny") == []
 
 
@@ -237,7 +237,7 @@ def test_a_mirror_that_sends_pages_for_people_is_left_for_the_registry(
         found = ask(tiny(origin))
         assert found
         assert found.digest == oci.digest_of(stored.tiny.manifest())
-    assert "was of no use" in registry.warnings("team/tiny")[0]
+    assert "could not be used" in registry.warnings("team/tiny")[0]
 
 
 @pytest.mark.parametrize("cut", [0, 1000, 300_000, None], ids=["nothing", "a little", "more than a piece", "too much"])

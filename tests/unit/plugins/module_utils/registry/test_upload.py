@@ -611,7 +611,7 @@ def test_a_file_gets_its_name_when_all_of_it_is_there(
     assert artifact.push(session, name, parcel, io.BytesIO(content)) == upload.SENT
     assert [one.method for one in faulty.requests][-1] == "PUT"
     assert faulty.asked("/manifests/", "PUT")[0].path.endswith(f"/{repository}/manifests/1")
-    found = artifact.resolve(session, name, Platform("linux", "amd64"))
+    found = artifact.resolve_artifact(session, name, Platform("linux", "amd64"))
     assert (found.digest, found.layer.digest, found.size) == (parcel.digest, descriptor(content).digest, len(content))
     assert found.annotations == {"b": "2", "z": "1"}
     with session.blob(repository, found.config.digest) as (_begin, chunks):
