@@ -18,7 +18,9 @@ from typing import Any
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 
-from ..plugin_utils._internal.prestage.host import unseen
+from ..plugin_utils._internal.prestage.host import sees_all
+from ..plugin_utils._internal.prestage.leader import Group
+from ..plugin_utils._internal.prestage.result import StoreResult
 
 _OPTIONS: dict[str, dict[str, Any]] = {
     "module": {"type": "str", "required": True},
@@ -55,14 +57,14 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 
     def _look(self, given: Mapping[str, Any], options: Mapping[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         """Run the module again until the host sees what another one has put onto the file system that they share."""
-        names, group, check = given["sees"]["names"], given["sees"]["group"], bool(self._task.check_mode)
+        names, group, check = given["sees"]["names"], Group.of(given["sees"]["group"]), bool(self._task.check_mode)
         end = time.monotonic() + given["within"]
         while True:
             found = self._run(given["module"], options, variables)
             if check:  # that there is nothing yet needs no warning
                 found.pop("warnings", None)
                 return found
-            if not unseen(names, group, found) or time.monotonic() + _INTERVAL > end:
+            if sees_all(names, group, StoreResult.of(found)) or time.monotonic() + _INTERVAL > end:
                 return found
             time.sleep(_INTERVAL)
 

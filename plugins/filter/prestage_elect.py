@@ -19,8 +19,9 @@ positional: _input
 options:
   _input:
     description:
-      - By the name of each host, in the order of the play, a dictionary with C(group), a text that is the same for
-        hosts that want the same files, such as their platform, and C(names), those of the images, in their order.
+      - By the name of each host, in the order of the play, what M(hpc.sregistry.prestage_probe) returned. That has
+        C(group), a text that is the same for hosts that get the same files, and C(names), the names of the images, in
+        their order.
       - The group is empty for a host that cannot be asked.
     type: dict
     required: true
@@ -54,17 +55,17 @@ seealso:
 EXAMPLES = r"""
 - name: Choose one host of each platform
   ansible.builtin.set_fact:
-    course: "{{ wanted | hpc.sregistry.prestage_elect({}) }}"
+    election: "{{ probes | hpc.sregistry.prestage_elect({}) }}"
   run_once: true
   vars:
-    wanted:
+    probes:
       node1: {group: x86_64, names: [ubuntu, rockylinux]}
       node2: {group: x86_64, names: [ubuntu, rockylinux]}
       node3: {group: aarch64, names: [ubuntu]}
 
 - name: Show them
   ansible.builtin.debug:
-    var: course.next  # node1 and node3
+    var: election.next  # node1 and node3
 """
 
 RETURN = r"""
@@ -98,11 +99,12 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ..plugin_utils._internal.prestage.leader import course
+from ..plugin_utils._internal.prestage.leader import Probe, elect
+from ..plugin_utils._internal.prestage.result import PullResult
 
 
 def prestage_elect(
-    wanted: Any,
+    probes: Any,
     results: Mapping[str, Mapping[str, Any]],
     leaders: Sequence[str] | None = None,
     asked: Sequence[str] = (),
@@ -112,17 +114,19 @@ def prestage_elect(
 
     :raises AnsibleFilterError: if one cannot be read, or a host that was asked to go first did not.
     """
-    if not isinstance(wanted, Mapping) or not isinstance(results, Mapping):
-        raise AnsibleFilterError("prestage_elect wants dictionaries of hosts: what they shall have, and their results")
+    if not isinstance(probes, Mapping) or not isinstance(results, Mapping):
+        raise AnsibleFilterError("prestage_elect wants dictionaries of hosts: their probes, and their results")
     try:
-        return course(wanted, results, leaders, asked, patient)
+        known = {host: Probe.of(value) for host, value in probes.items()}
+        pulls = {host: PullResult.of(results[host], probe.names) for host, probe in known.items() if results.get(host)}
+        return elect(known, pulls, leaders, asked, patient).to_json()
     except ValueError as error:
         raise AnsibleFilterError(str(error)) from error
 
 
 class FilterModule:
-    """What Ansible asks for filters."""
+    """Ansible asks this class for filters."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        """The one filter of this file."""
+        """Return the one filter of this file."""
         return {"prestage_elect": prestage_elect}

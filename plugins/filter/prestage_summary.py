@@ -46,9 +46,9 @@ options:
       - Whether a host that has other files than it shall have is a failure in check mode.
     type: bool
     default: false
-  course:
+  election:
     description:
-      - What P(hpc.sregistry.prestage_elect#filter) said last, where some hosts went first.
+      - What P(hpc.sregistry.prestage_elect#filter) returned last, where some hosts went first.
     type: dict
     default: {}
   clean:
@@ -195,46 +195,32 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ..plugin_utils._internal.prestage.host import STRATEGIES, Order, results_of
-from ..plugin_utils._internal.prestage.summary import summary
-
-_Results = Mapping[str, Mapping[str, Any]]
+from ..plugin_utils._internal.prestage.lines import lines_of
+from ..plugin_utils._internal.prestage.result import without_templates
+from ..plugin_utils._internal.prestage.run import Run
+from ..plugin_utils._internal.prestage.summary import Summary
 
 
 def prestage_summary(
-    results: Any,
-    images: Sequence[str] | Mapping[str, Sequence[str]],
-    strategy: str = STRATEGIES[0],
-    check: bool = False,
-    locked: bool = False,
-    course: Mapping[str, Any] | None = None,
-    seen: _Results | None = None,
-    removed: _Results | None = None,
-    clean: bool = False,
-    doubt: str = "",
-    stores: Mapping[str, str] | None = None,
-    before: Sequence[_Results] = (),
+    results: Any, images: Sequence[str] | Mapping[str, Sequence[str]], **options: Any
 ) -> dict[str, Any]:
-    """Read the options, and sum up.
+    """Read the results and the options, and sum up.
 
     :raises AnsibleFilterError: if one cannot be read.
     """
     if not isinstance(results, Mapping) or not all(isinstance(result, Mapping) for result in results.values()):
         raise AnsibleFilterError("prestage_summary wants a dictionary of hosts and their results of sregistry_pull")
-    names = images if isinstance(images, Mapping) else dict.fromkeys(results, images)
-    if any(isinstance(listed, str) or not isinstance(listed, Sequence) for listed in names.values()):
-        raise AnsibleFilterError("prestage_summary wants a list of the names of images, or one for each host")
-    if strategy not in STRATEGIES:
-        raise AnsibleFilterError(
-            f"prestage_summary knows no strategy {strategy!r}; choose one of {', '.join(STRATEGIES)}"
-        )
-    order = Order(names, strategy, check, locked, course or {}, clean, doubt, stores or {})
-    return summary(order, results_of(list(results), [*before, results]), seen, removed)
+    try:
+        run = Run.of(results, images, options)
+    except (TypeError, ValueError) as error:
+        raise AnsibleFilterError(f"prestage_summary {error}") from error
+    summary = Summary.of(run)
+    return {**summary.to_json(), "lines": [without_templates(line) for line in lines_of(summary)]}
 
 
 class FilterModule:
-    """What Ansible asks for filters."""
+    """Ansible asks this class for filters."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        """The one filter of this file."""
+        """Return the one filter of this file."""
         return {"prestage_summary": prestage_summary}

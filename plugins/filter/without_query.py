@@ -40,7 +40,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ..plugin_utils._internal.prestage.result import told
+from ..plugin_utils._internal.prestage.result import without_query as hidden
 
 
 def without_query(value: object) -> Any:
@@ -49,9 +49,9 @@ def without_query(value: object) -> Any:
     :raises AnsibleFilterError: if it is something else.
     """
     if isinstance(value, str):
-        return told(value)
+        return hidden(value)
     if isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value):
-        return [told(name) for name in value]
+        return [hidden(name) for name in value]
     raise AnsibleFilterError(f"without_query wants a name or a list of names, not {type(value).__name__}")
 
 

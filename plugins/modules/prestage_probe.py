@@ -98,7 +98,7 @@ group:
   returned: always
   type: str
   sample: x86_64 apptainer 0123456789ab
-hindered:
+obstacle:
   description:
     - Why the host can have no image, as a result of M(hpc.sregistry.sregistry_pull) would say it. Empty if it can.
     - A host that cannot be reached is C(unreachable) here, and the task does not fail.

@@ -48,16 +48,20 @@ def test_every_option_of_a_pull_is_handed_on_in_one_place() -> None:
     assert [task["options"] for task in pulls] == ["{{ _prestage_options }}"] * 2
 
 
+def tasks() -> list[dict[str, Any]]:
+    """The tasks of all files but the main one."""
+    files = sorted((ROLE / "tasks").glob("*.yml"))
+    return [task for file in files if file.name != "main.yml" for task in load(f"tasks/{file.name}")]
+
+
 def steps() -> list[dict[str, Any]]:
     """The tasks that run a module on some of the hosts."""
-    tasks = [*load("tasks/pull_leaders.yml"), *load("tasks/probe_hosts.yml")]
-    return [task["hpc.sregistry.prestage_run"] for task in tasks if "hpc.sregistry.prestage_run" in task]
+    return [task["hpc.sregistry.prestage_run"] for task in tasks() if "hpc.sregistry.prestage_run" in task]
 
 
 def test_a_task_that_hosts_register_is_skipped_by_no_condition() -> None:
     """Before ansible-core 2.19, its result would be that of all hosts, see the plugin ``prestage_run``."""
-    tasks = [*load("tasks/pull_leaders.yml"), *load("tasks/probe_hosts.yml")]
-    single = [task for task in tasks if "{" in str(task.get("run_once", ""))]
+    single = [task for task in tasks() if "{" in str(task.get("run_once", ""))]
     assert len(single) == 5
     assert [task["name"] for task in single if "when" in task and "register" in task] == []
 

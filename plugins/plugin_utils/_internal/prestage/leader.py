@@ -2,45 +2,150 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which host of each group goes first, and what the others learn from it."""
+"""The election of the host of each group that goes first, and what the others learn from it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..display.hostlist import fold
-from .result import WEB, Image, Work, inert
+from .result import WEB, ImageResult, PullResult, without_templates
 
 _PLATFORM = re.compile(r"\A[a-z0-9]+(/[a-z0-9._-]+){1,2}\Z", re.ASCII)
 _MAX_TRIED = 3
 
 
-def course(
-    wanted: Mapping[str, Mapping[str, Any]],
-    results: Mapping[str, Mapping[str, Any]],
+@dataclass(frozen=True)
+class Probe:
+    """A host before anything is done there: its group, empty if that is not known, and the names of its images."""
+
+    group: str
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, value: Mapping[str, Any]) -> Probe:
+        """Read what ``prestage_probe`` returned, which may be empty."""
+        return cls(str(value.get("group") or ""), tuple(value.get("names") or ()))
+
+
+@dataclass(frozen=True)
+class Group:
+    """The hosts that get the same files, and what those that follow learn from the one that went first.
+
+    :ivar led: whether any host of it may go first.
+    :ivar leader: the host that went first and has images in their place; None if there is none.
+    :ivar speaker: the host that ``failed`` is from, which need not be a leader.
+    :ivar names: the images that the others must try.
+    :ivar failed: by name, why the others must not try an image.
+    :ivar digests: by name, the digests that it points at, as ``sregistry_pull`` takes them.
+    :ivar marks: tell the inventory of the leader from others.
+    :ivar images: by name, the images that the leader has in their place.
+    """
+
+    led: bool = False
+    leader: str | None = None
+    speaker: str = ""
+    names: tuple[str, ...] = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
+    digests: Mapping[str, Any] = field(default_factory=dict)
+    marks: frozenset[str] = frozenset()
+    images: Mapping[str, ImageResult] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, value: Mapping[str, Any]) -> Group:
+        """Read what ``to_json`` returned.
+
+        :raises TypeError: if it is something else.
+        """
+        read = {
+            "names": tuple(value.get("names", ())),
+            "marks": frozenset(value.get("marks", ())),
+            "images": {name: ImageResult(**image) for name, image in value.get("images", {}).items()},
+        }
+        return cls(**{**value, **read})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the group as a variable of Ansible, in which nothing may be a template."""
+        return {
+            **vars(self),
+            "names": list(self.names),
+            "failed": {name: without_templates(why) for name, why in self.failed.items()},
+            "marks": sorted(self.marks),
+            "images": {
+                name: {key: without_templates(value) for key, value in vars(image).items()}
+                for name, image in self.images.items()
+            },
+        }
+
+
+@dataclass(frozen=True)
+class Election:
+    """The hosts that go first, by now.
+
+    :ivar next: the hosts whose turn it is.
+    :ivar candidates: the hosts that may get a turn from now on.
+    :ivar group_of: the group of each host.
+    """
+
+    next: tuple[str, ...] = ()
+    candidates: tuple[str, ...] = ()
+    group_of: Mapping[str, str] = field(default_factory=dict)
+    groups: Mapping[str, Group] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, value: Mapping[str, Any]) -> Election:
+        """Read what ``to_json`` returned; an empty mapping stands for no election.
+
+        :raises TypeError: if it is something else.
+        """
+        groups = {name: Group.of(group) for name, group in value.get("groups", {}).items()}
+        return cls(**{**value, "groups": groups}) if value else cls()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the election as a variable of Ansible."""
+        groups = {name: group.to_json() for name, group in self.groups.items()}
+        return {**vars(self), "next": list(self.next), "candidates": list(self.candidates), "groups": groups}
+
+    @property
+    def leaders(self) -> list[str]:
+        """The hosts that went first, and whose images the others took over."""
+        return [group.leader for group in self.groups.values() if group.leader is not None]
+
+    @property
+    def unled(self) -> list[str]:
+        """The hosts of groups of which no host may go first."""
+        unled = {name for name, group in self.groups.items() if not group.led}
+        return [host for host, group in self.group_of.items() if group in unled]
+
+    def group(self, host: str) -> Group:
+        """Return the group of a host; an empty one if it has none."""
+        return self.groups.get(self.group_of.get(host, ""), Group())
+
+
+def elect(
+    probes: Mapping[str, Probe],
+    pulls: Mapping[str, PullResult],
     leaders: Sequence[str] | None = None,
     asked: Sequence[str] = (),
     patient: bool = True,
-) -> dict[str, Any]:
-    """Decide which host of each group goes first, or next, and what follows from what those did who went.
+) -> Election:
+    """Decide which host of each group goes first, or next, and what the others learn from those that went.
 
-    If nothing of what the first one tried is in its place, the next host of its group gets a turn. Without
-    ``leaders``, at most three do: what three hosts cannot do, more would not.
+    If not a single image of the first one is in its place, the next host of its group gets a turn. Without
+    ``leaders``, at most three hosts do: what three cannot do, more would not.
 
-    :param wanted: by the name of each host of the play, in its order, its ``group`` (empty if it is not known) and the
-        ``names`` of the images that it shall have, which are the same in a group.
-    :param results: by host, the result of ``sregistry_pull``; an empty or a skipped one for a host that did
-        nothing yet.
+    :param probes: of each host of the play, in its order. The names are the same in a group.
+    :param pulls: by host; a host that did nothing yet may be left out.
     :param leaders: the hosts that may go first, in this order; None for all.
-    :param asked: those who were asked to go, and must have a result by now.
-    :param patient: whether the others depend on it. If not, a host that was asked and has none is not waited for.
-    :raises ValueError: if one that was asked to go has no result.
+    :param asked: the hosts that were asked to go, and must have a result by now.
+    :param patient: whether the others need that result. If not, nobody waits for a host that has none.
+    :raises ValueError: if a host that was asked to go has no result.
     """
-    results = {host: result for host, result in results.items() if result and not result.get("skipped")}
-    group_of = {host: str(entry.get("group") or "") for host, entry in wanted.items()}
-    pending = [host for host in asked if not results.get(host)]
+    pulls = {host: pull for host, pull in pulls.items() if not pull.idle}
+    pending = [host for host in asked if host not in pulls]
     if pending and patient:
         raise ValueError(
             f"{fold(pending)} had to go first and has no result yet; hosts must take their steps together, with the "
@@ -48,56 +153,52 @@ def course(
         )
     following: list[str] = []
     candidates: list[str] = []
-    groups: dict[str, dict[str, Any]] = {}
-    for group in dict.fromkeys(found for found in group_of.values() if found):
-        order = [host for host in (wanted if leaders is None else leaders) if group_of.get(host) == group]
-        names = next(list(wanted[host]["names"]) for host in wanted if group_of[host] == group)
+    groups: dict[str, Group] = {}
+    for name in dict.fromkeys(probe.group for probe in probes.values() if probe.group):
+        members = {host: probe for host, probe in probes.items() if probe.group == name}
+        order = [host for host in (members if leaders is None else leaders) if host in members]
         limit = _MAX_TRIED if leaders is None else len(order)
-        tried = {host: Work.of(results[host], names) for host in order if results.get(host)}
-        leader = next((host for host, work in tried.items() if not work.useless), None)
+        tried = {host: pulls[host] for host in order if host in pulls}
+        groups[name] = group = _group(bool(order), tried, next(iter(members.values())).names)
         fresh = [host for host in order if host not in tried and host not in pending]
-        waiting = any(group_of.get(host) == group for host in pending)
-        if leader is None and fresh and len(tried) < limit and not waiting:
+        waiting = any(host in members for host in pending)
+        if group.leader is None and fresh and len(tried) < limit and not waiting:
             following.append(fresh[0])
             candidates += fresh[: limit - len(tried)]
-        groups[group] = {"led": bool(order), **_group(leader, tried, names)}
-    return {"next": following, "candidates": candidates, "group_of": group_of, "groups": groups}
+    group_of = {host: probe.group for host, probe in probes.items()}
+    return Election(tuple(following), tuple(candidates), group_of, groups)
 
 
-def _group(leader: str | None, tried: Mapping[str, Work], names: Sequence[str]) -> dict[str, Any]:
-    """What the other hosts of a group learn from its leader, None if no host could or may lead.
-
-    ``names`` are the images that they shall try, ``failed`` tells by name why not the others, in the words of the
-    ``speaker``, which need not be a leader. ``digests`` is what names point at, ``images`` what the leader has in its
-    place, ``marks`` tells its inventory from others. It becomes a variable, so nothing in it may be a template.
-    """
-    work = tried[leader] if leader is not None else Work()
+def _group(led: bool, tried: Mapping[str, PullResult], names: Sequence[str]) -> Group:
+    """Return what the other hosts of a group learn from those that tried."""
+    leader = next((host for host, pull in tried.items() if not pull.useless), None)
+    pull = tried[leader] if leader is not None else PullResult()
     speaker = leader or next((host for host, one in tried.items() if one.images), None)
     if speaker is not None:
-        spoken = tried[speaker].images.values()
-        failed = {one.name: inert(one.error) for one in spoken if one.error}
+        failed = {image.name: image.error for image in tried[speaker].images.values() if image.error}
     else:
         speaker = fold(tried)
         words = "; ".join(dict.fromkeys(str(one.lost) for one in tried.values()))
-        failed = dict.fromkeys(names, inert(words)) if tried else {}
-    there = [image for image in work.images.values() if not image.error]
-    return {
-        "leader": leader,
-        "speaker": speaker,
-        "names": [name for name in names if name not in failed],
-        "failed": failed,
-        "digests": {image.name: _pin(image) for image in there if _can_be_pinned(image)},
-        "marks": list(work.marks),
-        "images": {image.name: {key: inert(value) for key, value in vars(image).items()} for image in there},
-    }
+        failed = dict.fromkeys(names, words) if tried else {}
+    there = {name: image for name, image in pull.images.items() if not image.error}
+    return Group(
+        led=led,
+        leader=leader,
+        speaker=speaker,
+        names=tuple(name for name in names if name not in failed),
+        failed=failed,
+        digests={name: _pin(image) for name, image in there.items() if _can_be_pinned(image)},
+        marks=frozenset(pull.marks),
+        images=there,
+    )
 
 
-def _can_be_pinned(image: Image) -> bool:
-    """A file on a web server is pinned by its name alone."""
+def _can_be_pinned(image: ImageResult) -> bool:
+    """Tell whether an image can be pinned; a file on a web server is pinned by its name alone."""
     return image.digest is not None and not image.name.startswith(WEB)
 
 
-def _pin(image: Image) -> dict[str, Any]:
+def _pin(image: ImageResult) -> dict[str, Any]:
     pin: dict[str, Any] = {"digest": image.digest}
     if image.manifest_digest and _PLATFORM.match(image.platform) and not image.name.startswith("oras://"):
         pin["platforms"] = {image.platform: image.manifest_digest}

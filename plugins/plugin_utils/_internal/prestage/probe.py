@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a host is asked before anything is done there, and which hosts therefore get the same files."""
+"""The questions to a host before anything is done there, and the group of hosts that get the same files."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ from typing import Any
 from ....module_utils._internal.engine.executable import APPTAINER, DIRECTORIES, PROGRAMS, VERSION
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_./-]", re.ASCII)
-_UNASKABLE = ("", "126", "127")  # the status where there is no program to ask, or it cannot be run
+_NO_PROGRAM = ("", "126", "127")  # exit statuses where there is no program to ask, or it cannot be run
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is to be found out: whether ``mount`` is a mount point, the ``architecture``, the kind of the ``engine``.
+class ProbeScript:
+    """A script for the shell of a host that finds out what is asked for.
 
-    ``program`` is the path or the name of the engine, if it was given.
+    :ivar mount: a path that must be a mount point; empty if there is none.
+    :ivar architecture: whether it tells the architecture.
+    :ivar engine: whether it tells the kind of the engine.
+    :ivar program: the path or the name of the engine, if it was given.
     """
 
     mount: str = ""
@@ -33,8 +36,8 @@ class Question:
     program: str = ""
 
     @property
-    def script(self) -> str:
-        """For the shell of the host, in one go; empty if nothing is to be asked."""
+    def text(self) -> str:
+        """The text of the script; empty if nothing is to be asked."""
         parts = []
         if self.mount:
             parts.append(f"mountpoint -q -- {shlex.quote(self.mount)}; echo mountpoint: $?")
@@ -46,7 +49,9 @@ class Question:
 
     @property
     def _engine(self) -> str:
-        """Its kind, as ``executable.engine_kind`` finds it: the file name tells where it is Apptainer."""
+        """The part that looks for the engine as ``executable.engine_kind`` does: Apptainer is known by its file name,
+        and need not be run.
+        """
         programs = " ".join(shlex.quote(name) for name in ([self.program] if self.program else PROGRAMS))
         return (
             f'PATH=$PATH:{":".join(DIRECTORIES)}; for e in {programs}; do p=$(command -v "$e") || continue; '
@@ -54,12 +59,12 @@ class Question:
             '*) echo "engine: $("$p" --version </dev/null 2>/dev/null | head -n 1)";; esac; break; done'
         )
 
-    def hindrance(self, answer: Mapping[str, str]) -> str:
-        """What keeps the host from having any image; empty if nothing does."""
+    def obstacle(self, answer: Mapping[str, str]) -> str:
+        """Return why the host can have no image; empty if it can."""
         status = answer.get("mountpoint", "")
         if not self.mount or status == "0":
             return ""
-        if status in _UNASKABLE:
+        if status in _NO_PROGRAM:
             return (
                 f"it could not be asked whether {self.mount} is mounted (prestage_require_mount); "
                 "nothing was fetched or made"
@@ -67,10 +72,10 @@ class Question:
         return f"{self.mount} is not a mount point (prestage_require_mount); nothing was fetched or made"
 
 
-def answer_of(said: str) -> dict[str, str]:
-    """Read what the script of a ``Question`` printed; what a login shell says besides is left out.
+def parse_answer(said: str) -> dict[str, str]:
+    """Return what a ``ProbeScript`` printed, without what a login shell says besides.
 
-    The ``engine`` is its kind. Where there is none, files are those of Apptainer, as ``sregistry_pull`` takes it.
+    The ``engine`` is its kind. A host without an engine gets files for Apptainer, as ``sregistry_pull`` makes them.
     """
     found = dict(re.findall(r"^(mountpoint|architecture|engine): *(.*?)\s*$", said, re.MULTILINE))
     engine = VERSION.search(found.get("engine", ""))
@@ -78,10 +83,10 @@ def answer_of(said: str) -> dict[str, str]:
 
 
 def group_of(platform: str, engine: str, content: Sequence[Any]) -> str:
-    """A name for the hosts that get the same files; empty where the platform is not known.
+    """Return a name for the hosts that get the same files; empty where the platform is not known.
 
     :param engine: its kind, empty if it does not matter.
-    :param content: whatever else decides what is in the files.
+    :param content: all else that decides what is in the files.
     """
     safe = _UNSAFE.sub("", platform)
     if not safe:

@@ -2,9 +2,10 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a host did with a list of images, as the result of ``sregistry_pull`` tells it.
+"""The results of one host: of ``sregistry_pull``, ``sregistry_info`` and ``sregistry_remove``.
 
-Hosts are not trusted: what one of them returns can spoil its own row only.
+They are parsed here, once. Hosts are not trusted: nothing in a result raises an exception, and what one host returns
+can spoil its own row only.
 """
 
 from __future__ import annotations
@@ -21,31 +22,34 @@ from ....module_utils._internal.text import shown
 
 FAILED = "failed"
 BUILT, FETCHED = "built", "fetched"
-"""How a file came to a host that did not have it."""
+"""How a new file came to a host."""
 
 WEB = ("https://", "http://")
 _FINISHED = (*WEB, "oras://")
 _NEW_FILE = ("pulled", "rebuilt", "repaired")
 
-_SAID = "Task failed: "
-"""What Ansible puts before the reason."""
+_KEPT = "kept"  # what sregistry_remove says of an image that stays, as a symlink leads to its file
+_PREFIX = "Task failed: "  # Ansible puts it before the reason
 _MAX_CAUSE = 2000
-_KILLED = (137, 143, -9, -15)  # the exit status of what SIGKILL or SIGTERM ended, as a shell and as Python tell it
-_MARKS = 20  # of files, that a host is known by
+_MAX_NAME = 1000
+_KILLED = (137, 143, -9, -15)  # exit statuses after SIGKILL and SIGTERM, as a shell and as Python tell them
+_MAX_MARKS = 20
 _MAX_COUNT = 2**63 - 1
 _QUERY = re.compile(r"[?#].*?(?=(?:@sha(?:256|512):[0-9a-f]+)?\Z)", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Image:
-    """What a host says of one image, of which it was given the name (sizes in bytes).
+class ImageResult:
+    """The result for one image, as a host returned it.
 
-    ``missed`` means that the cache of finished files did not have it. ``made`` is ``BUILT`` or ``FETCHED``, empty for a
-    file that is not new, or that came back from the cache of the host.
+    :ivar name: as the task was given it.
+    :ivar size, fetched: in bytes.
+    :ivar missed: the cache of finished files did not have it.
+    :ivar made: ``BUILT`` or ``FETCHED``; empty for a file that is not new, or came back from the cache of the host.
     """
 
     name: str
-    uri: str
+    reference: str
     action: str
     changed: bool
     platform: str
@@ -60,11 +64,11 @@ class Image:
     made: str = ""
 
     @classmethod
-    def of(cls, name: str, value: Any, sizes: Mapping[str, int] | None = None) -> Image:
+    def of(cls, name: str, value: Any, sizes: Mapping[str, int] | None = None) -> ImageResult:
         """Read one entry of the result of ``sregistry_pull``.
 
-        :param sizes: by the name in its canonical form, how much the layers are of an image that has no file yet.
-        :raises ValueError: if it is none.
+        :param sizes: by canonical name, the size of the layers of an image that has no file yet.
+        :raises ValueError: if it is not such an entry.
         """
         if not isinstance(value, Mapping) or not isinstance(value.get("action"), str):
             raise ValueError("an image without an action")
@@ -72,7 +76,7 @@ class Image:
         fetched = value.get("fetched")
         return cls(
             name=name,
-            uri=shown(_text(value.get("reference")) or told(name), 1000),
+            reference=shown(_text(value.get("reference")) or without_query(name), _MAX_NAME),
             action=shown(value["action"], 40),
             changed=value.get("changed") is True,
             platform=_text(value.get("platform")) or "",
@@ -82,59 +86,160 @@ class Image:
             size=_count(value.get("size")) or (sizes or {}).get(str(value.get("reference"))),
             sha256=_text(value.get("sha256")),
             fetched=(_count(fetched.get("bytes")) or 0) if isinstance(fetched, Mapping) else 0,
-            error=line(value.get("error"), "it gave no reason") if failed else None,
+            error=one_line(value.get("error"), "it gave no reason") if failed else None,
             missed=value.get("sif_cache") == "miss",
             made="" if failed else _made(name, value),
         )
 
 
 @dataclass(frozen=True)
-class Work:
-    """What a host did: its ``images`` by their names, or why there is nothing of it to tell (``lost``).
+class PullResult:
+    """The result of ``sregistry_pull`` on a host.
 
-    ``marks`` are those of some files of its inventory, as ``marks_of`` makes them.
+    :ivar images: by name.
+    :ivar lost: why the result tells of no image; None if it does.
+    :ivar marks: of some files of the inventory, as ``_marks_of`` makes them.
+    :ivar idle: the host had nothing to do, or has no result.
+    :ivar store: the directory of the images; empty if it is not known.
     """
 
-    images: dict[str, Image] = field(default_factory=dict)
+    images: Mapping[str, ImageResult] = field(default_factory=dict)
     lost: str | None = None
     marks: tuple[str, ...] = ()
+    idle: bool = False
+    unreachable: bool = False
+    store: str = ""
 
     @classmethod
-    def of(cls, result: Mapping[str, Any], names: Sequence[str]) -> Work:
-        """Read the result of ``sregistry_pull``; nothing that is in it raises an exception.
+    def of(cls, result: Mapping[str, Any], names: Sequence[str]) -> PullResult:
+        """Read a result, which may be empty.
 
-        :param names: which the task was given, in their order.
+        :param names: as the task was given them, in their order.
         """
         if result.get("unreachable"):
-            return cls(lost=unreachable(result))
+            return cls(lost=_unreachable(result), unreachable=True)
+        idle, store = not result or bool(result.get("skipped")), _store_of(result)
         if result.get("skipped"):
-            return cls()
+            return cls(idle=True, store=store)
         images = result.get("images")
         if not isinstance(images, Sequence) or isinstance(images, str):
-            return cls(lost=_why(result))
+            return cls(lost=_why(result), idle=idle, store=store)
         if len(images) != len(names):
-            return cls(lost=f"its result tells of {len(images)} images, and it was asked for {len(names)}")
+            lost = f"its result tells of {len(images)} images, and it was asked for {len(names)}"
+            return cls(lost=lost, store=store)
         try:
             sizes = _sizes(result.get("diff"))
-            told_images = {name: Image.of(name, image, sizes) for name, image in zip(names, images)}
-            return cls(told_images, marks=tuple(marks_of(result)[:_MARKS]))
+            read = {name: ImageResult.of(name, image, sizes) for name, image in zip(names, images)}
         except ValueError as error:
-            return cls(lost=f"its result cannot be read: {error}")
+            return cls(lost=f"its result cannot be read: {error}", store=store)
+        return cls(read, marks=tuple(_marks_of(result)[:_MAX_MARKS]), store=store)
 
     @property
     def useless(self) -> bool:
-        """Whether not a single image is in its place."""
+        """True if not a single image is in its place."""
         return self.lost is not None or (bool(self.images) and all(one.error for one in self.images.values()))
 
 
-def marks_of(result: Mapping[str, Any]) -> list[str]:
-    """What tells the files of an inventory, by path and time in nanoseconds, from those of any other file system.
+@dataclass(frozen=True)
+class StoreRow:
+    """A file in the inventory of a host that shares a store."""
 
-    :param result: of a module that tells of an inventory; nothing that is in it raises an exception.
+    reference: str | None = None
+    path: str | None = None
+    sha256: str | None = None
+    state: str | None = None
+
+    @classmethod
+    def of(cls, value: Any) -> StoreRow:
+        """Read a row of ``sregistry_info``; an empty one stands for what cannot be read."""
+        if not isinstance(value, Mapping):
+            return cls()
+        return cls(*(_text(value.get(key)) for key in ("reference", "path", "sha256", "state")))
+
+
+@dataclass(frozen=True)
+class StoreResult:
+    """The result of ``sregistry_info`` on a host that looks at a store which another host fills.
+
+    :ivar lost: why the host did not look; None if it did, or had nothing to do.
+    :ivar marks: as in ``PullResult``, of all files.
     """
+
+    rows: tuple[StoreRow, ...] = ()
+    lost: str | None = None
+    marks: frozenset[str] = frozenset()
+    unreachable: bool = False
+    store: str = ""
+
+    @classmethod
+    def of(cls, result: Mapping[str, Any]) -> StoreResult:
+        """Read a result, which may be empty."""
+        rows = result.get("images")
+        pull = PullResult.of(result, ())
+        return cls(
+            rows=tuple(map(StoreRow.of, rows)) if isinstance(rows, list) else (),
+            lost=None if "images" in result else pull.lost,
+            marks=frozenset(_marks_of(result)),
+            unreachable=pull.unreachable,
+            store=pull.store,
+        )
+
+
+@dataclass(frozen=True)
+class RemovalResult:
+    """The result of ``sregistry_remove`` on a host.
+
+    :ivar removed: names of images, and paths of other files.
+    :ivar kept: names of images that a symlink leads to.
+    :ivar trouble: what went wrong; None if nothing did.
+    """
+
+    removed: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    trouble: str | None = None
+    unreachable: bool = False
+
+    @classmethod
+    def of(cls, result: Mapping[str, Any]) -> RemovalResult:
+        """Read a result, which may be empty."""
+        if result.get("unreachable"):
+            return cls(trouble=f"while images were to be removed: {_unreachable(result)}", unreachable=True)
+        if not result or result.get("skipped"):
+            return cls()
+        images, swept = result.get("images"), result.get("swept")
+        rows = [row for row in images if isinstance(row, Mapping)] if isinstance(images, list) else []
+        removed = [row.get("reference") for row in rows if row.get("changed") is True]
+        removed += swept if isinstance(swept, list) else []
+        kept = [row.get("reference") for row in rows if row.get("action") == _KEPT]
+        failed = not isinstance(images, list) or bool(result.get("msg"))
+        trouble = one_line(result.get("msg"), "nothing is known of it") if failed else None
+        return cls(_names_of(removed), _names_of(kept), trouble)
+
+
+def _names_of(values: Sequence[Any]) -> tuple[str, ...]:
+    """Return names or paths fit to be shown, each once."""
+    return tuple(dict.fromkeys(shown(str(value), _MAX_NAME) for value in values))
+
+
+def _inventory_of(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the facts about the inventory that a result has, or an empty mapping."""
     facts = result.get("ansible_facts")
     inventory = facts.get("sregistry") if isinstance(facts, Mapping) else None
-    rows = inventory.get("images") if isinstance(inventory, Mapping) else None
+    return inventory if isinstance(inventory, Mapping) else {}
+
+
+def _store_of(result: Mapping[str, Any]) -> str:
+    """Return the store, as a host tells it where its task did not fail."""
+    found = _inventory_of(result).get("storage")
+    return shown(found, _MAX_NAME) if isinstance(found, str) else ""
+
+
+def _marks_of(result: Mapping[str, Any]) -> list[str]:
+    """Return a mark for each file of an inventory, from its path and its time in nanoseconds.
+
+    Marks of another file system are others, so they show whether two hosts share one.
+    """
+    rows = _inventory_of(result).get("images")
     files = [
         f"{row['mtime_ns']} {row['path']}"
         for row in (rows if isinstance(rows, list) else [])
@@ -144,7 +249,7 @@ def marks_of(result: Mapping[str, Any]) -> list[str]:
 
 
 def _made(name: str, value: Mapping[str, Any]) -> str:
-    """How a new file came to be."""
+    """Return how a new file came to be."""
     seconds = value.get("seconds")
     restored = isinstance(seconds, Mapping) and "restore" in seconds
     if value.get("changed") is not True or value["action"] not in _NEW_FILE or restored:
@@ -153,7 +258,7 @@ def _made(name: str, value: Mapping[str, Any]) -> str:
 
 
 def _sizes(differences: Any) -> dict[str, int]:
-    """By the name of an image, how much its layers are, which a result tells in diff mode only."""
+    """Return by the name of an image the size of its layers, which a result tells in diff mode only."""
     sizes = {}
     for one in differences if isinstance(differences, list) else []:
         after = one.get("after") if isinstance(one, Mapping) else None
@@ -164,8 +269,8 @@ def _sizes(differences: Any) -> dict[str, int]:
 
 
 def _why(result: Mapping[str, Any]) -> str:
-    """Why a result tells of no image."""
-    said = line(result.get("msg"), "nothing is known of it: it failed or could not be reached before")
+    """Return why a result tells of no image."""
+    said = one_line(result.get("msg"), "nothing is known of it: it failed or could not be reached before")
     if "module_stdout" not in result:
         return said
     # Ansible's own words are about JSON that it did not find.
@@ -173,23 +278,28 @@ def _why(result: Mapping[str, Any]) -> str:
     if result.get("rc") in _KILLED or not (result.get("module_stdout") or any(map(str.strip, errors))):
         return "the module ended without a result: it was killed, maybe for lack of memory, or the host went down"
     last = next((text for text in reversed(errors) if text.strip()), "")
-    return f"{said}: {line(last, '')}" if last else said
+    return f"{said}: {one_line(last, '')}" if last else said
 
 
-def line(value: Any, otherwise: str) -> str:
-    """A message on one line, not longer than somebody reads."""
+def _unreachable(result: Mapping[str, Any]) -> str:
+    """Return why a host could not be reached, from the result of a task on it."""
+    said = one_line(result.get("msg"), "it gave no reason")
+    return f"unreachable: {said[len(_PREFIX) :] if said.startswith(_PREFIX) else said}"
+
+
+def one_line(value: Any, otherwise: str) -> str:
+    """Return a message on one line, of a length that people read."""
     return shown(" ".join(str(value or "").split()), _MAX_CAUSE) or otherwise
 
 
-def unreachable(result: Mapping[str, Any]) -> str:
-    """Why a host could not be reached, from the result of a task on it."""
-    said = line(result.get("msg"), "it gave no reason")
-    return f"unreachable: {said[len(_SAID) :] if said.startswith(_SAID) else said}"
-
-
-def inert(value: Any) -> Any:
-    """A text that Ansible before 2.19 takes for no template, which another host could have written."""
+def without_templates(value: Any) -> Any:
+    """Return a text in which Ansible before 2.19 finds no template: another host could have written one."""
     return re.sub(r"\{(?=[{%#])", "{ ", value) if isinstance(value, str) else value
+
+
+def without_query(name: str) -> str:
+    """Return a name as it may be shown: the query of a web address may be a secret."""
+    return _QUERY.sub("", name) if name.startswith(WEB) else name
 
 
 def _text(value: Any) -> str | None:
@@ -205,8 +315,3 @@ def _digest(value: Any) -> str | None:
         return check_digest(value) if isinstance(value, str) else None
     except InvalidReference:
         return None
-
-
-def told(name: str) -> str:
-    """A name as it may be shown: the query of a web address may be a secret."""
-    return _QUERY.sub("", name) if name.startswith(WEB) else name

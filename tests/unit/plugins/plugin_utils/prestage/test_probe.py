@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.hpc.sregistry.plugins.plugin_utils._internal.prestage.probe import (
-    Question,
-    answer_of,
+    ProbeScript,
     group_of,
+    parse_answer,
 )
 
 
-def asked(question: Question, path: Path | None = None) -> dict[str, str]:
+def asked(script: ProbeScript, path: Path | None = None) -> dict[str, str]:
     """The answer of this machine, with programs of this directory before all others."""
     environment = {"PATH": f"{path}:/usr/bin:/bin" if path else "/usr/bin:/bin"}
-    done = subprocess.run(["sh", "-c", question.script], env=environment, capture_output=True, text=True, check=False)
-    return answer_of(f"Welcome to this host\n{done.stdout}\n")
+    done = subprocess.run(["sh", "-c", script.text], env=environment, capture_output=True, text=True, check=False)
+    return parse_answer(f"Welcome to this host\n{done.stdout}\n")
 
 
 @pytest.fixture
@@ -36,12 +36,12 @@ def engine(path: Path, version: str) -> None:
 
 
 def test_nothing_is_asked_without_need() -> None:
-    assert Question().script == ""
-    assert Question(program="/opt/apptainer").script == ""
+    assert ProbeScript().text == ""
+    assert ProbeScript(program="/opt/apptainer").text == ""
 
 
 @pytest.mark.parametrize(
-    ("mount", "hindrance"),
+    ("mount", "obstacle"),
     [
         ("/proc", ""),
         ("/usr/bin/none; echo mountpoint: 0", "/usr/bin/none; echo mountpoint: 0 is not a mount point"),
@@ -49,21 +49,23 @@ def test_nothing_is_asked_without_need() -> None:
         ("", ""),
     ],
 )
-def test_a_path_must_be_a_mount_point(mount: str, hindrance: str) -> None:
-    question = Question(mount=mount)
-    found = question.hindrance(asked(question))
-    assert found.startswith(hindrance)
-    assert bool(found) == bool(hindrance)
+def test_a_path_must_be_a_mount_point(mount: str, obstacle: str) -> None:
+    script = ProbeScript(mount=mount)
+    found = script.obstacle(asked(script))
+    assert found.startswith(obstacle)
+    assert bool(found) == bool(obstacle)
 
 
 @pytest.mark.parametrize("status", ["", "mountpoint: 127", "mountpoint: 126"])
-def test_a_host_that_cannot_tell_of_a_mount_point_is_hindered(status: str) -> None:
-    assert Question(mount="/m").hindrance(answer_of(status)).startswith("it could not be asked whether /m is mounted")
+def test_a_host_that_cannot_tell_of_a_mount_point_has_an_obstacle(status: str) -> None:
+    assert (
+        ProbeScript(mount="/m").obstacle(parse_answer(status)).startswith("it could not be asked whether /m is mounted")
+    )
 
 
 def test_a_host_tells_its_architecture() -> None:
     machine = subprocess.run(["uname", "-m"], capture_output=True, text=True, check=True).stdout.strip()
-    assert asked(Question(mount="/proc", architecture=True))["architecture"] == machine
+    assert asked(ProbeScript(mount="/proc", architecture=True))["architecture"] == machine
 
 
 @pytest.mark.parametrize(
@@ -77,18 +79,18 @@ def test_a_host_tells_its_architecture() -> None:
 )
 def test_a_host_tells_the_kind_of_its_engine(programs: Path, version: str, kind: str) -> None:
     engine(programs / "engine", version)
-    assert asked(Question(engine=True, program=str(programs / "engine")))["engine"] == kind
+    assert asked(ProbeScript(engine=True, program=str(programs / "engine")))["engine"] == kind
 
 
 def test_the_file_name_tells_where_it_is_apptainer_as_it_does_for_a_pull(programs: Path) -> None:
     engine(programs / "apptainer", "must not be run")
     (programs / "singularity").symlink_to("apptainer")
     for program in ("", "singularity", str(programs / "singularity")):
-        assert asked(Question(engine=True, program=program), programs)["engine"] == "apptainer"
+        assert asked(ProbeScript(engine=True, program=program), programs)["engine"] == "apptainer"
 
 
 def test_where_there_is_no_engine_files_are_those_of_apptainer() -> None:
-    assert asked(Question(engine=True, program="/none/engine"))["engine"] == "apptainer"
+    assert asked(ProbeScript(engine=True, program="/none/engine"))["engine"] == "apptainer"
 
 
 def test_hosts_that_get_the_same_files_are_one_group_and_no_others() -> None:

@@ -10,16 +10,18 @@ import re
 from typing import Any
 
 import pytest
-from ansible_collections.hpc.sregistry.plugins.plugin_utils._internal.prestage.host import (
+from ansible.errors import AnsibleFilterError
+from ansible_collections.hpc.sregistry.plugins.filter.prestage_elect import prestage_elect
+from ansible_collections.hpc.sregistry.plugins.filter.prestage_summary import prestage_summary
+from ansible_collections.hpc.sregistry.plugins.plugin_utils._internal.prestage.host import sees_all
+from ansible_collections.hpc.sregistry.plugins.plugin_utils._internal.prestage.leader import Group
+from ansible_collections.hpc.sregistry.plugins.plugin_utils._internal.prestage.result import StoreResult
+from ansible_collections.hpc.sregistry.plugins.plugin_utils._internal.prestage.run import (
     BUILD_ONCE,
     EACH,
     SHARED,
-    Order,
-    results_of,
-    unseen,
+    first_result,
 )
-from ansible_collections.hpc.sregistry.plugins.plugin_utils._internal.prestage.leader import course
-from ansible_collections.hpc.sregistry.plugins.plugin_utils._internal.prestage.summary import summary
 
 A, B = "quay.io/org/solver:2.4", "ubuntu:24.04"
 NAMES = [A, B]
@@ -79,13 +81,13 @@ NOTHING = result(failed(A, "no answer from quay.io"), failed(B, "no answer from 
 def test_the_next_host_gets_a_turn_where_nothing_is_in_place(
     results: dict[str, Any], following: list[str], leader: str | None
 ) -> None:
-    found = course(wanted("n1", "n2", "n3", "n4"), results)
+    found = prestage_elect(wanted("n1", "n2", "n3", "n4"), results)
     assert (found["next"], found["groups"]["x86_64"]["leader"]) == (following, leader)
 
 
 def test_each_group_has_its_own_first_host_and_a_host_of_none_is_left_out() -> None:
     hosts = {**wanted("gone", group=""), **wanted("n1", "n2"), **wanted("arm1", group="aarch64")}
-    found = course(hosts, {"gone": UNREACHABLE})
+    found = prestage_elect(hosts, {"gone": UNREACHABLE})
     assert found["next"] == ["n1", "arm1"]
     assert list(found["groups"]) == ["x86_64", "aarch64"]
 
@@ -93,16 +95,16 @@ def test_each_group_has_its_own_first_host_and_a_host_of_none_is_left_out() -> N
 def test_chosen_hosts_go_in_their_own_order_and_nobody_else_does() -> None:
     hosts, leaders = wanted("n1", "n2", "n3", "n4", "n5"), ["n9", "n5", "n4", "n3", "n2"]
     gone = dict.fromkeys(["n5", "n4", "n3"], UNREACHABLE)
-    assert course(hosts, {}, leaders)["next"] == ["n5"]
-    assert course(hosts, gone, leaders)["next"] == ["n2"]
-    nobody_left = course(hosts, {**gone, "n2": UNREACHABLE}, leaders)
+    assert prestage_elect(hosts, {}, leaders)["next"] == ["n5"]
+    assert prestage_elect(hosts, gone, leaders)["next"] == ["n2"]
+    nobody_left = prestage_elect(hosts, {**gone, "n2": UNREACHABLE}, leaders)
     assert nobody_left["next"] == []
     assert nobody_left["groups"]["x86_64"]["failed"] == dict.fromkeys(NAMES, "unreachable: no route to host")
     assert nobody_left["groups"]["x86_64"]["speaker"] == "n[2-5]"
 
 
 def test_without_a_chosen_host_in_the_play_the_others_try_all_and_fetch_what_is_there() -> None:
-    group = course(wanted("n1"), {}, leaders=[])["groups"]["x86_64"]
+    group = prestage_elect(wanted("n1"), {}, leaders=[])["groups"]["x86_64"]
     assert (group["leader"], group["names"], group["failed"], group["digests"]) == (None, NAMES, {}, {})
 
 
@@ -110,22 +112,22 @@ def test_it_is_told_for_whom_nobody_could_go_first() -> None:
     hosts = {**wanted("n10", "n9"), **wanted("arm1", group="aarch64"), **wanted("gone", group="")}
     results = {"n10": GOOD, "n9": GOOD, "arm1": GOOD, "gone": UNREACHABLE}
     for leaders, told in [(["arm1"], "n[9-10]"), (["n9", "arm1"], None), (None, None), (["gone"], "arm1,n[9-10]")]:
-        lines = of(BUILD_ONCE, results, course=course(hosts, {}, leaders))["lines"]
+        lines = of(BUILD_ONCE, results, election=prestage_elect(hosts, {}, leaders))["lines"]
         found = [line for line in lines if line.startswith("nobody went first for")]
         assert [line.partition(":")[0] for line in found] == ([f"nobody went first for {told}"] if told else [])
 
 
 def test_who_was_asked_and_has_no_result_is_an_error_only_where_the_others_wait() -> None:
-    with pytest.raises(ValueError, match=r"n1 had to go first and has no result yet.*strategy linear"):
-        course(wanted("n1", "n2"), {}, asked=["n1"])
-    assert course(wanted("n1", "n2"), {}, asked=["n1"], patient=False)["next"] == []
+    with pytest.raises(AnsibleFilterError, match=r"n1 had to go first and has no result yet.*strategy linear"):
+        prestage_elect(wanted("n1", "n2"), {}, asked=["n1"])
+    assert prestage_elect(wanted("n1", "n2"), {}, asked=["n1"], patient=False)["next"] == []
 
 
 def test_the_others_learn_digests_and_what_they_need_not_try() -> None:
     web = "https://example.org/x.sif"
     names = [A, B, web, "oras://ghcr.io/x:1"]
     first = result(image(A), failed(B, "manifest unknown"), image(web), image("oras://ghcr.io/x:1"))
-    group = course({"n1": {"group": "g", "names": names}}, {"n1": first})["groups"]["g"]
+    group = prestage_elect({"n1": {"group": "g", "names": names}}, {"n1": first})["groups"]["g"]
     assert group["names"] == [A, web, "oras://ghcr.io/x:1"]
     assert group["failed"] == {B: "manifest unknown"}
     assert group["digests"] == {
@@ -137,20 +139,18 @@ def test_the_others_learn_digests_and_what_they_need_not_try() -> None:
 def test_what_a_host_says_is_no_template_for_others() -> None:
     evil = "{{ lookup('pipe', 'id') }}"
     first = result(image(A, path=evil, digest=evil, platform=evil), failed(B, evil + "{% if x %}{# y #}"))
-    text = str(course(wanted("n1"), {"n1": first}))
+    text = str(prestage_elect(wanted("n1"), {"n1": first}))
     assert "lookup" in text
     assert not any(mark in text.replace("{'", "") for mark in ("{{ ", "{% ", "{# "))
     lines = "".join(of(EACH, {"n1": first})["lines"])  # they become a variable as well
     assert "lookup" in lines
     assert not any(mark in lines for mark in ("{{", "{%", "{#"))
-    assert course(wanted("n1"), {"n1": first})["groups"]["x86_64"]["digests"] == {}
+    assert prestage_elect(wanted("n1"), {"n1": first})["groups"]["x86_64"]["digests"] == {}
 
 
 def of(strategy: str, results: dict[str, Any], names: list[str] | None = None, **more: Any) -> dict[str, Any]:
     """A summary of hosts that all shall have the same images."""
-    order = {key: more.pop(key) for key in ("check", "locked", "course", "clean", "doubt", "stores") if key in more}
-    wanted = NAMES if names is None else names
-    return summary(Order(dict.fromkeys(results, wanted), strategy, **order), results, **more)
+    return prestage_summary(results, NAMES if names is None else names, strategy=strategy, **more)
 
 
 def numbers(document: dict[str, Any]) -> list[tuple[int, int, int]]:
@@ -279,7 +279,7 @@ def test_it_is_told_from_where_nothing_was_removed_as_something_is_missing() -> 
     assert of(EACH, results, clean=True, check=True)["lines"][-1] == foreseen
     assert not any(line.startswith("nothing") for line in of(EACH, results)["lines"])
     shared, way = followed(result(image(A), failed(B, "no")), {})
-    assert of(SHARED, shared, clean=True, course=way, seen={"n2": {"images": [row(A)]}})["spared"] == ["n1"]
+    assert of(SHARED, shared, clean=True, election=way, seen={"n2": {"images": [row(A)]}})["spared"] == ["n1"]
 
 
 def test_it_is_told_why_nothing_was_removed_anywhere() -> None:
@@ -399,22 +399,22 @@ def test_a_result_that_cannot_be_read_spoils_its_own_host_only() -> None:
 
 def followed(first: dict[str, Any], *others: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     results = {"n1": first, **{f"n{at}": one for at, one in enumerate(others, 2)}}
-    return results, course(wanted(*results), {"n1": first})
+    return results, prestage_elect(wanted(*results), {"n1": first})
 
 
 def test_what_the_builder_could_not_build_has_the_same_reason_everywhere() -> None:
     first = result(image(A, "pulled"), failed(B, "manifest unknown"))
     results, way = followed(first, result(image(A, "pulled")), result(image(A)))
-    document = of(BUILD_ONCE, results, course=way)
+    document = of(BUILD_ONCE, results, election=way)
     assert numbers(document) == [(1, 2, 0), (0, 0, 3)]
     assert document["lines"][-2:] == ["FAILED on 3 hosts, n[1-3]:", f"  {B}: n1 failed: manifest unknown"]
-    own = of(BUILD_ONCE, {"n2": results["n2"]}, course=way)
+    own = of(BUILD_ONCE, {"n2": results["n2"]}, election=way)
     assert own["verdict"] == f"{B}: n1 failed: manifest unknown"
 
 
 def test_where_nobody_could_build_the_others_did_nothing_and_say_why() -> None:
     results, way = followed(NOTHING, {"skipped": True})
-    document = of(BUILD_ONCE, results, course=way)
+    document = of(BUILD_ONCE, results, election=way)
     assert numbers(document) == [(0, 0, 2), (0, 0, 2)]
     assert [(row["hosts"], row["text"]) for row in document["causes"]] == [
         ("n[1-2]", "n1 failed: no answer from docker.io"),
@@ -424,18 +424,18 @@ def test_where_nobody_could_build_the_others_did_nothing_and_say_why() -> None:
 
 def test_a_builder_that_another_one_replaced_counts_what_it_did_itself() -> None:
     results = {"n1": NOTHING, "n2": result(image(A, "pulled"), failed(B, "gone")), "n3": result(image(A, "pulled"))}
-    way = course(wanted(*results), {"n1": NOTHING, "n2": results["n2"]})
-    assert numbers(of(BUILD_ONCE, results, course=way)) == [(0, 2, 1), (0, 0, 3)]
+    way = prestage_elect(wanted(*results), {"n1": NOTHING, "n2": results["n2"]})
+    assert numbers(of(BUILD_ONCE, results, election=way)) == [(0, 2, 1), (0, 0, 3)]
 
 
 def test_in_check_mode_a_miss_is_what_the_real_run_would_fetch() -> None:
     missing = failed(A, "the SIF cache has no file", sif_cache="miss")
     results, way = followed(result(image(A, "pulled"), image(B)), result(missing, image(B)))
-    document = of(BUILD_ONCE, results, course=way, check=True)
+    document = of(BUILD_ONCE, results, election=way, check=True)
     assert (numbers(document), document["verdict"]) == ([(0, 2, 0), (2, 0, 0)], "")
-    assert of(BUILD_ONCE, results, course=way)["failed"] == ["n2"]
-    unled = course(wanted("n2"), {}, leaders=[])
-    assert of(BUILD_ONCE, {"n2": results["n2"]}, course=unled, check=True)["failed"] == ["n2"]
+    assert of(BUILD_ONCE, results, election=way)["failed"] == ["n2"]
+    unled = prestage_elect(wanted("n2"), {}, leaders=[])
+    assert of(BUILD_ONCE, {"n2": results["n2"]}, election=unled, check=True)["failed"] == ["n2"]
 
 
 HIT = {"sif_cache": "hit"}
@@ -464,17 +464,17 @@ def test_it_is_counted_who_built_and_who_fetched(name: str, action: str, more: d
 def test_it_is_told_who_went_first() -> None:
     first = result(image(A, "pulled"), image(B, "pulled"))
     results, way = followed(first, *[result(image(A, "pulled", **HIT), image(B, "pulled", **HIT))] * 3)
-    document = of(BUILD_ONCE, results, course=way)
+    document = of(BUILD_ONCE, results, election=way)
     assert document["leaders"] == ["n1"]
     assert document["lines"][1] == "n1 went first; 1 host built files; 3 hosts fetched finished ones"
     missing = result(failed(A, "none", sif_cache="miss"), failed(B, "none", sif_cache="miss"))
     results, way = followed(first, missing)
-    foreseen = of(BUILD_ONCE, results, course=way, check=True)["lines"][1]
+    foreseen = of(BUILD_ONCE, results, election=way, check=True)["lines"][1]
     assert foreseen == "n1 would go first; 1 host would build files; 1 host would fetch finished ones"
     results, way = followed(result(image(A), image(B)), result(image(A), image(B)))
-    assert of(BUILD_ONCE, results, course=way)["lines"][1] == "n1 went first"
+    assert of(BUILD_ONCE, results, election=way)["lines"][1] == "n1 went first"
     results, way = followed(UNREACHABLE, {"skipped": True})
-    assert of(BUILD_ONCE, results, course=way)["leaders"] == []
+    assert of(BUILD_ONCE, results, election=way)["leaders"] == []
 
 
 def test_a_tag_that_moved_while_hosts_pulled_is_told_with_digests_and_hosts() -> None:
@@ -513,15 +513,15 @@ def test_what_was_kept_for_a_symlink_is_told() -> None:
 def test_a_host_has_the_result_of_the_first_task_in_which_it_did_anything() -> None:
     idle, away = {"skipped": True, "changed": False}, {"unreachable": True}
     stages = [{"n1": {}, "n2": away}, {"n1": idle, "n2": idle, "n3": GOOD}, {"n1": NOTHING, "n3": idle, "n4": idle}]
-    found = results_of(["n1", "n2", "n3", "n4", "n5"], stages)
+    found = {host: first_result(host, stages) for host in ("n1", "n2", "n3", "n4", "n5")}
     assert found == {"n1": NOTHING, "n2": away, "n3": GOOD, "n4": idle, "n5": {}}
 
 
 def test_who_did_nothing_yet_is_not_taken_for_one_that_had_its_turn() -> None:
     idle = {"skipped": True, "changed": False}
-    found = course(wanted("n1", "n2", "n3"), {"n1": UNREACHABLE, "n2": idle, "n3": idle}, asked=["n1"])
+    found = prestage_elect(wanted("n1", "n2", "n3"), {"n1": UNREACHABLE, "n2": idle, "n3": idle}, asked=["n1"])
     assert (found["next"], found["candidates"]) == (["n2"], ["n2", "n3"])
-    assert course(wanted("n1", "n2"), {"n1": GOOD, "n2": idle}, asked=["n1"])["candidates"] == []
+    assert prestage_elect(wanted("n1", "n2"), {"n1": GOOD, "n2": idle}, asked=["n1"])["candidates"] == []
 
 
 def row(name: str, state: str = "present", **more: Any) -> dict[str, Any]:
@@ -546,9 +546,9 @@ def row(name: str, state: str = "present", **more: Any) -> dict[str, Any]:
 )
 def test_who_shares_a_file_system_must_see_the_very_files(rows: Any, reason: str) -> None:
     results = {"n1": result(image(A, "pulled")), "n2": {}}
-    way = course({host: {"group": "g", "names": [A]} for host in results}, {"n1": results["n1"]})
-    document = of(SHARED, results, [A], course=way, seen={"n2": {"images": rows}})
-    assert unseen([A], way["groups"]["g"], {"images": rows}) == bool(reason)
+    way = prestage_elect({host: {"group": "g", "names": [A]} for host in results}, {"n1": results["n1"]})
+    document = of(SHARED, results, [A], election=way, seen={"n2": {"images": rows}})
+    assert sees_all([A], Group.of(way["groups"]["g"]), StoreResult.of({"images": rows})) == (not reason)
     if reason:
         assert (numbers(document), document["unseen"]) == ([(0, 1, 1)], [A])
         with pytest.raises(AssertionError, match=reason):
@@ -579,9 +579,9 @@ def test_what_another_run_removed_meanwhile_is_not_called_another_file_system(
     rows: list[dict[str, Any]], files: list[tuple[str, int]], reason: str
 ) -> None:
     first = {**result(image(A, "pulled")), "ansible_facts": inventory((A, 1), (B, 2))}
-    way = course({host: {"group": "g", "names": [A]} for host in ("n1", "n2")}, {"n1": first})
+    way = prestage_elect({host: {"group": "g", "names": [A]} for host in ("n1", "n2")}, {"n1": first})
     seen = {"n2": {"images": rows, "ansible_facts": inventory(*files)}}
-    document = of(SHARED, {"n1": first, "n2": {}}, [A], course=way, seen=seen)
+    document = of(SHARED, {"n1": first, "n2": {}}, [A], election=way, seen=seen)
     assert bool(document["verdict"]) is bool(reason)
     assert re.search(reason, document["verdict"]), document["verdict"]
 
@@ -590,32 +590,32 @@ def test_who_shares_what_could_not_be_filled_has_the_same_reason() -> None:
     first = result(image(A, "pulled"), failed(B, "manifest unknown"))
     results, way = followed(first, {}, {}, {})
     seen = {"n2": {"images": [row(A)]}, "n3": UNREACHABLE, "n4": {}}
-    document = of(SHARED, results, course=way, seen=seen)
+    document = of(SHARED, results, election=way, seen=seen)
     assert numbers(document) == [(1, 1, 2), (0, 0, 4)]
     assert [(one["hosts"], one["text"]) for one in document["causes"]] == [
         ("n[1-2]", "n1 failed: manifest unknown"),
         ("n4", "nothing is known of it: it failed or could not be reached before"),
         ("n3", "unreachable: no route to host"),
     ]
-    unled = course(wanted("n1"), {}, leaders=[])
-    absent = of(SHARED, {"n1": {}}, course=unled, seen={"n1": {"skipped": True}})
+    unled = prestage_elect(wanted("n1"), {}, leaders=[])
+    absent = of(SHARED, {"n1": {}}, election=unled, seen={"n1": {"skipped": True}})
     assert absent["causes"][0]["text"] == "there is no host of its platform that went first and filled the store"
-    nobody = course(wanted("n1", "n2"), {"n1": NOTHING})
-    assert of(SHARED, {"n1": NOTHING, "n2": {}}, course=nobody, seen={"n2": {"skipped": True}})["unseen"] == []
+    nobody = prestage_elect(wanted("n1", "n2"), {"n1": NOTHING})
+    assert of(SHARED, {"n1": NOTHING, "n2": {}}, election=nobody, seen={"n2": {"skipped": True}})["unseen"] == []
 
 
 @pytest.mark.parametrize("check", [True, False])
 def test_check_mode_counts_as_the_real_run_who_fills_and_who_will_see_it(check: bool) -> None:
     results, way = followed(result(image(A, "pulled"), image(B)), {})
     rows = [row(B)] if check else [row(A), row(B)]
-    document = of(SHARED, results, course=way, check=check, seen={"n2": {"images": rows}})
+    document = of(SHARED, results, election=way, check=check, seen={"n2": {"images": rows}})
     assert (numbers(document), document["verdict"]) == ([(1, 1, 0), (2, 0, 0)], "")
     assert document["made"] == {"built": 1, "fetched": 0}
 
 
 def test_hosts_may_want_different_images() -> None:
     names = {"n1": [A], "n2": [B, A]}
-    document = summary(Order(names), {"n1": result(image(A)), "n2": result(image(B), image(A))})
+    document = prestage_summary({"n1": result(image(A)), "n2": result(image(B), image(A))}, names)
     assert [(one["reference"], one["current"]) for one in document["images"]] == [(A, 2), (B, 1)]
 
 
@@ -639,8 +639,8 @@ def test_a_number_beyond_all_bounds_is_none(what: dict[str, Any]) -> None:
 @pytest.mark.parametrize("rows", [[], [row(A)], [row(A, path="/s\x1b[2J\n", sha256="d"), row(A, "missing")]])
 def test_what_the_first_host_says_cannot_move_the_cursor_of_others(rows: list[Any]) -> None:
     first = result(image(A, "pulled", path="/s\x1b[2J\n", sha256="\x1b[1m"))
-    way = course({host: {"group": "g", "names": [A]} for host in ("n1", "n2")}, {"n1": first})
-    document = of(SHARED, {"n1": first, "n2": {}}, [A], course=way, seen={"n2": {"images": rows}})
+    way = prestage_elect({host: {"group": "g", "names": [A]} for host in ("n1", "n2")}, {"n1": first})
+    document = of(SHARED, {"n1": first, "n2": {}}, [A], election=way, seen={"n2": {"images": rows}})
     assert r"/s\x1b[2J\n" in document["verdict"]
     assert "".join([document["verdict"], *document["lines"]]).isprintable()
 
