@@ -99,10 +99,10 @@ from ansible.errors import AnsibleFilterError
 
 from ..module_utils._internal.errors import InvalidReference
 from ..module_utils._internal.oci.reference import DOCKER_HUB, Reference, check_digest, parse_registry
-from ..plugin_utils._internal.inventories.fleet import fleet
+from ..plugin_utils._internal.inventories.fleet import compare
 
 
-def compare(
+def fleet(
     facts: Any,
     now: str,
     images: list[str] | None = None,
@@ -119,7 +119,7 @@ def compare(
         host = parse_registry(registry)
         expected = None if images is None else [Reference.parse_known(name, host).uri for name in images]
         known = {Reference.parse(name, host).uri: check_digest(digest) for name, digest in (digests or {}).items()}
-        return fleet(facts, now, expected, known)
+        return compare(facts, now, expected, known)
     except (InvalidReference, ValueError) as error:
         raise AnsibleFilterError(f"fleet: {error}") from error
 
@@ -129,4 +129,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """The one filter of this file."""
-        return {"fleet": compare}
+        return {"fleet": fleet}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.hpc.sregistry.plugins.plugin_utils._internal.inventories.fleet import fleet
+from ansible_collections.hpc.sregistry.plugins.plugin_utils._internal.inventories.fleet import compare
 from playwright.sync_api import Browser, Page
 
 from tests import lab
@@ -195,7 +195,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of 500 hosts with 100 images."""
-    document = fleet(synthetic.facts(500, 100), synthetic.NOW)
+    document = compare(synthetic.facts(500, 100), synthetic.NOW)
     return rendering.render_compared(document, tmp_path_factory.mktemp("large"))
 
 
@@ -277,7 +277,7 @@ def test_a_large_fleet_is_shown_at_once_and_can_be_searched(large: Path, browser
 
 
 def test_the_most_that_a_report_may_have_to_tell_stays_small() -> None:
-    document = fleet(synthetic.facts(500, 100, alike=False), synthetic.NOW)
+    document = compare(synthetic.facts(500, 100, alike=False), synthetic.NOW)
     size = len(json.dumps(document, separators=(",", ":")))
     print(f"500 hosts x 100 images, each file another one: {size / 1e6:.1f} MB")
     assert size < 9e6

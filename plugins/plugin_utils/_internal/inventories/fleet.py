@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The inventories of many hosts beside each other: which image each host has, and what is wrong with it.
+"""The inventories of many hosts, compared: the images that each host has, and their problems.
 
-Everything that a report shows is decided here; ``docs/report.md`` describes the document that comes out. Hosts are not
-trusted: what one of them returns can spoil its own row only.
+A report shows what is decided here, as ``docs/report.md`` describes it. Hosts are not trusted: what one of them returns
+can spoil its own row only.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _MAX_MESSAGE = 2000
 
 
 @dataclass(frozen=True)
-class Row:
+class FileRow:
     """One row of the facts of a host: a file of an image, or an image without one (times in s since the epoch)."""
 
     uri: str
@@ -65,14 +65,14 @@ class Row:
     state: str
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> Row:
+    def of(cls, row: Mapping[str, Any]) -> FileRow:
         """Read a row.
 
-        :raises ValueError: if it is none.
+        :raises ValueError: if it is not a row.
         """
         state = _text(row, "state")
         if state not in _FILE_STATES:
-            raise ValueError(f"{state[:80]!r} is no state of a file")
+            raise ValueError(f"{state[:80]!r} is not a state of a file")
         return cls(
             uri=_text(row, "reference"),
             platform=_text(row, "platform"),
@@ -89,27 +89,27 @@ class Row:
 
     @property
     def there(self) -> bool:
-        """Whether there is a file."""
+        """True if there is a file."""
         return self.state in ("present", "modified")
 
 
 @dataclass(frozen=True)
 class Host:
-    """A host of the play: what became of asking it, and what it has."""
+    """A host of the play: its status, why it has no facts, and the rows of its inventory."""
 
     name: str
     status: str
     message: str = ""
     storage: str = ""
-    images: dict[str, list[Row]] = field(default_factory=dict)
+    images: dict[str, list[FileRow]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, name: str, result: Any) -> Host:
-        """Read the result of ``sregistry_facts``; nothing that is in it, or in its place, raises an exception."""
+        """Read the result of ``sregistry_facts``, which may be anything; nothing in it raises an exception."""
         name = shown(str(name), len(str(name)))
         if not isinstance(result, Mapping):
             return cls(
-                name, FAILED, f"its result cannot be read: {shown(result, 80)!r} is no result of sregistry_facts"
+                name, FAILED, f"its result cannot be read: {shown(result, 80)!r} is not a result of sregistry_facts"
             )
         message = shown(" ".join(str(result.get("msg") or "").split()), _MAX_MESSAGE)
         if result.get("unreachable"):
@@ -119,33 +119,33 @@ class Host:
         if "images" not in result:
             return cls(name, SILENT, "it was not asked: it had failed or could not be reached before, or comes later")
         try:
-            rows = [Row.of(row) for row in result["images"]]
+            rows = [FileRow.of(row) for row in result["images"]]
             storage = _text(result["ansible_facts"]["sregistry"], "storage")
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             return cls(name, FAILED, shown(f"its facts cannot be read: {error}", _MAX_MESSAGE))
-        images: dict[str, list[Row]] = {}
+        images: dict[str, list[FileRow]] = {}
         for row in rows:
             images.setdefault(row.uri, []).append(row)
         return cls(name, OK, storage=storage, images=images)
 
     @property
     def space(self) -> int:
-        """Bytes in files; a file of two names is counted once."""
+        """The bytes of all files; a file with two names counts once."""
         return sum({row.path: row.size for row in self.rows() if row.there}.values())
 
     @property
     def oldest(self) -> int | None:
-        """When the oldest file was built."""
+        """The time when the oldest file was built."""
         return min((row.created for row in self.rows() if row.there), default=None)
 
-    def rows(self) -> Iterable[Row]:
-        """All its rows."""
+    def rows(self) -> Iterable[FileRow]:
+        """Return all rows."""
         return (row for rows in self.images.values() for row in rows)
 
 
 @dataclass(frozen=True)
 class Standard:
-    """What the files of an image for one platform are compared with.
+    """The image and the file that those of a platform are compared with.
 
     ``manifest_digest`` is that of the current image, None for an image that comes from no registry. ``sha256`` is that
     of the file that most hosts have of the current image, None if no file is on more hosts than any other.
@@ -158,7 +158,7 @@ class Standard:
     sha256: str | None
 
 
-def fleet(
+def compare(
     facts: Mapping[str, Any],
     now: str,
     expected: Sequence[str] | None = None,
@@ -168,28 +168,19 @@ def fleet(
 
     :param facts: the result of ``sregistry_facts`` of each host, an empty one for a host that was not asked.
     :param now: the time of the report, as ``2026-11-22T06:40:00Z``.
-    :param expected: canonical names of the images that each host shall have; None if nothing is expected.
+    :param expected: canonical names of the images that each host must have; None if nothing is expected.
     :param digests: by canonical name, what it points at now, an index or a manifest; for others the newest that any
         host knows is taken for current.
-    :raises ValueError: if ``now`` is no such time.
+    :raises ValueError: if ``now`` is not such a time.
     """
     _seconds(now)
     hosts = sorted((Host.of(name, result) for name, result in facts.items()), key=lambda host: natural(host.name))
-    wanted = set(expected or ())
-    uris = sorted({uri for host in hosts for uri in host.images} | wanted)
-    labels = _labels(uris)
-    images = []
-    states: list[list[str]] = [[] for _host in hosts]
-    files: list[list[list[list[Any]]]] = [[] for _host in hosts]
-    for uri in uris:
-        is_expected = None if expected is None else uri in wanted
-        column = _Column(uri, hosts, (digests or {}).get(uri))
-        for at, host in enumerate(hosts):
-            state, cell = column.cell(host, bool(is_expected))
-            states[at].append(state)
-            files[at].append(cell)
-        images.append(column.to_json(labels[uri], is_expected, [row[-1] for row in states]))
-    groups = _groups(hosts, states, files)
+    wanted = None if expected is None else set(expected)
+    names = sorted({name for host in hosts for name in host.images} | (wanted or set()))
+    labels, known = _labels(names), digests or {}
+    columns = [_Column(name, hosts, known.get(name), None if wanted is None else name in wanted) for name in names]
+    rows = [_HostCells.of(host, columns, at) for at, host in enumerate(hosts)]
+    groups = _groups(rows)
     group_of = {member: number for number, members in enumerate(groups) for member in members}
     return {
         "schema_version": SCHEMA_VERSION,
@@ -200,45 +191,25 @@ def fleet(
             "images.files": ["platform", "built_from", "sha256", "size", "path"],
             "hosts.files": ["state", "file", "created_at", "updated_at"],
         },
-        "counts": _counts(hosts, states),
-        "images": images,
-        "hosts": [
-            {
-                "name": host.name,
-                "status": host.status,
-                "message": host.message,
-                "storage": host.storage,
-                "space": host.space,
-                "problems": _problems(states[at]),
-                "oldest_at": _date(host.oldest),
-                "group": group_of[at],
-                "states": "".join(LETTERS[state] for state in states[at]),
-                "files": files[at],
-            }
-            for at, host in enumerate(hosts)
-        ],
-        "groups": [
-            {
-                "hosts": fold(hosts[member].name for member in members),
-                "count": len(members),
-                "status": hosts[members[0]].status,
-                "problems": _problems(states[members[0]]),
-                "states": "".join(LETTERS[state] for state in states[members[0]]),
-                "summary": _summary(uris, states[members[0]]),
-            }
-            for members in groups
-        ],
+        "counts": _counts(rows),
+        "images": [column.to_json(labels[name]) for name, column in zip(names, columns)],
+        "hosts": [row.to_json(group_of[at]) for at, row in enumerate(rows)],
+        "groups": [_group(names, [rows[member] for member in members]) for members in groups],
     }
 
 
 class _Column:
-    """One image on all hosts; collects the distinct files, which cells then name by their number."""
+    """One image on all hosts: its state and its files on each; distinct files have numbers.
 
-    def __init__(self, uri: str, hosts: Sequence[Host], digest: str | None) -> None:
-        self._uri = uri
+    :ivar states: of the image on each host.
+    :ivar files: on each host; of each file its letter, its number, and when it was built and updated.
+    """
+
+    def __init__(self, name: str, hosts: Sequence[Host], digest: str | None, expected: bool | None) -> None:
+        self._name = name
         self._hosts = hosts
-        rows = [(host, row) for host in hosts for row in host.images.get(uri, ())]
-        self._rows = [row for _host, row in rows]
+        self._expected = expected
+        self._rows = [row for host in hosts for row in host.images.get(name, ())]
         self._standards = {
             platform: _standard([row for row in self._rows if row.platform == platform], digest)
             for platform in sorted({row.platform for row in self._rows})
@@ -246,41 +217,40 @@ class _Column:
         self._files: dict[tuple[str, str | None, str, int, str | None], int] = {}
         self._digests: dict[str, int] = {}
         self._paths: dict[str, int] = {}
+        cells = [self._cell(host) for host in hosts]
+        self.states = [state for state, _files in cells]
+        self.files = [files for _state, files in cells]
 
-    def cell(self, host: Host, expected: bool) -> tuple[str, list[list[Any]]]:
-        """The state of the image on a host, and its files there: letter, number of the file, built, updated."""
+    def _cell(self, host: Host) -> tuple[str, list[list[Any]]]:
         if host.status != OK:
             return UNKNOWN, []
-        rows = host.images.get(self._uri, [])
+        rows = host.images.get(self._name, [])
         states = [_judge(row, self._standards[row.platform]) for row in rows]
         state = min(states, key=_RANK.__getitem__, default=ABSENT)
-        if expected and state in (ABSENT, RECORDED):
+        if self._expected and state in (ABSENT, RECORDED):
             state = MISSING
-        cell = [
+        files = [
             [LETTERS[each], self._number(row, host.storage), row.created, row.updated]
             for each, row in zip(states, rows)
         ]
-        return state, cell
+        return state, files
 
-    def _number(self, row: Row, storage: str) -> int:
+    def _number(self, row: FileRow, storage: str) -> int:
         path = row.path
         if path and path.startswith(f"{storage}/"):
             path = path[len(storage) + 1 :]  # so that it is the same wherever the store lies
         key = (row.platform, row.built_from, row.sha256, row.size, path)
         return self._files.setdefault(key, len(self._files))
 
-    def to_json(self, label: str, expected: bool | None, states: Sequence[str]) -> dict[str, Any]:
-        """The image's part of the document, once all cells were asked for.
-
-        :param states: of the image on each host.
-        """
+    def to_json(self, label: str) -> dict[str, Any]:
+        """Return the image's part of the document."""
         there = [row for row in self._rows if row.there]
-        counts = Counter(states)
+        counts = Counter(self.states)
         sizes = Counter(row.size for row in there)
         return {
-            "reference": self._uri,
+            "reference": self._name,
             "label": label,
-            "expected": expected,
+            "expected": self._expected,
             "current": [
                 {
                     "platform": platform,
@@ -308,7 +278,7 @@ class _Column:
                 {
                     "state": problem,
                     "count": counts[problem],
-                    "hosts": fold(host.name for host, state in zip(self._hosts, states) if state == problem),
+                    "hosts": fold(host.name for host, state in zip(self._hosts, self.states) if state == problem),
                 }
                 for problem in PROBLEMS
                 if counts[problem]
@@ -316,8 +286,8 @@ class _Column:
         }
 
 
-def _standard(rows: Sequence[Row], digest: str | None) -> Standard:
-    """What is current for one platform of an image: as given, else the newest entry that any host has."""
+def _standard(rows: Sequence[FileRow], digest: str | None) -> Standard:
+    """Return what is current for one platform of an image: as given, else the newest entry that any host has."""
     known = [row for row in rows if row.manifest_digest]
     manifest: str | None
     if digest:
@@ -340,8 +310,8 @@ def _standard(rows: Sequence[Row], digest: str | None) -> Standard:
     )
 
 
-def _judge(row: Row, standard: Standard) -> str:
-    """The state of one file."""
+def _judge(row: FileRow, standard: Standard) -> str:
+    """Return the state of one file."""
     if row.state == "remote":
         return RECORDED
     if row.state != "present":
@@ -354,30 +324,82 @@ def _judge(row: Row, standard: Standard) -> str:
 
 
 def _commonest(counter: Counter[str]) -> str | None:
-    """What is counted more often than anything else; None if two share the first place."""
+    """Return the text that was counted most often; None if two share the first place."""
     first = counter.most_common(2)
     return first[0][0] if first and (len(first) == 1 or first[0][1] > first[1][1]) else None
 
 
-def _groups(
-    hosts: Sequence[Host], states: Sequence[Sequence[str]], files: Sequence[Sequence[Sequence[Sequence[Any]]]]
-) -> list[list[int]]:
-    """Which hosts are alike: the same states and the same files, whenever they were built. The largest group first."""
+@dataclass(frozen=True)
+class _HostCells:
+    """All images on one host: the state of each, and its files."""
+
+    host: Host
+    states: Sequence[str]
+    files: Sequence[Sequence[Sequence[Any]]]
+
+    @classmethod
+    def of(cls, host: Host, columns: Sequence[_Column], at: int) -> _HostCells:
+        """Take the cells of a host from all columns."""
+        return cls(host, [column.states[at] for column in columns], [column.files[at] for column in columns])
+
+    @property
+    def letters(self) -> str:
+        return "".join(LETTERS[state] for state in self.states)
+
+    def to_json(self, group: int) -> dict[str, Any]:
+        """Return the host's part of the document."""
+        host = self.host
+        return {
+            "name": host.name,
+            "status": host.status,
+            "message": host.message,
+            "storage": host.storage,
+            "space": host.space,
+            "problems": _problems(self.states),
+            "oldest_at": _date(host.oldest),
+            "group": group,
+            "states": self.letters,
+            "files": self.files,
+        }
+
+
+def _groups(rows: Sequence[_HostCells]) -> list[list[int]]:
+    """Return the numbers of the hosts that are alike: the same states and the same files, whenever these were built.
+
+    The largest group comes first.
+    """
     alike: dict[tuple[Any, ...], list[int]] = {}
-    for at, host in enumerate(hosts):
-        contents = tuple(tuple(file[1] for file in cell) for cell in files[at])
-        alike.setdefault((host.status, host.storage, tuple(states[at]), contents), []).append(at)
+    for at, row in enumerate(rows):
+        contents = tuple(tuple(file[1] for file in cell) for cell in row.files)
+        alike.setdefault((row.host.status, row.host.storage, tuple(row.states), contents), []).append(at)
     return sorted(alike.values(), key=lambda members: (-len(members), members[0]))
 
 
-def _counts(hosts: Sequence[Host], states: Sequence[Sequence[str]]) -> dict[str, Any]:
-    cells = Counter(state for row in states for state in row)
-    statuses = Counter(host.status for host in hosts)
+def _group(names: Sequence[str], rows: Sequence[_HostCells]) -> dict[str, Any]:
+    """Return a group's part of the document."""
+    first = rows[0]
+    return {
+        "hosts": fold(row.host.name for row in rows),
+        "count": len(rows),
+        "status": first.host.status,
+        "problems": _problems(first.states),
+        "states": first.letters,
+        "summary": {
+            problem: [name for name, state in zip(names, first.states) if state == problem]
+            for problem in PROBLEMS
+            if problem in first.states
+        },
+    }
+
+
+def _counts(rows: Sequence[_HostCells]) -> dict[str, Any]:
+    cells = Counter(state for row in rows for state in row.states)
+    statuses = Counter(row.host.status for row in rows)
     return {
         "hosts": {status: statuses[status] for status in (OK, UNREACHABLE, FAILED, SILENT)},
-        "hosts_with_problems": sum(1 for row in states if _problems(row)),
+        "hosts_with_problems": sum(1 for row in rows if _problems(row.states)),
         "cells": {state: cells[state] for state in LETTERS},
-        "space": sum(host.space for host in hosts),
+        "space": sum(row.host.space for row in rows),
     }
 
 
@@ -385,17 +407,8 @@ def _problems(states: Iterable[str]) -> int:
     return sum(state in PROBLEMS for state in states)
 
 
-def _summary(uris: Sequence[str], states: Sequence[str]) -> dict[str, list[str]]:
-    """The names of the images in each state that is a problem."""
-    return {
-        problem: [uri for uri, state in zip(uris, states) if state == problem]
-        for problem in PROBLEMS
-        if problem in states
-    }
-
-
 def _labels(uris: Sequence[str]) -> dict[str, str]:
-    """For each name the shortest end of it, cut at slashes, that is no end of another one; digests shortened."""
+    """Return for each name its shortest end, cut at slashes, that no other name has, with digests shortened."""
     ends = Counter(end for uri in uris for end in set(_ends(uri)))
     chosen = {uri: next((end for end in _ends(uri) if ends[end] == 1), uri) for uri in uris}
     short = {uri: _short(label) for uri, label in chosen.items()}
@@ -420,8 +433,8 @@ def _intern(numbers: dict[str, int], text: str | None) -> int | None:
 def _text(row: Mapping[str, Any], key: str) -> str:
     value = row[key]
     if not isinstance(value, str):
-        raise ValueError(f"{key} is no text")
-    # What would move a terminal's cursor, turn letters around, or be no UTF-8 is escaped.
+        raise ValueError(f"{key} is not a text")
+    # Escape characters that move a terminal's cursor or turn letters around, and those that UTF-8 does not have.
     return str(value) if value.isprintable() else shown(value, len(value))
 
 
@@ -433,21 +446,21 @@ def _size(value: Any) -> int:
     if value is None:
         return 0
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LARGEST:
-        raise ValueError("size is no number of bytes")
+        raise ValueError("size is not a number of bytes")
     return int(value)
 
 
 def _seconds(text: str) -> int:
-    """Seconds since the epoch of a time in UTC.
+    """Return the seconds since the epoch of a time in UTC.
 
-    :raises ValueError: if it is none.
+    :raises ValueError: if it is not a time.
     """
     try:
         if _TIME.match(text):
             return int(datetime.fromisoformat(text[:-1]).replace(tzinfo=timezone.utc).timestamp())
     except ValueError:
         pass  # such as month 13
-    raise ValueError(f"{text[:80]!r} is no time of the form 2026-11-22T06:40:00Z")
+    raise ValueError(f"{text[:80]!r} is not a time of the form 2026-11-22T06:40:00Z")
 
 
 def _date(seconds: int | None) -> str | None:

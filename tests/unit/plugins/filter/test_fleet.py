@@ -28,7 +28,7 @@ def test_names_are_read_as_everywhere() -> None:
         ({}, {"images": ["a b"]}, "invalid image name 'a b'"),
         ({}, {"digests": {"ubuntu": "latest"}}, "invalid digest 'latest'"),
         ({}, {"registry": "a b"}, "invalid registry 'a b'"),
-        ({}, {"now": "today"}, "'today' is no time"),
+        ({}, {"now": "today"}, "'today' is not a time"),
     ],
 )
 def test_what_cannot_be_read_is_named(facts: Any, options: dict[str, Any], message: str) -> None:

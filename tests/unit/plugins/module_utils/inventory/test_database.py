@@ -36,7 +36,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.
 )
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
-from ansible_collections.hpc.sregistry.plugins.plugin_utils._internal.inventories.fleet import fleet
+from ansible_collections.hpc.sregistry.plugins.plugin_utils._internal.inventories.fleet import compare
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils import strategies
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.documents import (
     AMD64,
@@ -402,7 +402,7 @@ def test_a_document_with_a_rare_part_is_read_and_what_reports_read_of_it_too(
     assert document is not None
     rows = [{**row, "state": "present"} for row in document.rows()]
     result = {"images": rows, "ansible_facts": {"sregistry": {"storage": "/s"}}}
-    assert fleet({"n1": result}, "2026-11-22T06:40:00Z")["hosts"][0]["status"] == "ok"
+    assert compare({"n1": result}, "2026-11-22T06:40:00Z")["hosts"][0]["status"] == "ok"
 
 
 def _as_directory(path: Path) -> None:

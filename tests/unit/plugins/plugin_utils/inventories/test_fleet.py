@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from ansible_collections.hpc.sregistry.plugins.filter.fleet import compare
-from ansible_collections.hpc.sregistry.plugins.plugin_utils._internal.inventories.fleet import LETTERS, fleet
+from ansible_collections.hpc.sregistry.plugins.filter.fleet import fleet
+from ansible_collections.hpc.sregistry.plugins.plugin_utils._internal.inventories.fleet import LETTERS, compare
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -107,7 +107,7 @@ def states(document: dict[str, Any], uri: str = URI) -> list[str]:
     ],
 )
 def test_the_state_of_an_image(facts: Sequence[dict[str, Any]], expected: list[str]) -> None:
-    assert states(fleet({f"node{number}": each for number, each in enumerate(facts)}, NOW)) == expected
+    assert states(compare({f"node{number}": each for number, each in enumerate(facts)}, NOW)) == expected
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_the_state_of_an_image(facts: Sequence[dict[str, Any]], expected: list[s
 )
 def test_a_given_digest_decides_what_is_current(digest: str | None, expected: list[str]) -> None:
     facts = {"node0": result(row(B, file="g", day=2)), "node1": result(row(A, day=1))}
-    document = fleet(facts, NOW, digests={URI: digest} if digest else {})
+    document = compare(facts, NOW, digests={URI: digest} if digest else {})
     assert states(document) == expected
     assert document["images"][0]["current"][0]["given"] is bool(digest)
 
@@ -131,15 +131,15 @@ def test_a_given_digest_decides_what_is_current(digest: str | None, expected: li
     [([], "missing"), ([recorded()], "missing"), ([row()], "current"), ([row(state="missing")], "missing")],
 )
 def test_an_expected_image_must_have_a_file(rows: list[dict[str, Any]], expected: str) -> None:
-    document = fleet({"node1": result(*rows), "node2": UNREACHABLE}, NOW, expected=[URI])
+    document = compare({"node1": result(*rows), "node2": UNREACHABLE}, NOW, expected=[URI])
     assert states(document) == [expected, "unknown"]
     assert document["images"][0]["expected"] is True
 
 
 def test_an_image_that_nobody_expects_is_extra() -> None:
     facts = {"node1": result(row(), row(reference="library/other:1", path="/store/other"))}
-    assert [image["expected"] for image in fleet(facts, NOW, expected=[URI])["images"]] == [True, False]
-    assert [image["expected"] for image in fleet(facts, NOW)["images"]] == [None, None]
+    assert [image["expected"] for image in compare(facts, NOW, expected=[URI])["images"]] == [True, False]
+    assert [image["expected"] for image in compare(facts, NOW)["images"]] == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -153,16 +153,16 @@ def test_an_image_that_nobody_expects_is_extra() -> None:
         *((odd, "failed", "its result cannot be read") for odd in (None, 5, "x", ["x"], [])),
         ({"images": [5]}, "failed", "its facts cannot be read"),
         ({"images": [], "ansible_facts": []}, "failed", "its facts cannot be read"),
-        (result(row(state="good")), "failed", "'good' is no state of a file"),
-        (result(row(size="10")), "failed", "size is no number of bytes"),
-        (result(row(size=-1)), "failed", "size is no number of bytes"),
-        (result(row(reference=None)), "failed", "reference is no text"),
-        (result(row(created_at="2026-13-01T00:00:00Z")), "failed", "is no time"),
-        (result(row(created_at="yesterday")), "failed", "is no time"),
+        (result(row(state="good")), "failed", "'good' is not a state of a file"),
+        (result(row(size="10")), "failed", "size is not a number of bytes"),
+        (result(row(size=-1)), "failed", "size is not a number of bytes"),
+        (result(row(reference=None)), "failed", "reference is not a text"),
+        (result(row(created_at="2026-13-01T00:00:00Z")), "failed", "is not a time"),
+        (result(row(created_at="yesterday")), "failed", "is not a time"),
     ],
 )
 def test_a_host_without_facts_says_why_and_spoils_no_other(answer: Any, status: str, message: str) -> None:
-    document = compare({"bad": answer, "good": result(row())}, NOW)
+    document = fleet({"bad": answer, "good": result(row())}, NOW)
     bad, good = document["hosts"]
     assert (bad["status"], bad["problems"], bad["space"]) == (status, 0, 0)
     assert message in bad["message"]
@@ -184,14 +184,14 @@ def test_whatever_a_host_returns_there_is_a_report(nonsense: Any) -> None:
         result(nonsense),
         result({**row(), "size": nonsense, "reference": nonsense}),
     ):
-        document = fleet({"bad": answer, "good": result(row())}, NOW)
+        document = compare({"bad": answer, "good": result(row())}, NOW)
         assert document["hosts"][1]["status"] == "ok"
         json.dumps(document).encode("ascii")
 
 
 def test_what_does_not_print_is_escaped() -> None:
     uri = "library/\x1b[31m\u202eapp\udcff:1\n"
-    document = fleet({"node\t1": result(row(reference=uri))}, NOW)
+    document = compare({"node\t1": result(row(reference=uri))}, NOW)
     assert document["hosts"][0]["name"] == "node\\t1"
     assert document["images"][0]["reference"] == "library/\\x1b[31m\\u202eapp\\udcff:1\\n"
 
@@ -204,7 +204,7 @@ def test_counts_add_up() -> None:
         "node4": result(),
         "node5": UNREACHABLE,
     }
-    document = fleet(facts, NOW)
+    document = compare(facts, NOW)
     image = document["images"][0]
     assert {state: count for state, count in image["counts"].items() if count} == {
         "current": 1,
@@ -229,14 +229,14 @@ def test_space_is_that_of_files_that_are_there_each_path_once() -> None:
         row(path="/lost", state="missing"),
         row(path="/changed", state="modified"),
     ]
-    assert fleet({"node1": result(*rows)}, NOW)["hosts"][0]["space"] == 2000
+    assert compare({"node1": result(*rows)}, NOW)["hosts"][0]["space"] == 2000
 
 
 def test_hosts_are_alike_if_they_have_the_same_whenever_they_got_it() -> None:
     facts = {f"node{number}": result(row(day=number)) for number in range(1, 12)}
     facts["node5"] = result(row(file="g"))
     facts["node7"] = UNREACHABLE
-    groups = fleet(facts, NOW)["groups"]
+    groups = compare(facts, NOW)["groups"]
     assert [(group["count"], group["hosts"], group["status"], group["problems"]) for group in groups] == [
         (9, "node[1-4,6,8-11]", "ok", 0),
         (1, "node5", "ok", 1),
@@ -246,7 +246,7 @@ def test_hosts_are_alike_if_they_have_the_same_whenever_they_got_it() -> None:
 
 
 def test_a_cell_leads_to_its_file() -> None:
-    document = fleet({"node1": result(row(day=3))}, NOW)
+    document = compare({"node1": result(row(day=3))}, NOW)
     image, host = document["images"][0], document["hosts"][0]
     ((letter, number, created, updated),) = host["files"][0]
     platform, built_from, sha256, size, path = image["files"][number]
@@ -259,20 +259,24 @@ def test_labels_are_short_and_differ() -> None:
     digest = "sha256:" + "0123456789abcdef" * 4
     uris = ["library/app:1", "quay.io/org/app:1", "quay.io/org/tool:2", f"quay.io/org/tool@{digest}"]
     facts = {"node1": result(*(row(reference=uri, path=f"/{uri}") for uri in uris))}
-    labels = [image["label"] for image in fleet(facts, NOW)["images"]]
+    labels = [image["label"] for image in compare(facts, NOW)["images"]]
     assert labels == ["library/app:1", "org/app:1", "tool:2", "tool@01234567"]
 
 
 def test_hosts_are_in_their_natural_order() -> None:
     names = ["node10", "node9", "login"]
-    assert [host["name"] for host in fleet({name: {} for name in names}, NOW)["hosts"]] == ["login", "node9", "node10"]
+    assert [host["name"] for host in compare({name: {} for name in names}, NOW)["hosts"]] == [
+        "login",
+        "node9",
+        "node10",
+    ]
 
 
 def test_a_report_of_nothing() -> None:
-    document = fleet({}, NOW)
+    document = compare({}, NOW)
     assert (document["hosts"], document["images"], document["groups"]) == ([], [], [])
 
 
 def test_the_time_must_be_one() -> None:
-    with pytest.raises(ValueError, match="'now' is no time of the form"):
-        fleet({}, "now")
+    with pytest.raises(ValueError, match="'now' is not a time of the form"):
+        compare({}, "now")
