@@ -61,12 +61,18 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         end = time.monotonic() + given["within"]
         while True:
             found = self._run(given["module"], options, variables)
-            if check:  # that there is nothing yet needs no warning
-                found.pop("warnings", None)
-                return found
-            if sees_all(names, group, StoreResult.of(found)) or time.monotonic() + _INTERVAL > end:
-                return found
+            seen = sees_all(names, group, StoreResult.of(found))
+            if check:
+                found.pop("warnings", None)  # a dry run needs no warning that there is nothing yet
+            if seen or check or time.monotonic() + _INTERVAL > end:
+                break
             time.sleep(_INTERVAL)
+        if seen or "images" not in found:
+            return found
+        # The other files of its inventory tell whether it is the same file system.
+        stores = {name: options[name] for name in ("storage", "database") if name in options}
+        facts = self._run("hpc.sregistry.sregistry_facts", stores, variables)
+        return {**found, "ansible_facts": facts.get("ansible_facts", {})}
 
     def _run(self, module: str, options: Mapping[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         """Run a module as a task of its own would, with the action plugin that it may have."""
