@@ -45,13 +45,13 @@ def decompressed(source: IO[bytes], what: object) -> IO[bytes]:
     magic = source.read(4)
     source.seek(0)
     if magic[:2] == _GZIP:
-        return cast("IO[bytes]", _GzipReader(source, what))
+        return cast("IO[bytes]", _GzipStream(source, what))
     if magic == _ZSTD or magic in _ZSTD_SKIPPABLE:
         return cast("IO[bytes]", _zstd(source, what))
     return source
 
 
-class _Reader(io.RawIOBase):
+class _DecompressedStream(io.RawIOBase):
     """The common part of the readers: ``_more`` gives the next bytes, none at the end."""
 
     def __init__(self, source: IO[bytes]) -> None:
@@ -87,7 +87,7 @@ class _Reader(io.RawIOBase):
         super().close()
 
 
-class _GzipReader(_Reader):
+class _GzipStream(_DecompressedStream):
     """Gzip with any number of members (RFC 1952, section 2.2). What follows the last and is none, such as padding, is
     ignored, as gzip itself does: the digest of the content tells whether that was right.
     """
@@ -131,14 +131,14 @@ class _GzipReader(_Reader):
                 return data
 
 
-def _zstd(source: IO[bytes], what: object) -> _Reader:
+def _zstd(source: IO[bytes], what: object) -> _DecompressedStream:
     try:
         from compression import zstd
     except ImportError:
         pass
     else:
         options = {zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG}
-        return _LibraryZstdReader(source, zstd.ZstdFile(source, options=options), zstd.ZstdError, what)
+        return _LibraryZstdStream(source, zstd.ZstdFile(source, options=options), zstd.ZstdError, what)
     try:
         import zstandard
     except ImportError:
@@ -146,7 +146,7 @@ def _zstd(source: IO[bytes], what: object) -> _Reader:
     else:
         decoder = zstandard.ZstdDecompressor(max_window_size=2**_ZSTD_WINDOW_LOG)
         stream = decoder.stream_reader(source, read_size=CHUNK, read_across_frames=True)
-        return _LibraryZstdReader(source, stream, zstandard.ZstdError, what)
+        return _LibraryZstdStream(source, stream, zstandard.ZstdError, what)
     program = shutil.which("zstd")
     if not program:
         source.close()
@@ -154,10 +154,10 @@ def _zstd(source: IO[bytes], what: object) -> _Reader:
             f"{what} is compressed with zstd, and nothing here can read that; "
             "install the package zstd (or python3-zstandard) on this host"
         )
-    return _ProgramZstdReader(source, program, what)
+    return _ProgramZstdStream(source, program, what)
 
 
-class _LibraryZstdReader(_Reader):
+class _LibraryZstdStream(_DecompressedStream):
     def __init__(self, source: IO[bytes], stream: Any, error: type[Exception], what: object) -> None:
         super().__init__(source)
         self._stream, self._error, self._what = stream, error, what
@@ -204,7 +204,7 @@ def _ends_with_a_frame(source: IO[bytes]) -> bool:
     return position == end
 
 
-class _ProgramZstdReader(_Reader):
+class _ProgramZstdStream(_DecompressedStream):
     def __init__(self, source: IO[bytes], program: str, what: object) -> None:
         super().__init__(source)
         self._what = what

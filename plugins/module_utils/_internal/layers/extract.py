@@ -29,14 +29,14 @@ def write(root: str, entries: Iterable[tuple[Entry, Data | None]]) -> list[str]:
     :returns: warnings about what an ordinary user could not write.
     :raises StorageError, NoSpace: if something cannot be written; the path is named.
     """
-    writer = _Writer(os.fsencode(root), os.geteuid() == 0)
+    writer = _TreeWriter(os.fsencode(root), os.geteuid() == 0)
     for entry, data in entries:
         writer.write(entry, data)
     writer.finish()
     return writer.warnings()
 
 
-class _Writer:
+class _TreeWriter:
     def __init__(self, root: bytes, privileged: bool) -> None:
         self._root = root
         self._privileged = privileged

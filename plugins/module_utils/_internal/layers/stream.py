@@ -17,7 +17,8 @@ from typing import IO
 
 from ..errors import InvalidLayer
 from .content import Content
-from .tar import DIRECTORY, FILE, Data, Entry, Writer, named, read, shown_path
+from .tar import DIRECTORY, FILE, Data, Entry, named, read, shown_path
+from .tar_writer import TarWriter
 from .union import Census, Layer, hidden_by, is_whiteout
 
 _MERGED, _CLOSED = True, False
@@ -32,7 +33,7 @@ class Archive:
         """
         :param target: unbuffered.
         """
-        self._writer = Writer(target)
+        self._writer = TarWriter(target)
         self._unfit: list[str] = []
 
     def add(self, entry: Entry, data: Data | None) -> None:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Tar archives as streams of entries: reading what builders make, writing what packers read.
+"""Tar archives read as streams of entries, as builders of images write them.
 
 Formats read: POSIX.1-2001 ``pax`` ("ustar Interchange Format", "pax Header Block"), the GNU tar manual ("Basic Tar
 Format", "Storing Sparse Files"), and what came before them. As strict as Go's ``archive/tar``, which the engines use:
@@ -12,7 +12,6 @@ damage is an error, never the end of the archive. ``tarfile`` takes ten times as
 from __future__ import annotations
 
 import functools
-import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, NamedTuple
@@ -29,9 +28,9 @@ FILE, DIRECTORY, SYMLINK, HARD_LINK, CHARACTER, BLOCK, FIFO = (
     "fifo",
 )
 
-_SIZE = 512  # bytes of a block
-_ZEROS = bytes(_SIZE)
-_ADLER = 65521
+BLOCK_SIZE = 512  # bytes of a block
+_ZEROS = bytes(BLOCK_SIZE)
+_ADLER = 65521  # the modulus of Adler-32
 _CHUNK = 1024 * 1024
 _MAX_EXTENSION = 1024 * 1024  # bytes of one PAX or GNU extension header, as Go's archive/tar
 _MAX_GLOBAL = 100  # records
@@ -42,13 +41,12 @@ _MAX_DIGITS = 20  # of a decimal number
 _MAX_PATH, _MAX_NAME = 4095, 255  # bytes, as Linux
 _MAX_ID = 2**32 - 2
 _MAX_DEVICE = (2**12 - 1, 2**20 - 1)
-_MAX_TIME = 2**32 - 1  # seconds; squashfs knows no other
 _NAMED = 3  # paths in one message
-_XATTR = b"SCHILY.xattr."
+XATTR = b"SCHILY.xattr."
 _SPARSE = b"GNU.sparse."
 _KEYS = frozenset((b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime"))
 
-_KINDS = {
+KINDS = {
     b"0": FILE,
     b"\0": FILE,
     b"7": FILE,  # contiguous
@@ -60,10 +58,9 @@ _KINDS = {
     b"4": BLOCK,
     b"6": FIFO,
 }
-_TYPES = {kind: flag for flag, kind in _KINDS.items() if flag.isdigit() and flag != b"7"}
-_PAX, _PAX_GLOBAL, _LONG_NAME, _LONG_LINK = (b"x", b"X"), b"g", b"L", b"K"
-_EXTENSIONS = (*_PAX, _PAX_GLOBAL, _LONG_NAME, _LONG_LINK)
-_GNU_MAGIC, _USTAR_MAGIC = b"ustar  \0", b"ustar\0"
+PAX, _PAX_GLOBAL, LONG_NAME, LONG_LINK = (b"x", b"X"), b"g", b"L", b"K"
+_EXTENSIONS = (*PAX, _PAX_GLOBAL, LONG_NAME, LONG_LINK)
+GNU_MAGIC, _USTAR_MAGIC = b"ustar  \0", b"ustar\0"
 
 Data = Iterable[memoryview]
 
@@ -98,7 +95,7 @@ def read(archive: IO[bytes], what: str) -> Iterator[tuple[Entry, Data | None]]:
     :raises InvalidLayer: if it is no tar archive, ends too early, or holds what no Linux file system holds.
     """
     try:
-        yield from _Reader(archive, what).entries()
+        yield from _ArchiveReader(archive, what).entries()
     except ValueError as error:
         raise _unsound(what, str(error)) from error
 
@@ -117,107 +114,11 @@ def index(archive: IO[bytes], what: str, count: Callable[[Entry], None] | None =
     return entries
 
 
-class Writer:
-    """Writes an archive in the GNU format, which holds names of any bytes and length, and any owner.
-
-    Extended attributes go into a PAX header in front of their entry, as Linux programs write them.
-    """
-
-    _HEAD = struct.Struct("100s8s8s8s12s12s8sc100s8s64x8s8s167x")
-    _GATHERED = 256 * 1024  # bytes that are worth a system call
-
-    def __init__(self, target: IO[bytes]) -> None:
-        """
-        :param target: unbuffered.
-        """
-        self._target = target
-        self._pieces: list[bytes | memoryview] = []
-        self._gathered = 0
-
-    def add(self, entry: Entry, data: Data | None = None) -> None:
-        """Write one entry, a file with exactly as much data as its size says.
-
-        :raises OSError: as the target raises it.
-        """
-        if len(entry.target) > 100:
-            self._extension(_LONG_LINK, entry.target + b"\0")
-        if len(entry.path) > 100:
-            self._extension(_LONG_NAME, entry.path + b"\0")
-        if entry.xattrs:
-            self._extension(_PAX[0], b"".join(_record(_XATTR + _encoded(name), value) for name, value in entry.xattrs))
-        self._put(self._header(entry))
-        if data is not None:
-            for piece in data:
-                self._put(piece)
-            if entry.size % _SIZE:
-                self._put(_ZEROS[entry.size % _SIZE :])
-
-    def finish(self) -> None:
-        """Write the end of the archive.
-
-        :raises OSError: as the target raises it.
-        """
-        self._put(_ZEROS * 2)
-        self._flush()
-
-    def _put(self, piece: bytes | memoryview) -> None:
-        self._pieces.append(piece)
-        self._gathered += len(piece)
-        if self._gathered >= self._GATHERED:
-            self._flush()
-
-    def _flush(self) -> None:
-        rest = memoryview(b"".join(self._pieces) if len(self._pieces) > 1 else self._pieces[0] if self._pieces else b"")
-        self._pieces.clear()
-        self._gathered = 0
-        while rest:
-            rest = rest[self._target.write(rest) :]
-
-    def _extension(self, flag: bytes, content: bytes) -> None:
-        head = Entry(b"extension", FILE, 0, 0, 0, 0, len(content))
-        self._put(self._header(head, flag))
-        self._put(content + bytes(-len(content) % _SIZE))
-
-    def _header(self, entry: Entry, flag: bytes | None = None) -> bytes:
-        path, kind, mode, uid, gid, mtime, size, target, device, _xattrs = entry
-        head = self._HEAD.pack(
-            path,
-            _usual_number(mode, 8),
-            _usual_number(uid, 8),
-            _usual_number(gid, 8),
-            _number(size, 12),
-            _usual_number(min(max(mtime, 0), _MAX_TIME), 12),
-            b"        ",
-            flag or _TYPES[kind],
-            target,
-            _GNU_MAGIC,
-            _usual_number(device[0], 8),
-            _usual_number(device[1], 8),
-        )
-        return b"%b%06o\0 %b" % (head[:148], _sum(head), head[156:])  # no header made here sums up to the prime
-
-
-def _number(value: int, length: int) -> bytes:
-    """Octal digits, or where these do not suffice the GNU format's binary number."""
-    if value < 8 ** (length - 1):
-        return b"%0*o" % (length - 1, value)
-    return b"\x80" + value.to_bytes(length - 1, "big")
-
-
-_usual_number = functools.lru_cache(maxsize=1024)(_number)
-
-
-def _record(key: bytes, value: bytes) -> bytes:
-    """A record of a PAX header ("pax Extended Header"): its length counts its own digits."""
-    rest = b" " + key + b"=" + value + b"\n"
-    length = len(rest) + 1
-    while len(str(length)) + len(rest) != length:
-        length = len(str(length)) + len(rest)
-    return str(length).encode() + rest
+_Corrected = tuple[bytes, bytes, int, int, int, int, tuple[tuple[str, bytes], ...]]
 
 
 class _Extensions:
-    """What the extension headers in front of an entry say."""
+    """The extension headers in front of an entry."""
 
     def __init__(self, records: dict[bytes, bytes]) -> None:
         self.records = records
@@ -226,8 +127,26 @@ class _Extensions:
         self.link: bytes | None = None
         self.size = 0  # bytes of all of them
 
+    def correct(self, path: bytes, target: bytes, uid: int, gid: int, size: int, mtime: int) -> _Corrected:
+        """Return what a header says with what the extension headers say instead, and the extended attributes."""
+        records = self.records
+        xattrs = tuple(
+            (key[len(XATTR) :].decode("utf-8", "surrogateescape"), value)
+            for key, value in sorted(records.items())
+            if key.startswith(XATTR)
+        )
+        return (
+            self.name or records.get(b"path") or path,
+            self.link or records.get(b"linkpath") or target,
+            _decimal(records, b"uid", uid),
+            _decimal(records, b"gid", gid),
+            _decimal(records, b"size", size),
+            _decimal(records, b"mtime", mtime),
+            xattrs,
+        )
 
-class _Reader:
+
+class _ArchiveReader:
     def __init__(self, archive: IO[bytes], what: str) -> None:
         self._archive = archive
         self._what = what
@@ -264,7 +183,7 @@ class _Reader:
                 self._left = 0
                 yield entry, None
                 continue
-            padding = -self._left % _SIZE
+            padding = -self._left % BLOCK_SIZE
             yield entry, self._pieces(self._left) if segments is None else self._expanded(segments, entry.size)
             self._skip(self._left)
             self._skip(padding, may_end=True)
@@ -272,7 +191,7 @@ class _Reader:
     def _entry(self, block: bytes, extensions: _Extensions | None) -> tuple[Entry, list[tuple[int, int]] | None]:
         """The entry of a header, and the segments of a sparse file. Data that is stored of it is left to be read."""
         flag = block[156:157]
-        kind = _KINDS.get(flag)
+        kind = KINDS.get(flag)
         magic = block[257:265]
         path, target = _text(block, 0, 100), _text(block, 157, 257)
         if magic[:6] == _USTAR_MAGIC and block[345]:
@@ -283,17 +202,7 @@ class _Reader:
         segments = None
         xattrs: tuple[tuple[str, bytes], ...] = ()
         if extensions:
-            records = extensions.records
-            path = records.get(b"path") or path
-            target = records.get(b"linkpath") or target
-            uid, gid = _decimal(records, b"uid", uid), _decimal(records, b"gid", gid)
-            size, mtime = _decimal(records, b"size", size), _decimal(records, b"mtime", mtime)
-            xattrs = tuple(
-                (key[len(_XATTR) :].decode("utf-8", "surrogateescape"), value)
-                for key, value in sorted(records.items())
-                if key.startswith(_XATTR)
-            )
-            path, target = extensions.name or path, extensions.link or target
+            path, target, uid, gid, size, mtime, xattrs = extensions.correct(path, target, uid, gid, size, mtime)
         if kind is None:
             raise ValueError(f"{shown_path(path)} is of an unknown type, {flag!r}")
         if not 0 <= size <= _MAX_FILE:
@@ -340,15 +249,15 @@ class _Reader:
         if extensions.size > _MAX_EXTENSION or len(self._global) > _MAX_GLOBAL:
             raise ValueError(f"more than {_MAX_EXTENSION} bytes of headers for one entry")
         content = self._take(size)
-        self._skip(-size % _SIZE)
+        self._skip(-size % BLOCK_SIZE)
         flag = block[156:157]
-        if flag == _LONG_NAME:
+        if flag == LONG_NAME:
             extensions.name = content.partition(b"\0")[0]
-        elif flag == _LONG_LINK:
+        elif flag == LONG_LINK:
             extensions.link = content.partition(b"\0")[0]
         else:
             for key, value in _records(content):
-                if key not in _KEYS and not key.startswith((_XATTR, _SPARSE)):
+                if key not in _KEYS and not key.startswith((XATTR, _SPARSE)):
                     continue
                 if flag == _PAX_GLOBAL:
                     self._global[key] = value
@@ -366,7 +275,7 @@ class _Reader:
                     segments.append((_parse(fields[place : place + 12]), _parse(fields[place + 12 : place + 24])))
             if not more or len(segments) > _MAX_SEGMENTS:
                 return segments
-            block = self._take(_SIZE)
+            block = self._take(BLOCK_SIZE)
             fields, more = block[:504], block[504]
 
     def _pax_segments(
@@ -392,10 +301,10 @@ class _Reader:
         rest = b""
         wanted = 1
         while len(lines) < wanted:
-            if self._left < _SIZE:
+            if self._left < BLOCK_SIZE:
                 raise ValueError("a sparse file's map has no end")
-            self._left -= _SIZE
-            *whole, rest = (rest + self._take(_SIZE)).split(b"\n")
+            self._left -= BLOCK_SIZE
+            *whole, rest = (rest + self._take(BLOCK_SIZE)).split(b"\n")
             lines.extend(whole)
             if lines:
                 wanted = 1 + 2 * _natural(lines[0])
@@ -428,14 +337,14 @@ class _Reader:
 
     def _block(self) -> bytes:
         """The next block; nothing at the end of the stream."""
-        end = self._at + _SIZE
+        end = self._at + BLOCK_SIZE
         if end <= len(self._chunk):
             block = self._chunk[self._at : end]
             self._at = end
             return block
         if self._at == len(self._chunk) and not self._next_chunk():
             return b""
-        return self._take(_SIZE)
+        return self._take(BLOCK_SIZE)
 
     def _take(self, count: int) -> bytes:
         taken = self._chunk[self._at : self._at + count]
@@ -481,15 +390,15 @@ def _hole(count: int) -> Data:
 
 def _verify(block: bytes) -> None:
     """Check a header's checksum; some old programs summed signed characters."""
-    if len(block) < _SIZE:
+    if len(block) < BLOCK_SIZE:
         raise ValueError("truncated header")
     claimed = _parse(block[148:156])
     rest = block[:148] + b"        " + block[156:]
-    if claimed % _ADLER != _sum(rest) and claimed != sum(byte - 256 * (byte > 127) for byte in rest):
+    if claimed % _ADLER != checksum(rest) and claimed != sum(byte - 256 * (byte > 127) for byte in rest):
         raise ValueError("invalid header: bad checksum")
 
 
-def _sum(data: bytes) -> int:
+def checksum(data: bytes) -> int:
     """The sum of bytes, modulo a prime that few headers reach: the low half of Adler-32 (RFC 1950) counts from 1."""
     return ((zlib.adler32(data) & 0xFFFF) - 1) % _ADLER
 
@@ -565,7 +474,7 @@ def _refuse_impossible(entry: Entry) -> None:
     if not (0 <= device[0] <= _MAX_DEVICE[0] and 0 <= device[1] <= _MAX_DEVICE[1]):
         raise ValueError(f"the device number {device} of {shown_path(path)}")
     for name, value in xattrs:
-        if "\0" in name or not 0 < len(_encoded(name)) <= _MAX_NAME or len(value) > _MAX_ATTRIBUTE:
+        if "\0" in name or not 0 < len(encoded(name)) <= _MAX_NAME or len(value) > _MAX_ATTRIBUTE:
             raise ValueError(f"an attribute of {shown_path(path)} that no file can have, {name[:50]!r}")
 
 
@@ -592,5 +501,6 @@ def named(paths: Sequence[str]) -> str:
     return ", ".join(paths[:_NAMED]) + (f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else "")
 
 
-def _encoded(text: str) -> bytes:
+def encoded(text: str) -> bytes:
+    """Return the bytes of the name of an attribute."""
     return text.encode("utf-8", "surrogateescape")

@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..engine.cli import Engine
-from ..layers.tar import DIRECTORY, FILE, SYMLINK, Writer, index
+from ..layers.tar import DIRECTORY, FILE, SYMLINK, index
+from ..layers.tar_writer import TarWriter
 from ..layers.union import Layer, Union
 from ..oci.config import Config
 from ..oci.platform import Platform
@@ -202,7 +203,7 @@ def make(template: Template, directory: str, own: OwnMetadata = NOTHING) -> Engi
 def _layer(own: OwnMetadata) -> bytes:
     """The tar archive of an image's own metadata, as any user can unpack it."""
     target = io.BytesIO()
-    writer = Writer(target)
+    writer = TarWriter(target)
     for path, entry in own.entries.items():
         content = own.contents.get(path)
         writer.add(without_owner(entry), None if content is None else [memoryview(content)])

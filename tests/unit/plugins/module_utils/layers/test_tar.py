@@ -23,11 +23,11 @@ import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors import InvalidLayer
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.layers.tar import (
     Entry,
-    Writer,
     index,
     normal,
     read,
 )
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.layers.tar_writer import TarWriter
 from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
@@ -1096,7 +1096,7 @@ def attribute_name(raw: bytes) -> str:
 
 def written(entries: Sequence[tuple[Entry, bytes | None]], target: IO[bytes] | None = None) -> bytes:
     target = target or io.BytesIO()
-    writer = Writer(target)
+    writer = TarWriter(target)
     for entry, data in entries:
         pieces = None if data is None else (memoryview(data)[place : place + 77] for place in range(0, len(data), 77))
         writer.add(entry, pieces)
@@ -1160,7 +1160,7 @@ def test_attributes_of_any_length_are_written() -> None:
 def test_a_file_too_large_for_octal_digits_is_written_in_base_256() -> None:
     for size in (8**11 - 1, 8**11, 2**40):
         target = io.BytesIO()
-        writer = Writer(target)
+        writer = TarWriter(target)
         writer.add(Entry(b"a", "file", 0o644, 0, 0, 0, size))
         writer.finish()
         entry, _data = next(read(stream(target.getvalue()), WHAT))
@@ -1183,7 +1183,7 @@ def test_large_data_reaches_the_target_piece_by_piece() -> None:
 
     target = Counting()
     data = random.Random(1).randbytes(3 << 20)
-    writer = Writer(target)
+    writer = TarWriter(target)
     writer.add(
         Entry(b"a", "file", 0o644, 0, 0, 0, len(data)),
         (memoryview(data)[n : n + 65536] for n in range(0, len(data), 65536)),

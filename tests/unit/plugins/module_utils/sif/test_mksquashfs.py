@@ -19,7 +19,8 @@ from typing import IO
 
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors import NoSpace, PackerError, StorageError
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.layers.tar import Entry, Writer
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.layers.tar import Entry
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.layers.tar_writer import TarWriter
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif import mksquashfs as squashfs
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif.mksquashfs import Packer, Partition
 
@@ -569,7 +570,7 @@ MANY = [
 
 def write_tree(pipe: IO[bytes], more: Sequence[tuple[Entry, bytes]] = ()) -> None:
     """Files before their directories, as a build writes them."""
-    writer = Writer(pipe)
+    writer = TarWriter(pipe)
     for entry, data in (
         (Entry(b"d/tool", "file", 0o4755, 12, 34, 86400, 3), b"abc"),
         (Entry(b"d/zeros", "file", 0o600, 2**32 - 2, 2**32 - 2, 86400, 300_000), bytes(300_000)),
@@ -826,7 +827,7 @@ def test_half_an_archive_never_becomes_an_image(tmp_path: Path, place: Partition
     def begin() -> None:
         with real().packing(place, 0, ROOT) as pipe:
             for entry, data in MANY:
-                Writer(pipe).add(entry, [memoryview(data)])
+                TarWriter(pipe).add(entry, [memoryview(data)])
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
