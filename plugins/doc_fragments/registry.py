@@ -37,6 +37,7 @@ options:
       - Speak plain HTTP to the registry. Logins and images then travel unencrypted.
       - It counts for all registries that the names of the task are from, and for no mirror or cache of SIF files, where
         V(http://) before the name says the same.
+      - For some registries only, use O(insecure_registries).
       - If the option is not given, the first of E(SREGISTRY_DOCKERHUB_NOHTTPS), E(APPTAINER_NOHTTPS) and
         E(SINGULARITY_NOHTTPS) that is set on the managed host is used.
     type: bool
@@ -65,6 +66,15 @@ options:
       - Rather than turning this off, give the certificate authority with O(ca_path).
     type: bool
     default: true
+    aliases: [tls_verify]
+  insecure_registries:
+    description:
+      - Registries that are reached in another way than the others, each as V([http://]HOST[:PORT]).
+      - With V(http://), plain HTTP is spoken to it. Without it, the certificate of the registry is not verified.
+      - It counts also for mirrors and caches of SIF files, but not for web servers.
+    type: list
+    elements: str
+    default: []
   ca_path:
     description:
       - A file or directory on the managed host with the certificate authorities to trust instead of the system's.

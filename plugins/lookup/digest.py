@@ -89,6 +89,15 @@ options:
       - Whether the TLS certificate of the registry must be valid.
     type: bool
     default: true
+    aliases: [tls_verify]
+  insecure_registries:
+    description:
+      - Registries that are reached in another way than the others, each as V([http://]HOST[:PORT]).
+      - With V(http://), plain HTTP is spoken to it. Without it, the certificate of the registry is not verified.
+      - It counts also for mirrors and caches of SIF files, but not for web servers.
+    type: list
+    elements: str
+    default: []
   ca_path:
     description:
       - A file or directory on the controller with the certificate authorities to trust instead of the system's.
@@ -162,6 +171,7 @@ from ..module_utils._internal.oci.blobs import BlobCache
 from ..module_utils._internal.oci.pins import Pins
 from ..module_utils._internal.oci.platform import Platform
 from ..module_utils._internal.oci.reference import Reference, parse_registry
+from ..module_utils._internal.registry.location import insecure_hosts
 from ..module_utils._internal.registry.pool import Registries
 from ..module_utils._internal.registry.resolve_digest import pin
 from ..module_utils._internal.transport.http import HAS_REQUESTS
@@ -240,4 +250,5 @@ class LookupModule(LookupBase):  # type: ignore[misc]  # Ansible is untyped here
             timeout=self.get_option("timeout"),
             retries=max(0, self.get_option("retries")),
             connections=1,
+            insecure=insecure_hosts(self.get_option("insecure_registries")),
         )

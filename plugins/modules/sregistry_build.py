@@ -487,8 +487,6 @@ def request_of(module: AnsibleModule, session: Session) -> BuildRequest:
         cachedir=None
         if uncached
         else os.path.dirname(os.path.dirname(session.cache.directory)),  # of <root>/cache/blob
-        plain=params["no_https"],
-        verify=params["validate_certs"],
         ca_path=params["ca_path"],
         prepare=lambda path: prepare(module, path),
         timeout=params["build_timeout"],

@@ -72,9 +72,9 @@ options:
         with V(https://), and so does one in O(digests).
       - A registry that refuses C(HEAD), or tells another digest in its answer than in that to C(GET), is asked with
         C(GET). What that gives decides; if it is what was there, nothing is changed.
-      - V(not_present) does not ask.
+      - V(missing) does not ask. V(not_present) means the same.
     type: str
-    choices: [always, not_present]
+    choices: [always, missing, not_present]
     default: always
   checksum:
     description:
@@ -589,7 +589,7 @@ def main() -> None:
             **build_options(),
             **verify_options(),
             "dest": {"type": "path"},
-            "pull": {"type": "str", "choices": [ALWAYS, NOT_PRESENT], "default": ALWAYS},
+            "pull": {"type": "str", "choices": [ALWAYS, "missing", NOT_PRESENT], "default": ALWAYS},
             "checksum": {"type": "bool", "default": False},
             "force": {"type": "bool", "default": False},
             "backup": {"type": "bool", "default": False},
@@ -616,7 +616,7 @@ def main() -> None:
             wanted = Wanted(
                 storage=module.params["storage"],
                 dest=module.params["dest"],
-                policy=module.params["pull"],
+                policy=ALWAYS if module.params["pull"] == ALWAYS else NOT_PRESENT,
                 checksum=module.params["checksum"],
                 force=module.params["force"],
                 toolchain=toolchain_of(module),

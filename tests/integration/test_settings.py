@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -107,6 +108,21 @@ def test_a_login_comes_from_the_environment_and_options_win(node1: Host) -> None
     env = {**variables(prefixes[0], right), **variables(prefixes[1], right)}
     refused = node1.sregistry("pull", name, env=env, no_https=False, ca_path=CA, username="lab", password="wrong")
     assert refused["msg"].startswith("unauthorized: ")
+
+
+def test_each_registry_of_a_task_is_reached_in_its_own_way(node1: Host) -> None:
+    login = {"authfile": "/root/two-registries.json"}
+    logins = {"auths": {"127.0.0.1:5001": {"username": "lab", "password": "lab-secret"}}}
+    node1.shell(f"umask 077; echo '{json.dumps(logins)}' > {login['authfile']}")
+    names = ("127.0.0.1:5000/lab/tiny:1.0", "127.0.0.1:5001/lab/tiny:1.0")
+    ways = ["http://127.0.0.1:5000", "127.0.0.1:5001"]
+    done = node1.sregistry("record", *names, no_https=False, insecure_registries=ways, **login)
+    assert [image.get("error") for image in done["images"]] == [None, None]
+    refused = node1.sregistry("record", *names, no_https=False, insecure_registries=ways[:1], **login)
+    assert [image["action"] for image in refused["images"]] == ["present", "failed"]
+    assert "TLS failure at 127.0.0.1:5001" in refused["images"][1]["error"]
+    refused = node1.sregistry("record", *names, no_https=False, tls_verify=False, **login)
+    assert "name it in insecure_registries as http://127.0.0.1:5000" in refused["images"][0]["error"]
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def _create(session: Session, request: BuildRequest, outcome: BuildOutcome) -> N
         source = _read_source(session, request, outcome)
         if source is None:
             return
-        login = login_for(session, request, source)
+        login = login_for(session, source)
         inputs = outcome.inputs = inputs_of(session, request, source)
         own, other = outcome.look_up(session)
         _decide(session, request, source, own, other, outcome)

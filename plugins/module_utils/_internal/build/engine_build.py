@@ -114,7 +114,7 @@ def _options(
         packer_arguments=packer_arguments,
         architecture=None if Platform.host().architecture == architecture else architecture,
         login=login,
-        no_https=request.plain,
+        no_https=any(session.registries.reach(reference).http for reference in source.remotes),
         ca_path=request.ca_path,
         cachedir=request.cachedir,
         tmpdir=work,

@@ -34,8 +34,6 @@ class BuildRequest:
     :ivar name: of the result in the inventory.
     :ivar checksum: read a whole file to find out whether it was modified.
     :ivar cachedir: of the engine; None means that nothing is cached.
-    :ivar plain: whether the engine may speak HTTP to registries.
-    :ivar verify: whether certificates of registries must be valid.
     :ivar prepare: sets owner and mode of a finished file before it gets its name.
     :ivar timeout: of the engine, in seconds.
     :ivar backup: whether what is replaced gets another name.
@@ -56,8 +54,6 @@ class BuildRequest:
     checksum: bool
     toolchain: Toolchain
     cachedir: str | None
-    plain: bool
-    verify: bool
     ca_path: str | None
     prepare: Callable[[str], None]
     timeout: float

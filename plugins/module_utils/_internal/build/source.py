@@ -200,17 +200,26 @@ def agree(before: Mapping[str, str], now: Mapping[str, str]) -> bool:
     return {name: value for name, value in before.items() if name not in free} == dict(now)
 
 
-def login_for(session: Session, request: BuildRequest, source: BuildSource) -> Login | None:
+def login_for(session: Session, source: BuildSource) -> Login | None:
     """The login for the engine, which shows the one that it has to all registries.
 
     :raises CredentialsError: if it would be shown to one that it is not for, or is none that an engine takes.
     :raises CertificateError: if certificates need not be valid: no engine leaves them unverified.
     """
     registries = {reference.registry: reference for reference in source.remotes}
-    if registries and not request.verify and not request.plain:
+    reach = {registry: session.registries.reach(reference) for registry, reference in registries.items()}
+    unverified = sorted(registry for registry, how in reach.items() if not how.verify and not how.http)
+    if unverified:
         raise CertificateError(
-            f"the engine verifies the certificate of {', '.join(sorted(registries))}, whatever validate_certs says; "
-            "give its certificate authority with ca_path"
+            f"the engine verifies the certificate of {', '.join(unverified)}, whatever validate_certs and "
+            "insecure_registries say; give its certificate authority with ca_path"
+        )
+    if len({how.http for how in reach.values()}) > 1:
+        plain = sorted(registry for registry, how in reach.items() if how.http)
+        raise CertificateError(
+            f"the engine would take plain HTTP from all of {', '.join(sorted(registries))}, where only "
+            f"{', '.join(plain)} may speak it; pull the image from there in a task before, and start from its file "
+            "with Bootstrap: localimage"
         )
     logins = {registry: session.registries.login(reference) for registry, reference in registries.items()}
     if len(logins) > 1 and any(logins.values()):

@@ -111,6 +111,7 @@ def open_session(module: AnsibleModule) -> Iterator[Session]:
         timeout=params["timeout"],
         retries=max(0, params["retries"]),
         connections=params["threads"],
+        insecure=_insecure(params["insecure_registries"]),
     )
     if isinstance(transport.verify, str) and not os.path.exists(transport.verify):
         module.fail_json(msg=f"ca_path {transport.verify} does not exist on this host")
@@ -172,6 +173,19 @@ def sif_cache_of(module: AnsibleModule, session: Session, references: Sequence[R
     location = Location.parse(given, "sif_cache")
     registry = session.registries.at(location, {reference.registry for reference in references})
     return SifCache(location, registry, session.threads, fills, required=miss == FAIL)
+
+
+def _insecure(given: Sequence[str]) -> dict[str, bool]:
+    """Return by host whether a registry of ``insecure_registries`` speaks plain HTTP.
+
+    :raises InvalidReference: if one is not ``[http://]HOST[:PORT]``.
+    """
+    if not given:
+        return {}
+    with importing:
+        from ..registry.location import insecure_hosts  # few tasks name one
+
+    return insecure_hosts(given)
 
 
 def _mirrors(given: dict[str, Any] | None) -> Mirrors:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..errors import InvalidReference
@@ -42,3 +43,20 @@ class Location:
 
     def __str__(self) -> str:
         return f"{'http://' if self.http else ''}{self.host}{'/' if self.prefix else ''}{self.prefix.rstrip('/')}"
+
+
+def insecure_hosts(texts: Iterable[str]) -> dict[str, bool]:
+    """Read registries that are reached without TLS, or without verifying it, each as ``[http://]HOST[:PORT]``.
+
+    :returns: by host whether it speaks plain HTTP.
+    :raises InvalidReference: if one is something else.
+    """
+    hosts = {}
+    for text in texts:
+        location = Location.parse(text, "insecure registry")
+        if location.prefix:
+            raise InvalidReference(
+                f"invalid insecure registry {text!r}: write it as [http://]HOST[:PORT], without a path"
+            )
+        hosts[location.host] = location.http
+    return hosts

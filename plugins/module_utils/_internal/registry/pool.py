@@ -72,6 +72,10 @@ class Registries:
             session = self._sessions.get(reference.registry)
         return session.warnings(reference.repository) if session else []
 
+    def reach(self, reference: Reference) -> Transport:
+        """Return how the registry of a reference is reached."""
+        return self._transport.to(reference.registry)
+
     def login(self, reference: Reference) -> Login | None:
         """Return the login that belongs to an image's registry, for a program that speaks to it itself.
 

@@ -85,7 +85,7 @@ class Web:
     def __init__(self, keychain: Keychain, transport: Transport) -> None:
         self._keychain = keychain
         self._connections = Connections(transport)
-        self._plain = transport.http
+        self._transport = transport
         self._lock = threading.Lock()
         self._guarded: set[str] = set()
 
@@ -203,7 +203,7 @@ class Web:
         known = self._keychain.credentials(reference.registry)
         if not (known.given and known.login and known.login.basic):
             return None
-        if reference.scheme == "http" and not self._plain:
+        if reference.scheme == "http" and not self._transport.to(reference.registry).http:
             raise CredentialsError(
                 f"{reference} wants a login, which would travel unencrypted; use https://, or allow it with "
                 "no_https: true"

@@ -75,6 +75,7 @@ class AuthenticatedConnections:
         """
         :param host: as in a reference: ``docker.io``, ``quay.io``, ``localhost:5000``.
         """
+        transport = transport.to(host)
         self.host = host
         self.base = f"{'http' if transport.http else 'https'}://{_HUB_ENDPOINT if host == DOCKER_HUB else host}/v2/"
         self.anonymous = Connections(transport)

@@ -123,7 +123,7 @@ class ConnectionFailure:
         if _PLAIN_HTTP.search(why):
             if self.by_prefix:
                 return "it may speak plain HTTP, then write http:// before its name; no_https does not count for it"
-            return "it may speak plain HTTP, then give no_https: true, which is for all registries of a task"
+            return f"it may speak plain HTTP, then name it in insecure_registries as http://{host_of(self.url)}"
         if _ABOUT_CA.search(why):
             return "give the registry's CA with ca_path"
         if _ALERT.search(why):

@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,8 @@ class Transport:
     """The way to reach a registry. ``timeout`` is in seconds, for connecting and for each wait for data.
 
     ``by_prefix``: what stands before the registry's name decides between TLS and plain HTTP, not an option.
+    ``insecure``: the hosts that are reached in another way than the others, each with whether it speaks plain HTTP;
+    the certificate of one that does not is not verified.
     """
 
     http: bool = False
@@ -23,3 +26,10 @@ class Transport:
     retries: int = 3
     connections: int = 9
     user_agent: str = "hpc.sregistry"
+    insecure: Mapping[str, bool] = field(default_factory=dict)
+
+    def to(self, host: str) -> Transport:
+        """Return how one host is reached, such as ``localhost:5000``."""
+        if host not in self.insecure:
+            return self
+        return replace(self, http=True) if self.insecure[host] else replace(self, verify=False)

@@ -93,8 +93,6 @@ def wanted(tmp_path: Path, program: Path) -> BuildRequest:
         checksum=False,
         toolchain=Unpacked(str(tmp_path), executable=str(program)),
         cachedir=None,
-        plain=False,
-        verify=True,
         ca_path=None,
         prepare=lambda path: None,
         timeout=60.0,
@@ -342,9 +340,6 @@ REFUSED: list[Any] = [
         "one login to all of them",
         id="a login for two registries",
     ),
-    pytest.param(
-        {"definition": "Bootstrap: docker\nFrom: a\n", "verify": False}, "give its certificate", id="not verified"
-    ),
     pytest.param({"arguments": {"A": "1"}}, "does not use the build argument A", id="unused argument"),
 ]
 
@@ -456,3 +451,20 @@ def test_a_login_that_no_engine_takes_is_refused(session: Session, wanted: Build
     outcome = create(tokens, replace(wanted, definition="Bootstrap: docker\nFrom: 127.0.0.1:1/team/app\n"))
     assert "the login for 127.0.0.1:1 is a token" in str(outcome.error)
     assert "refresh" not in str(outcome.error)
+
+
+@pytest.mark.parametrize(
+    ("transport", "message"),
+    [
+        (Transport(verify=False), "the engine verifies the certificate of 127.0.0.1:1, 127.0.0.1:2, whatever"),
+        (Transport(insecure={"127.0.0.1:2": False}), "the engine verifies the certificate of 127.0.0.1:2, whatever"),
+        (Transport(insecure={"127.0.0.1:2": True}), "where only 127.0.0.1:2 may speak it; pull the image from there"),
+    ],
+)
+def test_a_way_to_registries_that_no_engine_takes_is_refused(
+    session: Session, wanted: BuildRequest, transport: Transport, message: str
+) -> None:
+    reached = replace(session, registries=Registries(Keychain(), transport), check=True)
+    text = "".join(f"Bootstrap: docker\nFrom: 127.0.0.1:{port}/app\nStage: of{port}\n\n" for port in (1, 2))
+    outcome = create(reached, replace(wanted, definition=text))
+    assert message in str(outcome.error)

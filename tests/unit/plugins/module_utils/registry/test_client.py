@@ -915,7 +915,7 @@ def test_a_certificate_of_an_unknown_authority_is_refused_unless_told_otherwise(
 def test_a_registry_that_speaks_plain_http_is_told_from_a_bad_certificate(
     faulty: FaultyRegistry, connect: Connect, pauses: list[float]
 ) -> None:
-    with pytest.raises(CertificateError, match="no_https: true"):
+    with pytest.raises(CertificateError, match="insecure_registries as http://"):
         connect(faulty.address, http=False).head(name(faulty))
     assert pauses == []
 

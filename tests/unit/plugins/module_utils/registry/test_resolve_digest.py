@@ -160,6 +160,7 @@ class Lookup(LookupModule):
 
     def __init__(self, **options: Any) -> None:
         defaults = {"registry": "docker.io", "no_https": True, "validate_certs": True, "timeout": 20.0, "retries": 0}
+        defaults["insecure_registries"] = []
         self._given = {**defaults, "known": {}, **options}
 
     def set_options(self, **_how: Any) -> None:
