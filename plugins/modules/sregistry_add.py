@@ -283,9 +283,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils._internal.manage.add import COPY, METHODS, Item, Wanted, add
+from ..module_utils._internal.inventory.outcome import PRESENT
+from ..module_utils._internal.manage.add import COPY, METHODS, AddRequest, NamedFile, add
 from ..module_utils._internal.manage.import_sregistry import Estate, take_over
-from ..module_utils._internal.manage.outcome import PRESENT
 from ..module_utils._internal.module.attributes import check_owner, prepare, set_attributes
 from ..module_utils._internal.module.base import failing, inventory_of, platform_of
 from ..module_utils._internal.module.local_images import finish
@@ -348,26 +348,26 @@ def main() -> None:
         inventory = inventory_of(module)
         more: dict[str, Any] = {}
         if module.params["takeover"] is not None:
-            changes, left = take_over(inventory, _estate(module))
+            outcomes, left = take_over(inventory, _estate(module))
             more["left"] = [item.to_result() for item in left]
         else:
-            changes = add(inventory, _wanted(module), _items(module))
-        for change in changes:
-            if change.action == PRESENT:  # a new file got them before it got its name
-                set_attributes(module, change)
-        finish(module, inventory, changes, **more)
+            outcomes = add(inventory, _request(module), _items(module))
+        for outcome in outcomes:
+            if outcome.action == PRESENT:  # a new file got them before it got its name
+                set_attributes(module, outcome)
+        finish(module, inventory, outcomes, **more)
 
 
-def _items(module: AnsibleModule) -> list[Item]:
+def _items(module: AnsibleModule) -> list[NamedFile]:
     registry = parse_registry(module.params["registry"])
     given = module.params["images"]
     if given is None:
         given = [{"name": module.params["name"], "path": module.params["path"]}]
-    return [Item(item["name"], Reference.parse(item["name"], registry), item["path"]) for item in given]
+    return [NamedFile(item["name"], Reference.parse(item["name"], registry), item["path"]) for item in given]
 
 
-def _wanted(module: AnsibleModule) -> Wanted:
-    return Wanted(
+def _request(module: AnsibleModule) -> AddRequest:
+    return AddRequest(
         storage=module.params["storage"],
         method=module.params["method"],
         force=module.params["force"],

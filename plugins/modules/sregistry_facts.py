@@ -189,7 +189,7 @@ ansible_facts:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils._internal.manage.facts import Question, query
+from ..module_utils._internal.manage.facts import Query, find_images
 from ..module_utils._internal.module.base import facts_of, failing, inventory_of, warn_without_inventory
 from ..module_utils._internal.module.options import store_options
 
@@ -203,7 +203,7 @@ def main() -> None:
     with failing(module):
         inventory = inventory_of(module)
         rows = inventory.rows()
-        images = query(inventory, rows, Question(checksum=module.params["checksum"]), module.warn)
+        images = find_images(inventory, rows, Query(checksum=module.params["checksum"]), module.warn)
         warn_without_inventory(module, inventory)
         module.exit_json(changed=False, images=images, ansible_facts=facts_of(module, inventory, rows, True))
 

@@ -391,8 +391,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._internal.engine import cli
 from ..module_utils._internal.errors import EngineError
-from ..module_utils._internal.inventory.selector import Search
-from ..module_utils._internal.manage.facts import Question, path_of, query
+from ..module_utils._internal.inventory.selector import WordSearch
+from ..module_utils._internal.manage.facts import Query, find_images, path_of
 from ..module_utils._internal.module.base import failing, inventory_of, platform_of, warn_without_inventory
 from ..module_utils._internal.module.options import name_options, platform_options, store_options
 from ..module_utils._internal.oci.platform import Platform
@@ -423,17 +423,17 @@ def main() -> None:
         references = [Reference.parse_known(name, registry) for name in names] if names is not None else None
         inventory, platform = inventory_of(module), platform_of(module)
         found = _find_engine(module)
-        question = Question(
+        query = Query(
             references,
             platform,
-            search=Search.of(module.params["search"]) if module.params["search"] is not None else None,
+            search=WordSearch.of(module.params["search"]) if module.params["search"] is not None else None,
             manifests=module.params["manifests"],
             checksum=module.params["checksum"],
             inspect=module.params["inspect"],
             command=functools.partial(_command, module, found) if module.params["exec"] is not None else None,
         )
         rows = inventory.rows()
-        images = query(inventory, rows, question, module.warn)
+        images = find_images(inventory, rows, query, module.warn)
         known = {row["reference"] for row in rows}
         result: dict[str, Any] = {"images": images, "paths": [], "unknown": [], "missing": []}
         for name, reference in zip(names or (), references or ()):

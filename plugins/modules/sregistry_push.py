@@ -215,7 +215,7 @@ ansible_facts:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils._internal.manage.push import Wanted, check_annotations, parse_destination, push
+from ..module_utils._internal.manage.push import PushRequest, check_annotations, parse_destination, push
 from ..module_utils._internal.module.base import failing
 from ..module_utils._internal.module.local_images import finish
 from ..module_utils._internal.module.options import (
@@ -255,11 +255,11 @@ def main() -> None:
         annotations = check_annotations(params["annotations"])
         reference = Reference.parse_known(params["name"], registry) if params["name"] is not None else None
         with open_session(module) as session:
-            wanted = Wanted(
+            request = PushRequest(
                 reference, session.platform, params["path"], to, annotations, params["force"], module.check_mode
             )
-            change = push(session.inventory, session.registries, wanted)
-        finish(module, session.inventory, [change])
+            outcome = push(session.inventory, session.registries, request)
+        finish(module, session.inventory, [outcome])
 
 
 if __name__ == "__main__":

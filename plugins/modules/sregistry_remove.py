@@ -253,9 +253,10 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils._internal.errors import SregistryError
 from ..module_utils._internal.inventory.database import Inventory
 from ..module_utils._internal.inventory.links import Places, need_absolute
-from ..module_utils._internal.inventory.selector import Choice
-from ..module_utils._internal.manage.outcome import ABSENT, Change
-from ..module_utils._internal.manage.remove import FORGOTTEN, STATES, Wanted, meaningless, prune, remove, sweep
+from ..module_utils._internal.inventory.selector import Selector
+from ..module_utils._internal.manage.outcome import ABSENT
+from ..module_utils._internal.manage.remove import FORGOTTEN, STATES, RemoveOutcome, RemoveRequest, meaningless, remove
+from ..module_utils._internal.manage.sweep import prune_cache, sweep_store
 from ..module_utils._internal.module.base import blob_directory, failing, inventory_of
 from ..module_utils._internal.module.local_images import finish
 from ..module_utils._internal.module.options import (
@@ -305,25 +306,25 @@ def main() -> None:
         )
     with failing(module):
         inventory, cache = inventory_of(module), BlobCache(blob_directory(module))
-        wanted = _wanted(module)
-        if wanted.keep:
-            for text in meaningless(list(inventory.documents()), wanted.keep):
+        request = _request(module)
+        if request.keep:
+            for text in meaningless(list(inventory.documents()), request.keep):
                 module.warn(f"keep holds {text!r}, which is no image of the inventory")
-        changes = remove(inventory, cache, wanted)
+        outcomes = remove(inventory, cache, request)
         more: dict[str, Any] = {"diff": []}
         try:
-            _clean(module, inventory, cache, changes, more)
+            _clean(module, inventory, cache, outcomes, more)
         except SregistryError as error:  # what is gone must be told all the same
             more["error"] = error
-        finish(module, inventory, changes, **more)
+        finish(module, inventory, outcomes, **more)
 
 
-def _wanted(module: AnsibleModule) -> Wanted:
+def _request(module: AnsibleModule) -> RemoveRequest:
     params = module.params
     registry = parse_registry(params["registry"])
-    return Wanted(
-        names=None if params["name"] is None else [Choice.parse(text, registry) for text in params["name"]],
-        keep=[Choice.parse(text, registry) for text in params["keep"] or ()],
+    return RemoveRequest(
+        names=None if params["name"] is None else [Selector.parse(text, registry) for text in params["name"]],
+        keep=[Selector.parse(text, registry) for text in params["keep"] or ()],
         platform=Platform.parse(params["platform"]) if params["platform"] else None,
         state=params["state"],
         force=params["force"],
@@ -338,18 +339,18 @@ def _places(module: AnsibleModule) -> Places:
 
 
 def _clean(
-    module: AnsibleModule, inventory: Inventory, cache: BlobCache, changes: list[Change], more: dict[str, Any]
+    module: AnsibleModule, inventory: Inventory, cache: BlobCache, outcomes: list[RemoveOutcome], more: dict[str, Any]
 ) -> None:
     """Remove what no image has: files of the store, blobs of the cache."""
     if module.params["sweep"]:
-        swept = sweep(inventory, _places(module), changes, module.check_mode)
+        swept = sweep_store(inventory, _places(module), outcomes, module.check_mode)
         more["swept"] = swept.gone
         _show(more, "files that no image has", swept.gone)
         _warn_of(module, swept.strangers)
         for path, link in swept.linked[:_NAMED]:
             module.warn(f"sweep leaves {path}, since the symlink {link} leads to it; remove that first")
     if module.params["cache"] == _PRUNE:
-        pruned = prune(inventory, cache, changes, module.check_mode)
+        pruned = prune_cache(inventory, cache, outcomes, module.check_mode)
         more["pruned"] = {"blobs": len(pruned), "bytes": sum(blob.size for blob in pruned)}
         _show(more, f"the cache {cache.directory}", [blob.what for blob in pruned])
 

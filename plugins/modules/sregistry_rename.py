@@ -149,8 +149,9 @@ ansible_facts:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils._internal.manage.outcome import PRESENT
-from ..module_utils._internal.manage.rename import Wanted, rename
+from ..module_utils._internal.inventory.outcome import PRESENT
+from ..module_utils._internal.manage.move import RenameRequest
+from ..module_utils._internal.manage.rename import rename
 from ..module_utils._internal.module.attributes import check_owner, prepare, set_attributes
 from ..module_utils._internal.module.base import failing, inventory_of
 from ..module_utils._internal.module.local_images import finish
@@ -182,7 +183,7 @@ def main() -> None:
         params = module.params
         registry = parse_registry(params["registry"])
         reference = Reference.parse_known(params["name"], registry)
-        wanted = Wanted(
+        request = RenameRequest(
             reference=reference,
             platform=Platform.parse(params["platform"]) if params["platform"] else None,
             new=Reference.parse(params["new_name"], registry) if params["new_name"] is not None else reference,
@@ -193,11 +194,11 @@ def main() -> None:
             prepare=lambda path: prepare(module, path),
         )
         inventory = inventory_of(module)
-        changes = rename(inventory, wanted)
-        for change in changes:
-            if change.action == PRESENT:  # a file that was moved has them
-                set_attributes(module, change)
-        finish(module, inventory, changes)
+        outcomes = rename(inventory, request)
+        for outcome in outcomes:
+            if outcome.action == PRESENT:  # a file that was moved has them
+                set_attributes(module, outcome)
+        finish(module, inventory, outcomes)
 
 
 if __name__ == "__main__":

@@ -165,7 +165,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._internal.engine import cli
-from ..module_utils._internal.manage.sign import Means, sign
+from ..module_utils._internal.manage.sign import Signer, sign
 from ..module_utils._internal.module.base import blob_directory, facts_after, failing, inventory_of
 from ..module_utils._internal.module.keys import scratch_directory, signing_key
 from ..module_utils._internal.module.options import (
@@ -205,10 +205,10 @@ def main() -> None:
         paths = targets_of(module, inventory, changing=True)
         cache = BlobCache(blob_directory(module))
         with signing_key(module) as key:
-            means = Means(cli.find_engine(module.params["engine"]), key, scratch_directory(module))
-            images = sign(inventory, cache, means, paths, module.check_mode)
+            signer = Signer(cli.find_engine(module.params["engine"]), key, scratch_directory(module))
+            images = sign(inventory, cache, signer, paths, module.check_mode)
         changed = [image for image in images if image.changed]
-        result: dict[str, Any] = {"changed": bool(changed), "images": [image.to_result() for image in images]}
+        result: dict[str, Any] = {"changed": bool(changed), "images": [image.to_result("") for image in images]}
         if module._diff:
             result["diff"] = [image.to_diff() for image in changed]
         errors = [str(image.error) for image in images if image.error]

@@ -7,8 +7,6 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,17 +45,9 @@ class Outcome:
     attributes: dict[str, dict[str, Any]] = field(default_factory=lambda: {"before": {}, "after": {}})
     seconds: dict[str, float] = field(default_factory=dict)
 
-    @contextmanager
-    def catching(self) -> Iterator[None]:
+    def catching(self) -> _Catching:
         """Keep an error of a block with its image: the work on the other images goes on."""
-        try:
-            yield
-        except SregistryError as error:
-            self.fail(error)
-        except Exception as error:  # noqa: BLE001 (a fault of ours is one image's as well)
-            self.traceback = masked(traceback.format_exc())
-            why = masked(f"{type(error).__name__}: {error}")
-            self.fail(SregistryError(f"internal error, {why}; please report it with the image's name"))
+        return _Catching(self)
 
     def fail(self, error: SregistryError) -> None:
         """Note that the work failed, and why; it does not count as a change then."""
@@ -122,3 +112,22 @@ class Outcome:
     def _facets(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the two sides of the difference, without owner, group and mode."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class _Catching:
+    """A block whose error is that of one outcome."""
+
+    outcome: Outcome
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
+        if isinstance(error, SregistryError):
+            self.outcome.fail(error)
+        elif isinstance(error, Exception):  # a fault of ours is one image's as well
+            self.outcome.traceback = masked(traceback.format_exc())
+            why = masked(f"{type(error).__name__}: {error}")
+            self.outcome.fail(SregistryError(f"internal error, {why}; please report it with the image's name"))
+        return isinstance(error, Exception)

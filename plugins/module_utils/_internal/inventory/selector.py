@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A choice among the images of an inventory: by name, or by a pattern of names."""
+"""Selectors of images of an inventory: names, patterns of names, and words to search for."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DOCKER = re.compile(r"\Adocker://", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Choice:
+class Selector:
     """One name, or one pattern with ``*`` and ``?``, as it was written and as it is compared with a ``uri``."""
 
     text: str
@@ -26,7 +26,7 @@ class Choice:
     patterns: tuple[str, ...] = ()
 
     @classmethod
-    def parse(cls, text: str, registry: str = DOCKER_HUB) -> Choice:
+    def parse(cls, text: str, registry: str = DOCKER_HUB) -> Selector:
         """Read a name or pattern; what is left out of one is what is left out of the other.
 
         ``ubuntu:*`` is every tag of ``library/ubuntu``, and ``*`` everything.
@@ -52,25 +52,25 @@ class Choice:
         return cls(text, None, tuple(dict.fromkeys(pattern.replace("[", "[[]") for pattern in patterns)))
 
     def includes(self, uri: str) -> bool:
-        """Whether it means the image of a canonical name."""
+        """Return whether it means the image of a canonical name."""
         if self.reference:
             return self.reference.uri == uri
         return any(fnmatchcase(uri, pattern) for pattern in self.patterns)
 
 
 @dataclass(frozen=True)
-class Search:
+class WordSearch:
     """Words to look for, as ``sregistry images`` does: parts of a name, or patterns that the whole name follows."""
 
     words: tuple[str, ...]
 
     @classmethod
-    def of(cls, words: Iterable[str]) -> Search:
+    def of(cls, words: Iterable[str]) -> WordSearch:
         """An empty word, like ``*``, finds everything."""
         return cls(tuple(_DOCKER.sub("", word.strip()).lower() for word in words))
 
     def finds(self, uri: str) -> bool:
-        """Whether one of the words is found in a canonical name."""
+        """Return whether one of the words is found in a canonical name."""
         return any(
             fnmatchcase(uri.lower(), word.replace("[", "[[]")) if _WILD.search(word) else word in uri.lower()
             for word in self.words

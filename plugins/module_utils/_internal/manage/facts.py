@@ -16,7 +16,7 @@ from ..fs import guard, permit
 from ..inventory import storage
 from ..inventory.database import Inventory
 from ..inventory.document import reference_of
-from ..inventory.selector import Search
+from ..inventory.selector import WordSearch
 from ..inventory.trusted import need_readable
 from ..oci.platform import Platform
 from ..oci.reference import Reference
@@ -24,44 +24,46 @@ from ..sif.inspection import inspect
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is asked: which images (None for all), of which platform (None for every), and how thoroughly.
+class Query:
+    """A query for images: which (None for all), of which platform (None for every), and how thoroughly.
 
-    ``manifests`` adds the registry's documents, ``inspect`` what a file says of itself, ``checksum`` reads files whole,
-    ``command`` adds the argument vector that runs a file.
+    :ivar manifests: add the documents of the registry.
+    :ivar checksum: read files whole.
+    :ivar inspect: add what a file tells of itself.
+    :ivar command: add the argument vector that runs a file.
     """
 
     references: Sequence[Reference] | None = None
     platform: Platform | None = None
-    search: Search | None = None
+    search: WordSearch | None = None
     manifests: bool = False
     checksum: bool = False
     inspect: bool = False
     command: Callable[[str], list[str] | None] | None = None
 
 
-def query(
-    inventory: Inventory, rows: Sequence[dict[str, Any]], question: Question, warn: Callable[[str], None]
+def find_images(
+    inventory: Inventory, rows: Sequence[dict[str, Any]], query: Query, warn: Callable[[str], None]
 ) -> list[dict[str, Any]]:
-    """The rows that a question is about, each with the ``state`` of its file: remote, present, missing or modified.
+    """Return the rows that a query is about, each with the ``state`` of its file: remote, present, missing or modified.
 
     :param rows: of the whole inventory.
     :param warn: told of a file that cannot be inspected.
     :raises InventoryError, StorageError: as the parts raise them.
     """
-    uris = {reference.uri for reference in question.references} if question.references is not None else None
-    platform = str(question.platform) if question.platform else None
+    uris = {reference.uri for reference in query.references} if query.references is not None else None
+    platform = str(query.platform) if query.platform else None
     return [
-        _answer(inventory, row, question, warn)
+        _answer(inventory, row, query, warn)
         for row in rows
         if (uris is None or row["reference"] in uris)
-        and (question.search is None or question.search.finds(row["reference"]))
+        and (query.search is None or query.search.finds(row["reference"]))
         and platform in (None, row["platform"])
     ]
 
 
 def path_of(rows: Sequence[dict[str, Any]], reference: Reference, wanted: Platform) -> str | None:
-    """The file of an image that a platform can run: present, unchanged, and the newest of the best platform.
+    """Return the file of an image that a platform can run: present, unchanged, and the newest of the best platform.
 
     :param rows: as ``query`` gives them.
     """
@@ -75,26 +77,24 @@ def path_of(rows: Sequence[dict[str, Any]], reference: Reference, wanted: Platfo
     return newest["path"] if newest else None
 
 
-def _answer(
-    inventory: Inventory, row: dict[str, Any], question: Question, warn: Callable[[str], None]
-) -> dict[str, Any]:
+def _answer(inventory: Inventory, row: dict[str, Any], query: Query, warn: Callable[[str], None]) -> dict[str, Any]:
     answer = {**row, "state": "remote"}
     path = row["path"]
-    refusal = _refusal(inventory, row, question)
+    refusal = _refusal(inventory, row, query)
     if path:
-        checksum = question.checksum and not refusal
+        checksum = query.checksum and not refusal
         answer["state"] = storage.state(path, row["size"], row["mtime_ns"], row["sha256"], checksum)
     if refusal:
         warn(f"{row['reference']}: {refusal}")
         answer["state"] = storage.MODIFIED
-    if question.manifests:
+    if query.manifests:
         document = inventory.get(reference_of(row), Platform.parse(row["platform"]))
         answer["metrics"] = document.metrics if document else {}
         answer["layers"] = list(document.layers) if document else []
         answer["url"] = document.to_json()["url"] if document else ""
-    if question.command:
-        answer["command"] = question.command(path) if path else None
-    if question.inspect and path:
+    if query.command:
+        answer["command"] = query.command(path) if path else None
+    if query.inspect and path:
         answer["inspect"] = None
         if answer["state"] != storage.MISSING and not refusal:
             try:
@@ -105,9 +105,9 @@ def _answer(
     return answer
 
 
-def _refusal(inventory: Inventory, row: dict[str, Any], question: Question) -> str:
-    """Why root does not read out a file for whoever could have written its document; empty if it may be read."""
-    if os.geteuid() != guard.ROOT or not row["path"] or not (question.checksum or question.inspect):
+def _refusal(inventory: Inventory, row: dict[str, Any], query: Query) -> str:
+    """Return why root does not read out a file for whoever could have written its document; empty if it may be read."""
+    if os.geteuid() != guard.ROOT or not row["path"] or not (query.checksum or query.inspect):
         return ""
     document = inventory.get(reference_of(row), Platform.parse(row["platform"]))
     try:

@@ -23,13 +23,13 @@ from ..inventory.database import Inventory
 from ..inventory.document import CLIENT_LOCAL, SREGISTRY, Document, File, timestamp
 from ..inventory.holding import hold
 from ..inventory.legacy import Container
+from ..inventory.outcome import RECORDED
 from ..oci.platform import Platform
 from ..oci.reference import Reference
 from ..sif.formats import Format, identify
-from .add import ADDED, platform_of
-from .outcome import Change, facet
-
-RECORDED = "recorded"
+from .add import ADDED
+from .outcome import ChangeOutcome
+from .source_file import file_platform
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class _Heir:
     finds: list[_Find]
 
 
-def take_over(inventory: Inventory, estate: Estate) -> tuple[list[Change], list[Left]]:
+def take_over(inventory: Inventory, estate: Estate) -> tuple[list[ChangeOutcome], list[Left]]:
     """Enter all containers and files of sregistry. What is in the inventory already stays as it is.
 
     :returns: what became of each image, and what could not be entered.
@@ -89,14 +89,12 @@ def take_over(inventory: Inventory, estate: Estate) -> tuple[list[Change], list[
     if estate.directory and not os.path.isdir(estate.directory):
         reason = "there is no such directory, so no files were looked for; correct directory, or give it empty"
         left.append(Left(estate.directory, reason))
-    changes = []
+    outcomes = []
     for heir in heirs:
-        change = Change(heir.reference.uri, heir.reference.uri, str(heir.platform))
-        with change.catching():
-            _inherit(inventory, estate, heir, known, change)
-        known.update(file.path for file in (change.document.files if change.document else ()))
-        changes.append(change)
-    return changes, left
+        outcome = _inherit(inventory, estate, heir, known)
+        known.update(file.path for file in (outcome.document.files if outcome.document else ()))
+        outcomes.append(outcome)
+    return outcomes, left
 
 
 def _heirs(
@@ -157,7 +155,7 @@ def _look(estate: Estate, path: str | None, created_at: str | None) -> tuple[_Fi
         except (FileNotFoundError, NotADirectoryError):
             pass
         else:
-            platform = platform_of(kind, None, path) if kind.architecture else estate.platform
+            platform = file_platform(kind, None, path) if kind.architecture else estate.platform
             return _Find(path, kind.name, created_at or timestamp()), platform or Platform.host()
     return None, estate.platform or Platform.host()
 
@@ -175,24 +173,24 @@ def _identified(estate: Estate, path: str) -> Format:
         return identify(held)
 
 
-def _inherit(inventory: Inventory, estate: Estate, heir: _Heir, known: set[str], change: Change) -> None:
-    with nullcontext() if estate.check else hold(inventory, [], [(heir.reference, heir.platform)]):
-        document = inventory.get(heir.reference, heir.platform)
-        change.before = facet(document)
-        change.document = _merged(document, heir, known)
-        change.after = facet(change.document)
-        change.file = change.document.files[-1] if change.document.files else None
-        change.path = change.file.path if change.file else None
-        if change.document == document:
-            return
-        change.changed = True
-        had = {file.path for file in document.files} if document else set()
-        change.action = ADDED if {file.path for file in change.document.files} - had else RECORDED
+def _inherit(inventory: Inventory, estate: Estate, heir: _Heir, known: set[str]) -> ChangeOutcome:
+    outcome = ChangeOutcome(heir.reference, heir.platform, name=heir.reference.uri)
+    held = nullcontext() if estate.check else hold(inventory, [], [(heir.reference, heir.platform)])
+    with outcome.catching(), held:
+        before = inventory.get(heir.reference, heir.platform)
+        after = _merged(before, heir, known)
+        path = after.files[-1].path if after.files else None
+        if after == before:
+            return dataclasses.replace(outcome, path=path, before=before)
+        had = {file.path for file in before.files} if before else set()
+        new = [file.path for file in after.files if file.path not in had]
         if not estate.check:
-            for file in change.document.files:
-                if file.path not in had:
-                    estate.prepare(file.path)
-            inventory.put(change.document)
+            for one in new:
+                estate.prepare(one)
+            inventory.put(after)
+        action = ADDED if new else RECORDED
+        return dataclasses.replace(outcome, path=path, before=before, after=after, action=action, changed=True)
+    return outcome
 
 
 def _merged(document: Document | None, heir: _Heir, known: set[str]) -> Document:

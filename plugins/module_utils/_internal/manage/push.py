@@ -31,17 +31,20 @@ from ..registry.pool import Registries
 from ..sif import container
 from ..sif.formats import is_sandbox
 from ..text import shown
-from .outcome import PRESENT, Change
+from .outcome import ChangeOutcome
 
 PUSHED, MOVED = "pushed", "moved"
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What shall be in a registry, and where.
+class PushRequest:
+    """The file that is to be in a registry, and its name there.
 
-    ``reference`` is an image of the inventory, ``path`` a file, of that image if both are given. ``annotations`` come
-    on top of ours. With ``force``, a file that somebody has changed is pushed too, and takes the name of anything.
+    :ivar reference: an image of the inventory.
+    :ivar path: a file, of that image if both are given.
+    :ivar to: the name in the registry.
+    :ivar annotations: on top of ours.
+    :ivar force: push also a file that somebody has changed, and take the name of anything.
     """
 
     reference: Reference | None
@@ -90,83 +93,145 @@ def check_annotations(given: Mapping[Any, Any]) -> dict[str, str]:
     return dict(given)
 
 
-def push(inventory: Inventory, registries: Registries, wanted: Wanted) -> Change:
-    """Make sure that a name in a registry means a file. An error is that of the change."""
-    name = wanted.reference.uri if wanted.reference else str(wanted.path)
-    change = Change(name, uri=wanted.to.uri, more={"digest": None, "pushed": _sent(0), "mounted": False})
-    with change.catching():
-        _push(inventory, registries, wanted, change)
-    return change
+@dataclass
+class PushOutcome(ChangeOutcome):
+    """The outcome of a push.
 
-
-def _push(inventory: Inventory, registries: Registries, wanted: Wanted, change: Change) -> None:
-    document, known = _chosen(inventory, wanted)
-    change.path, change.document = known.path if known else wanted.path, document
-    change.platform = str(document.platform) if document else None
-    path = change.path or ""
-    word = document.word if document and not wanted.path else guard.ROOT
-    try:
-        with permit.reading(path, inventory.store, word) as held:
-            _push_file(inventory, registries, wanted, change, held)
-    except FileNotFoundError as error:
-        raise StorageError(f"there is no file {path} to push; pull or build it first") from error
-    except OSError as error:
-        raise storage_error(error, path) from error
-
-
-def _push_file(inventory: Inventory, registries: Registries, wanted: Wanted, change: Change, held: str) -> None:
+    :ivar digest: of the manifest in the registry; None if it failed before the registry was asked.
+    :ivar sent: how many bytes were sent.
+    :ivar mounted: whether the registry took the file from another of its repositories.
+    :ivar measured: the file, where it is not as the inventory says.
+    :ivar shown: the two sides of the difference.
     """
+
+    digest: str | None = None
+    sent: int = 0
+    mounted: bool = False
+    measured: File | None = None
+    shown: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+
+    @property
+    def file(self) -> File | None:
+        """The file that was pushed, as it is."""
+        return self.measured
+
+    def _details(self) -> dict[str, Any]:
+        pushed = {"blobs": 1 if self.sent else 0, "bytes": self.sent}
+        return {"digest": self.digest, "pushed": pushed, "mounted": self.mounted}
+
+    def _facets(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        return self.shown
+
+
+def push(inventory: Inventory, registries: Registries, request: PushRequest) -> PushOutcome:
+    """Make sure that a name in a registry means a file."""
+    name = request.reference.uri if request.reference else str(request.path)
+    outcome = PushOutcome(request.to, name=name)
+    with outcome.catching():
+        document, known = _chosen(inventory, request)
+        path = (known.path if known else request.path) or ""
+        outcome = dataclasses.replace(
+            outcome, path=path, before=document, platform=document.platform if document else None
+        )
+        return _push(inventory, registries, request, outcome, known)
+    return outcome
+
+
+def _push(
+    inventory: Inventory, registries: Registries, request: PushRequest, outcome: PushOutcome, known: File | None
+) -> PushOutcome:
+    """Push a file of this host.
+
+    :param outcome: names the file, and the image that it is of.
+    :param known: the file as the inventory has it.
+    """
+    document, path = outcome.before, outcome.path or ""
+    word = document.word if document and not request.path else guard.ROOT
+    with outcome.catching():
+        try:
+            with permit.reading(path, inventory.store, word) as held:
+                file, annotations = _readable(request, document, known, path, held)
+                parcel = Parcel(
+                    layer=Descriptor(f"sha256:{file.sha256}", file.size),
+                    title=f"{request.to.name}.sif",
+                    annotations={**annotations, **request.annotations},
+                )
+                described = dataclasses.replace(outcome, measured=file, digest=parcel.digest)
+                return _push_parcel(inventory, registries.origin_of(request.to), request, parcel, held, described)
+        except FileNotFoundError as error:
+            raise StorageError(f"there is no file {path} to push; pull or build it first") from error
+        except OSError as error:
+            raise storage_error(error, path) from error
+    return outcome
+
+
+def _readable(
+    request: PushRequest, document: Document | None, known: File | None, path: str, held: str
+) -> tuple[File, Mapping[str, str]]:
+    """Return a file as it is, and the annotations that tell of its origin.
+
     :param held: by which the file is read.
+    :raises InvalidSif, StorageError: if it cannot be pushed, or was changed.
     """
-    document, path = change.document, change.path or ""
-    known = document.file(path) if document else None
     _need_sif(held)
     intact = known is not None and dataclasses.replace(known, path=held).state() == storage.PRESENT
-    if known and not intact and not wanted.force:
+    if known and not intact and not request.force:
         raise StorageError(
             f"{path} is not what the inventory says, so it is not pushed: somebody changed it; pull or build it again, "
             "or push it with force, without what the inventory tells of it"
         )
-    change.file = known if known and intact else dataclasses.replace(_measured(held), path=path)
-    provenance = Provenance.of(document, known).annotations if document and known and intact else {}
-    parcel = Parcel(
-        layer=Descriptor(f"sha256:{change.file.sha256}", change.file.size),
-        title=f"{wanted.to.name}.sif",
-        annotations={**provenance, **wanted.annotations},
-    )
-    registry = registries.origin_of(wanted.to)
-    there = registry.get_or_none(wanted.to, writes=not wanted.check)
-    change.more["digest"] = parcel.digest
-    if there and there.digest == parcel.digest:
-        change.action = PRESENT
-    else:
-        change.before = _facet_of(registry, wanted, there) if there else {}
-        change.after = _facet(parcel.digest, parcel.layer, parcel.annotations)
-        if not wanted.check:
-            _send(inventory, registry, wanted, parcel, change, held)
-        change.changed, change.action = True, MOVED if there else PUSHED
-    change.warnings.extend(registry.warnings(wanted.to.repository))
+    if document and known and intact:
+        return known, Provenance.of(document, known).annotations
+    return dataclasses.replace(File.at(held, sha256_of(held), {}), path=path), {}
 
 
-def _chosen(inventory: Inventory, wanted: Wanted) -> tuple[Document | None, File | None]:
+def _push_parcel(
+    inventory: Inventory, registry: Registry, request: PushRequest, parcel: Parcel, held: str, outcome: PushOutcome
+) -> PushOutcome:
+    """Make sure that a name in a registry means a manifest.
+
+    :param held: by which the file is read.
+    :param outcome: describes the file.
+    """
+    with outcome.catching():
+        there, result = registry.get_or_none(request.to, writes=not request.check), outcome
+        if there is None or there.digest != parcel.digest:
+            shown = (
+                _facet_of(registry, request, there) if there else {},
+                _facet(parcel.digest, parcel.layer, parcel.annotations),
+            )
+            way = "" if request.check else _send(inventory, registry, request, parcel, held)
+            result = dataclasses.replace(
+                outcome,
+                changed=True,
+                action=MOVED if there else PUSHED,
+                sent=parcel.layer.size or 0 if way == upload.SENT else 0,
+                mounted=way == upload.MOUNTED,
+                shown=shown,
+            )
+        return dataclasses.replace(result, warnings=registry.warnings(request.to.repository))
+    return outcome
+
+
+def _chosen(inventory: Inventory, request: PushRequest) -> tuple[Document | None, File | None]:
     """The file that is meant, and its image, as far as the inventory knows them.
 
     :raises InventoryError: if an image is named that has no such file, or several that differ.
     """
-    if wanted.reference is None:
-        return _known_at(inventory, wanted.path or "")
-    document = inventory.get(wanted.reference, wanted.platform)
-    files = [file for file in document.files if wanted.path in (None, file.path)] if document else []
+    if request.reference is None:
+        return _known_at(inventory, request.path or "")
+    document = inventory.get(request.reference, request.platform)
+    files = [file for file in document.files if request.path in (None, file.path)] if document else []
     if document is None or not files:
-        at = f" at {wanted.path}" if wanted.path else ""
+        at = f" at {request.path}" if request.path else ""
         raise InventoryError(
-            f"the inventory {inventory.directory} knows no file of {wanted.reference} for {wanted.platform}{at}; pull "
-            "it first, or give the path of a file alone"
+            f"the inventory {inventory.directory} knows no file of {request.reference} for {request.platform}{at}; "
+            "pull it first, or give the path of a file alone"
         )
     if len({file.sha256 for file in files}) > 1:
         paths = ", ".join(file.path for file in files)
         raise InventoryError(
-            f"{wanted.reference} has several files that differ ({paths}); say with path which one to push"
+            f"{request.reference} has several files that differ ({paths}); say with path which one to push"
         )
     return document, next((file for file in files if file.state() == storage.PRESENT), files[0])
 
@@ -201,24 +266,19 @@ def _need_sif(path: str) -> None:
         raise InvalidSif(f"{error}; only SIF files can be pushed") from error
 
 
-def _measured(path: str) -> File:
-    """A file that the inventory does not know, or knows otherwise."""
-    return File.at(path, sha256_of(path), {})
-
-
-def _facet_of(registry: Registry, wanted: Wanted, there: Manifest) -> dict[str, Any]:
-    """What a difference shows of what has the name now.
+def _facet_of(registry: Registry, request: PushRequest, there: Manifest) -> dict[str, Any]:
+    """Return what a difference shows of what has the name now.
 
     :raises InvalidManifest: if that is no SIF file, whose name is not taken without ``force``.
     """
     try:
-        found = artifact.from_manifest(registry, wanted.to, there, wanted.platform)
+        found = artifact.from_manifest(registry, request.to, there, request.platform)
         alone = found.manifest_digest == there.digest
     except (InvalidManifest, PlatformNotFound):
         alone = False
-    if not alone and not wanted.force:
+    if not alone and not request.force:
         raise InvalidManifest(
-            f"{wanted.to} names something else than one SIF file in the registry ({shown(there.media_type)}), which "
+            f"{request.to} names something else than one SIF file in the registry ({shown(there.media_type)}), which "
             "would lose this name; choose another tag, or push with force"
         )
     if not alone:
@@ -235,19 +295,18 @@ def _facet(digest: str, layer: Descriptor, annotations: Mapping[str, str]) -> di
     }
 
 
-def _send(inventory: Inventory, registry: Registry, wanted: Wanted, parcel: Parcel, change: Change, held: str) -> None:
-    mount_from = _mount_from(inventory, wanted.to, parcel.layer.digest)
+def _send(inventory: Inventory, registry: Registry, request: PushRequest, parcel: Parcel, held: str) -> str:
+    """Send a file and its manifest; return the way that the file took: sent, mounted, or there before."""
+    mount_from = _mount_from(inventory, request.to, parcel.layer.digest)
     try:
         with open(held, "rb") as stream:
-            way = artifact.push(registry, wanted.to, parcel, stream, mount_from)
+            return artifact.push(registry, request.to, parcel, stream, mount_from)
     except OSError as error:
         raise storage_error(error, held) from error
-    change.more["pushed"] = _sent(parcel.layer.size or 0) if way == upload.SENT else _sent(0)
-    change.more["mounted"] = way == upload.MOUNTED
 
 
 def _mount_from(inventory: Inventory, to: Reference, digest: str) -> str | None:
-    """Another repository of the same registry, from which this very file was pulled. It only saves traffic."""
+    """Return another repository of the same registry, from which this very file was pulled. It only saves traffic."""
     with suppress(InventoryError):
         for document in inventory.documents():
             origin = origin_of(document)
@@ -259,7 +318,3 @@ def _mount_from(inventory: Inventory, to: Reference, digest: str) -> str | None:
             ):
                 return origin.repository
     return None
-
-
-def _sent(size: int) -> dict[str, int]:
-    return {"blobs": 1 if size else 0, "bytes": size}

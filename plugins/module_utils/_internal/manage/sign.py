@@ -25,18 +25,19 @@ from ..fs.tempdir import temporary_directory
 from ..inventory import storage
 from ..inventory.database import BUILD_TIMEOUT, Inventory
 from ..inventory.document import File
+from ..inventory.outcome import FAILED, PRESENT, Outcome
 from ..oci.blobs import BlobCache
 from ..sif import container
 from ..sif.trust import need_file
 
-PRESENT, SIGNED, FAILED = "present", "signed", "failed"
+SIGNED = "signed"
 
 _SCRATCH = 1024 * 1024  # bytes of a file system that is none
 
 
 @dataclass(frozen=True)
-class Means:
-    """What signs: the engine, the key, and a directory for scratch files that exists."""
+class Signer:
+    """The engine and the key that sign, and a directory for scratch files that exists."""
 
     engine: Engine
     key: SigningKey
@@ -44,61 +45,49 @@ class Means:
 
 
 @dataclass
-class Signed:
-    """What became of one file: ``signers`` are the keys of its signatures, before and after."""
+class SignOutcome(Outcome):
+    """The outcome of a signing of one file.
 
-    path: str
+    :ivar signers: the keys of its signatures, before and after.
+    """
+
     action: str = FAILED
     signers: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
-    error: SregistryError | None = None
 
-    @property
-    def changed(self) -> bool:
-        """Whether it was signed now, or would be."""
-        return self.action == SIGNED
+    def to_result(self, name: str = "") -> dict[str, Any]:
+        """Return the file as a module returns it."""
+        row = {"path": self.path, "changed": self.changed, "action": self.action, "signers": list(self.signers[1])}
+        return {**row, **self.failure}
 
-    def to_result(self) -> dict[str, Any]:
-        """The file as a module returns it."""
-        result: dict[str, Any] = {
-            "path": self.path,
-            "changed": self.changed,
-            "action": self.action,
-            "signers": list(self.signers[1]),
-        }
-        if self.error:
-            result["error"] = str(self.error)
-        return result
-
-    def to_diff(self) -> dict[str, Any]:
-        """The signatures before and after."""
+    def _facets(self) -> tuple[dict[str, Any], dict[str, Any]]:
         before, after = ({"signers": list(signers)} for signers in self.signers)
-        return {"before_header": self.path, "after_header": self.path, "before": before, "after": after}
+        return before, after
 
 
-def sign(inventory: Inventory, cache: BlobCache, means: Means, paths: Sequence[str], check: bool) -> list[Signed]:
+def sign(
+    inventory: Inventory, cache: BlobCache, signer: Signer, paths: Sequence[str], check: bool
+) -> list[SignOutcome]:
     """Make sure that files are signed with a key; the error of one does not keep the others from it.
 
     :raises EngineError, StorageError: if nothing can be signed with this key at all.
     """
-    signer = _signer(means)
-    results = []
+    key = _key_name(signer)
+    outcomes = []
     for path in paths:
-        result = Signed(path)
-        try:
+        outcome = SignOutcome(path=path)
+        with outcome.catching():
             # who names a link means the file, and the inventory may know it by either
             known_as = path if inventory.owners(path) else os.path.realpath(path)
             with _held(inventory, known_as, check):
-                _sign(inventory, cache, means, signer, result, check)
-        except SregistryError as error:
-            result.action, result.error = FAILED, error
-        results.append(result)
-    return results
+                outcome = _sign(inventory, cache, signer, key, path, check)
+        outcomes.append(outcome)
+    return outcomes
 
 
-def _signer(means: Means) -> str:
-    """The name that a key gets in a signature, found out by signing a scratch file."""
+def _key_name(signer: Signer) -> str:
+    """Return the name that a key gets in a signature, found out by signing a scratch file."""
     item = container.DataObject(container.JSON, "scratch", b"{}")
-    with temporary_directory(means.tmpdir) as directory:
+    with temporary_directory(signer.tmpdir) as directory:
         path = os.path.join(directory, "scratch.sif")
         try:
             with open(path, "w+b") as stream:
@@ -107,10 +96,10 @@ def _signer(means: Means) -> str:
                 container.write(stream, container.HeaderFields("amd64", uuid.uuid4(), 0), [item], offset)
         except OSError as error:
             raise storage_error(error, path) from error
-        signature.sign(means.engine, path, means.key, means.tmpdir)
+        signature.sign(signer.engine, path, signer.key, signer.tmpdir)
         found = container.signers(path)
     if len(found) != 1:
-        raise InvalidSif(f"{means.engine.path} signed a scratch file, and its signature names {len(found)} keys")
+        raise InvalidSif(f"{signer.engine.path} signed a scratch file, and its signature names {len(found)} keys")
     return next(iter(found))
 
 
@@ -121,21 +110,20 @@ def _held(inventory: Inventory, path: str, check: bool) -> AbstractContextManage
     return inventory.locked_path(path, BUILD_TIMEOUT)  # it may be built meanwhile
 
 
-def _sign(inventory: Inventory, cache: BlobCache, means: Means, signer: str, result: Signed, check: bool) -> None:
-    path = os.path.realpath(result.path)
+def _sign(inventory: Inventory, cache: BlobCache, signer: Signer, key: str, given: str, check: bool) -> SignOutcome:
+    path = os.path.realpath(given)
     need_file(path)
     try:
-        with permit.reading(result.path):
+        with permit.reading(given):
             pass
         size = os.stat(path).st_size
         before = container.signers(path)
     except FileNotFoundError as error:
-        raise StorageError(f"there is no file {result.path} to sign; pull or build it first") from error
+        raise StorageError(f"there is no file {given} to sign; pull or build it first") from error
     except OSError as error:
         raise storage_error(error, path) from error
-    if signer in before:
-        result.action, result.signers = PRESENT, (tuple(sorted(before)),) * 2
-        return
+    if key in before:
+        return SignOutcome(path=given, action=PRESENT, signers=(tuple(sorted(before)),) * 2)
     known = [
         (owner, file)
         for owner in inventory.documents()
@@ -147,7 +135,7 @@ def _sign(inventory: Inventory, cache: BlobCache, means: Means, signer: str, res
     need_writable(os.path.dirname(path))
     need_space(os.path.dirname(path), size, f"the copy of {path} that is signed")
     if not check:
-        _sign_copy(means, path)
+        _sign_copy(signer, path)
         sha256, status = sha256_of(path), os.stat(path)
         for owner, before_signing in known:
             with inventory.locked(owner.reference, owner.platform, BUILD_TIMEOUT):
@@ -158,11 +146,12 @@ def _sign(inventory: Inventory, cache: BlobCache, means: Means, signer: str, res
                     if found.digest:
                         cache.forget(found.digest)
                     cache.keep(path, f"sha256:{sha256}")
-    result.action, result.signers = SIGNED, (tuple(sorted(before)), tuple(sorted(before | {signer})))
+    signers = (tuple(sorted(before)), tuple(sorted(before | {key})))
+    return SignOutcome(path=given, changed=True, action=SIGNED, signers=signers)
 
 
 def _refuse_modified(file: File) -> None:
-    """To sign a file is to vouch for it, and then the inventory calls it unchanged."""
+    """Refuse to vouch for a file that was changed: the inventory calls it unchanged when it is signed."""
     if file.state() != storage.PRESENT:
         raise StorageError(
             f"{file.path} is not what the inventory says, so it is not signed: somebody changed it; pull or build it "
@@ -170,7 +159,7 @@ def _refuse_modified(file: File) -> None:
         )
 
 
-def _sign_copy(means: Means, path: str) -> None:
+def _sign_copy(signer: Signer, path: str) -> None:
     """Sign a copy, which then gets the name of the file.
 
     The engine writes in place: killed meanwhile, it leaves a damaged file. And the file may be running, or have another
@@ -185,7 +174,7 @@ def _sign_copy(means: Means, path: str) -> None:
             os.fchmod(descriptor, status.st_mode & 0o777 | 0o600)  # it may be read-only, and is to be so again
             try:
                 with guard.called(guard.held_path(descriptor), temporary) as held:
-                    signature.sign(means.engine, held, means.key, means.tmpdir)
+                    signature.sign(signer.engine, held, signer.key, signer.tmpdir)
             except SregistryError as error:
                 raise type(error)(str(error).replace(temporary, path)) from error
             os.fchmod(descriptor, status.st_mode & 0o777)
@@ -204,6 +193,6 @@ def _sign_copy(means: Means, path: str) -> None:
 
 
 def _signed(file: File, status: os.stat_result, sha256: str) -> File:
-    """The same file, signed. It has to be verified anew: another signer may not be trusted."""
+    """Return the same file, signed. It has to be verified anew: another signer may not be trusted."""
     inputs = file.unmarked_inputs
     return dataclasses.replace(file, size=status.st_size, mtime_ns=status.st_mtime_ns, sha256=sha256, inputs=inputs)

@@ -9,30 +9,14 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..fs import guard
 from ..fs.files import storage_error
+from ..inventory.outcome import Outcome
 from ..late import importing
-
-
-class Placed(Protocol):
-    """What became of an image and its file."""
-
-    path: str | None
-    changed: bool
-    action: str
-    attributes: dict[str, dict[str, Any]]
-
-    def catching(self) -> AbstractContextManager[None]:
-        """A block whose error is that of this image alone."""
-
-    @property
-    def error(self) -> Exception | None:
-        """Why nothing became of it."""
 
 
 def check_owner(module: AnsibleModule) -> None:
@@ -51,7 +35,7 @@ def prepare(module: AnsibleModule, path: str) -> None:
     _set(module, path, {}, "")
 
 
-def set_attributes(module: AnsibleModule, outcome: Placed, kept: str = "") -> None:
+def set_attributes(module: AnsibleModule, outcome: Outcome, kept: str = "") -> None:
     """Owner, group and mode as the user wants them; in check mode also of a file that is there already.
 
     :param kept: another name that the file may have, in the cache.

@@ -13,14 +13,14 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..errors import SregistryError
 from ..inventory.database import Inventory
-from ..manage.outcome import Change
+from ..manage.outcome import ChangeOutcome
 from .base import facts_after, failure
 
 
 def finish(
     module: AnsibleModule,
     inventory: Inventory,
-    changes: Sequence[Change],
+    outcomes: Sequence[ChangeOutcome],
     changed: bool = False,
     diff: Sequence[dict[str, Any]] = (),
     error: SregistryError | None = None,
@@ -32,21 +32,22 @@ def finish(
     :param error: what went wrong beside the images.
     :param more: other return values.
     """
-    for change in changes:
-        for warning in change.warnings:
-            module.warn(f"{change.uri or change.name}: {warning}")
-    different = [change for change in changes if change.changed]
+    names = [outcome.reference.uri if outcome.reference else outcome.name for outcome in outcomes]
+    for name, outcome in zip(names, outcomes):
+        for warning in outcome.warnings:
+            module.warn(f"{name}: {warning}")
+    different = [outcome for outcome in outcomes if outcome.changed]
     result: dict[str, Any] = {
         **more,
         "changed": changed or bool(different),
-        "images": [change.to_result() for change in changes],
+        "images": [outcome.to_result(outcome.name) for outcome in outcomes],
     }
     if module._diff:
-        result["diff"] = [change.to_diff() for change in different] + list(diff)
-    failed = [(change.uri or change.name, change.error) for change in changes if change.error]
+        result["diff"] = [outcome.to_diff() for outcome in different] + list(diff)
+    failed = [(name, outcome.error) for name, outcome in zip(names, outcomes) if outcome.error]
     if failed:
-        module.fail_json(msg=failure(failed, len(changes), module.check_mode), **result)
+        module.fail_json(msg=failure(failed, len(outcomes), module.check_mode), **result)
     if error:
         module.fail_json(msg=str(error), **result)
-    documents = [change.document for change in changes if change.document]
+    documents = [outcome.document for outcome in outcomes if outcome.document]
     module.exit_json(ansible_facts=facts_after(module, inventory, documents), **result)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.build.request import local_reference
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors import InvalidReference
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.selector import Choice
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.selector import Selector
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
 
 
@@ -25,8 +25,8 @@ def test_names_made_from_paths_differ_as_paths_do() -> None:
 def test_a_name_made_from_a_path_is_read_as_the_inventory_shows_it(path: str) -> None:
     name = local_reference(path)
     assert Reference.parse_known(name.uri, "registry.example.org") == name
-    assert Choice.parse(name.uri).includes(name.uri)
-    assert Choice.parse("build://localhost/*").includes(name.uri)
+    assert Selector.parse(name.uri).includes(name.uri)
+    assert Selector.parse("build://localhost/*").includes(name.uri)
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ import jsonschema
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors import InvalidReference
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.database import Inventory
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.add import Item, Wanted, add
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.outcome import Change
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.add import AddRequest, NamedFile, add
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.outcome import ChangeOutcome
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.documents import (
@@ -48,21 +48,22 @@ class Shelf:
         self.inventory = Inventory(str(self.store / ".sregistry"))
         self.prepared: list[str] = []
 
-    def wanted(self, **given: Any) -> Wanted:
+    def wanted(self, **given: Any) -> AddRequest:
         """What is asked for, with the module's defaults."""
-        defaults = Wanted(str(self.store), "copy", False, False, False, self.prepared.append, None)
+        defaults = AddRequest(str(self.store), "copy", False, False, False, self.prepared.append, None)
         return dataclasses.replace(defaults, **given)
 
-    def add(self, path: Path, name: str = NAME, **given: Any) -> Change:
+    def add(self, path: Path, name: str = NAME, **given: Any) -> ChangeOutcome:
         """Add one file, first in check mode, which must foretell it."""
-        item = Item(name, Reference.parse(name), str(path))
+        item = NamedFile(name, Reference.parse(name), str(path))
         before = self.tree()
         (foretold,) = add(self.inventory, self.wanted(check=True, **given), [item])
         assert self.tree() == before
         (change,) = add(self.inventory, self.wanted(**given), [item])
-        for aspect in ("changed", "action", "before", "after", "path", "platform", "warnings"):
-            assert getattr(foretold, aspect) == getattr(change, aspect), aspect
-        assert str(foretold.error) == str(change.error)
+        assert foretold.to_diff() == change.to_diff()
+        assert foretold.warnings == change.warnings
+        done = change.to_result(name)
+        assert foretold.to_result(name) == {key: value for key, value in done.items() if key != "backup_file"}
         return change
 
     def tree(self) -> dict[str, str]:
@@ -135,7 +136,7 @@ def test_the_platform_is_that_of_the_sif(shelf: Shelf) -> None:
         str(refused.error) == f"{path} is an image for linux/arm64, not for linux/amd64; give the platform that it has"
     )
     assert shelf.rows() == []
-    assert shelf.add(path).platform == "linux/arm64"
+    assert str(shelf.add(path).platform) == "linux/arm64"
 
 
 def test_another_file_under_a_name_needs_force_and_is_named(shelf: Shelf, mesher: Path) -> None:
@@ -145,7 +146,7 @@ def test_another_file_under_a_name_needs_force_and_is_named(shelf: Shelf, mesher
     refused = shelf.add(mesher)
     assert f"tools/mesher:1.9 has another file, {path} (sha256 {old}), than {mesher}" in str(refused.error)
     forced = shelf.add(mesher, force=True)
-    assert (forced.changed, forced.action, "backup_file" in forced.more) == (True, "replaced", False)
+    assert (forced.changed, forced.action, forced.backup_file) == (True, "replaced", None)
     assert forced.warnings == [f"{path} (sha256 {old}) is replaced"]
     assert Path(path or "").read_bytes() == mesher.read_bytes()
     assert not shelf.add(mesher, force=True).changed
@@ -159,10 +160,10 @@ def test_another_file_that_is_replaced_is_kept_where_a_backup_is_asked_for(
     old = Path(path).read_bytes()
     write(mesher, sif_bytes("two"))
     forced = shelf.add(mesher, method=method, force=True, backup=True)
-    assert (Path(forced.more["backup_file"]).read_bytes(), Path(path).read_bytes()) == (old, sif_bytes("two"))
+    assert (Path(str(forced.backup_file)).read_bytes(), Path(path).read_bytes()) == (old, sif_bytes("two"))
     assert len(os.listdir(os.path.dirname(path))) == 2
     write(mesher, sif_bytes("two"))
-    assert "backup_file" not in shelf.add(mesher, method=method, force=True, backup=True).more
+    assert shelf.add(mesher, method=method, force=True, backup=True).backup_file is None
 
 
 def test_a_file_added_in_place_that_loses_its_name_stays_on_disk(shelf: Shelf, mesher: Path) -> None:
@@ -239,24 +240,24 @@ def test_what_is_no_image_is_refused(shelf: Shelf, content: bytes | None, method
 
 
 def test_a_relative_path_and_a_name_by_digest_are_refused(shelf: Shelf, mesher: Path) -> None:
-    item = Item(NAME, Reference.parse(NAME), "mesher.sif")
+    item = NamedFile(NAME, Reference.parse(NAME), "mesher.sif")
     (change,) = add(shelf.inventory, shelf.wanted(), [item])
     assert "is no absolute path" in str(change.error)
     pinned = f"tools/mesher@{digest('x')}"
     with pytest.raises(InvalidReference, match="only a registry can give"):
-        add(shelf.inventory, shelf.wanted(), [Item(pinned, Reference.parse(pinned), str(mesher))])
+        add(shelf.inventory, shelf.wanted(), [NamedFile(pinned, Reference.parse(pinned), str(mesher))])
 
 
 def test_one_name_with_two_files_is_refused(shelf: Shelf, mesher: Path) -> None:
-    items = [Item(NAME, Reference.parse(NAME), str(path)) for path in (mesher, shelf.root / "b")]
+    items = [NamedFile(NAME, Reference.parse(NAME), str(path)) for path in (mesher, shelf.root / "b")]
     with pytest.raises(InvalidReference, match="is to have two files"):
         add(shelf.inventory, shelf.wanted(), items)
 
 
 def test_an_error_of_one_file_ends_only_its_own_work(shelf: Shelf, mesher: Path) -> None:
     items = [
-        Item("a:1", Reference.parse("a:1"), str(shelf.root / "nowhere")),
-        Item("b:1", Reference.parse("b:1"), str(mesher)),
+        NamedFile("a:1", Reference.parse("a:1"), str(shelf.root / "nowhere")),
+        NamedFile("b:1", Reference.parse("b:1"), str(mesher)),
     ]
     failed, done = add(shelf.inventory, shelf.wanted(), items)
     assert failed.error
@@ -268,7 +269,7 @@ def test_owner_and_mode_are_set_before_the_file_has_its_name(shelf: Shelf, meshe
     names: list[tuple[str, bool]] = []
     target = shelf.store / "tools" / "mesher-1.9.sif"
     wanted = shelf.wanted(prepare=lambda path: names.append((os.path.dirname(path), target.exists())))
-    add(shelf.inventory, wanted, [Item(NAME, Reference.parse(NAME), str(mesher))])
+    add(shelf.inventory, wanted, [NamedFile(NAME, Reference.parse(NAME), str(mesher))])
     assert names == [(str(target.parent), False)]
 
 
@@ -358,7 +359,8 @@ def test_names_that_would_take_a_file_from_each_other_are_refused_before_anythin
     shelf: Shelf, mesher: Path, names: tuple[str, str], method: str, same: bool, words: str, check: bool
 ) -> None:
     second = mesher if same else write(shelf.root / "incoming" / "second.sif", sif_bytes("two"))
-    items = [Item(name, Reference.parse(name), str(path)) for name, path in zip(names, (mesher, second), strict=True)]
+    files = zip(names, (mesher, second), strict=True)
+    items = [NamedFile(name, Reference.parse(name), str(path)) for name, path in files]
     before = shelf.tree()
     with pytest.raises(InvalidReference) as caught:
         add(shelf.inventory, shelf.wanted(method=method, check=check), items)
@@ -371,7 +373,8 @@ def test_names_that_take_nothing_from_each_other_are_added(
     shelf: Shelf, mesher: Path, method: str, names: tuple[str, str]
 ) -> None:
     second = mesher if method == "copy" else write(shelf.root / "incoming" / "second.sif", sif_bytes("two"))
-    items = [Item(name, Reference.parse(name), str(path)) for name, path in zip(names, (mesher, second), strict=True)]
+    files = zip(names, (mesher, second), strict=True)
+    items = [NamedFile(name, Reference.parse(name), str(path)) for name, path in files]
     for check in (True, False):
         changes = add(shelf.inventory, shelf.wanted(method=method, check=check), items)
         assert [change.action for change in changes] == ["added", "added"]
@@ -379,7 +382,7 @@ def test_names_that_take_nothing_from_each_other_are_added(
 
 @pytest.mark.parametrize("method", ["copy", "move", "in_place"])
 def test_an_image_that_is_named_twice_is_added_once(shelf: Shelf, mesher: Path, method: str) -> None:
-    items = [Item(name, Reference.parse(name), str(mesher)) for name in ("a:1", "docker://a:1")]
+    items = [NamedFile(name, Reference.parse(name), str(mesher)) for name in ("a:1", "docker://a:1")]
     for check in (True, False):
         changes = add(shelf.inventory, shelf.wanted(method=method, check=check), items)
         assert [(change.name, change.action, change.changed) for change in changes] == [

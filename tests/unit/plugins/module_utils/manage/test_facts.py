@@ -13,9 +13,9 @@ import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors import StorageError
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.database import Inventory
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.document import Document
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.selector import Search
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.selector import WordSearch
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage import facts
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.facts import Question, path_of, query
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.facts import Query, find_images, path_of
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
 
@@ -55,12 +55,13 @@ def test_a_search_and_a_name_both_narrow() -> None:
     ]
 
     def found(**given: Any) -> list[str]:
-        return [one["reference"] for one in query(Inventory("/nowhere"), rows, Question(**given), lambda _words: None)]
+        rows_found = find_images(Inventory("/nowhere"), rows, Query(**given), lambda _words: None)
+        return [one["reference"] for one in rows_found]
 
     assert found() == [one["reference"] for one in rows]
-    assert found(search=Search.of(["library/"])) == ["library/a:1", "library/ab:1"]
-    assert found(search=Search.of(["a:"]), references=[Reference.parse("a:1")]) == ["library/a:1"]
-    assert found(search=Search.of(["nothing"])) == []
+    assert found(search=WordSearch.of(["library/"])) == ["library/a:1", "library/ab:1"]
+    assert found(search=WordSearch.of(["a:"]), references=[Reference.parse("a:1")]) == ["library/a:1"]
+    assert found(search=WordSearch.of(["nothing"])) == []
 
 
 def test_a_command_line_is_for_files_alone() -> None:
@@ -68,8 +69,8 @@ def test_a_command_line_is_for_files_alone() -> None:
         {"reference": "library/a:1", "platform": "linux/amd64", "path": image, "size": 1, "mtime_ns": 1, "sha256": ""}
         for image in (None, "/nowhere/a.sif")
     ]
-    question = Question(command=lambda path: ["apptainer", "exec", path])
-    answers = query(Inventory("/nowhere"), rows, question, lambda _words: None)
+    question = Query(command=lambda path: ["apptainer", "exec", path])
+    answers = find_images(Inventory("/nowhere"), rows, question, lambda _words: None)
     assert [answer["command"] for answer in answers] == [None, ["apptainer", "exec", "/nowhere/a.sif"]]
 
 
@@ -84,7 +85,7 @@ def test_a_warning_names_the_image_whose_file_is_no_image(tmp_path: Path) -> Non
     file.write_text("notes")
     known = recorded(str(file))
     warnings: list[str] = []
-    query(Inventory(str(tmp_path / "inventory")), [known], Question(inspect=True), warnings.append)
+    find_images(Inventory(str(tmp_path / "inventory")), [known], Query(inspect=True), warnings.append)
     (warning,) = warnings
     assert warning.startswith(f"library/app:1: cannot inspect {file}: ")
 
@@ -103,5 +104,5 @@ def test_a_warning_names_the_image_whose_file_root_does_not_read_out(
 
     monkeypatch.setattr(facts, "need_readable", refuse)
     monkeypatch.setattr("os.geteuid", lambda: 0)
-    query(inventory, [known], Question(inspect=True), warnings.append)
+    find_images(inventory, [known], Query(inspect=True), warnings.append)
     assert warnings == [f"library/app:1: {file} belongs to the user 0"]

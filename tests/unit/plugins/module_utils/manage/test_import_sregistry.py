@@ -25,7 +25,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.imp
     Left,
     take_over,
 )
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.outcome import Change
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.outcome import ChangeOutcome
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.documents import (
     SCHEMA,
@@ -56,14 +56,14 @@ class House:
         self.inventory = Inventory(str(root / "inventory"))
         self.estate = Estate(str(self.database), str(self.shub), AMD64, False, lambda _path: None)
 
-    def take(self) -> tuple[list[Change], list[Left]]:
+    def take(self) -> tuple[list[ChangeOutcome], list[Left]]:
         """Take it over, first in check mode, which must foretell it; nothing of sregistry's may change."""
         before, known = self.state(), self.inventory.rows()
         foretold = take_over(self.inventory, dataclasses.replace(self.estate, check=True))
         assert self.inventory.rows() == known
         done = take_over(self.inventory, self.estate)
-        assert [(change.action, change.after) for change in foretold[0]] == [
-            (change.action, change.after) for change in done[0]
+        assert [(change.action, change.to_diff()) for change in foretold[0]] == [
+            (change.action, change.to_diff()) for change in done[0]
         ]
         assert foretold[1] == done[1]
         assert self.state() == before
@@ -108,7 +108,7 @@ def test_every_container_is_taken_over_once(house: House) -> None:
     )  # fmt: skip
     changes, left = house.take()
     assert left == []
-    assert [(change.uri, change.platform, change.action) for change in changes] == [
+    assert [(str(change.reference), str(change.platform), change.action) for change in changes] == [
         ("library/ubuntu:latest", "linux/amd64", "added"),
         ("vsoch/hello:pancakes", "linux/arm64", "added"),
         ("continuumio/anaconda3:latest", "linux/amd64", "recorded"),
@@ -160,7 +160,7 @@ def test_versions_of_a_name_become_one_image_with_all_their_files(house: House) 
     )
     changes, left = house.take()
     assert left == []
-    assert [list(change.after["files"]) for change in changes] == [[str(old), str(new)]]
+    assert [list(change.to_diff()["after"]["files"]) for change in changes] == [[str(old), str(new)]]
     (stored,) = house.documents()
     assert (stored["image"], stored["client"]) == (str(new), "hub")
     assert not house.take()[0][0].changed
@@ -172,7 +172,7 @@ def test_an_image_that_was_pulled_meanwhile_stays_the_newest(house: House) -> No
     pulled = document("ubuntu", image_file("/store/ubuntu.sif"))
     house.inventory.put(pulled)
     (change,) = house.take()[0]
-    assert list(change.after["files"]) == [str(old), "/store/ubuntu.sif"]
+    assert list(change.to_diff()["after"]["files"]) == [str(old), "/store/ubuntu.sif"]
     (stored,) = house.documents()
     assert (stored["digest"], stored["image"], stored["client"]) == (pulled.digest, "/store/ubuntu.sif", "dockerhub")
     assert not house.take()[0][0].changed
@@ -187,7 +187,7 @@ def test_files_that_the_database_does_not_know_are_entered_by_their_paths(house:
     write(house.shub / "readme.txt", b"x")
     database(house.database, [])
     changes, left = house.take()
-    assert [(change.uri, change.path) for change in changes] == [
+    assert [(str(change.reference), change.path) for change in changes] == [
         ("library/centos:7", str(flat)),
         ("vsoch/hello:latest", str(nested)),
     ]
@@ -341,4 +341,4 @@ def test_the_files_of_another_store_are_not_taken_over(house: House) -> None:
     write(house.shub / "team" / ".sregistry" / "images" / "a.json", b"{}")
     write(house.shub / "team" / "library-centos:7.simg", squashfs_bytes("centos"))
     changes, left = house.take()
-    assert ([change.uri for change in changes], left) == (["library/ubuntu:latest"], [])
+    assert ([str(change.reference) for change in changes], left) == (["library/ubuntu:latest"], [])

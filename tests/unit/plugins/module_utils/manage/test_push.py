@@ -23,9 +23,9 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.
     Document,
     File,
 )
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.outcome import Change
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.push import (
-    Wanted,
+    PushOutcome,
+    PushRequest,
     check_annotations,
     parse_destination,
     push,
@@ -76,10 +76,10 @@ class Case:
         self.inventory.put(document)
         return document
 
-    def push(self, name: Reference | None = NAME, path: str | None = None, **more: Any) -> Change:
+    def push(self, name: Reference | None = NAME, path: str | None = None, **more: Any) -> PushOutcome:
         """Push the image, or what else is said."""
         to, annotations = more.pop("to", self.to), more.pop("annotations", {})
-        return push(self.inventory, self.registries, Wanted(name, AMD64, path, to, annotations, **more))
+        return push(self.inventory, self.registries, PushRequest(name, AMD64, path, to, annotations, **more))
 
     def manifest(self, to: Reference | None = None) -> dict[str, Any]:
         """What the name means."""
@@ -135,21 +135,21 @@ def test_annotations_are_texts_and_not_ours(key: Any, value: Any) -> None:
 
 def test_a_file_is_pushed_once_with_what_is_known_of_it(case: Case) -> None:
     asked = case.push(check=True)
-    assert (asked.changed, asked.action, asked.more["pushed"]) == (True, "pushed", NOTHING)
+    assert (asked.changed, asked.action, asked.to_result("")["pushed"]) == (True, "pushed", NOTHING)
     assert [one.method for one in case.registry.requests] == ["GET"]
     first = case.push(annotations={"of.mine": "1"})
     assert first.error is None
     assert (first.changed, first.action) == (True, "pushed")
-    assert first.more["pushed"] == {"blobs": 1, "bytes": len(case.content)}
-    assert first.before == {}
-    assert first.after["annotations"] == {
+    assert first.to_result("")["pushed"] == {"blobs": 1, "bytes": len(case.content)}
+    assert first.shown[0] == {}
+    assert first.shown[1]["annotations"] == {
         "hpc.sregistry.input.compression": "zstd",
         "hpc.sregistry.name": NAME.uri,
         "hpc.sregistry.platform": "linux/amd64",
         "of.mine": "1",
     }
     manifest = case.manifest()
-    assert manifest["annotations"] == first.after["annotations"]
+    assert manifest["annotations"] == first.shown[1]["annotations"]
     assert manifest["layers"][0]["annotations"] == {"org.opencontainers.image.title": f"{case.to.name}.sif"}
     assert manifest["layers"][0]["digest"] == f"sha256:{hashlib.sha256(case.content).hexdigest()}"
     case.registry.calm()
@@ -157,7 +157,7 @@ def test_a_file_is_pushed_once_with_what_is_known_of_it(case: Case) -> None:
     case.file("solver.sif", case.content[:-1] + b"~")
     os.utime(case.path, ns=(times.st_atime_ns, times.st_mtime_ns))
     again = case.push(annotations={"of.mine": "1"})
-    assert (again.changed, again.action, again.more) == (False, "present", {**first.more, "pushed": NOTHING})
+    assert (again.changed, again.action, again.digest, again.sent) == (False, "present", first.digest, 0)
     assert [one.method for one in case.registry.requests] == ["GET"]
 
 
@@ -165,26 +165,26 @@ def test_a_tag_moves_to_other_content(case: Case) -> None:
     first = case.push()
     other = case.file("other.sif", case.content + b"other")
     asked = case.push(None, other, check=True)
-    assert case.manifest()["layers"][0]["digest"].endswith(first.after["sha256"])
+    assert case.manifest()["layers"][0]["digest"].endswith(first.shown[1]["sha256"])
     moved = case.push(None, other)
     assert (moved.changed, moved.action) == (True, "moved")
-    assert (asked.before, asked.after) == (moved.before, moved.after)
-    assert moved.before == first.after
-    assert moved.after["sha256"] == hashlib.sha256(case.content + b"other").hexdigest() != moved.before["sha256"]
-    assert (moved.platform, moved.after["annotations"]) == (None, {})
+    assert (asked.shown[0], asked.shown[1]) == (moved.shown[0], moved.shown[1])
+    assert moved.shown[0] == first.shown[1]
+    assert moved.shown[1]["sha256"] == hashlib.sha256(case.content + b"other").hexdigest() != moved.shown[0]["sha256"]
+    assert (moved.platform, moved.shown[1]["annotations"]) == (None, {})
 
 
 def test_other_annotations_are_another_manifest_of_the_same_file(case: Case) -> None:
     case.push()
     moved = case.push(annotations={"of.mine": "1"})
-    assert (moved.action, moved.more["pushed"]) == ("moved", NOTHING)
-    assert moved.before["sha256"] == moved.after["sha256"]
-    assert moved.before["digest"] != moved.after["digest"]
+    assert (moved.action, moved.to_result("")["pushed"]) == ("moved", NOTHING)
+    assert moved.shown[0]["sha256"] == moved.shown[1]["sha256"]
+    assert moved.shown[0]["digest"] != moved.shown[1]["digest"]
 
 
 @pytest.mark.parametrize("renamed", [False, True])
 def test_a_file_that_was_pulled_from_the_same_registry_is_mounted(renamed: bool, case: Case) -> None:
-    digest = case.push().more["digest"]
+    digest = case.push().digest
     name = Reference.parse("tools/renamed:1" if renamed else case.to.uri)
     layers = ({"digest": f"sha256:{hashlib.sha256(case.content).hexdigest()}", "size": 1, "media_type": ""},)
     case.inventory.remove(NAME, AMD64)
@@ -193,7 +193,7 @@ def test_a_file_that_was_pulled_from_the_same_registry_is_mounted(renamed: bool,
     to = parse_destination(f"{case.to.registry}/production/{uuid.uuid4().hex}:1")
     change = case.push(name, to=to)
     assert (change.error, change.action) == (None, "pushed")
-    assert (change.more["mounted"], change.more["pushed"]) == (True, NOTHING)
+    assert (change.mounted, change.to_result("")["pushed"]) == (True, NOTHING)
     assert case.manifest(to)["layers"][0]["size"] == len(case.content)
 
 
@@ -205,8 +205,8 @@ def test_a_file_that_was_changed_needs_force_and_says_nothing_of_the_image(case:
         assert refused.action == "failed"
     assert case.registry.requests == []
     forced = case.push(force=True)
-    assert forced.after == {
-        "digest": forced.more["digest"],
+    assert forced.shown[1] == {
+        "digest": forced.digest,
         "sha256": hashlib.sha256(changed).hexdigest(),
         "size": len(changed),
         "annotations": {},
@@ -224,7 +224,7 @@ def test_the_name_of_a_container_image_is_not_taken(tag: str, case: Case, stored
     assert case.manifest(to) == before
     forced = case.push(to=to, force=True)
     assert (forced.error, forced.action) == (None, "moved")
-    assert set(forced.before) == {"digest", "media_type"}
+    assert set(forced.shown[0]) == {"digest", "media_type"}
 
 
 def test_a_path_is_known_by_a_link_too(case: Case) -> None:
@@ -232,7 +232,7 @@ def test_a_path_is_known_by_a_link_too(case: Case) -> None:
     link.symlink_to(case.path)
     for path in (str(link), case.path, f"{case.directory}//./solver.sif"):
         change = case.push(None, path, check=True)
-        assert (change.platform, change.after["annotations"]["hpc.sregistry.name"]) == ("linux/amd64", NAME.uri)
+        assert (str(change.platform), change.shown[1]["annotations"]["hpc.sregistry.name"]) == ("linux/amd64", NAME.uri)
 
 
 def test_an_image_with_files_that_differ_needs_a_path(case: Case) -> None:
@@ -240,7 +240,7 @@ def test_an_image_with_files_that_differ_needs_a_path(case: Case) -> None:
     same = case.file("same.sif", case.content)
     case.record(NAME, case.path, other)
     assert "has several files that differ" in str(case.push().error)
-    assert case.push(path=other, check=True).after["size"] == len(case.content) + 5
+    assert case.push(path=other, check=True).shown[1]["size"] == len(case.content) + 5
     case.record(NAME, case.path, same)
     os.unlink(case.path)
     assert case.push(check=True).path == same
@@ -277,7 +277,7 @@ def test_a_push_goes_past_the_mirrors_of_a_registry(case: Case) -> None:
 
 
 def test_a_change_is_fit_for_a_result(case: Case) -> None:
-    result = case.push().to_result()
+    result = case.push().to_result("")
     assert json.loads(json.dumps(result)) == result
     assert set(result) == {
         *("name", "reference", "platform", "changed", "action", "path", "size", "sha256"),

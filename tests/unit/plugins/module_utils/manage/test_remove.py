@@ -25,10 +25,14 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.document import Document
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.holding import hold
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.links import Places
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.selector import Choice, Search
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.selector import Selector, WordSearch
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage import remove as use_case
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.outcome import Change
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.remove import Wanted, prune, remove, sweep
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.remove import (
+    RemoveOutcome,
+    RemoveRequest,
+    remove,
+)
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.sweep import prune_cache, sweep_store
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.blobs import BlobCache
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.descriptor import Descriptor
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
@@ -70,17 +74,17 @@ class Shelf:
         state: str = "absent",
         platform: Platform | None = None,
         force: bool = False,
-    ) -> list[Change]:
+    ) -> list[RemoveOutcome]:
         """Remove images, first in check mode, which must foretell it."""
-        choices = None if keep is not None else [Choice.parse(name) for name in names]
-        kept = [Choice.parse(name) for name in keep or ()]
-        wanted = Wanted(choices, kept, platform, state, force, check=True, places=self.places())
+        choices = None if keep is not None else [Selector.parse(name) for name in names]
+        kept = [Selector.parse(name) for name in keep or ()]
+        wanted = RemoveRequest(choices, kept, platform, state, force, check=True, places=self.places())
         before = self.left()
         foretold = remove(self.inventory, self.cache, wanted)
         assert self.left() == before
         done = remove(self.inventory, self.cache, dataclasses.replace(wanted, check=False))
-        assert [(c.uri, c.action, c.before, c.after, c.more, str(c.error)) for c in foretold] == [
-            (c.uri, c.action, c.before, c.after, c.more, str(c.error)) for c in done
+        assert [(c.to_result(c.name), c.to_diff()) for c in foretold] == [
+            (c.to_result(c.name), c.to_diff()) for c in done
         ]
         return done
 
@@ -88,14 +92,14 @@ class Shelf:
         """Where symlinks are looked for."""
         return Places(str(store or self.store), self.inventory.directory, self.links)
 
-    def sweep(self, store: Path | str = "", removed: Sequence[Change] = ()) -> tuple[list[str], list[str]]:
+    def sweep(self, store: Path | str = "", removed: Sequence[RemoveOutcome] = ()) -> tuple[list[str], list[str]]:
         """Sweep a store, first in check mode, which must foretell it: what is gone, and what stays unrecognised."""
         before = self.left()
-        foretold = sweep(self.inventory, self.places(store), removed, True)
+        foretold = sweep_store(self.inventory, self.places(store), removed, True)
         assert self.left() == before
-        done = sweep(self.inventory, self.places(store), removed, False)
+        done = sweep_store(self.inventory, self.places(store), removed, False)
         assert foretold == done
-        assert sweep(self.inventory, self.places(store), removed, False).gone == []
+        assert sweep_store(self.inventory, self.places(store), removed, False).gone == []
         return [os.path.relpath(path, store or self.store) for path in done.gone], [
             os.path.relpath(path, store or self.store) for path in done.strangers
         ]
@@ -112,8 +116,8 @@ def shelf(tmp_path: Path) -> Shelf:
     return Shelf(tmp_path)
 
 
-def actions(changes: list[Change]) -> list[tuple[str | None, str]]:
-    return [(change.uri, change.action) for change in changes]
+def actions(changes: list[RemoveOutcome]) -> list[tuple[str | None, str]]:
+    return [(change.reference.uri if change.reference else None, change.action) for change in changes]
 
 
 @pytest.mark.parametrize(
@@ -151,7 +155,7 @@ def test_names_and_patterns(shelf: Shelf, names: tuple[str, ...], gone: set[str]
     for name in ("a:1", "a:2", "quay.io/org/b:1", "org/c:1"):
         shelf.image(name)
     changes = shelf.remove(*names)
-    assert {change.uri for change in changes if change.changed} == gone
+    assert {str(change.reference) for change in changes if change.changed} == gone
     assert set(shelf.left()[0]) == {"library/a:1", "library/a:2", "quay.io/org/b:1", "org/c:1"} - gone
 
 
@@ -177,7 +181,7 @@ def test_one_platform_of_an_image(shelf: Shelf) -> None:
     shelf.image("a:1")
     shelf.image("a:1", path="arm.sif", platform=ARM64)
     changes = shelf.remove("a:1", platform=ARM64)
-    assert [change.platform for change in changes] == ["linux/arm64"]
+    assert [change.platform for change in changes] == [ARM64]
     assert shelf.left() == (["library/a:1"], ["a-1.sif"])
 
 
@@ -199,7 +203,7 @@ def test_a_file_that_was_only_touched_is_removed(shelf: Shelf) -> None:
 def test_a_missing_file_is_no_error(shelf: Shelf) -> None:
     Path(shelf.image("a:1").files[0].path).unlink()
     (change,) = shelf.remove("a:1")
-    assert (change.action, change.more["files"]) == ("removed", [])
+    assert (change.action, change.files) == ("removed", [])
 
 
 def test_a_directory_is_never_removed(shelf: Shelf) -> None:
@@ -223,7 +227,7 @@ def test_a_sandbox_is_removed_and_never_looked_into(shelf: Shelf) -> None:
     )
     shelf.inventory.put(document("box:1", file))
     (change,) = shelf.remove("box:1")
-    assert (change.action, change.more["files"]) == ("removed", [str(sandbox)])
+    assert (change.action, change.files) == ("removed", [str(sandbox)])
     assert [path.name for path in shelf.store.iterdir()] == [".sregistry"]
 
 
@@ -388,7 +392,7 @@ def test_a_store_with_another_inventory_than_the_one_that_is_asked_is_not_swept(
     other.put(document("b:1"))
     for check in (True, False):
         with pytest.raises(InventoryError) as error:
-            sweep(other, dataclasses.replace(shelf.places(), inventory=other.directory), [], check)
+            sweep_store(other, dataclasses.replace(shelf.places(), inventory=other.directory), [], check)
         assert str(error.value).startswith(
             f"{shelf.store} has an inventory of its own, {shelf.store}/.sregistry, so that it cannot be swept by "
             f"{tmp_path}/database; "
@@ -404,7 +408,7 @@ def test_where_one_file_cannot_be_removed_none_is_swept(shelf: Shelf, monkeypatc
     monkeypatch.setattr(os, "access", lambda path, mode: path != closed and real(path, mode))  # root may write there
     for check in (True, False):
         with pytest.raises(StorageError, match=closed):
-            sweep(shelf.inventory, shelf.places(), [], check)
+            sweep_store(shelf.inventory, shelf.places(), [], check)
     assert (shelf.store / "first.sif").exists()
 
 
@@ -428,17 +432,17 @@ def test_a_file_that_another_image_has_by_a_symlink_stays(shelf: Shelf, step: st
     target, link = linked(shelf, "foo/tool:1")
     shelf.inventory.put(document("b:1", file_there(shelf.store / step)))
     (change,) = shelf.remove("b:1")
-    assert (change.action, change.more["files"]) == ("removed", [])
+    assert (change.action, change.files) == ("removed", [])
     assert link.read_bytes() == target.read_bytes() == sif_bytes("tool")
 
 
 def test_what_an_image_had_by_a_symlink_is_swept_with_the_same_run(shelf: Shelf) -> None:
     target, link = linked(shelf, "foo/tool:1")
-    wanted = Wanted([Choice.parse("foo/tool:1")], [], None, "absent", False, check=True, places=shelf.places())
+    wanted = RemoveRequest([Selector.parse("foo/tool:1")], [], None, "absent", False, check=True, places=shelf.places())
     told = []
     for check in (True, False):
         changes = remove(shelf.inventory, shelf.cache, dataclasses.replace(wanted, check=check))
-        told.append((changes[0].more["files"], sweep(shelf.inventory, shelf.places(), changes, check).gone))
+        told.append((changes[0].files, sweep_store(shelf.inventory, shelf.places(), changes, check).gone))
     assert told == [([str(link)], [str(target)])] * 2
     assert not target.exists()
 
@@ -600,32 +604,32 @@ def test_the_cache_keeps_what_an_image_with_a_file_needs(shelf: Shelf) -> None:
     partial = Path(shelf.cache.path(digest("other"))).with_name(".abc.partial")
     partial.write_text("left by a killed run")
     for check in (True, False):
-        pruned = prune(shelf.inventory, shelf.cache, [], check)
+        pruned = prune_cache(shelf.inventory, shelf.cache, [], check)
         assert {one.what for one in pruned} == unneeded | {str(partial)}
         assert sum(one.size for one in pruned) == len("other") + len("far") + len("left by a killed run")
     left = {f"sha256:{path.name}" for path in Path(shelf.cache.directory, "blobs", "sha256").iterdir()}
     assert left == needed
-    assert prune(shelf.inventory, shelf.cache, [], False) == []
+    assert prune_cache(shelf.inventory, shelf.cache, [], False) == []
 
 
 def test_a_document_with_anything_for_a_digest_keeps_no_cache_from_being_pruned(shelf: Shelf) -> None:
     one = shelf.image("a:1")
     shelf.inventory.put(dataclasses.replace(one, metrics={"manifest": {"config": {"digest": ["sha256"]}}}))
     stranger = blob(shelf.cache, "stranger")
-    assert [pruned.what for pruned in prune(shelf.inventory, shelf.cache, [], False)] == [stranger]
+    assert [pruned.what for pruned in prune_cache(shelf.inventory, shelf.cache, [], False)] == [stranger]
 
 
 def test_check_mode_of_a_prune_knows_what_the_same_run_removes(shelf: Shelf) -> None:
     one = shelf.image("a:1")
     blob(shelf.cache, "layer")
-    wanted = Wanted([Choice.parse("a:1")], [], None, "absent", False, check=True, places=shelf.places())
+    wanted = RemoveRequest([Selector.parse("a:1")], [], None, "absent", False, check=True, places=shelf.places())
     changes = remove(shelf.inventory, shelf.cache, wanted)
-    pruned = prune(shelf.inventory, shelf.cache, changes, True)
+    pruned = prune_cache(shelf.inventory, shelf.cache, changes, True)
     assert {one.what for one in pruned} == {digest("layer")}
     assert changes[0].dropped == {f"sha256:{one.files[0].sha256}"}  # the removal itself sees to it
     wanted = dataclasses.replace(wanted, check=False)
     changes = remove(shelf.inventory, shelf.cache, wanted)
-    assert prune(shelf.inventory, shelf.cache, changes, False) == pruned
+    assert prune_cache(shelf.inventory, shelf.cache, changes, False) == pruned
 
 
 def test_a_cache_in_use_is_not_pruned(shelf: Shelf) -> None:
@@ -666,13 +670,13 @@ def test_a_cache_that_is_not_there_needs_no_pruning(tmp_path: Path) -> None:
     ],
 )
 def test_words_are_looked_for_as_sregistry_does(words: tuple[str, ...], found: list[str]) -> None:
-    search = Search.of(words)
+    search = WordSearch.of(words)
     assert [uri for uri in ("library/ubuntu:24.04", "quay.io/org/app:1") if search.finds(uri)] == found
 
 
 def test_a_default_registry_belongs_to_names_and_patterns_alike() -> None:
     for text in ("app:1", "app:*"):
-        choice = Choice.parse(text, "localhost:5000")
+        choice = Selector.parse(text, "localhost:5000")
         assert choice.includes("localhost:5000/app:1")
         assert not choice.includes("library/app:1")
 
@@ -682,7 +686,7 @@ def test_a_store_that_is_spelled_otherwise_is_not_swept_empty(shelf: Shelf, tmp_
     shelf.image("a:1")
     (tmp_path / "link").symlink_to(shelf.store)
     for check in (True, False):
-        assert sweep(shelf.inventory, shelf.places(spelling.format(root=tmp_path)), [], check).gone == []
+        assert sweep_store(shelf.inventory, shelf.places(spelling.format(root=tmp_path)), [], check).gone == []
     assert shelf.left() == (["library/a:1"], ["a-1.sif"])
 
 
@@ -691,7 +695,7 @@ def test_nothing_is_swept_where_there_is_no_inventory(tmp_path: Path) -> None:
     for directory in (tmp_path / "typo", tmp_path / "images" / ".sregistry"):
         for check in (True, False):
             with pytest.raises(InventoryError, match="there is no inventory in"):
-                sweep(Inventory(str(directory)), Places(str(tmp_path / "images"), str(directory)), [], check)
+                sweep_store(Inventory(str(directory)), Places(str(tmp_path / "images"), str(directory)), [], check)
     assert place.exists()
 
 
@@ -714,8 +718,8 @@ def test_what_lies_in_a_sandbox_is_not_swept(shelf: Shelf) -> None:
     ],
 )
 def test_the_host_of_a_pattern_is_read_as_that_of_a_name(pattern: str, registry: str, uri: str) -> None:
-    assert Choice.parse(pattern, registry).includes(uri)
-    assert not Choice.parse(pattern, registry).includes("other.io/org/app:1")
+    assert Selector.parse(pattern, registry).includes(uri)
+    assert not Selector.parse(pattern, registry).includes("other.io/org/app:1")
 
 
 def test_a_file_that_another_image_has_through_a_link_stays(shelf: Shelf, tmp_path: Path) -> None:
@@ -752,7 +756,8 @@ def test_what_another_run_removes_first_is_absent_and_no_failure(shelf: Shelf, m
         return hold(inventory, *given, **more)
 
     monkeypatch.setattr(use_case, "hold", beaten)
-    wanted = Wanted(None, [Choice.parse("team/other:1")], None, "absent", False, check=False, places=shelf.places())
+    keep = [Selector.parse("team/other:1")]
+    wanted = RemoveRequest(None, keep, None, "absent", False, check=False, places=shelf.places())
     (change,) = remove(shelf.inventory, shelf.cache, wanted)
     assert (change.action, change.changed, change.error) == ("absent", False, None)
 

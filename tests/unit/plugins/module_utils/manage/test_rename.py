@@ -23,8 +23,9 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors imp
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory import storage
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.database import Inventory
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.document import Document
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.outcome import Change
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.rename import Wanted, rename
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.move import RenameRequest
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.outcome import ChangeOutcome
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.rename import rename
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.documents import (
@@ -58,18 +59,18 @@ class Shelf:
         self.inventory.put(one)
         return one
 
-    def rename(self, name: str = OLD, new: str | None = None, **given: Any) -> list[Change]:
+    def rename(self, name: str = OLD, new: str | None = None, **given: Any) -> list[ChangeOutcome]:
         """Rename or move, first in check mode, which must foretell it."""
         reference = Reference.parse(name)
         to = Reference.parse(new) if new else reference
-        defaults = Wanted(reference, None, to, None, None, str(self.store), True, self.prepared.append)
+        defaults = RenameRequest(reference, None, to, None, None, str(self.store), True, self.prepared.append)
         wanted = dataclasses.replace(defaults, **given)
         before = self.tree()
         foretold = rename(self.inventory, wanted)
         assert self.tree() == before
         done = rename(self.inventory, dataclasses.replace(wanted, check=False))
-        assert [(c.uri, c.action, c.before, c.after, c.path, str(c.error)) for c in foretold] == [
-            (c.uri, c.action, c.before, c.after, c.path, str(c.error)) for c in done
+        assert [(c.to_result(c.name), c.to_diff()) for c in foretold] == [
+            (c.to_result(c.name), c.to_diff()) for c in done
         ]
         return done
 
@@ -167,14 +168,14 @@ def test_all_platforms_are_renamed(shelf: Shelf) -> None:
     shelf.image(OLD)
     shelf.image(OLD, shelf.root / "arm.sif", ARM64)
     changes = shelf.rename(new=NEW)
-    assert [(change.platform, change.action) for change in changes] == [
+    assert [(str(change.platform), change.action) for change in changes] == [
         ("linux/amd64", "renamed"),
         ("linux/arm64", "renamed"),
     ]
     with pytest.raises(InventoryError, match="choose one with platform"):
         shelf.rename(NEW, dest="/x.sif")
     (change,) = shelf.rename(NEW, dest=f"{shelf.root}/x.sif", platform=ARM64)
-    assert change.platform == "linux/arm64"
+    assert change.platform == ARM64
 
 
 def test_what_is_taken_stays(shelf: Shelf) -> None:
@@ -348,7 +349,7 @@ def fail_to_put(shelf: Shelf, **given: Any) -> str:
 
     before = shelf.tree()
     reference = Reference.parse(OLD)
-    wanted = Wanted(reference, None, reference, None, None, str(shelf.store), False, shelf.prepared.append)
+    wanted = RenameRequest(reference, None, reference, None, None, str(shelf.store), False, shelf.prepared.append)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shelf.inventory, "put", no_room)
         (change,) = rename(shelf.inventory, dataclasses.replace(wanted, **given))

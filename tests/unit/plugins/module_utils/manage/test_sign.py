@@ -19,7 +19,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory 
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.database import Inventory
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.document import Document, File
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage import sign
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.sign import Means, Signed
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.sign import Signer, SignOutcome
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.blobs import BlobCache
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
@@ -76,8 +76,8 @@ def image(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(tmp_path: Path, inventory: Inventory, engine: list[str]) -> Any:
-    def signed(path: Path, key: str = "mine", check: bool = False) -> Signed:
-        means = Means(cast(Any, None), SigningKey(fingerprint=key), str(tmp_path))
+    def signed(path: Path, key: str = "mine", check: bool = False) -> SignOutcome:
+        means = Signer(cast(Any, None), SigningKey(fingerprint=key), str(tmp_path))
         (result,) = sign.sign(inventory, BlobCache(str(tmp_path / "cache")), means, [str(path)], check)
         return result
 
@@ -124,9 +124,9 @@ def known(inventory: Inventory) -> Document:
 
 
 def test_a_file_is_signed_once_with_a_key(run: Any, image: Path) -> None:
-    assert run(image).to_result() == {"path": str(image), "changed": True, "action": "signed", "signers": ["mine"]}
+    assert run(image).to_result("") == {"path": str(image), "changed": True, "action": "signed", "signers": ["mine"]}
     signed = image.read_bytes()
-    assert run(image).to_result() == {"path": str(image), "changed": False, "action": "present", "signers": ["mine"]}
+    assert run(image).to_result("") == {"path": str(image), "changed": False, "action": "present", "signers": ["mine"]}
     assert run(image, "yours").signers == (("mine",), ("mine", "yours"))
     assert not run(image, "mine").changed
     assert image.read_bytes() != signed
@@ -272,13 +272,13 @@ def test_what_cannot_be_signed_is_named(run: Any, tmp_path: Path, content: bytes
         path.write_bytes(content)
     result = run(path)
     assert (result.action, result.changed) == ("failed", False)
-    assert why.format(path) in result.to_result()["error"]
+    assert why.format(path) in result.to_result("")["error"]
 
 
 def test_a_sandbox_cannot_be_signed(run: Any, tmp_path: Path) -> None:
     (tmp_path / "box" / ".singularity.d").mkdir(parents=True)
     result = run(tmp_path / "box")
-    assert f"{tmp_path}/box is a sandbox; only SIF files can be signed" in result.to_result()["error"]
+    assert f"{tmp_path}/box is a sandbox; only SIF files can be signed" in result.to_result("")["error"]
 
 
 def test_the_inventory_follows_a_file_that_is_signed_through_a_link(

@@ -23,7 +23,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.fs import 
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.database import Inventory
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.document import Document, File
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.links import Places
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.remove import sweep
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.sweep import sweep_store
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.blobs import BlobCache, Obtained
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.descriptor import Descriptor
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
@@ -371,7 +371,7 @@ def test_what_is_replaced_is_kept_where_a_backup_is_asked_for(site: Site) -> Non
     assert (refused.backup_file, place.read_bytes()) == (None, other)
     assert len(os.listdir(place.parent)) == 3
     places = Places(str(place.parent), str(site.directory / "inventory"))
-    swept = sweep(Inventory(places.inventory), places, [], True)
+    swept = sweep_store(Inventory(places.inventory), places, [], True)
     assert (swept.gone, swept.strangers) == ([], [])
 
 
