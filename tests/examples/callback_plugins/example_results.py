@@ -21,6 +21,8 @@ from typing import Any
 
 from ansible.plugins.callback import CallbackBase
 
+_PARTS = ("task", "host", "result")
+
 
 class CallbackModule(CallbackBase):  # type: ignore[misc]
     """Keeps of each result what tells whether an example works, and whether it changes anything."""
@@ -53,13 +55,15 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._write(result, failed=True)
 
     def _write(self, result: Any, failed: bool) -> None:
+        # Before ansible-core 2.19, these have only their private names.
+        task, host, values = (getattr(result, name if hasattr(result, name) else f"_{name}") for name in _PARTS)
         line = {
             "play": self._play,
-            "task": result.task.name,
-            "host": result.host.get_name(),
-            "changed": bool(result.result.get("changed")),
+            "task": task.name,
+            "host": host.get_name(),
+            "changed": bool(values.get("changed")),
             "failed": failed,
-            "error": json.dumps(result.result, default=str)[:3000] if failed else "",
+            "error": json.dumps(values, default=str)[:3000] if failed else "",
         }
         with open(os.environ["EXAMPLE_RESULTS_FILE"], "a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")

@@ -41,6 +41,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._write(result, failed=False)
 
     def _write(self, result: Any, failed: bool) -> None:
-        line = {"changed": False, **result.result, "failed": failed}
+        values = result.result if hasattr(result, "result") else result._result  # before ansible-core 2.19
+        line = {"changed": False, **values, "failed": failed}
         with open(os.environ["TASK_RESULTS_FILE"], "a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")

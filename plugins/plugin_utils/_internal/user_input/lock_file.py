@@ -77,7 +77,8 @@ class _File:
 
     def _composed(self, text: str) -> yaml.Node | None:
         try:
-            root: yaml.Node | None = yaml.compose(text, Loader=_Loader)
+            # Before ansible-core 2.19, what a lookup reads is a subclass of str, and libyaml takes str itself only.
+            root: yaml.Node | None = yaml.compose(str.__str__(text), Loader=_Loader)
         except yaml.MarkedYAMLError as error:
             marked = next((at for at, line in enumerate(text.splitlines(), 1) if _CONFLICT.match(line)), None)
             if marked:

@@ -6,7 +6,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import yaml
 from ansible.errors import AnsibleFilterError
 from ansible_collections.hpc.sregistry.plugins.filter.lock_pins import lock_pins
 
@@ -29,6 +32,17 @@ def read(text: str) -> dict[str, object]:
 )
 def test_a_sound_lock_is_read(text: str) -> None:
     assert read(text) == {"a": ONE, "b": {"digest": TWO, "platforms": {"linux/amd64": ONE}}}
+
+
+class Marked(str):
+    """A text as lookups give it before ansible-core 2.19: whatever is made of it is one again."""
+
+    def __str__(self) -> str:
+        return self
+
+
+def test_the_text_may_be_one_that_ansible_has_marked() -> None:
+    assert read(Marked(f"images: {{a: '{ONE}'}}")) == {"a": ONE}
 
 
 def test_two_spellings_of_a_name_may_agree() -> None:
@@ -85,3 +99,11 @@ def test_what_is_wrong_with_a_lock_is_named_by_path_and_line(text: str, line: in
     with pytest.raises(AnsibleFilterError, match=message) as caught:
         read(text)
     assert str(caught.value).startswith(f"{PATH}, line {line}: " if line else PATH)
+
+
+def test_the_playbook_looks_up_its_file_only_where_there_is_one() -> None:
+    """Before ansible-core 2.19, a variable that is named is evaluated, also in the branch that is not taken."""
+    (play,) = yaml.safe_load((Path(__file__).parents[5] / "playbooks/lock.yml").read_text(encoding="utf-8"))
+    of_their_own = [value for part in (play, *play["tasks"]) for value in part.get("vars", {}).values()]
+    assert of_their_own
+    assert [value for value in of_their_own if "ansible.builtin.file" in str(value)] == []
