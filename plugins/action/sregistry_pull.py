@@ -43,7 +43,8 @@ def _copied(stream: TextIO | None) -> int | None:
 
 # Ansible imports this in its main process before it forks the workers, which have no terminal any more.
 _TERMINAL = sys.stdout is not None and sys.stdout.isatty()
-_OUTPUT, _ERRORS = _copied(sys.stdout), _copied(sys.stderr)
+_OUTPUT = _copied(sys.stdout)
+_ERRORS = _copied(sys.stderr)
 
 _MOST = 4096  # bytes of a report
 _PATIENCE = 1.0  # seconds that a look which is under way may hold up the end of a task

@@ -111,7 +111,7 @@ def test_a_login_comes_from_the_environment_and_options_win(node1: Host) -> None
 
 
 def test_each_registry_of_a_task_is_reached_in_its_own_way(node1: Host) -> None:
-    login = {"authfile": "/root/two-registries.json"}
+    login: dict[str, Any] = {"authfile": "/root/two-registries.json"}
     logins = {"auths": {"127.0.0.1:5001": {"username": "lab", "password": "lab-secret"}}}
     node1.shell(f"umask 077; echo '{json.dumps(logins)}' > {login['authfile']}")
     names = ("127.0.0.1:5000/lab/tiny:1.0", "127.0.0.1:5001/lab/tiny:1.0")
