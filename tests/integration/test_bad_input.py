@@ -165,7 +165,7 @@ REGISTRY_CASES = {
     ),
     "a page to log in with": Case(("sent a page for people in the place of", "try without it"), fault=HTML),
     "an artifact": Case(
-        ("no container image", "application/x-model"),
+        ("not a container image", "application/x-model"),
         fault=faults.document(
             {
                 "schemaVersion": 2,

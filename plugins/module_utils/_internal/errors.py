@@ -15,15 +15,15 @@ _Error = TypeVar("_Error", bound="SregistryError")
 class SregistryError(Exception):
     """Root of every error that a user can cause, meet or mend.
 
-    ``cause`` is the message without what was wanted, where this may not be the only thing that fails for it: then it is
-    told once for all of them.
+    ``cause`` is the message without the name of what was wanted. Where many things fail for one cause, it is reported
+    once for all of them.
     """
 
     def __init__(self, message: object = "", cause: str = "") -> None:
         super().__init__(message)
         self.cause = cause or str(message)
 
-    def whatever(self: _Error, what: str) -> _Error:
+    def independent_of(self: _Error, what: str) -> _Error:
         """Say that the error would be the same for something else, and return it.
 
         :param what: the name of what was wanted, as it stands in the message.

@@ -10,7 +10,7 @@ the same module then does not wait: it gets one from ``sys.modules`` that still 
 
 So each import in a function, of what travels in the archive, stands in ``with importing:``. What that module imports
 itself, at its head, is executed under the same lock. Other libraries, such as ``requests``, come from the file system,
-where every Python waits for whoever imports a module first: they need no lock of ours.
+where every Python waits until the first import of a module has ended: they need no lock of ours.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 
-# How variables begin that are options of these modules, or were set for an engine that the caller starts himself. Since
+# How variables begin that are options of these modules, or were set for an engine that the user starts. Since
 # SingularityCE 3.11 and Apptainer 1.2 the two logins are also read without a prefix. The last changes what is made.
 FOREIGN = ("APPTAINER", "SINGULARITY", "SREGISTRY_", "DOCKER_USERNAME", "DOCKER_PASSWORD", "SOURCE_DATE_EPOCH")
 
@@ -26,5 +26,5 @@ def inherited(**more: str) -> dict[str, str]:
 
 
 def bare(**more: str) -> dict[str, str]:
-    """Return an environment in which whoever runs Ansible changes nothing but where programs are found."""
+    """Return an environment in which the user of Ansible changes only where programs are found."""
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", **more}

@@ -5,8 +5,8 @@
 """Secrets that no message may show: each login and token of this process, in whatever form somebody repeats it.
 
 A server gets the login, so it can write it into any text that it sends: an error, a header, an address, a status line.
-All of these texts become fit for a message in one place (``text.shown``), which asks here. So who makes a secret
-does not have to know who may repeat it.
+All of these texts are made fit for a message in one place (``text.shown``), which asks here. So code that makes a
+secret does not have to know which text may repeat it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def hide(*secrets: str) -> None:
 
 
 def forget() -> None:
-    """Hide nothing any more: for a process that has many lives, such as that of tests."""
+    """Hide nothing any more: for tests, which do in one process what else takes many."""
     with _lock:
         _hidden.clear()
 

@@ -58,5 +58,6 @@ def describe(types: Iterable[str]) -> tuple[str, str] | None:
 def describe_any(artifact_type: str, config_type: str, layer_types: Iterable[str]) -> tuple[str, str]:
     """Return the same for what is known not to be an image: of an unknown artifact, the type is shown."""
     known = describe((artifact_type, config_type, *layer_types))
-    told = artifact_type or (config_type if config_type != _EMPTY else "") or next(iter(layer_types), "") or config_type
-    return known or (f"an artifact of type {shown(told)!r}", _NOTHING)
+    of_config = config_type if config_type != _EMPTY else ""
+    given = artifact_type or of_config or next(iter(layer_types), "") or config_type
+    return known or (f"an artifact of type {shown(given)!r}", _NOTHING)

@@ -86,7 +86,7 @@ class BlobCache:
     def path(self, digest: str) -> str:
         """Return where a blob lies or would lie.
 
-        :raises StorageError: if it is no digest, which a document of the inventory may have in its place.
+        :raises StorageError: if it is not a digest; a document of the inventory may hold anything.
         """
         algorithm, _colon, encoded = digest.partition(":")
         if algorithm not in ALGORITHMS or not _ENCODED.fullmatch(encoded):
@@ -363,7 +363,7 @@ class BlobCache:
 def _share(descriptor: int) -> None:
     """Wait a while for who prunes a cache, and go on without the lock then: what is removed meanwhile is fetched again.
 
-    Whoever may open the file can hold its lock for good, as a user in his own cache.
+    Everybody who may open the file can hold its lock for ever, as a user in their own cache.
     """
     with suppress(OSError):  # where there are no locks
         for _time in range(_TURNS):

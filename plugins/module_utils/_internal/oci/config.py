@@ -66,7 +66,7 @@ def parse_config(content: bytes, what: object, claimed: Platform | None = None) 
     rootfs = document.get("rootfs")
     diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
     if diff_ids is not None and not (isinstance(diff_ids, list) and all(isinstance(d, str) for d in diff_ids)):
-        raise InvalidManifest(f"malformed config of {what}: rootfs.diff_ids is no list of digests")
+        raise InvalidManifest(f"malformed config of {what}: rootfs.diff_ids is not a list of digests")
     for diff_id in diff_ids or ():
         need_digest(diff_id, what, "config")
     check_run_config(document, what)
@@ -85,16 +85,16 @@ def check_run_config(document: dict[str, Any], what: object) -> None:
     if run is None:
         document["config"] = run = {}
     if not isinstance(run, dict):
-        raise InvalidManifest(f"malformed config of {what}: 'config' is no object")
+        raise InvalidManifest(f"malformed config of {what}: 'config' is not an object")
     for key in ("Env", "Entrypoint", "Cmd"):
         value = run.get(key)
         if value is not None and not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
-            raise InvalidManifest(f"malformed config of {what}: 'config.{key}' is no list of strings")
+            raise InvalidManifest(f"malformed config of {what}: 'config.{key}' is not a list of strings")
         if any("\0" in item for item in value or ()):
             raise InvalidManifest(f"malformed config of {what}: 'config.{key}' holds a NUL character")
     labels = run.get("Labels")
     if labels is not None and not isinstance(labels, dict):
-        raise InvalidManifest(f"malformed config of {what}: 'config.Labels' is no object")
+        raise InvalidManifest(f"malformed config of {what}: 'config.Labels' is not an object")
 
 
 def parse_platform(document: dict[str, Any]) -> Platform:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The JSON of manifests and configs, read with bounds: whoever reads the inventory must be able to read it again."""
+"""The JSON of manifests and configs, read with bounds: they are written into the inventory, and read there again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def parse_object(content: bytes | str, what: object, name: str) -> dict[str, Any
     except (ValueError, RecursionError) as error:
         raise InvalidManifest(f"malformed {name} of {what}: it is not JSON") from error
     if not isinstance(document, dict):
-        raise InvalidManifest(f"malformed {name} of {what}: it is no JSON object")
+        raise InvalidManifest(f"malformed {name} of {what}: it is not a JSON object")
     _check_nesting(document, what, name)
     try:
         json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
@@ -37,7 +37,7 @@ def parse_object(content: bytes | str, what: object, name: str) -> dict[str, Any
 
 
 def _check_nesting(document: dict[str, Any], what: object, name: str) -> None:
-    """Refuse what would overrun the recursion of whoever writes or reads the document again."""
+    """Refuse a document that nests too deep to be written and read again."""
     level: list[Any] = [document]
     for _depth in range(_MAX_NESTING):
         level = [
@@ -69,5 +69,5 @@ def need_list(document: dict[str, Any], key: str, what: object) -> list[Any]:
     """
     value = document.get(key)
     if not isinstance(value, list):
-        raise InvalidManifest(f"malformed manifest of {what}: '{key}' is no list")
+        raise InvalidManifest(f"malformed manifest of {what}: '{key}' is not a list")
     return value

@@ -69,7 +69,7 @@ class Index:
 class ImageManifest:
     """The manifest of one platform; ``layers`` from the oldest to the newest.
 
-    ``artifact_type`` is what it says to be, if it is no image and says so.
+    ``artifact_type`` is what it says to be, if it is not an image and says so.
     """
 
     config: Descriptor
@@ -97,22 +97,23 @@ def parse_manifest(content: bytes, media_type: str, what: object) -> Index | Ima
 
     :param media_type: of the answer; the document's own ``mediaType`` and shape decide where it is a generic one.
     :param what: names the image in errors.
-    :raises InvalidManifest: if it follows none of the specifications, or is no container image.
+    :raises InvalidManifest: if it follows none of the specifications, or is not a container image.
     """
     manifest = parse_any(content, media_type, what)
     if isinstance(manifest, ImageManifest):
         if any(layer.media_type in SIF_TYPES for layer in manifest.layers):
             raise InvalidManifest(
-                f"{what} is no container image but a finished SIF file; pull it as it is, with oras:// before its name"
+                f"{what} is not a container image but a finished SIF file; pull it as it is, with oras:// before "
+                "its name"
             )
         if manifest.kind:
-            raise InvalidManifest(f"{what} is no container image but {manifest.kind[0]}; {manifest.kind[1]}")
+            raise InvalidManifest(f"{what} is not a container image but {manifest.kind[0]}; {manifest.kind[1]}")
     elif isinstance(manifest, Index):
         with importing:
             from .artifact_type import describe
         kind = describe((manifest.artifact_type, *(entry.media_type for entry in manifest.manifests)))
         if kind:
-            raise InvalidManifest(f"{what} is no container image but {kind[0]}; {kind[1]}")
+            raise InvalidManifest(f"{what} is not a container image but {kind[0]}; {kind[1]}")
     return manifest
 
 
@@ -126,8 +127,8 @@ def parse_any(content: bytes, media_type: str, what: object) -> Index | ImageMan
     kind = declared if isinstance(declared, str) and declared else media_type
     if document.get("schemaVersion") == 1:
         return parse_schema1(document, what)
-    told = document.get("artifactType")
-    artifact_type = shown(told) if isinstance(told, str) else ""
+    given = document.get("artifactType")
+    artifact_type = shown(given) if isinstance(given, str) else ""
     if kind in INDEX_TYPES or (kind not in IMAGE_TYPES and "manifests" in document):
         entries = tuple(_descriptor(entry, what, "manifests") for entry in need_list(document, "manifests", what))
         return Index(entries, artifact_type)
@@ -182,7 +183,7 @@ def absent(wanted: Platform, offered: Iterable[Platform], what: object) -> Platf
 
 def _descriptor(entry: Any, what: object, where: str) -> Descriptor:
     if not isinstance(entry, dict):
-        raise InvalidManifest(f"malformed manifest of {what}: an entry of '{where}' is no object")
+        raise InvalidManifest(f"malformed manifest of {what}: an entry of '{where}' is not an object")
     size = entry.get("size")
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
         raise InvalidManifest(f"malformed manifest of {what}: an entry of '{where}' has no size")

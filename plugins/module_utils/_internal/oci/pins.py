@@ -116,7 +116,7 @@ def _pin(reference: Reference, entry: Any) -> Pin:
     if isinstance(entry, str):
         entry = {DIGEST: entry}
     if not isinstance(entry, Mapping):
-        raise refuse(f"{shown(entry)} is no pin; {_FORM}")
+        raise refuse(f"{shown(entry)} is not a pin; {_FORM}")
     unknown = [shown(key) for key in entry if key not in (DIGEST, PLATFORMS)]
     if unknown:
         raise refuse(f"it has the unknown key {', '.join(sorted(unknown))}; {_FORM}")

@@ -60,7 +60,7 @@ class Reference:
     In a registry exactly one of ``tag`` and ``digest`` is set: a digest wins over a tag, since it alone decides what is
     fetched. On a web server ``registry`` is the host, ``repository`` the path without its first slash, percent-encoded,
     and ``digest`` that of the file. ``query`` is only what to ask with: since it may be a secret, such as a signature,
-    it is no part of the name, is never shown, and two references that differ only in it are equal.
+    it is not part of the name, is never shown, and two references that differ only in it are equal.
     Parsing ``uri`` gives an equal reference back.
     """
 

@@ -67,7 +67,7 @@ def parse_schema1(document: dict[str, Any], what: object) -> Schema1:
 def signed_payload(content: bytes) -> bytes:
     """Return what a signed schema 1 manifest signs; any other content as it is.
 
-    Whoever reads on must read this: what else stands in the document is covered by no digest.
+    Only this may be read on: no digest covers the rest of the document.
 
     Source: distribution's "Image Manifest Version 2, Schema 1", section "Signed Manifests".
     """

@@ -108,7 +108,7 @@ class SifCache:
         return self._look(self.reference(key)) is not None
 
     def documents(self, entry: Entry, cache: BlobCache) -> dict[str, Any]:
-        """What is told of the documents of the image's own registry, as ``image.revive`` takes them; nothing is proven.
+        """Return the documents of the image's own registry, as ``image.restore`` takes them; nothing is proven.
 
         :raises RegistryError, StorageError, InvalidManifest: if they cannot be read.
         """

@@ -14,7 +14,7 @@ from ..errors import NotFound, SregistryError
 from ..fs.guard import ROOT
 from ..inventory.document import Document, File
 from ..oci.reference import Reference
-from ..registry.image import ResolvedImage, contents, revive
+from ..registry.image import ResolvedImage, contents, restore
 from ..sif.toolchain import Toolchain
 from .outcome import PullOutcome
 from .session import Session
@@ -79,7 +79,7 @@ def look_for_pinned(
     try:
         with outcome.clock("resolve"):
             documents = cache.documents(entry, session.cache)
-            return revive(reference, pinned.digest, pinned.manifest_digest, documents, session.platform), entry
+            return restore(reference, pinned.digest, pinned.manifest_digest, documents, session.platform), entry
     except SregistryError as error:
         outcome.warnings.append(
             f"{reference.registry} was asked, since the SIF cache {cache} does not tell all: {error}"

@@ -62,7 +62,7 @@ class Artifact:
 
     @property
     def annotations(self) -> dict[str, str]:
-        """The annotations of the manifest, which whoever pushed it wrote."""
+        """The annotations of the manifest, as they were pushed."""
         given = self.documents["manifest"].get("annotations")
         pairs = given.items() if isinstance(given, dict) else ()
         return {key: value for key, value in pairs if isinstance(value, str)}
@@ -162,11 +162,11 @@ def _sound(manifest: Index | ImageManifest | Schema1, reference: Reference) -> I
             raise InvalidManifest(f"{reference} has {len(manifest.layers)} layers; what is a SIF file has one")
         if manifest.kind:
             raise InvalidManifest(
-                f"{reference} is no SIF file but {manifest.kind[0]}; name one that apptainer push has written"
+                f"{reference} is not a SIF file but {manifest.kind[0]}; name one that apptainer push has written"
             )
     if isinstance(manifest, Index):
         raise InvalidManifest(f"{reference} is an index of indexes; name what is to be pulled by its digest")
     raise InvalidManifest(
-        f"{reference} is no SIF file but a container image, whose layers have to be built into one; "
+        f"{reference} is not a SIF file but a container image, whose layers have to be built into one; "
         "name it with docker:// instead of oras://"
     )

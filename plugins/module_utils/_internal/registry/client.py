@@ -61,7 +61,7 @@ class Registry(AuthenticatedConnections):
         """Ask with one HEAD what a name points at. This does not count against Docker Hub's pull rate limit.
 
         A HEAD is only the cheaper question: some registries and proxies refuse it, or leave the digest out. Then the
-        manifest itself is asked for. What a HEAD tells is not proven: who finds something new has to ``get`` it.
+        manifest itself is asked for. A HEAD proves nothing: a new digest has to be confirmed with ``get``.
 
         :raises RegistryError: one of its kinds, naming image, registry and status.
         """
@@ -72,26 +72,26 @@ class Registry(AuthenticatedConnections):
         return Descriptor(manifest.digest, len(manifest.content), manifest.media_type)
 
     def digest(self, reference: Reference) -> str:
-        """Return what a name points at, for whoever keeps it: proven by a GET, where that costs nothing.
+        """Return the digest that a name points at, to be kept: proven by a GET, where that costs nothing.
 
-        Docker Hub counts a GET against its pull rate limit; there, a HEAD has to do.
+        Docker Hub counts a GET against its pull rate limit; there, one HEAD is sent instead.
 
         :raises RegistryError: as ``head`` and ``get``.
         """
         return self.head(reference).digest if self.host == DOCKER_HUB else self.get(reference).digest
 
     def _by_head(self, reference: Reference) -> tuple[Descriptor | None, bool]:
-        """Return what a HEAD tells, None if it does not; and whether all patience with the registry was spent on it.
+        """Return what a HEAD tells, None if it tells nothing; and whether all retries were spent on it.
 
-        :raises RegistryError: if a GET would fare no better: nobody is there, or the login is no good.
+        :raises RegistryError: if a GET would not succeed either: nobody is there, or the login is wrong.
         """
         try:
             with self.send(_of_manifest("HEAD", reference)) as response:
                 digest = response.headers.get("Docker-Content-Digest", "")
                 size = content_length(response)
                 self._need_tls(response, reference)
-                told = is_digest(digest) and size
-                return (Descriptor(digest, size, media_type(response)) if told else None), False
+                complete = is_digest(digest) and size
+                return (Descriptor(digest, size, media_type(response)) if complete else None), False
         except RegistryError as error:
             if error.status is None:
                 raise
@@ -113,7 +113,7 @@ class Registry(AuthenticatedConnections):
             raise self._explain_absence(reference, error) from error
 
     def get_or_none(self, reference: Reference, writes: bool = False) -> Manifest | None:
-        """GET a manifest as ``get`` does, where it is no error that there is none: nobody is asked why.
+        """GET a manifest as ``get`` does, but return None if there is none; nobody is asked why.
 
         :param writes: whether something is to be written there next, which takes another token.
         """
@@ -132,9 +132,9 @@ class Registry(AuthenticatedConnections):
                 f"{host_of(response.url)} sent a page for people in the place of {reference}, such as one to log in "
                 "with; a proxy may do that, so try without it"
             )
-        told = response.headers.get("Docker-Content-Digest", "")
+        header = response.headers.get("Docker-Content-Digest", "")
         # One that is twice there, in quotes, or without its algorithm tells nothing.
-        promised = reference.digest or (told if is_digest(told) else None)
+        promised = reference.digest or (header if is_digest(header) else None)
         actual = manifest_digest(body, promised)
         if promised and actual != promised:
             raise DigestMismatch(
@@ -144,7 +144,7 @@ class Registry(AuthenticatedConnections):
         return Manifest(actual, kind, signed_payload(body))
 
     def _need_tls(self, response: requests.Response, reference: Reference) -> None:
-        """Refuse what nothing proves: what a tag points at, told without TLS by who was to be asked with it."""
+        """Refuse what nothing proves: an answer about a tag without TLS, where TLS was asked for."""
         secure = self.base.startswith("https:")
         if secure and not response.url.startswith("https:") and not reference.digest:
             raise RegistryError(

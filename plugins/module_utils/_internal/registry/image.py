@@ -110,25 +110,25 @@ def contents(
     return found
 
 
-def revive(
-    reference: Reference, digest: str, manifest_digest: str, told: Mapping[str, Any], platform: Platform
+def restore(
+    reference: Reference, digest: str, manifest_digest: str, texts: Mapping[str, Any], platform: Platform
 ) -> ResolvedImage:
     """Return an image as it was resolved before, from its documents as somebody tells them. The digests prove them.
 
-    :param told: as ``ResolvedImage.contents`` has them, in texts.
+    :param texts: the documents, named as in ``ResolvedImage.contents``.
     :param platform: of the image, where its config does not tell.
     :raises DigestMismatch: if a document is missing, or another one.
     :raises InvalidManifest: if they are not those of an image.
     """
-    found = {"manifest": _proven(told.get("manifest"), manifest_digest, reference)}
+    found = {"manifest": _proven(texts.get("manifest"), manifest_digest, reference)}
     if digest != manifest_digest:
-        found["index"] = _proven(told.get("index"), digest, reference)
+        found["index"] = _proven(texts.get("index"), digest, reference)
         parse_manifest(found["index"], "", reference)
     manifest = parse_manifest(found["manifest"], "", reference)
     if isinstance(manifest, Index):
         raise InvalidManifest(f"malformed manifest of {reference}: it is an index")
     if isinstance(manifest, ImageManifest):
-        found["config"] = _proven(told.get("config"), manifest.config.digest, reference)
+        found["config"] = _proven(texts.get("config"), manifest.config.digest, reference)
         config = parse_config(found["config"], reference, platform)
     else:
         config = manifest.config

@@ -127,7 +127,7 @@ class MirroredRegistry(Registry):
             with super().blob(repository, digest, 0 if anew else offset, end) as whole:
                 yield whole
         except RegistryError as error:
-            raise self._told(error, repository, digest) from error
+            raise self._with_mirrors(error, repository, digest) from error
 
     def _first(self, reference: Reference, ask: Callable[[Registry, Reference], _T]) -> _T:
         """Return what the first mirror answers, else the registry itself.
@@ -146,7 +146,7 @@ class MirroredRegistry(Registry):
         try:
             return ask(self, reference)
         except RegistryError as error:
-            raise self._told(error, reference.repository) from error
+            raise self._with_mirrors(error, reference.repository) from error
 
     def _usable(self, *wanted: str) -> list[tuple[Location, Registry]]:
         """Return those in order that have not said of a repository or a blob that they lack it."""
@@ -158,14 +158,14 @@ class MirroredRegistry(Registry):
             ]
 
     def _note(self, mirror: Location, what: str, error: SregistryError) -> None:
-        """Remember for this run what a mirror has not, or that it is in trouble: nobody waits for it again."""
+        """Remember for this run what a mirror lacks, or that it fails: it is not asked again."""
         with self._trouble_lock:
             if isinstance(error, (NotFound, Unauthorized, Denied)):
                 self._lacks[mirror, what] = str(error)
             else:
                 self._out[mirror] = str(error)
 
-    def _told(self, error: RegistryError, *wanted: str) -> RegistryError:
+    def _with_mirrors(self, error: RegistryError, *wanted: str) -> RegistryError:
         """Return the registry's own error, and what its mirrors said before."""
         with self._trouble_lock:
             said = [why for (_mirror, lacking), why in self._lacks.items() if lacking in wanted]
@@ -175,7 +175,7 @@ class MirroredRegistry(Registry):
     def _proven(self, mirror: Location, digest: str, data: Iterator[bytes]) -> Iterator[bytes]:
         """Yield data with its last piece held back until the whole has its digest.
 
-        :raises Unreachable: if it has another one: whoever reads on gets all of it from somewhere else.
+        :raises Unreachable: if it has another one; then all of it is fetched from somewhere else.
         """
         hasher = hashlib.new(digest.partition(":")[0])
         held = b""

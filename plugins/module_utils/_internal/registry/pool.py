@@ -38,7 +38,7 @@ class Registries:
 
     @property
     def web(self) -> Web:
-        """The session to all web servers that are no registries."""
+        """The session with all web servers that are not registries."""
         with importing:
             from .web import Web
 

@@ -49,7 +49,7 @@ _CLOSING = (0.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0)  # seconds between looks for 
 _BYTES = "application/octet-stream"
 
 
-def holds(registry: Registry, repository: str, blob: Descriptor) -> bool:
+def has_blob(registry: Registry, repository: str, blob: Descriptor) -> bool:
     """Tell whether a repository has a blob already, with one HEAD. Where that is refused, it is taken for missing: it
     can be sent all the same.
 
@@ -77,7 +77,7 @@ def put_blob(
     :raises DigestMismatch: if the content is not that of the digest.
     :raises RegistryError: one of its kinds, if the registry does not take it.
     """
-    if holds(registry, repository, blob):
+    if has_blob(registry, repository, blob):
         return THERE
     return _Upload(registry, repository, blob, stream, mount_from).run()
 
@@ -98,8 +98,8 @@ def put_manifest(registry: Registry, reference: Reference, media_type: str, cont
         request = RegistryRequest("PUT", path, scope, str(reference), headers, also, body=content)
         with registry.send(request) as response:
             if response.status_code < 300:
-                told = response.headers.get("Docker-Content-Digest", "")
-                stored = told if is_digest(told) else digest
+                header = response.headers.get("Docker-Content-Digest", "")
+                stored = header if is_digest(header) else digest
                 break
         time.sleep(retry_delay(attempt, None))
     if stored != digest:
@@ -315,7 +315,7 @@ class _Upload:
     def _is_kept(self, patiently: bool) -> bool:
         for seconds in _CLOSING if patiently else _CLOSING[:1]:
             time.sleep(seconds)
-            if holds(self.registry, self.repository, self.blob):
+            if has_blob(self.registry, self.repository, self.blob):
                 return True
         return False
 

@@ -6,7 +6,7 @@
 
 """A finished SIF file on a web server, which ``https://`` names.
 
-What stands under an address is told by the server's validators, ``ETag`` and ``Last-Modified`` (RFC 9110, section 8.8),
+The version of a file is known from the server's validators, ``ETag`` and ``Last-Modified`` (RFC 9110, section 8.8),
 and by its size; its digest is known only from the name, or after it was fetched.
 """
 
@@ -55,12 +55,12 @@ class Download:
 
     @property
     def manifest_digest(self) -> str | None:
-        """The same: there is no manifest."""
+        """The digest of the file, since there is no manifest."""
         return self.reference.digest
 
     @property
     def layers(self) -> tuple[Descriptor, ...]:
-        """None: there is no manifest that would tell them."""
+        """Empty: there is no manifest that would name them."""
         return ()
 
     @property
@@ -80,7 +80,7 @@ class Download:
 
 
 class Web:
-    """All requests to web servers."""
+    """The session with all web servers."""
 
     def __init__(self, keychain: Keychain, transport: Transport) -> None:
         self._keychain = keychain
@@ -95,7 +95,7 @@ class Web:
 
     def head(self, reference: Reference) -> Download:
         """Ask with one HEAD what stands under an address. That is only the cheaper question: where it is refused, a GET
-        decides, and whoever finds something new has to ``probe`` it.
+        decides, and something new has to be confirmed with ``probe``.
 
         :raises RegistryError: one of its kinds, naming address and status; also for what is a page for people.
         """
@@ -125,7 +125,7 @@ class Web:
                 download = _download(reference, response)
         if download.media_type in _PAGES:
             raise RegistryError(
-                f"{reference} is no SIF file but a page of type {download.media_type}, such as one to log in with; "
+                f"{reference} is not a SIF file but a page of type {download.media_type}, such as one to log in with; "
                 "check the address, and give username and password if it needs them"
             )
         return download
@@ -185,7 +185,8 @@ class Web:
             break
         with response:
             if response.status_code >= 300 and response.status_code not in also:
-                failure = _error(reference, ErrorResponse.of(response), bool(login), tries).whatever(str(reference))
+                failure = _error(reference, ErrorResponse.of(response), bool(login), tries)
+                failure.independent_of(str(reference))
                 if not (login and response.status_code == 401):  # which would not be another one with a GET
                     failure.status = response.status_code
                 raise failure
@@ -224,9 +225,9 @@ def _download(reference: Reference, response: requests.Response) -> Download:
 
 def _strong(validators: Mapping[str, Any]) -> str | None:
     """Return a validator by which a file can be continued byte by byte (RFC 9110, section 13.1.5)."""
-    told = (validators.get("etag"), validators.get("last_modified"))
+    known = (validators.get("etag"), validators.get("last_modified"))
     # One of other letters cannot be sent, nor one that was cut, which has an ellipsis at its end.
-    return next((text for text in told if text and text.isascii() and not text.startswith("W/")), None)
+    return next((text for text in known if text and text.isascii() and not text.startswith("W/")), None)
 
 
 def _error(reference: Reference, refusal: ErrorResponse, with_login: bool, tries: int) -> RegistryError:

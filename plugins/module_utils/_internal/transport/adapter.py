@@ -132,7 +132,7 @@ class Adapter(HTTPAdapter):
     def exactly(self, url: str) -> Iterator[None]:
         """Let the request of this thread, for a block, ask for a URL byte by byte.
 
-        Only what cannot stand in the first line of a request is quoted: blanks, control characters, and what is no
+        Only what cannot stand in the first line of a request is quoted: blanks, control characters, and what is not
         ASCII.
         """
         target = re.sub(r"\A[^:/?#]+://[^/?#]*", "", url.partition("#")[0])

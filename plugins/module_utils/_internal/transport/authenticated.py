@@ -44,7 +44,7 @@ class RegistryRequest:
     """One request to a registry.
 
     ``path`` is below ``/v2/``, or, for an address that the registry gave, the whole URL. ``what`` names what it is
-    about, in errors. ``also`` are statuses that are no errors, beside 2xx. ``body`` and ``once`` are ``content`` and
+    about, in errors. ``also`` are statuses beside 2xx that are not errors. ``body`` and ``once`` are ``content`` and
     ``once`` of ``HttpRequest``.
     """
 
@@ -60,7 +60,7 @@ class RegistryRequest:
 
 @dataclass(frozen=True)
 class _Exchange:
-    """A response, and what it answers. ``at_home``: it is the registry's own, not of whoever it redirects to."""
+    """A response, and the authorization of its request. ``at_home``: the registry itself answered."""
 
     response: requests.Response
     tries: int
@@ -93,8 +93,8 @@ class AuthenticatedConnections:
     def send(self, request: RegistryRequest) -> Iterator[requests.Response]:
         """Send one request, with authentication, redirects and retries; yield the response.
 
-        Only the registry itself may ask for a login: a challenge of whoever it redirects to is not answered. Nor does
-        a login go to another host that ``path`` leads to.
+        Only the registry itself may ask for a login: a challenge after a redirect to another server is not answered.
+        Nor does a login go to another host that ``path`` leads to.
 
         :raises RegistryError: one of its kinds, for a status that is neither 2xx nor in ``also``.
         """

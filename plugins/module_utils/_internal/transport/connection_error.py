@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-with suppress(ImportError):  # then there is no request that could stay without an answer
+with suppress(ImportError):  # without it nothing is requested
     import requests
 
 from ..errors import CertificateError, RegistryError, TooSlow, Unreachable

@@ -53,7 +53,7 @@ class ErrorResponse:
     def error(self, registry: str, what: str, identity: Identity, tries: int, action: str = "pull") -> RegistryError:
         """Return what this means to a user who wanted to pull ``what`` from a registry, or push it, and the way out."""
         error = self._error(registry, what, identity, tries, action)
-        return error if isinstance(error, NotFound) else error.whatever(what)
+        return error if isinstance(error, NotFound) else error.independent_of(what)
 
     def _error(self, registry: str, what: str, identity: Identity, tries: int, action: str) -> RegistryError:
         if self.status == 403 or (self.status == 401 and identity.accepted and self.rightless):

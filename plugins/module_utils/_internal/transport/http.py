@@ -157,7 +157,7 @@ class Connections:
             drain(response)
             if not is_web_address(location, url):
                 raise RegistryError(
-                    f"{host_of(url)} redirects {what} to {redacted(location)!r}, which is no web address"
+                    f"{host_of(url)} redirects {what} to {redacted(location)!r}, which is not a web address"
                 )
             url = seen_from(url, location)
             request.need_safe(url)

@@ -98,7 +98,7 @@ class Keychain:
         self._asked: dict[Delegate, Login | CredentialsError | None] = {}
 
     def without_given(self) -> Keychain:
-        """Return the same without the login that was given: for whoever is not the registry that the task is about."""
+        """Return the same without the login that was given: for other servers than the registry of the task."""
         return Keychain(None, self._path, self._timeout)
 
     def credentials(self, registry: str, repository: str = "") -> Credentials:
@@ -106,7 +106,7 @@ class Keychain:
 
         :param registry: a host as it stands in a reference: ``docker.io``, ``host:port``.
         :param repository: without it, only logins for the whole registry count.
-        :raises CredentialsError: if the authfile cannot be read or understood. A helper that fails is no login.
+        :raises CredentialsError: if the authfile cannot be read or understood. A helper that fails gives no login.
         """
         if self._login:
             return Credentials(self._login, "the user name and password of the task", given=True)

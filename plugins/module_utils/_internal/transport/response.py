@@ -60,7 +60,9 @@ def content(response: requests.Response, limit: int, what: object) -> bytes:
         total += len(piece)
         parts.append(piece)
     if total > limit:
-        raise InvalidManifest(f"{host_of(response.url)} sent more than {limit} bytes for {what}; that is no manifest")
+        raise InvalidManifest(
+            f"{host_of(response.url)} sent more than {limit} bytes for {what}; that cannot be a manifest"
+        )
     _need_all(response, total, what)
     return b"".join(parts)
 

@@ -6,6 +6,9 @@
 
 Source: distribution, ``docs/content/spec/auth/token.md`` (GET with Basic) and ``oauth.md`` (POST with an identity
 token, which is an OAuth2 refresh token).
+
+A request for a token is tried again like any other, in ``http.py``. A request to the registry is sent again with a new
+token in ``authenticated.py``.
 """
 
 from __future__ import annotations
@@ -104,7 +107,7 @@ class TokenServer:
     ) -> tuple[Token | ErrorResponse, int]:
         """Return a token for a scope, or what the server said instead; and how often it was asked.
 
-        :raises RegistryError: if there is no answer, or one that makes no sense.
+        :raises RegistryError: if there is no answer, or one without a token.
         """
         what = f"a token for {what}"
         if login and login.identity_token:
@@ -158,7 +161,7 @@ class TokenServer:
 def lifetime(expires_in: Any) -> float:
     """Return the seconds that a token is kept, from its ``expires_in``.
 
-    :raises TypeError, ValueError: if that is no number.
+    :raises TypeError, ValueError: if that is not a number.
     """
     try:
         seconds = float(expires_in or _LIFETIME)

@@ -186,13 +186,13 @@ def test_what_is_no_image_is_called_by_its_name(
     )
     with pytest.raises(InvalidManifest) as error:
         parse(document)
-    assert str(error.value) == f"{WHAT} is no container image but {told}"
+    assert str(error.value) == f"{WHAT} is not a container image but {told}"
 
 
 def test_a_build_cache_that_is_an_index_is_called_so() -> None:
     cache = {"mediaType": "application/vnd.buildkit.cacheconfig.v0", "digest": digest(1), "size": 1}
     layer = {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": digest(2), "size": 2}
-    with pytest.raises(InvalidManifest, match="is no container image but a build cache of BuildKit; name the image"):
+    with pytest.raises(InvalidManifest, match="is not a container image but a build cache of BuildKit; name the image"):
         parse({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [layer, cache]}, OCI_INDEX)
 
 
@@ -204,16 +204,16 @@ def test_an_image_may_say_what_it_is_for(artifact_type: str | None) -> None:
 @pytest.mark.parametrize(
     ("document", "why"),
     [
-        ([], "it is no JSON object"),
-        ("text", "it is no JSON object"),
-        (None, "it is no JSON object"),
+        ([], "it is not a JSON object"),
+        ("text", "it is not a JSON object"),
+        (None, "it is not a JSON object"),
         ({}, "it is neither an index nor an image (media type '')"),
         ({"errors": []}, "it is neither an index nor an image (media type '')"),
-        (image(config=None), "an entry of 'config' is no object"),
-        (image(config=[]), "an entry of 'config' is no object"),
-        (image(layers=None), "'layers' is no list"),
-        (image(layers={}), "'layers' is no list"),
-        (image(layers=["x"]), "an entry of 'layers' is no object"),
+        (image(config=None), "an entry of 'config' is not an object"),
+        (image(config=[]), "an entry of 'config' is not an object"),
+        (image(layers=None), "'layers' is not a list"),
+        (image(layers={}), "'layers' is not a list"),
+        (image(layers=["x"]), "an entry of 'layers' is not an object"),
         (image(layers=[{"digest": digest(1)}]), "an entry of 'layers' has no size"),
         (image(layers=[{"digest": digest(1), "size": -1}]), "an entry of 'layers' has no size"),
         (image(layers=[{"digest": digest(1), "size": True}]), "an entry of 'layers' has no size"),
@@ -222,8 +222,8 @@ def test_an_image_may_say_what_it_is_for(artifact_type: str | None) -> None:
         (image(layers=[{"size": 7}]), "the digest '' must begin with 'sha256:' or 'sha512:'"),
         (image(layers=[{"size": 7, "digest": 5}]), "the digest '' must begin with"),
         (image(layers=[{"size": 7, "digest": "sha256:../../etc"}]), "must have 64 lower-case hexadecimal digits"),
-        ({"mediaType": OCI_INDEX}, "'manifests' is no list"),
-        ({"mediaType": OCI_INDEX, "manifests": [7]}, "an entry of 'manifests' is no object"),
+        ({"mediaType": OCI_INDEX}, "'manifests' is not a list"),
+        ({"mediaType": OCI_INDEX, "manifests": [7]}, "an entry of 'manifests' is not an object"),
         ({"mediaType": OCI_INDEX, "manifests": [{}]}, "an entry of 'manifests' has no size"),
     ],
 )
@@ -388,15 +388,15 @@ def test_what_a_config_does_not_say_is_empty_but_for_linux(document: dict[str, A
 @pytest.mark.parametrize(
     ("document", "why"),
     [
-        ([], "it is no JSON object"),
-        ({"rootfs": {"diff_ids": "x"}}, "rootfs.diff_ids is no list of digests"),
-        ({"rootfs": {"diff_ids": [7]}}, "rootfs.diff_ids is no list of digests"),
-        ({"config": []}, "'config' is no object"),
-        ({"config": {"Env": "A=b"}}, "'config.Env' is no list of strings"),
-        ({"config": {"Env": [7]}}, "'config.Env' is no list of strings"),
-        ({"config": {"Entrypoint": "sh"}}, "'config.Entrypoint' is no list of strings"),
-        ({"config": {"Cmd": {"a": 1}}}, "'config.Cmd' is no list of strings"),
-        ({"config": {"Labels": ["a"]}}, "'config.Labels' is no object"),
+        ([], "it is not a JSON object"),
+        ({"rootfs": {"diff_ids": "x"}}, "rootfs.diff_ids is not a list of digests"),
+        ({"rootfs": {"diff_ids": [7]}}, "rootfs.diff_ids is not a list of digests"),
+        ({"config": []}, "'config' is not an object"),
+        ({"config": {"Env": "A=b"}}, "'config.Env' is not a list of strings"),
+        ({"config": {"Env": [7]}}, "'config.Env' is not a list of strings"),
+        ({"config": {"Entrypoint": "sh"}}, "'config.Entrypoint' is not a list of strings"),
+        ({"config": {"Cmd": {"a": 1}}}, "'config.Cmd' is not a list of strings"),
+        ({"config": {"Labels": ["a"]}}, "'config.Labels' is not an object"),
     ],
 )
 def test_a_malformed_config_is_refused_with_the_part_that_is_wrong(document: Any, why: str) -> None:
@@ -443,8 +443,8 @@ def test_the_platform_of_schema_1(compatibility: dict[str, Any], changes: dict[s
             schema1((digest(1), {}), history=[]),
             "malformed schema 1 manifest of {}: fsLayers and history differ in length",
         ),
-        ({"schemaVersion": 1}, "malformed manifest of {}: 'fsLayers' is no list"),
-        (schema1((digest(1), {}), history=7), "malformed manifest of {}: 'history' is no list"),
+        ({"schemaVersion": 1}, "malformed manifest of {}: 'fsLayers' is not a list"),
+        (schema1((digest(1), {}), history=7), "malformed manifest of {}: 'history' is not a list"),
         (
             schema1((digest(1), {}), fsLayers=[7]),
             "malformed schema 1 manifest of {}: layer 0 lacks blobSum or v1Compatibility",
@@ -459,9 +459,9 @@ def test_the_platform_of_schema_1(compatibility: dict[str, Any], changes: dict[s
         ),
         (
             schema1((digest(1), {}), history=[{"v1Compatibility": "[]"}]),
-            "malformed v1Compatibility of {}: it is no JSON object",
+            "malformed v1Compatibility of {}: it is not a JSON object",
         ),
-        (schema1((digest(1), {"config": {"Env": 1}})), "malformed config of {}: 'config.Env' is no list of strings"),
+        (schema1((digest(1), {"config": {"Env": 1}})), "malformed config of {}: 'config.Env' is not a list of strings"),
         (schema1(("sha256:x", {})), "malformed manifest of {}: invalid digest 'sha256:x': "),
     ],
 )

@@ -26,7 +26,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.sif_c
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.image import (
     contents,
     resolve_image,
-    revive,
+    restore,
 )
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.location import Location
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.pool import Registries
@@ -159,7 +159,7 @@ def test_an_image_can_be_told_from_the_cache_alone(case: Case) -> None:
     assert entry is not None
     told = case.cache.documents(entry, case.blobs)
     assert told == case.texts
-    again = revive(case.reference, case.image.digest, case.image.manifest_digest, told, AMD64)
+    again = restore(case.reference, case.image.digest, case.image.manifest_digest, told, AMD64)
     assert replace(again, obtained=()) == replace(case.image, obtained=())
 
 
@@ -179,7 +179,7 @@ def test_an_image_can_be_told_from_the_cache_alone(case: Case) -> None:
 def test_documents_that_their_digests_do_not_prove_are_refused(case: Case, wrong: dict[str, Any]) -> None:
     told = {**case.texts, **wrong}
     with pytest.raises(DigestMismatch, match="is missing there, or another one"):
-        revive(case.reference, case.image.digest, case.image.manifest_digest, told, AMD64)
+        restore(case.reference, case.image.digest, case.image.manifest_digest, told, AMD64)
 
 
 def test_documents_are_fetched_again_as_they_were_resolved(case: Case, stored: Stored, connect: Connect) -> None:
@@ -190,7 +190,7 @@ def test_documents_are_fetched_again_as_they_were_resolved(case: Case, stored: S
 def test_a_manifest_may_be_all_that_a_name_points_at(case: Case) -> None:
     digest = case.image.manifest_digest
     alone = {name: text for name, text in case.texts.items() if name != "index"}
-    assert revive(case.reference, digest, digest, alone, AMD64).layers == case.image.layers
+    assert restore(case.reference, digest, digest, alone, AMD64).layers == case.image.layers
 
 
 def test_a_file_that_is_another_one_by_now_is_not_put_there(case: Case) -> None:
@@ -203,7 +203,7 @@ def test_a_file_that_is_another_one_by_now_is_not_put_there(case: Case) -> None:
 def test_what_is_no_sif_is_none(case: Case, stored: Stored) -> None:
     name = case.cache.reference(case.key)
     stored.push(f"{name.repository}:{name.tag}", stored.tiny)
-    with pytest.raises(InvalidManifest, match="is no SIF file but a container image"):
+    with pytest.raises(InvalidManifest, match="is not a SIF file but a container image"):
         case.cache.find([case.key])
 
 

@@ -97,16 +97,16 @@ def test_what_the_name_points_at_is_not_asked_where_it_is_known() -> None:
     [
         (
             manifest(IMAGE_CONFIG, TAR),
-            "is no SIF file but a container image, whose layers have to be built into one; name",
+            "is not a SIF file but a container image, whose layers have to be built into one; name",
         ),
-        (manifest(IMAGE_CONFIG), "is no SIF file but a container image"),
+        (manifest(IMAGE_CONFIG), "is not a SIF file but a container image"),
         (manifest(SIF_CONFIG, SIF, SIF), "has 2 layers; what is a SIF file has one"),
         (manifest(SIF_CONFIG, SIF, TAR), "has 2 layers; what is a SIF file has one"),
         (
             manifest("application/vnd.cncf.helm.config.v1+json", TAR),
-            "is no SIF file but a Helm chart; name one that apptainer push has written",
+            "is not a SIF file but a Helm chart; name one that apptainer push has written",
         ),
-        (manifest("application/x-own", TAR), "is no SIF file but an artifact of type 'application/x-own'; name one"),
+        (manifest("application/x-own", TAR), "is not a SIF file but an artifact of type 'application/x-own'; name one"),
     ],
 )
 def test_anything_else_is_refused_by_what_it_is(document: dict[str, Any], why: str) -> None:

@@ -587,7 +587,7 @@ def test_a_host_that_two_libraries_read_differently_gets_no_login(
         away = faults.redirected(elsewhere.url)
         faulty.when(BLOBS, faults.together(faults.challenged("Basic realm=x", {BASIC}), away))
         elsewhere.when(BLOBS, faults.redirected(f"{thief.url}\\@{faulty.address}"))
-        with pytest.raises(RegistryError, match="which is no web address"):
+        with pytest.raises(RegistryError, match="which is not a web address"):
             read(connect(faulty.address, LOGIN), "team/big", stored.blob.digest)
         assert not thief.requests
 
@@ -659,7 +659,7 @@ def test_a_redirect_to_what_is_no_web_address_is_reported(
     target: str, faulty: FaultyRegistry, connect: Connect
 ) -> None:
     faulty.when(MANIFESTS, faults.status(302, {"Location": target}))
-    with pytest.raises(RegistryError, match=f"{faulty.address} redirects {name(faulty)} to .*no web address"):
+    with pytest.raises(RegistryError, match=f"{faulty.address} redirects {name(faulty)} to .*not a web address"):
         connect(faulty.address, retries=0).head(name(faulty))
 
 
@@ -1131,7 +1131,7 @@ def test_no_escape_sequence_reaches_a_message(faulty: FaultyRegistry, connect: C
 @pytest.mark.parametrize("target", ["ftp://a:pa55@b/x?sig=s3cret", "gopher://b/x?sig=s3cret", "http://[::1?sig=s3cret"])
 def test_the_query_of_a_redirect_is_not_shown(target: str, faulty: FaultyRegistry, connect: Connect) -> None:
     faulty.when(MANIFESTS, faults.status(302, {"Location": target}))
-    with pytest.raises(RegistryError, match="no web address") as caught:
+    with pytest.raises(RegistryError, match="not a web address") as caught:
         connect(faulty.address, retries=0).head(name(faulty))
     assert "s3cret" not in str(caught.value)
     assert "pa55" not in str(caught.value)

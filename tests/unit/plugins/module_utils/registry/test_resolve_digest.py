@@ -143,7 +143,7 @@ def test_a_lone_sif_file_is_pinned_without_a_platform(asked: Asked, stored: Stor
     assert asked("team/sif:1", BOTH, scheme="oras") == Pin(digest)
     assert asked("team/sif:1", BOTH, Pin(digest), scheme="oras") == Pin(digest)
     assert asked.requests == ["HEAD manifests"]
-    with pytest.raises(InvalidManifest, match="no SIF file but a container image"):
+    with pytest.raises(InvalidManifest, match="not a SIF file but a container image"):
         asked("team/tiny:1.0", BOTH, scheme="oras")
 
 

@@ -165,7 +165,7 @@ def test_a_login_that_would_travel_in_clear_is_not_sent_unless_that_is_allowed(s
         (
             faults.served(b"<html>", content_type="text/html; charset=utf-8"),
             RegistryError,
-            "{name} is no SIF file but a page of type text/html, such as one to log in with",
+            "{name} is not a SIF file but a page of type text/html, such as one to log in with",
         ),
     ],
 )
