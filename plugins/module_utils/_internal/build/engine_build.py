@@ -45,7 +45,8 @@ def build_by_engine(
     with temporary_directory(tmpdir) as work, build_directory(request, work, outcome.warnings) as place:
         packing = _packing(engine, request)
         options = _options(session, request, source, login, packing.arguments, work)
-        if options.fakeroot and guard.is_held(place):  # from its namespace, the engine cannot reach what is held here
+        # from its namespace, the engine cannot reach what is held here
+        if options.fakeroot and guard.held_descriptor(place) is not None:
             raise StorageError(
                 f"{os.path.dirname(request.path)} is not safe for a sandbox that root builds with fakeroot: a group "
                 "may write there; give the directory the sticky bit (mode 3775), or give another path"

@@ -67,7 +67,7 @@ _ADVICE = (
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How an image is built.
+    """The options of a build.
 
     :ivar sandbox: make a directory instead of a SIF.
     :ivar force: replace what is there; without, a target that exists is an error.
@@ -103,7 +103,7 @@ class BuildOptions:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How something runs in an image; each field is the option of ``apptainer exec`` of its name.
+    """The options of a run in an image; each field is the option of ``apptainer exec`` of its name.
 
     :ivar binds: each ``SOURCE[:TARGET[:OPTIONS]]``.
     :ivar home: ``SOURCE[:TARGET]``.
@@ -273,7 +273,7 @@ class Engine:
     def exec_command(
         self, image: str, command: Sequence[str] = (), options: RunOptions | None = None, action: str = "exec"
     ) -> list[str]:
-        """The argument vector that runs a command in an image, ready for a subprocess.
+        """Return the argument vector that runs a command in an image, ready for a subprocess.
 
         :param image: a path or URI.
         :param command: with its arguments; for ``run`` and ``shell``, arguments alone.
@@ -301,7 +301,7 @@ class Engine:
         return [*vector, image, *command]
 
     def inside(self, variables: Mapping[str, str], no_eval: bool = False) -> dict[str, str]:
-        """The variables to run the engine with, so that these reach the container as they are.
+        """Return the variables to run the engine with, so that these reach the container as they are.
 
         :param no_eval: whether it is run with that option.
         :raises EngineError: naming a variable that this version would change.
@@ -343,7 +343,7 @@ class Engine:
 
     @contextmanager
     def _argument_file(self, options: BuildOptions) -> Iterator[str | None]:
-        """A file of ``NAME=VALUE`` lines that nobody else can read; None where there are no arguments."""
+        """Give a file of ``NAME=VALUE`` lines that nobody else can read; None where there are no arguments."""
         if not options.arguments:
             yield None
             return
@@ -433,7 +433,7 @@ def _secrets(options: BuildOptions) -> list[str]:
 
 
 def _redact(text: str, hidden: Collection[str]) -> str:
-    """What is short is hidden where it stands as a word, so that a value such as 1 does not take the text apart."""
+    """Hide secrets, short ones only where they are whole words, so that a value such as 1 leaves the text readable."""
     for secret in sorted(filter(None, hidden), key=len, reverse=True):
         pattern = re.escape(secret)
         text = re.sub(pattern if len(secret) > 3 else rf"(?<!\w){pattern}(?!\w)", "********", text)

@@ -64,7 +64,7 @@ _WORDS = re.compile(r"""[^\s"']+|"[^"]*"|'[^']*'""")
 
 @dataclass(frozen=True)
 class Base:
-    """What a stage starts from: the bootstrap agent, and what follows its name in a URI (``From``, in full)."""
+    """The base of a stage: the bootstrap agent, and what follows its name in a URI (``From``, in full)."""
 
     agent: str
     source: str
@@ -88,12 +88,12 @@ class Stage:
 
     @property
     def name(self) -> str:
-        """What other stages call it; empty if it has no name."""
+        """The name by which other stages call it; empty if it has none."""
         return self.headers.get("stage", "")
 
     @property
     def base(self) -> Base:
-        """What it starts from; ``Registry`` and ``Namespace`` stand before ``From`` (``conveyorPacker_oci.go``)."""
+        """The base; ``Registry`` and ``Namespace`` stand before ``From`` (``conveyorPacker_oci.go``)."""
         agent = self.headers["bootstrap"]
         parts = [self.headers.get("from", "")]
         if agent == DOCKER:
@@ -102,7 +102,7 @@ class Stage:
 
     @property
     def runs_on_host(self) -> bool:
-        """Whether it runs a script on the host before it copies files, which may be what makes these."""
+        """Tell whether it runs a script on the host before it copies files, which may be what makes these."""
         return any(self.sections.get(name, "").strip() for name in ("pre", "setup"))
 
 
@@ -115,7 +115,7 @@ class Definition:
 
     @property
     def bases(self) -> tuple[Base, ...]:
-        """What its stages start from, each once."""
+        """The bases of its stages, each once."""
         return tuple(dict.fromkeys(stage.base for stage in self.stages))
 
 
@@ -162,7 +162,7 @@ def values_of(given: Mapping[str, object]) -> dict[str, str]:
 
 
 def of_uri(uri: str) -> Definition:
-    """The definition that stands for a URI such as ``oci:PATH``, as ``NewDefinitionFromURI`` makes it.
+    """Return the definition that stands for a URI such as ``oci:PATH``, as ``NewDefinitionFromURI`` makes it.
 
     :raises InvalidDefinition: if nothing follows the name of the agent.
     """
@@ -175,7 +175,7 @@ def of_uri(uri: str) -> Definition:
 
 
 def _parts(text: str) -> list[str]:
-    """The text of each stage; the first part is what stands above the first ``Bootstrap``, if there is anything."""
+    """Split a text into its stages; the first part is the text above the first ``Bootstrap``, if there is any."""
     starts = [match.start() for match in _STAGE.finditer(text)]
     bounds = [0, *starts, len(text)]
     return [text[begin:end] for begin, end in zip(bounds, bounds[1:]) if end > begin]
@@ -191,7 +191,7 @@ def _lines(part: str) -> Iterator[tuple[str | None, str]]:
 
 
 def _sections(part: str, what: str) -> dict[str, str]:
-    """The sections of a stage by name; a section that stands there twice is one. ``%files`` keep their arguments."""
+    """Return the sections of a stage by name; a name twice is one section. ``%files`` keep their arguments."""
     sections: dict[str, str] = {}
     current = None
     for heading, line in _lines(part):
@@ -222,7 +222,7 @@ def _section_name(heading: str, what: str) -> str:
 
 
 def _stage(part: str, what: str) -> Stage | None:
-    """A stage; None for a part that holds nothing but comments."""
+    """Return a stage; None for a part that holds nothing but comments."""
     headers = _headers([line for heading, line in _lines(part) if heading is None], what)
     sections = _sections(part, what)
     if not headers and not sections:
@@ -289,7 +289,7 @@ def _first_of(stage: Stage) -> str:
 
 
 def _copied(text: str) -> Iterator[str]:
-    """The sources of the lines of a ``%files`` section, without their quotation marks."""
+    """Yield the sources of the lines of a ``%files`` section, without their quotation marks."""
     for raw in text.split("\n"):
         line = raw.strip()
         if line and not line.startswith("#"):
@@ -299,7 +299,7 @@ def _copied(text: str) -> Iterator[str]:
 
 
 def _defaults(text: str) -> dict[str, str]:
-    """The values of ``%arguments``."""
+    """Return the values of ``%arguments``."""
     pairs = (line.strip().partition("=") for line in text.split("\n") if not line.strip().startswith("#"))
     return {name.strip(): value.strip() for name, equals, value in pairs if equals and name.strip()}
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What each engine and version understands: its options, the variables it reads, how a value is quoted.
+"""The dialect of each engine and version: its options, the variables it reads, how a value is quoted.
 
 Singularity up to 3.7 and SingularityCE from 3.8 on number their versions in one line, as does the Singularity 3.8 that
 became Apptainer, and it knows the same options. Sources: ``cmd/internal/cli/*.go`` and
@@ -114,13 +114,13 @@ _MAX_ARGUMENT = 60_000  # characters of a value; the engines read lines of 64 Ki
 
 
 def version_tuple(version: str) -> Version:
-    """The numbers of a version, for comparison: ``4.1.0-jammy`` is ``(4, 1, 0)``; nothing known is ``()``."""
+    """Return the numbers of a version, for comparison: ``4.1.0-jammy`` is ``(4, 1, 0)``; nothing known is ``()``."""
     match = re.match(r"v?(\d+(?:\.\d+)*)", version)
     return tuple(int(part) for part in match.group(1).split(".")) if match else ()
 
 
 def fault_of(arguments: Mapping[str, str]) -> str | None:
-    """Why build arguments cannot be passed on to an engine, which reads them as lines ``NAME=VALUE``; None if they can.
+    """Return why an engine, which reads build arguments as lines ``NAME=VALUE``, cannot take some; None if it can.
     No value is in it.
     """
     for name, value in arguments.items():
@@ -136,13 +136,13 @@ def fault_of(arguments: Mapping[str, str]) -> str | None:
 
 @dataclass(frozen=True)
 class Dialect:
-    """What one version of one engine understands. Of a version that is not known, the newest is assumed."""
+    """The options and variables of one version of one engine. Of a version that is not known, the newest is assumed."""
 
     kind: str
     version: Version
 
     def knows(self, command: str, option: str) -> bool:
-        """Whether an option of the table may be given."""
+        """Tell whether an option of the table may be given."""
         span = OPTIONS[command][option]
         since = span.apptainer if self.kind == APPTAINER else span.singularity
         until = None if self.kind == APPTAINER else span.singularity_until
@@ -151,7 +151,7 @@ class Dialect:
         return not self._before(since)
 
     def option(self, command: str, option: str) -> str:
-        """The option, where it may be given.
+        """Return the option, where it may be given.
 
         :raises EngineError: saying which versions know it.
         """
@@ -168,11 +168,11 @@ class Dialect:
         )
 
     def plain_http(self, command: str) -> str:
-        """The option that allows HTTP without TLS."""
+        """Return the option that allows HTTP without TLS."""
         return next(option for option in ("--no-https", "--nohttps") if self.knows(command, option))
 
     def variable(self, name: str) -> str:
-        """The variable that sets what is in ``VARIABLES``."""
+        """Return the variable that sets what is in ``VARIABLES``."""
         return f"{_PREFIX[self.kind]}_{name}"
 
     @property
@@ -181,11 +181,11 @@ class Dialect:
         return self.variable(_KEYRING[self.kind])
 
     def inside(self, name: str) -> str:
-        """The variable that sets one inside of the container, whatever else is kept out of it."""
+        """Return the variable that sets one inside of the container, whatever else is kept out of it."""
         return f"{_PREFIX[self.kind]}ENV_{name}"
 
     def literal(self, name: str, value: str, no_eval: bool = False) -> str:
-        """A value as it must be given to reach the container as it is: a shell reads it there between double quotes.
+        """Escape a value, so that it reaches the container as it is: a shell reads it there between double quotes.
 
         :param no_eval: whether the engine runs with ``--no-eval``, and so puts it between single ones.
         :raises EngineError: naming the variable, if this version changes its value whatever is done.
@@ -201,7 +201,7 @@ class Dialect:
         return re.sub(r"([\\$`])", r"\\\1", value)
 
     def environment(self, name: str, value: str, no_eval: bool = False) -> list[str]:
-        """The options that set a variable inside of the container to this very value.
+        """Return the options that set a variable inside of the container to this very value.
 
         What ``--env`` reads was a line of CSV; later it is one only where it has more than one equals sign, and loses
         quotation marks at both ends else (StringSlice and StringToString of spf13/pflag). So what CSV has to quote
@@ -220,5 +220,5 @@ class Dialect:
         return bool(self.version) and self.version < version_tuple(version)
 
     def __str__(self) -> str:
-        """The engine as its makers write it."""
+        """Return the engine as its makers write it."""
         return f"{_NAMES[self.kind]} {'.'.join(map(str, self.version))}".rstrip()

@@ -22,7 +22,7 @@ VERSION = re.compile(r"(apptainer|singularity-ce|singularity)\s+version\s+v?([0-
 
 
 def locate(given: str | None = None) -> str | None:
-    """Where the executable is, None if there is none.
+    """Return the path of the executable, None if there is none.
 
     :param given: a path or name to use instead of looking for one.
     """
@@ -35,7 +35,7 @@ def locate(given: str | None = None) -> str | None:
 
 
 def kind_and_version(path: str) -> tuple[str, str]:
-    """Which engine an executable is, and its version, by running it.
+    """Run an executable to learn which engine it is; return the kind and the version.
 
     :raises EngineError: if it is none, or broken.
     """
@@ -63,7 +63,7 @@ def kind_and_version(path: str) -> tuple[str, str]:
 
 
 def engine_kind(given: str | None = None) -> str | None:
-    """Which engine this host has, without running it where its file name tells; None if there is none.
+    """Return the kind of the engine of this host, None if there is none. It is run only if its file name does not tell.
 
     :raises EngineError: if it has to be run to tell, and fails.
     """
@@ -74,5 +74,5 @@ def engine_kind(given: str | None = None) -> str | None:
 
 
 def home_of(kind: str | None) -> str:
-    """The name of an engine's directory in a user's home; ``.singularity`` where there is no engine."""
+    """Return the name of an engine's directory in a user's home; ``.singularity`` where there is no engine."""
     return ".apptainer" if kind == APPTAINER else ".singularity"

@@ -48,7 +48,7 @@ class PgpKey:
 
 @dataclass(frozen=True)
 class SigningKey:
-    """What to sign with: the key in a file, or one of a keyring.
+    """The key to sign with: the one in a file, or one of a keyring.
 
     :ivar path: a private key in PEM, or a PGP secret key, armored or not.
     :ivar keyring: where ``path`` is not given: the engine's directory of keyrings; None is that of this user.
@@ -63,7 +63,7 @@ class SigningKey:
 
 @dataclass(frozen=True)
 class Certificate:
-    """What to verify with: the X.509 certificate of the signer, all files in PEM.
+    """A certificate to verify with: the X.509 certificate of the signer, all files in PEM.
 
     :ivar roots: the authorities that are trusted, in the place of the system's.
     :ivar ocsp: whether an authority is asked if the certificate was revoked.
@@ -94,7 +94,7 @@ class KeySource:
 
 @dataclass(frozen=True)
 class Signer:
-    """Who has signed objects of an image.
+    """A signer of objects of an image.
 
     :ivar fingerprint: of the PGP key, in upper-case hexadecimal; empty for a PEM key.
     :ivar name: of the PGP key's owner; ``unknown`` for a PEM key.
@@ -164,7 +164,7 @@ def verify(engine: Engine, image: str, source: KeySource | None = None, tmpdir: 
 
 
 def keys(engine: Engine, keyring: str | None = None, *, secret: bool = False) -> list[PgpKey]:
-    """The PGP keys of a keyring, public or secret ones. The engine makes the directory if it is not there.
+    """Return the PGP keys of a keyring, public or secret ones. The engine makes the directory if it is not there.
 
     :raises EngineError: with the engine's own words.
     """
@@ -190,7 +190,7 @@ def import_key(engine: Engine, path: str, keyring: str | None = None, passphrase
 
 
 def normal_fingerprint(fingerprint: str) -> str:
-    """A fingerprint as the engine lists it: upper-case, without spaces, colons or ``0x``."""
+    """Return a fingerprint as the engine lists it: upper-case, without spaces, colons or ``0x``."""
     return re.sub(r"^0X|[\s:]", "", fingerprint.strip().upper())
 
 
@@ -286,14 +286,14 @@ def _certificate_options(engine: Engine, certificate: Certificate) -> list[str]:
 
 @contextmanager
 def _keyring_of(engine: Engine, path: str, passphrase: str | None, tmpdir: str | None) -> Iterator[str]:
-    """A keyring for the time of a block, with the keys of one file."""
+    """Give a keyring for the time of a block, with the keys of one file."""
     with temporary_directory(tmpdir or tempfile.gettempdir()) as directory:
         import_key(engine, path, directory, passphrase)
         yield directory
 
 
 def _is_pgp(path: str) -> bool:
-    """Whether a key is one of PGP; what is not PEM may be its binary form."""
+    """Tell whether a key is one of PGP; what is not PEM may be its binary form."""
     try:
         with open(path, "rb") as stream:
             start = stream.read(4096).lstrip()
@@ -317,6 +317,6 @@ def _hidden(passphrase: str | None) -> list[str]:
 
 
 def _reason(result: EngineResult) -> str:
-    """The engine's last line, without its mark."""
+    """Return the engine's last line, without its mark."""
     last = result.message.splitlines()[-1:] or [f"status {result.status}"]
     return re.sub(r"^(?:FATAL|ERROR):\s*|(?:[Ff]ailed to verify container: )", "", last[0]).strip()

@@ -17,7 +17,7 @@ CHUNK = 1024 * 1024  # bytes that are read at once
 
 
 def hash_of(stream: IO[bytes], algorithm: str = "sha256", copy: IO[bytes] | None = None) -> hashlib._Hash:
-    """The hash of what is left of a stream.
+    """Return the hash of what is left of a stream.
 
     :param copy: is written all that is read.
     :raises OSError: if it cannot be read, or the copy not be written.
@@ -31,7 +31,7 @@ def hash_of(stream: IO[bytes], algorithm: str = "sha256", copy: IO[bytes] | None
 
 
 def matches(stream: IO[bytes], digest: str) -> bool:
-    """Whether what is left of a stream has a digest.
+    """Tell whether what is left of a stream has a digest.
 
     :raises OSError: if it cannot be read.
     """
@@ -40,7 +40,7 @@ def matches(stream: IO[bytes], digest: str) -> bool:
 
 
 def sha256_of(path: str) -> str:
-    """The SHA-256 of a file, in hexadecimal.
+    """Return the SHA-256 of a file, in hexadecimal.
 
     :raises StorageError: if it cannot be read.
     """

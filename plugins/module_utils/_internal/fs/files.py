@@ -41,7 +41,7 @@ def make_directory(path: str, mode: int = 0o755, base: str = "") -> None:
 
 
 def read_regular(path: str, limit: int) -> bytes:
-    """The content of a regular file; no symlink is followed, no pipe waited for.
+    """Return the content of a regular file; no symlink is followed, no pipe waited for.
 
     :param limit: bytes; a larger file is refused.
     :raises OSError: if it is another kind of file, too large, or cannot be read.
@@ -50,7 +50,7 @@ def read_regular(path: str, limit: int) -> bytes:
 
 
 def read_word(path: str, limit: int) -> tuple[bytes, int]:
-    """As ``read_regular``, and whose word that is, as ``guard.word_of`` tells it."""
+    """Return the same as ``read_regular``, and whose word it is, as ``guard.word_of`` tells it."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
@@ -126,11 +126,11 @@ def replacing(
 
 @contextmanager
 def _temporary(path: str) -> Iterator[tuple[IO[bytes], str]]:
-    """A new file beside the path that it is to get, and its name; what did not get that in the end is removed."""
+    """Give a new file beside the path that it is to get, and its name; what did not get that in the end is removed."""
     descriptor, temporary = tempfile.mkstemp(prefix=stale.prefix(path), suffix=stale.SUFFIX, dir=os.path.dirname(path))
     try:
         with os.fdopen(descriptor, "w+b") as stream:
-            stale.hold(descriptor)  # until it has its name, so it is closed only then
+            stale.protect(descriptor)  # until it has its name, so it is closed only then
             yield stream, temporary
     except BaseException:
         with suppress(OSError):
@@ -169,7 +169,7 @@ def link_in_place(source: str, path: str, accept: Callable[[IO[bytes]], bool], p
 
 
 def _copy_in_place(source: str, path: str, accept: Callable[[IO[bytes]], bool], prepare: Callable[[str], None]) -> bool:
-    """As ``link_in_place``, where others could put any file under the new name, or are given it: they get a copy."""
+    """Copy what ``link_in_place`` would link, where others are given it, or could put any file under the new name."""
     with os.fdopen(os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
         if not accept(stream):
             return False
@@ -193,7 +193,7 @@ def give_name(source: str, path: str) -> None:
 
 @contextmanager
 def _linked(source: str, path: str) -> Iterator[str]:
-    """A hidden name of a file, beside the one that it may get, for the time of a block."""
+    """Give a hidden name of a file, beside the one that it may get, for the time of a block."""
     hidden = f"{stale.link_prefix(path)}{os.urandom(6).hex()}{stale.SUFFIX}"
     temporary = os.path.join(os.path.dirname(path), hidden)
     os.link(source, temporary, follow_symlinks=False)
@@ -230,7 +230,7 @@ def _pass_on(path: str, descriptor: int, mode: int) -> None:
 
 
 def nearest(path: str) -> str:
-    """The path itself, or the closest parent of it that exists."""
+    """Return the path itself, or the closest parent of it that exists."""
     while not os.path.exists(path):
         parent = os.path.dirname(path)
         if parent == path:
@@ -280,7 +280,7 @@ def need_space(directory: str, size: int, what: str) -> None:
 
 
 def storage_error(error: OSError, path: str) -> StorageError | NoSpace:
-    """The error of this library for one of the operating system.
+    """Return the error of this library for one of the operating system.
 
     :param path: what was worked at; the one that the system names counts more, since others may be written meanwhile.
     """
@@ -307,7 +307,7 @@ def storage_error(error: OSError, path: str) -> StorageError | NoSpace:
 
 
 def umask() -> int:
-    """The umask of this process. Reading it means setting it, so it is read once, while one thread runs."""
+    """Return the umask of this process. Reading it means setting it, so it is read once, while one thread runs."""
     return _UMASK
 
 

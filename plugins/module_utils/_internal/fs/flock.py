@@ -32,7 +32,7 @@ def lock(descriptor: int, wait: bool = False) -> bool:
 
 
 def _keeps_out(path: str) -> bool:
-    """Whether a locked file cannot be locked once more, opened anew: that decides, not the process (flock(2))."""
+    """Tell whether a locked file cannot be locked once more, opened anew: that decides, not the process (flock(2))."""
     try:
         again = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

@@ -4,7 +4,7 @@
 
 # pylint: disable=contextmanager-generator-missing-cleanup  # contextlib ends a suspended generator, and its blocks
 
-"""Where root may act, in directories that other users can write to.
+"""The limits of root in directories that other users can write to.
 
 Root can do everything, so whoever can make root act on a path of his choice can do everything as well. Three rules
 hold for all modules. Whoever is not root is stopped by the system, and by nothing here.
@@ -38,7 +38,7 @@ MAX_LINKS = 40  # that Linux follows for one path (path_resolution(7))
 
 
 def intruders(directory: str, strict: bool = False) -> str:
-    """Who else could put a file of his own in the place of one of this user's in a directory; empty if nobody but root.
+    """Say who but root could put a file of his own in the place of one of this user's in a directory; empty for nobody.
 
     :param directory: it need not exist yet; its parents count too.
     :param strict: count also whom a group lets write, and who could only add a file to the directory.
@@ -60,7 +60,7 @@ def intruders(directory: str, strict: bool = False) -> str:
 
 
 def word_of(status: os.stat_result) -> int:
-    """Whose word an open file is: ``ROOT``, a user, or ``ANYBODY`` where several could have written it.
+    """Return whose word an open file is: ``ROOT``, a user, or ``ANYBODY`` where several could have written it.
 
     A user could give root's file a second name in the place of one of his own.
     """
@@ -89,11 +89,8 @@ def reached(directory: str, base: str = "", mode: int | None = None) -> Iterator
     way = Way(directory, mode)
     descriptor = way.to(base)
     try:
-        if not way.exposed:
-            yield directory
-            return
-        with called(held_path(descriptor), directory) as held:
-            yield held
+        with safe_path(descriptor, directory, way.exposed) as path:
+            yield path
     finally:
         os.close(descriptor)
 
@@ -144,14 +141,14 @@ class Way:
         self._links = 0
 
     def to(self, base: str = "") -> int:
-        """The descriptor of the directory.
+        """Return the descriptor of the directory.
 
         :raises OSError, StorageError: as ``reached``.
         """
-        held = os.path.split(self._directory)
-        if held[0] == held_path(""):
+        held = held_descriptor(self._directory)
+        if held is not None:
             self.exposed, self.public = True, False
-            return os.dup(int(held[1]))
+            return os.dup(held)
         if not is_below(self._directory, base):
             return self._down(None, self._directory, self._mode, strict=False)
         base = os.path.abspath(base)
@@ -203,7 +200,7 @@ class Way:
             os.close(there)
 
     def _along(self, here: int, link: int, name: str, strict: bool) -> int:
-        """Where a symlink leads."""
+        """Follow a symlink; return the descriptor of the directory that it leads to."""
         self._links += 1
         if self._links > MAX_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), self._directory)
@@ -223,7 +220,7 @@ class Way:
 
 
 def _made(here: int, name: str, mode: int) -> int:
-    """A new directory, which belongs to the owner of the one that it is in."""
+    """Return a new directory, which belongs to the owner of the one that it is in."""
     with suppress(FileExistsError):
         os.mkdir(name, mode, dir_fd=here)
         descriptor = os.open(name, _DIRECTORY, dir_fd=here)
@@ -239,21 +236,17 @@ def _give(descriptor: int, holder: os.stat_result) -> None:
             os.fchown(descriptor, holder.st_uid, holder.st_gid)
 
 
-def held_path(descriptor: object) -> str:
-    """The path that means what is open, for this process and those that it starts (proc(5))."""
-    return f"/proc/{os.getpid()}/fd" + (f"/{descriptor}" if descriptor != "" else "")
-
-
-def is_held(path: str) -> bool:
-    """Tell whether a path means what is open, and not what has a name."""
-    return path.startswith(held_path(""))
-
-
 @contextmanager
-def called(held: str, path: str) -> Iterator[str]:
-    """A path by which something is held, for a block, which errors call by its own name. Without /proc, that serves."""
+def safe_path(descriptor: int, path: str, exposed: bool = True) -> Iterator[str]:
+    """Give the path to use for an open file or directory, for a block. Where another user could put something else in
+    its place, that is one through /proc (proc(5)), for this process and those that it starts: it means what is open.
+    Errors of the block tell its own path. Without /proc, that serves.
+
+    :param exposed: whether another user could do so.
+    """
+    held = os.path.join(_descriptors(), str(descriptor))
     try:
-        yield held if os.path.exists(held) else path
+        yield held if exposed and os.path.exists(held) else path
     except SregistryError as error:
         if held not in str(error):
             raise
@@ -265,8 +258,18 @@ def called(held: str, path: str) -> Iterator[str]:
         raise
 
 
+def held_descriptor(path: str) -> int | None:
+    """Return the descriptor of what is open, for a path that ``safe_path`` gave; None for any other path."""
+    directory, name = os.path.split(path)
+    return int(name) if directory == _descriptors() and name.isdigit() else None
+
+
+def _descriptors() -> str:
+    return f"/proc/{os.getpid()}/fd"
+
+
 def looked_at(directory: str | int) -> os.stat_result:
-    """The status of a directory, by its path or open: the one that ``writers`` needs.
+    """Return the status of a directory, by its path or open: the one that ``writers`` needs.
 
     An access control list shows in the bits of the group only, also where that is the group of root (acl(5)): the group
     is given as ``ANYBODY`` then.
@@ -301,12 +304,12 @@ def writers(status: os.stat_result, groups: bool, adding: bool = False) -> str:
 
 
 def is_roots_link(link: os.stat_result, holder: os.stat_result) -> bool:
-    """Whether nobody but root can have made a symlink; with a second name it may be one from elsewhere."""
+    """Tell whether nobody but root can have made a symlink; with a second name it may be one from elsewhere."""
     return (link.st_uid == ROOT and link.st_nlink == 1) or not writers(holder, groups=True, adding=True)
 
 
 def leads_home(link: os.stat_result, target: os.stat_result) -> bool:
-    """Whether a symlink leads to what belongs to the user who made it."""
+    """Tell whether a symlink leads to what belongs to the user who made it."""
     return link.st_uid == target.st_uid != ROOT
 
 

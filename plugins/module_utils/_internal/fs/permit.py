@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which files root may read out, change, take away or move, where other users could have named or placed them.
+"""The files that root may read out, change, remove or move, where other users could have named or placed them.
 
 What a document of the inventory names is the word of whoever could write the document. Outside of the store, root
 touches only that user's own files for it. A file with a second name that nobody knows may be any file of the host.
@@ -24,14 +24,14 @@ from .guard import (
     MAX_LINKS,
     ROOT,
     Way,
-    called,
     foreign,
-    held_path,
+    held_descriptor,
     is_below,
     is_roots_link,
     leads_home,
     looked_at,
     reached,
+    safe_path,
     writers,
 )
 
@@ -46,15 +46,12 @@ def reading(path: str, base: str = "", word: int = ROOT, out: bool = True) -> It
     :raises OSError: if it cannot be opened.
     :raises StorageError: if it may be a file that whoever could have named or placed it cannot read.
     """
-    if os.geteuid() != ROOT or os.path.dirname(path) == held_path(""):
+    if os.geteuid() != ROOT or held_descriptor(path) is not None:
         yield path
         return
     descriptor, exposed = _opened(path, base, MAX_LINKS, word if out else None)
     try:
-        if not exposed:
-            yield path
-            return
-        with called(held_path(descriptor), path) as held:
+        with safe_path(descriptor, path, exposed) as held:
             yield held
     finally:
         os.close(descriptor)
@@ -120,7 +117,7 @@ def changing(path: str, kept: str = "") -> Iterator[int | None]:
 
 
 def _opened(path: str, base: str, links: int, word: int | None) -> tuple[int, bool]:
-    """A file for reading, as ``reading`` allows it, and whether another one could come in its place.
+    """Return a file for reading, as ``reading`` allows it, and whether another one could come in its place.
 
     :param word: None if nothing of the file is shown.
     """
@@ -164,7 +161,7 @@ def _opened(path: str, base: str, links: int, word: int | None) -> tuple[int, bo
 
 
 def _is_strange(file: os.stat_result, holder: os.stat_result, names: int) -> bool:
-    """Whether a file has more names than are known, and is not one of the owner of the directory that it is in."""
+    """Tell whether a file has more names than are known, and is not one of the owner of the directory that it is in."""
     return file.st_nlink > names and (file.st_uid == ROOT or file.st_uid != holder.st_uid)
 
 

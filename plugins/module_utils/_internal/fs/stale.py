@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What killed runs left: temporary files and directories of this user that nobody holds, and nobody made just now.
+"""Remains of killed runs: temporary files and directories of this user that nobody holds, and nobody made just now.
 
 Locks may be those of one host only (``localflock`` of Lustre, ``nolock`` of NFS), so a name tells which host made it.
 What another one left stays for a day. So does all where locks keep nobody out: nothing tells then who lives.
@@ -29,17 +29,17 @@ _FORGOTTEN = 24 * 3600.0  # seconds, for what another host made, or nobody can h
 
 
 def prefix(path: str = "") -> str:
-    """How temporary names begin that are held: beside a path, for what is to get that path in the end, or anywhere."""
+    """Return how temporary names begin that are held: beside the path that is to be got, or anywhere."""
     host = hashlib.sha256(os.uname().nodename.encode("utf-8", "replace")).hexdigest()[:8]
     return f"{_start(path)}{host}-"
 
 
 def link_prefix(path: str) -> str:
-    """The same for further names of files, which are not held: others lock these files as well."""
+    """Return the same for further names of files, which are not held: others lock these files as well."""
     return f"{_start(path)}link-"
 
 
-def hold(descriptor: int) -> None:
+def protect(descriptor: int) -> None:
     """Keep other runs from taking an open file or directory for abandoned, as far as the file system has locks.
 
     That lasts until all duplicates of the descriptor are closed.
@@ -49,7 +49,7 @@ def hold(descriptor: int) -> None:
 
 
 def made_for(path: str, names: Iterable[str]) -> list[str]:
-    """The temporary files that were to get a path, whoever holds them.
+    """Return the temporary files that were to get a path, whoever holds them.
 
     :param names: those in its directory.
     """
@@ -69,18 +69,18 @@ def remove_files(path: str, names: Iterable[str] | None = None) -> None:
             os.unlink(left)
 
 
-def directories(parent: str) -> Iterator[str]:
-    """The temporary directories that were left in one; nobody else gets one of them before the next is asked for."""
+def abandoned_directories(parent: str) -> Iterator[str]:
+    """Yield the temporary directories that were left in one; nobody else gets one before the next is asked for."""
     return _abandoned(parent, "", "", stat.S_IFDIR)
 
 
-def directories_beside(path: str) -> Iterator[str]:
-    """As ``directories``, of those that were made for a path."""
+def abandoned_beside(path: str) -> Iterator[str]:
+    """Yield the temporary directories that were left of those made for a path, as ``abandoned_directories``."""
     return _abandoned(os.path.dirname(path), path, SUFFIX, stat.S_IFDIR)
 
 
 def found_in(parent: str) -> Iterator[str]:
-    """The temporary files and directories in a directory that were made for any path there. Each is held meanwhile."""
+    """Yield the temporary files and directories that were made for any path of a directory. Each is held meanwhile."""
     own = f".{prefix()}"
     with suppress(OSError):
         for name in sorted(os.listdir(parent)):

@@ -17,26 +17,26 @@ from .. import programs
 from ..errors import StorageError
 from . import stale
 from .files import storage_error
-from .guard import called, held_path, intruders, reached
+from .guard import intruders, reached, safe_path
 
 
 @contextmanager
 def temporary_directory(parent: str) -> Iterator[str]:
-    """A new directory for the time of a block, removed whatever happens.
+    """Make a directory for the time of a block, removed whatever happens.
 
     It is locked meanwhile, so that what a killed run left behind is known as such, and removed by the next one.
 
     :raises StorageError: if it cannot be made, or if root would work where others can move files about.
     """
     need_safe(parent, "a tmpdir")
-    _sweep(stale.directories(parent))
+    _remove_trees(stale.abandoned_directories(parent))
     with _directory(parent, stale.prefix()) as path:
         yield path
 
 
 @contextmanager
 def beside(path: str) -> Iterator[str]:
-    """A new hidden directory on the file system of a file or directory that is to be, for the time of a block, removed
+    """Make a hidden directory beside the path of a new file or directory, for the time of a block, removed
     whatever happens; what a killed run left of it is removed by the next one.
 
     :param path: absolute, in a directory that exists.
@@ -44,7 +44,7 @@ def beside(path: str) -> Iterator[str]:
     """
     parent = os.path.dirname(path)
     need_safe(parent, "a path")
-    _sweep(stale.directories_beside(path))
+    _remove_trees(stale.abandoned_beside(path))
     try:
         with reached(parent) as place, _directory(place, stale.prefix(path), stale.SUFFIX, parent) as directory:
             yield directory
@@ -64,14 +64,14 @@ def _directory(parent: str, prefix: str, suffix: str = "", known: str = "") -> I
     except OSError as error:
         raise storage_error(error, known or parent) from error
     try:
-        stale.hold(descriptor)
+        stale.protect(descriptor)
         if known in ("", parent):
             yield path
             return
         name = os.path.join(known, os.path.basename(path))
         if os.fstat(descriptor).st_uid != os.geteuid():
             raise StorageError(f"{name} was taken by another user; let only root write to {known}, or run this again")
-        with called(held_path(descriptor), name) as held:
+        with safe_path(descriptor, name) as held:
             yield held
     finally:
         remove_tree(path)
@@ -92,10 +92,10 @@ def need_safe(directory: str, option: str) -> None:
         )
 
 
-def sweep(directory: str, base: str = "") -> None:
+def remove_stale(directory: str, base: str = "") -> None:
     """Remove what killed runs left in a directory of what was to get a name there, whatever name that was.
 
-    :param base: as for ``guard.reached``; where root must not go, nothing is swept.
+    :param base: as for ``guard.reached``; where root must not go, nothing is removed.
     """
     with suppress(OSError, StorageError), reached(directory, base) as place:
         for path in stale.found_in(place):
@@ -106,7 +106,7 @@ def sweep(directory: str, base: str = "") -> None:
                     os.unlink(path)
 
 
-def _sweep(left: Iterator[str]) -> None:
+def _remove_trees(left: Iterator[str]) -> None:
     """Remove directories, and what is in them."""
     for path in left:
         with suppress(OSError):

@@ -23,7 +23,7 @@ from ..errors import InvalidPlatform, InventoryError, StorageError
 from ..fs import guard
 from ..fs.files import make_directory, nearest, need_writable, read_word, replacing, storage_error
 from ..fs.lock import locked
-from ..fs.tempdir import sweep
+from ..fs.tempdir import remove_stale
 from ..oci.platform import Platform
 from ..oci.reference import DOCKER, Reference
 from .document import SCHEMA_VERSION, Document
@@ -164,7 +164,7 @@ class Inventory:
 
     def tidy(self) -> None:
         """Remove what killed runs left of documents that they wrote."""
-        sweep(self.images, self._base)
+        remove_stale(self.images, self._base)
 
     def need_writable(self) -> None:
         """Refuse early where no document could be changed, nor a lock be had for it.

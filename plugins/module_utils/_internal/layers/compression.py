@@ -36,7 +36,7 @@ else:
 
 
 def decompressed(source: IO[bytes], what: object) -> IO[bytes]:
-    """A readable stream of the content of a compressed file.
+    """Return a readable stream of the content of a compressed file.
 
     :param source: at its beginning, seekable; it is closed with the returned stream.
     :param what: names the layer in errors.
@@ -176,7 +176,7 @@ class _LibraryZstdStream(_DecompressedStream):
 
 
 def _ends_with_a_frame(source: IO[bytes]) -> bool:
-    """Whether a file of zstd frames that were decoded ends where the last one does (RFC 8878, section 3.1)."""
+    """Tell whether a file of zstd frames that were decoded ends where the last one does (RFC 8878, section 3.1)."""
     end = source.seek(0, os.SEEK_END)
     position = 0
     while position < end:

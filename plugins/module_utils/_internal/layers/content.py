@@ -59,7 +59,7 @@ class Content:
 
     @contextmanager
     def verified(self) -> Iterator[IO[bytes]]:
-        """The archive, for a block that reads it; the rest is read, and all of it is verified, when the block ends.
+        """Give the archive, for a block that reads it. At its end, the rest is read, and all of it is verified.
 
         The digest of the uncompressed archive, which the image's config vouches for, proves the content. Only where
         there is none, or it does not fit, the blob's own is computed, to tell a damaged cache from a badly published
@@ -92,8 +92,8 @@ class Content:
         self._verified = identity
 
     def open(self) -> IO[bytes]:
-        """The archive once more: in a cache that others may write, the blob could be another by now. Where locks keep
-        nobody out, it may as well be the same, which another run has fetched too.
+        """Return the archive once more: in a cache that others may write, the blob could be another by now. Where locks
+        keep nobody out, it may as well be the same, which another run has fetched too.
 
         :raises InvalidLayer: if it is not the blob that was verified.
         :raises DamagedBlob: if it has to be fetched again.
@@ -114,7 +114,7 @@ class Content:
         return cast("IO[bytes]", _Ahead(self._decompressed(source), self._path))
 
     def _source(self) -> tuple[IO[bytes], tuple[int, ...]]:
-        """The blob, and what changes whenever someone writes to it, or puts another file in its place.
+        """Return the blob, and what changes whenever someone writes to it, or puts another file in its place.
 
         :raises DamagedBlob: if there is none any more.
         :raises StorageError: if it cannot be read.
@@ -184,7 +184,7 @@ class _Ahead(io.RawIOBase):
         self._thread.start()
 
     def read(self, size: int = -1) -> bytes:
-        """The next piece, of any size; nothing at the end."""
+        """Return the next piece, of any size; nothing at the end."""
         if self._ended:
             return b""
         piece = self._pieces.get()

@@ -19,7 +19,7 @@ _UNFIT_XATTR = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSPC, errno.E2BIG, errno
 _LAST_TIME = 2**33  # seconds; what lies beyond, some file systems cannot hold
 
 
-def write(root: str, entries: Iterable[tuple[Entry, Data | None]]) -> list[str]:
+def write_tree(root: str, entries: Iterable[tuple[Entry, Data | None]]) -> list[str]:
     """Write a tree into an existing, empty directory.
 
     As root, everything is written as it is. An ordinary user owns all of it, cannot make device nodes nor set trusted

@@ -63,7 +63,7 @@ class Archive:
 
 
 def _fits(attribute: str) -> bool:
-    """Whether a squashfs has room for an attribute of this name."""
+    """Tell whether a squashfs has room for an attribute of this name."""
     return attribute.startswith(_XATTRS) and attribute not in _XATTRS
 
 
@@ -111,7 +111,7 @@ def write_foreseen(
 
 
 class _Foresight:
-    """What newer layers leave visible of an older one, every path taken literally."""
+    """The paths that newer layers leave visible of an older one, every path taken literally."""
 
     def __init__(self, hidden: Iterable[bytes], limit: int | None) -> None:
         # What is known of a path: a directory that shows what older layers have in it, or something that shows nothing.
@@ -124,7 +124,7 @@ class _Foresight:
             self._close(path)
 
     def shows(self, path: bytes) -> bool:
-        """Whether a file of the present layer will be visible.
+        """Tell whether a file of the present layer will be visible.
 
         :raises CrowdedDirectory: if too many in its directory are.
         """
@@ -156,7 +156,7 @@ class _Foresight:
         self._lead_to(path)
 
     def _lead_to(self, path: bytes) -> None:
-        """What has something in it is a directory."""
+        """Note that all above a path are directories."""
         parent = path.rpartition(b"/")[0]
         while parent and parent not in self._claims:
             self._claims[parent] = _MERGED

@@ -101,7 +101,7 @@ def read(archive: IO[bytes], what: str) -> Iterator[tuple[Entry, Data | None]]:
 
 
 def index(archive: IO[bytes], what: str, count: Callable[[Entry], None] | None = None) -> list[Entry]:
-    """The entries of an archive without their data.
+    """Return the entries of an archive without their data.
 
     :param count: told each entry before it is kept.
     :raises InvalidLayer: as ``read``, or as the counting raises it.
@@ -189,7 +189,7 @@ class _ArchiveReader:
             self._skip(padding, may_end=True)
 
     def _entry(self, block: bytes, extensions: _Extensions | None) -> tuple[Entry, list[tuple[int, int]] | None]:
-        """The entry of a header, and the segments of a sparse file. Data that is stored of it is left to be read."""
+        """Parse a header: return its entry, and the segments of a sparse file. The data is left to be read."""
         flag = block[156:157]
         kind = KINDS.get(flag)
         magic = block[257:265]
@@ -232,7 +232,7 @@ class _ArchiveReader:
         return entry, segments
 
     def _normal(self, path: bytes) -> bytes:
-        """A path below the root in normal form; files of one directory follow each other, so its path is kept."""
+        """Normalise a path below the root; files of one directory follow each other, so its path is kept."""
         parent, _slash, name = path.rpartition(b"/")
         if name in (b"", b".", b".."):
             return normal(path)
@@ -315,7 +315,7 @@ class _ArchiveReader:
         return [_natural(line) for line in lines[1:wanted]]
 
     def _expanded(self, segments: Sequence[tuple[int, int]], size: int) -> Data:
-        """The data of a sparse file with its holes as zeros."""
+        """Yield the data of a sparse file with its holes as zeros."""
         position = 0
         for offset, length in segments:
             if offset < position or length < 0 or offset + length > size or length > self._left:
@@ -336,7 +336,7 @@ class _ArchiveReader:
             yield piece
 
     def _block(self) -> bytes:
-        """The next block; nothing at the end of the stream."""
+        """Return the next block; nothing at the end of the stream."""
         end = self._at + BLOCK_SIZE
         if end <= len(self._chunk):
             block = self._chunk[self._at : end]
@@ -399,12 +399,12 @@ def _verify(block: bytes) -> None:
 
 
 def checksum(data: bytes) -> int:
-    """The sum of bytes, modulo a prime that few headers reach: the low half of Adler-32 (RFC 1950) counts from 1."""
+    """Sum bytes up, modulo a prime that few headers reach: the low half of Adler-32 (RFC 1950), which counts from 1."""
     return ((zlib.adler32(data) & 0xFFFF) - 1) % _ADLER
 
 
 def _parse(field: bytes) -> int:
-    """A number of a header: octal digits, or the GNU format's binary number."""
+    """Return a number of a header: octal digits, or the GNU format's binary number."""
     if field[0] & 0x80:
         bits = 8 * len(field) - 1
         value = int.from_bytes(field, "big") & ((1 << bits) - 1)
@@ -421,13 +421,13 @@ _parse_usual = functools.lru_cache(maxsize=1024)(_parse)  # of what most entries
 
 
 def _text(block: bytes, begin: int, end: int) -> bytes:
-    """A text field: up to its first NUL."""
+    """Return a text field: up to its first NUL."""
     stop = block.find(b"\0", begin, end)
     return block[begin : stop if stop >= 0 else end]
 
 
 def _records(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The records of a PAX header, ``length key=value`` and a line feed each."""
+    """Yield the records of a PAX header, ``length key=value`` and a line feed each."""
     content = content.rstrip(b"\0")
     at = 0
     while at < len(content):
@@ -447,7 +447,7 @@ def _natural(text: bytes) -> int:
 
 
 def _decimal(records: dict[bytes, bytes], key: bytes, otherwise: int) -> int:
-    """A number of a PAX record, without its fraction. An empty record leaves what the header says."""
+    """Return a number of a PAX record, without its fraction. An empty record leaves what the header says."""
     text = records.get(key)
     if not text:
         return otherwise
@@ -456,7 +456,7 @@ def _decimal(records: dict[bytes, bytes], key: bytes, otherwise: int) -> int:
 
 
 def _refuse_impossible(entry: Entry) -> None:
-    """What no Linux file system holds.
+    """Refuse what no Linux file system holds.
 
     :raises ValueError: naming the entry.
     """
@@ -479,7 +479,7 @@ def _refuse_impossible(entry: Entry) -> None:
 
 
 def normal(path: bytes) -> bytes:
-    """A path below the root in normal form: no ``./``, no leading or trailing slash; ``..`` stops at the root."""
+    """Normalise a path below the root: no ``./``, no leading or trailing slash; ``..`` stops at the root."""
     parts: list[bytes] = []
     for part in path.split(b"/"):
         if part == b"..":
@@ -491,13 +491,13 @@ def normal(path: bytes) -> bytes:
 
 
 def shown_path(path: bytes) -> str:
-    """A path for a message: absolute, quoted, without control characters, and not too long."""
+    """Return a path for a message: absolute, quoted, without control characters, and not too long."""
     text = repr("/" + path.decode("utf-8", "backslashreplace"))
     return text if len(text) <= 200 else f"{text[:150]}…{text[-40:]}"
 
 
 def named(paths: Sequence[str]) -> str:
-    """The first few of some paths, for a message."""
+    """Return the first few of some paths, for a message."""
     return ", ".join(paths[:_NAMED]) + (f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else "")
 
 

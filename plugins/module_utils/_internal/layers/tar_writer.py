@@ -121,7 +121,7 @@ _usual_number = functools.lru_cache(maxsize=1024)(_number)
 
 
 def _record(key: bytes, value: bytes) -> bytes:
-    """A record of a PAX header ("pax Extended Header"): its length counts its own digits."""
+    """Return a record of a PAX header ("pax Extended Header"): its length counts its own digits."""
     rest = b" " + key + b"=" + value + b"\n"
     length = len(rest) + 1
     while len(str(length)) + len(rest) != length:

@@ -40,7 +40,7 @@ _IMPLICIT = Entry(b"", DIRECTORY, 0o775, 0, 0, 0)
 
 
 class Misjudged(Exception):
-    """What was written of the layers before they were all known is not what survives."""
+    """A file was written before all layers were known, and does not survive."""
 
 
 class Node:
@@ -75,7 +75,7 @@ class Layer:
 
 
 class Census:
-    """What the entries of all layers of one image take of the memory, counted while they are read, also by threads."""
+    """The memory that the entries of all layers of one image take, counted while they are read, also by threads."""
 
     def __init__(self, image: str) -> None:
         """
@@ -130,7 +130,7 @@ class Union:
         self._apply(len(self._layers) - 1, layer)
 
     def find(self, path: bytes) -> Node | None:
-        """The node at a path, through symlinked directories, a last symlink not followed; None if there is none."""
+        """Find the node at a path, through symlinked directories, a last symlink not followed, or None."""
         if not path:
             return self.root
         parent, name = _split(path)
@@ -138,7 +138,7 @@ class Union:
         return directory.children.get(name) if directory else None
 
     def resolve(self, path: bytes) -> Node | None:
-        """The node at a path, a last symlink followed as well; None if there is none, or the symlink is endless."""
+        """Find the node at a path, a last symlink followed as well; None for none, or an endless symlink."""
         for _count in range(_MAX_LINKS):
             node = self.find(path)
             if node is None or node.entry.kind != SYMLINK:
@@ -166,7 +166,7 @@ class Union:
         return sum(node.entry.size for _path, node, first in self._walk() if first)
 
     def entries(self, written: Mapping[int, AbstractSet[int]] | None = None) -> Iterator[tuple[Entry, Data | None]]:
-        """The surviving entries, each path once, each file with its data.
+        """Yield the surviving entries, each path once, each file with its data.
 
         First all directories (parents before children), then what has no data, then the files, newest layer first, each
         followed by its hard links. Data must be read before the next entry is asked for.
@@ -220,7 +220,7 @@ class Union:
         raise InvalidLayer(f"{layer.what} changed while it was read: {left} files are missing")
 
     def _named(self, node: Node, data: Data | None) -> Iterator[tuple[Entry, Data | None]]:
-        """An inode under its first name, then hard links to that."""
+        """Yield an inode under its first name, then hard links to that."""
         yield node.entry._replace(path=node.paths[0]), data
         yield from self._other_names(node)
 
@@ -270,7 +270,7 @@ class Union:
                 self._add(number, ordinal, entry, layer.what, hidden)
 
     def _is_replaced(self, path: bytes, own: AbstractSet[bytes]) -> bool:
-        """Whether a layer makes a directory where a symlink leads on this path: nothing older is in that directory."""
+        """Tell whether a layer makes a directory where a symlink leads on this path: nothing older is in that one."""
         while path:
             node = self.find(path) if path in own else None
             if node and node.entry.kind == SYMLINK:
@@ -326,11 +326,11 @@ class Union:
         return None
 
     def _directory(self, path: bytes, what: str) -> Directory | None:
-        """The directory at a path, through symlinks, never above the root; None if there is none."""
+        """Return the directory at a path, through symlinks, never above the root; None if there is none."""
         return self._follow(path, what, None)
 
     def _make_directory(self, path: bytes, what: str, number: int) -> Directory:
-        """The same, but what is missing, or is no directory, is made for a layer, as unpacking it would."""
+        """Return the same, but what is missing, or is no directory, is made for a layer, as unpacking it would."""
         return self._follow(path, what, number) or self.root
 
     def _follow(self, path: bytes, what: str, create: int | None) -> Directory | None:
@@ -368,13 +368,13 @@ class Union:
 
 
 def is_whiteout(path: bytes) -> bool:
-    """Whether an entry of this path says what a layer hides."""
+    """Tell whether an entry of this path says what a layer hides."""
     name = path.rpartition(b"/")[2]
     return name.startswith(_WHITEOUT) and (name == _OPAQUE or not name.startswith(_AUFS))
 
 
 def hidden_by(whiteout: bytes) -> bytes:
-    """The path that a whiteout hides; of an opaque one, the directory whose older content it hides."""
+    """Return the path that a whiteout hides; of an opaque one, the directory whose older content it hides."""
     parent, name = _split(whiteout)
     if name == _OPAQUE:
         return parent

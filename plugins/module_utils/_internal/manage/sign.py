@@ -173,7 +173,7 @@ def _sign_copy(signer: Signer, path: str) -> None:
             status = os.fstat(descriptor)
             os.fchmod(descriptor, status.st_mode & 0o777 | 0o600)  # it may be read-only, and is to be so again
             try:
-                with guard.called(guard.held_path(descriptor), temporary) as held:
+                with guard.safe_path(descriptor, temporary) as held:
                     signature.sign(signer.engine, held, signer.key, signer.tmpdir)
             except SregistryError as error:
                 raise type(error)(str(error).replace(temporary, path)) from error

@@ -81,7 +81,7 @@ def _mark(sources: tuple[KeySource, ...]) -> str | None:
 
 @contextmanager
 def _written(module: AnsibleModule, content: str) -> Iterator[str]:
-    """A key in a file that only this user can read, for a block."""
+    """Give a key in a file that only this user can read, for a block."""
     with temporary_directory(scratch_directory(module)) as directory:
         path = os.path.join(directory, "key")
         try:
@@ -94,7 +94,7 @@ def _written(module: AnsibleModule, content: str) -> Iterator[str]:
 
 
 def scratch_directory(module: AnsibleModule) -> str:
-    """A place for keys and scratch files. One that is not there yet is not made for them."""
+    """Return a place for keys and scratch files. One that is not there yet is not made for them."""
     directory = module.params["tmpdir"]
     return directory if directory and os.path.isdir(directory) else tempfile.gettempdir()
 

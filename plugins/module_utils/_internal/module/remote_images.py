@@ -20,7 +20,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..errors import CredentialsError, InvalidReference
 from ..fs.files import make_directory
-from ..fs.tempdir import sweep, temporary_directory
+from ..fs.tempdir import remove_stale, temporary_directory
 from ..late import importing
 from ..oci.blobs import BlobCache
 from ..oci.pins import Pins
@@ -209,7 +209,7 @@ def finish(
     if not module.check_mode:
         # Also where nothing was made: what a killed run left may have been too young for the run that made it up.
         for directory in sorted({os.path.dirname(outcome.path) for outcome in outcomes.values() if outcome.path}):
-            sweep(directory)
+            remove_stale(directory)
     images = [outcomes[reference].to_result(name) for name, reference in references]
     changed = [outcome for outcome in outcomes.values() if outcome.changed]
     for warning in warnings_of(session, outcomes):

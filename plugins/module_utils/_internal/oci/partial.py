@@ -161,7 +161,7 @@ def growing(path: str, algorithm: str, alone: bool, others: Sequence[str] = ()) 
         raise storage_error(error, path) from error
     # without buffering, nothing is left to fail when it is closed
     with _finishing(place), os.fdopen(descriptor, "r+b", buffering=0) as stream:
-        stale.hold(descriptor)
+        stale.protect(descriptor)
         partial = PartialBlob(place, stream, algorithm)
         if not partial.position:
             _begin_as(partial, others)

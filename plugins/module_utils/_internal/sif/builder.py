@@ -109,7 +109,7 @@ class ImageBuild:
             return [*tree.write(root), *tree.added.warnings]
 
     def _tree(self, work: str) -> _Tree:
-        """The tree of the image; the engine writes its part in a temporary directory now."""
+        """Return the tree of the image; the engine writes its part in a temporary directory now."""
         config, toolchain = self.image.config, self.toolchain
         moment = config.moment if toolchain.reproducible else int(time.time())
         template = metadata.Template(toolchain.engine, toolchain.command, config, self.image.reference.uri, moment)
@@ -187,7 +187,7 @@ class _Tree:
         return Census(str(self.reference))
 
     def united(self, layers: Sequence[Layer]) -> Union:
-        """The union of indexed layers and the engine's part."""
+        """Return the union of indexed layers and the engine's part."""
         union = Union(layers)
         self.added.renew(union)
         union.add(self.added.latest.cover(union))
@@ -201,7 +201,7 @@ class _Tree:
             union = self.united(list(pool.map(lambda content: indexed(content, census), self.contents)))
         with self.clock("unpack"):
             need_space(root, union.size, f"unpacking {self.reference}")
-            return extract.write(root, union.entries())
+            return extract.write_tree(root, union.entries())
 
 
 @dataclass(frozen=True)
@@ -283,7 +283,7 @@ class _PartitionWriter:
 
 
 class _Unstreamable(Exception):
-    """Why the packer of this host should not be given an image as a stream."""
+    """The packer of this host should not be given an image as a stream."""
 
 
 def indexed(content: Content, census: Census) -> Layer:
@@ -297,7 +297,7 @@ def indexed(content: Content, census: Census) -> Layer:
 
 @contextmanager
 def _filled(stream: IO[bytes], place: Partition, packer: Packer, work: str) -> Iterator[Partition]:
-    """What the packer is to fill, and is in its place when the block ends."""
+    """Give the packer a partition to fill, whose content is in its place when the block ends."""
     if packer.offsets:
         yield place
         return

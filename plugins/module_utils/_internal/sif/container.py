@@ -75,19 +75,19 @@ class HeaderFields:
 
 @dataclass(frozen=True)
 class Header:
-    """What the first bytes of a SIF tell: architecture in Go's spelling (None if unknown), end of the data in bytes."""
+    """The header of a SIF: architecture in Go's spelling (None if unknown), end of the data in bytes."""
 
     architecture: str | None
     end: int
 
 
 def partition_offset(objects: Sequence[DataObject]) -> int:
-    """Where the partition lies that follows these objects, in bytes from the beginning of the file."""
+    """Return where the partition begins that follows these objects, in bytes from the beginning of the file."""
     return -(-(_DATA_OFFSET + sum(len(item.content) for item in objects)) // _PAGE) * _PAGE
 
 
 def require_architecture(architecture: str) -> bytes:
-    """The code of an architecture.
+    """Return the code of an architecture.
 
     :raises InvalidSif: if the format knows no such architecture.
     """
@@ -128,7 +128,7 @@ def write(target: IO[bytes], fields: HeaderFields, objects: Sequence[DataObject]
 
 
 def _packed_header(fields: HeaderFields, code: bytes, used: int, size: int) -> bytes:
-    """The header of a file with so many descriptors in use, and so many bytes of data."""
+    """Return the header of a file with so many descriptors in use, and so many bytes of data."""
     table = (_DESCRIPTORS - used, _DESCRIPTORS, _DESCRIPTORS_OFFSET, _DESCRIPTORS * _DESCRIPTOR.size)
     times = (fields.time, fields.time)
     return _HEADER.pack(_LAUNCH, _MAGIC, _VERSION, code, fields.identifier.bytes, *times, *table, _DATA_OFFSET, size)
@@ -157,7 +157,7 @@ def read_header(path: str) -> Header:
 
 
 def read_object(path: str, name: str, limit: int, kind: int | None = None) -> bytes | None:
-    """The content of the first data object of a name; None if there is none.
+    """Return the content of the first data object of a name; None if there is none.
 
     :param kind: the type that it also has to be of.
     :param limit: bytes; a larger object is refused.
@@ -173,7 +173,7 @@ def read_object(path: str, name: str, limit: int, kind: int | None = None) -> by
 
 
 def signers(path: str) -> frozenset[str]:
-    """The keys that claim to have signed every object of a file. Whether they have, only verifying it can tell.
+    """Return the keys that claim to have signed every object of a file. Whether they have, only verifying it can tell.
 
     A PGP key is its fingerprint in upper-case hexadecimal; another one what its envelope calls it, which is mostly
     ``SHA256:`` with the base64 of a hash.
@@ -223,7 +223,7 @@ class _SifDescriptor:
     begin: int = 0
 
     def packed(self, number: int, time: int) -> bytes:
-        """The bytes of the descriptor."""
+        """Return the bytes of the descriptor."""
         padded = self.offset - self.begin + self.size
         place = (self.offset, self.size, padded)
         who = (self.type, True, number, self.group, self.link)

@@ -35,7 +35,7 @@ _MAX_LOG_BLOCK_SIZE = 6
 
 @dataclass(frozen=True)
 class Format:
-    """What an image file is: one of the formats, and the architecture in Go's spelling, where the file tells it."""
+    """The format of an image file: its name, and the architecture in Go's spelling, where the file tells it."""
 
     name: str
     architecture: str | None = None
@@ -66,7 +66,7 @@ def identify(path: str) -> Format:
 
 
 def is_image(path: str) -> bool:
-    """Whether a regular file begins as a SIF or a squashfs image does, whole or not.
+    """Tell whether a regular file begins as a SIF or a squashfs image does, whole or not.
 
     :raises StorageError: if it cannot be read.
     """
@@ -79,7 +79,7 @@ def is_image(path: str) -> bool:
 
 
 def begins_as_image(path: str) -> bool:
-    """Whether a file begins as an image of any format does, whole or not.
+    """Tell whether a file begins as an image of any format does, whole or not.
 
     :raises InvalidImage: if it is no regular file, or cannot be read.
     :raises FileNotFoundError: if there is none.
@@ -89,7 +89,7 @@ def begins_as_image(path: str) -> bool:
 
 
 def is_left_by_an_engine(path: str) -> bool:
-    """Whether a file is an image, or the beginning of one, beyond doubt. An empty file is nobody's work either.
+    """Tell whether a file is an image, or the beginning of one, beyond doubt. An empty file is nobody's work either.
 
     An ext file system without the interpreter line of Singularity 2 may be an overlay, or the disk of a machine.
 
@@ -100,12 +100,12 @@ def is_left_by_an_engine(path: str) -> bool:
 
 
 def is_sandbox(path: str) -> bool:
-    """Whether a directory is what an engine has built."""
+    """Tell whether a directory is what an engine has built."""
     return os.path.isdir(os.path.join(path, ".singularity.d"))
 
 
 def _head(path: str) -> tuple[bytes, int]:
-    """The first bytes of a regular file, and its size."""
+    """Return the first bytes of a regular file, and its size."""
     try:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
             status = os.fstat(stream.fileno())
@@ -121,12 +121,12 @@ def _head(path: str) -> tuple[bytes, int]:
 
 
 def _is_engines(head: bytes) -> bool:
-    """Whether a file begins as only what an engine has made does."""
+    """Tell whether a file begins as only what an engine has made does."""
     return _is_sif(head) or _is_launched(head) or head.startswith(_SQUASHFS_MAGIC)
 
 
 def _is_launched(head: bytes) -> bool:
-    """Whether a file begins with the interpreter line that makes it run itself."""
+    """Tell whether a file begins with the interpreter line that makes it run itself."""
     return head.startswith(b"#!") and head.partition(b"\n")[0].endswith(_LAUNCH)
 
 
@@ -149,7 +149,7 @@ def _sif(path: str) -> Format:
 
 
 def _file_systems(head: bytes) -> list[tuple[str, int]]:
-    """The file system that a file begins with, or that follows an interpreter line: its format, and where it ends."""
+    """Find the file system at the beginning of a file, or after an interpreter line: its format, and where it ends."""
     launch = head.find(_LAUNCH)
     offset = launch + len(_LAUNCH) + 1 if launch > 0 else 0
     ends = ((SQUASHFS, _squashfs_end(head[offset:])), (EXT3, _ext_end(head[offset:])))
@@ -157,14 +157,14 @@ def _file_systems(head: bytes) -> list[tuple[str, int]]:
 
 
 def _squashfs_end(superblock: bytes) -> int | None:
-    """Where a squashfs ends that begins here; None if none does."""
+    """Return where a squashfs ends that begins here; None if none does."""
     if not superblock.startswith(_SQUASHFS_MAGIC) or len(superblock) < 48:
         return None
     return int(_SQUASHFS_USED.unpack_from(superblock, 40)[0])
 
 
 def _ext_end(head: bytes) -> int | None:
-    """Where an ext file system ends that begins here; None if none does."""
+    """Return where an ext file system ends that begins here; None if none does."""
     if len(head) < _EXT_SUPERBLOCK + _EXT.size:
         return None
     blocks, log_block_size, magic = _EXT.unpack_from(head, _EXT_SUPERBLOCK)

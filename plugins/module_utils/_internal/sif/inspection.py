@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What an image says of itself, as ``apptainer inspect --all`` shows it, without running the engine.
+"""The attributes of an image, as ``apptainer inspect --all`` shows it, without running the engine.
 
 The engine wrote it into a SIF as data. Of a sandbox, the engine reads it from files each time (``inspect.go`` of
 apptainer/apptainer), and follows symlinks on the host there. Here, a link is followed as the container would see it:
@@ -50,7 +50,7 @@ def inspect(path: str) -> dict[str, Any]:
 
 
 def _of_sif(path: str) -> dict[str, Any]:
-    """It is read as data: for a file that someone has replaced, the engine would start what is in it to find out."""
+    """Read the attributes as data: of a file that someone has replaced, the engine would start what is in it."""
     content = container.read_object(path, _METADATA, _MAX_METADATA)
     try:
         attributes = json.loads(content or b"")["data"]["attributes"]
@@ -91,7 +91,7 @@ class _Sandbox:
         return {**found, "environment": environment} if environment else found
 
     def _text(self, path: str, key: str) -> dict[str, str]:
-        """The text of a regular file, without the last ends of lines, under a key; nothing if there is none."""
+        """Return the text of a regular file, without the last ends of lines, under a key; nothing if there is none."""
         with self._opened(path) as descriptor:
             if descriptor is None or not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return {}
@@ -115,7 +115,7 @@ class _Sandbox:
 
     @contextmanager
     def _opened(self, path: str) -> Iterator[int | None]:
-        """A descriptor of what lies at a path of the container; None if there is nothing, or an endless symlink."""
+        """Open what lies at a path of the container, for a block; None if there is nothing, or an endless symlink."""
         trail = [os.dup(self._root)]
         try:
             yield trail[-1] if self._walk(trail, path.split("/")) else None
@@ -160,7 +160,7 @@ def _close(trail: list[int], length: int) -> None:
 
 
 def _labels(text: str) -> dict[str, str] | None:
-    """The labels of a document; None if it is not one of texts by name, which the engine leaves out as well."""
+    """Return the labels of a document; None if it is not one of texts by name, which the engine leaves out as well."""
     try:
         labels = json.loads(text)
     except (ValueError, RecursionError):

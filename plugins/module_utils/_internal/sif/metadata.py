@@ -2,12 +2,11 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the engine adds to an image: ``/.singularity.d``, links, mount points, and the SIF's descriptive objects.
+"""The part of an image that the engine adds: ``/.singularity.d``, links, mount points, objects beside the partition.
 
 The engine itself writes it, from an OCI layout that has the real run config and one layer, which is empty, or has the
 metadata that the image itself brings. So it is what this very version would write. What names the source is corrected,
-and the environment is written here, since Apptainer before 1.5 escapes values twice (a back quote or dollar sign in one
-value broke them all).
+and the environment is written here (``environment``).
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import tarfile
 import time
 from dataclasses import dataclass
@@ -29,6 +27,7 @@ from ..layers.union import Layer, Union
 from ..oci.config import Config
 from ..oci.platform import Platform
 from . import container
+from .environment import environment_script
 from .own_metadata import NOTHING, OwnMetadata, without_owner
 from .toolchain import CMD
 
@@ -42,7 +41,6 @@ _BUILD_DATE = "org.label-schema.build-date"
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _FIRST_HALF = ("January", "February", "March", "April", "May", "June")
 _MONTHS = (*_FIRST_HALF, "July", "August", "September", "October", "November", "December")
-_NAME = re.compile(r"\A[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class EngineMetadata:
         return found
 
     def cover(self, union: Union) -> Layer:
-        """The layer to put on top of an image, by the engine's own rules: what an image has already stays its own,
+        """Make the layer to put on top of an image, by the engine's own rules: what an image has already stays its own,
         but for ``/.singularity.d``, dangling links, and the two files that the engine empties. What it has below
         ``/.singularity.d`` is overwritten in place, and the definition moved away; what the engine left alone stays.
 
@@ -118,7 +116,7 @@ class EngineMetadata:
             stream.addfile(member)
 
     def _is_untouched(self, path: str, member: tarfile.TarInfo) -> bool:
-        """Whether this is of the image, as the engine got it."""
+        """Tell whether this is of the image, as the engine got it."""
         entry = self.own.entries.get(os.fsencode(member.name))
         if entry is None:
             return False
@@ -155,7 +153,7 @@ def _content(path: str) -> bytes | None:
 
 @dataclass(frozen=True)
 class Template:
-    """What the engine writes its part of an image from.
+    """The input from which the engine writes its part of an image.
 
     :ivar command: which of entry point and command becomes the run script, as ``run_config`` takes it.
     :ivar source: what ``docker://`` is followed by in the name that the image was asked for.
@@ -201,7 +199,7 @@ def make(template: Template, directory: str, own: OwnMetadata = NOTHING) -> Engi
 
 
 def _layer(own: OwnMetadata) -> bytes:
-    """The tar archive of an image's own metadata, as any user can unpack it."""
+    """Return the tar archive of an image's own metadata, as any user can unpack it."""
     target = io.BytesIO()
     writer = TarWriter(target)
     for path, entry in own.entries.items():
@@ -212,7 +210,7 @@ def _layer(own: OwnMetadata) -> bytes:
 
 
 def run_config(config: Config, command: str) -> dict[str, Any]:
-    """An image's run configuration (OCI image specification, config.md, "config") with one of entry point and command.
+    """Return an image's run configuration (OCI image specification, config.md, "config") for one way to start it.
 
     :param command: ``cmd`` leaves the entry point out where there is a command to run instead, as
         ``SREGISTRY_DOCKER_CMD`` asks for.
@@ -221,24 +219,6 @@ def run_config(config: Config, command: str) -> dict[str, Any]:
     if command == CMD and run.get("Cmd"):
         run.pop("Entrypoint", None)
     return run
-
-
-def environment_script(variables: list[str]) -> str:
-    """The shell script that sets an image's environment: a value of the caller wins, but for PATH.
-
-    :param variables: ``NAME=VALUE``, or ``NAME`` alone; names that a shell cannot set are left out, as the engine does.
-    """
-    lines = ["#!/bin/sh"]
-    for variable in variables:
-        name, equals, value = variable.partition("=")
-        if not _NAME.match(name):
-            continue
-        if not equals:
-            lines.append(f'export {name}="${{{name}:-}}"')
-            continue
-        escaped = re.sub(r'([\\"`$])', r"\\\1", value)
-        lines.append(f'export {name}="{escaped}"' if name == "PATH" else f'export {name}="${{{name}:-"{escaped}"}}"')
-    return "\n".join(lines) + "\n"
 
 
 def _correct_labels(tree: str, platform: Platform, source: str, moment: int) -> None:
@@ -254,7 +234,7 @@ def _correct_labels(tree: str, platform: Platform, source: str, moment: int) -> 
 
 
 def _build_date(moment: int) -> str:
-    """A time as the engine writes it, in English whatever the locale is."""
+    """Return a time as the engine writes it, in English whatever the locale is."""
     date = time.gmtime(moment)
     day = f"{_DAYS[date.tm_wday]}_{date.tm_mday}_{_MONTHS[date.tm_mon - 1]}_{date.tm_year}"
     return f"{day}_{date.tm_hour}:{date.tm_min}:{date.tm_sec}_UTC"
@@ -268,7 +248,7 @@ def _write(tree: str, name: str, text: str) -> None:
 
 
 def _write_layout(directory: str, run: dict[str, Any], content: bytes) -> None:
-    """An OCI image layout (image-layout.md) of one image: the run config over one layer.
+    """Return an OCI image layout (image-layout.md) of one image: the run config over one layer.
 
     The image claims the host's platform whatever it was built for: the engine refuses another, and reads only the
     config.

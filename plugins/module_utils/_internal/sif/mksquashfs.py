@@ -51,7 +51,7 @@ _F_SETPIPE_SZ = 1031  # Linux; Python 3.9 has no name for it
 
 @dataclass(frozen=True)
 class Partition:
-    """Where an image goes: an open file, from an offset in bytes to its end; ``where`` names the place in errors."""
+    """The place of an image: an open file, from an offset in bytes to its end; ``where`` names the place in errors."""
 
     descriptor: int
     offset: int
@@ -80,11 +80,11 @@ class Packer:
 
     @property
     def offsets(self) -> bool:
-        """Whether it can leave room in front of an image."""
+        """Tell whether it can leave room in front of an image."""
         return _numbers(self.version) not in _CUTS_OFFSET
 
     def refuses(self, root: Entry, newest: int, moment: int | None) -> str | None:
-        """Why it cannot pack a tree from a tar archive, None if it can.
+        """Return why it cannot pack a tree from a tar archive, None if it can.
 
         :param root: the root directory.
         :param newest: the latest time of any entry.
@@ -251,7 +251,7 @@ def _version(path: str) -> str:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """A version for comparisons; an unknown one comes before all others."""
+    """Return a version for comparisons; an unknown one comes before all others."""
     match = re.match(r"\d+(?:\.\d+)*", version)
     return tuple(map(int, match.group().split("."))) if match else ()
 
@@ -344,7 +344,7 @@ def _clear_unused(partition: Partition) -> None:
 
 
 def _path(partition: Partition) -> str:
-    """The file under a name that no one else can put another file at."""
+    """Return the file under a name that no one else can put another file at."""
     return f"/proc/self/fd/{partition.descriptor}"
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What an image itself has of the metadata that engines keep in a file system: help, tests, labels, applications.
+"""The metadata that an image itself brings, as engines keep it in a file system: help, tests, labels, applications.
 
 It lies below ``/.singularity.d``, and for each application below ``/scif/apps/NAME/scif`` (Scientific Filesystem). Only
 directories and regular files are taken, where a symlink leads to a file of the image that file: the engine follows
@@ -114,6 +114,6 @@ def _below(union: Union, path: bytes, directory: Directory, depth: int = 0) -> I
 
 
 def without_owner(entry: Entry) -> Entry:
-    """An entry as any user can write and read it, which is how the engine gets it."""
+    """Return an entry as any user can write and read it, which is how the engine gets it."""
     mode = entry.mode & 0o777 | (0o700 if entry.kind == DIRECTORY else 0o600)
     return entry._replace(mode=mode, uid=0, gid=0, xattrs=())

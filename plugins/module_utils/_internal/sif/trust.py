@@ -91,5 +91,5 @@ def need_file(path: str) -> None:
 
 
 def _named(error: Exception, path: str, what: object) -> str:
-    """The words of an error, with a temporary file called by the name that it is to get."""
+    """Return the words of an error, with a temporary file called by the name that it is to get."""
     return str(error).replace(path, str(what))

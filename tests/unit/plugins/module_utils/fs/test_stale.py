@@ -141,6 +141,6 @@ def test_one_that_is_held_does_not_keep_the_others(path: Path) -> None:
         path.with_name(f"{stale.prefix(str(path))}{number}.tmp").touch()
     name = f"{stale.prefix(str(path))}1.tmp"
     with open(path.with_name(name), "rb") as held:
-        stale.hold(held.fileno())
+        stale.protect(held.fileno())
         stale.remove_files(str(path))
         assert os.listdir(path.parent) == [name]

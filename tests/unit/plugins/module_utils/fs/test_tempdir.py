@@ -119,9 +119,9 @@ def test_root_sweeps_nothing_where_another_users_link_leads(tmp_path: Path, monk
     store.chmod(0o777)
     (store / "images").symlink_to(elsewhere)
     os.chown(store / "images", 1000, 1000, follow_symlinks=False)
-    tempdir.sweep(str(store / "images"), str(store))
+    tempdir.remove_stale(str(store / "images"), str(store))
     assert len(list(elsewhere.iterdir())) == 1
-    tempdir.sweep(str(store))
+    tempdir.remove_stale(str(store))
     assert [path.name for path in store.iterdir()] == ["images"]
 
 

@@ -472,7 +472,7 @@ def test_what_killed_runs_left_is_swept(shelf: Shelf, monkeypatch: pytest.Monkey
     assert shelf.sweep() == ([], []), "what is young may be about to be held"
     monkeypatch.setattr(stale, "_ABANDONED", -1.0)
     with file.open("rb") as held:
-        stale.hold(held.fileno())
+        stale.protect(held.fileno())
         assert shelf.sweep() == ([tree.name], [])
     assert shelf.sweep() == ([f"big/{file.name}"], [])
     monkeypatch.setattr(stale, "_FORGOTTEN", -1.0)

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif.metadata import environment_script
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif.environment import environment_script
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
