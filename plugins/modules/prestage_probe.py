@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the action plugin ``prestage_probe`` does."""
+"""The documentation of the action plugin ``prestage_probe``."""
 
 from __future__ import annotations
 

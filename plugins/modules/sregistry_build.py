@@ -466,7 +466,7 @@ def main() -> None:
 
 
 def request_of(module: AnsibleModule, session: Session) -> BuildRequest:
-    """What the options ask for."""
+    """Make a request of the options."""
     params = module.params
     uncached = params["disable_cache"] or module.check_mode
     name = Reference.parse(params["name"]) if params["name"] else None

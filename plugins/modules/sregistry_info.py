@@ -466,7 +466,7 @@ def _exec_options() -> dict[str, Any]:
 
 
 def _find_engine(module: AnsibleModule) -> cli.Engine | EngineError | None:
-    """The engine, if a command line is asked for, or why there is none: the rest of the answer needs none."""
+    """Find the engine, if a command line is asked for; return the error if there is none: the rest needs no engine."""
     if module.params["exec"] is None:
         return None
     try:
@@ -476,7 +476,7 @@ def _find_engine(module: AnsibleModule) -> cli.Engine | EngineError | None:
 
 
 def _command(module: AnsibleModule, found: cli.Engine | EngineError | None, path: str) -> list[str] | None:
-    """The command line that runs a file.
+    """Return the command line that runs a file.
 
     :raises EngineError: if the engine does not know an option.
     """
@@ -495,7 +495,7 @@ def _command(module: AnsibleModule, found: cli.Engine | EngineError | None, path
 
 
 def _lacking(result: dict[str, Any]) -> str:
-    """The message of a task that needs images which are not there."""
+    """Write the message of a task that needs images which are not there."""
     words = []
     if result["unknown"]:
         words.append(f"the inventory does not know {', '.join(result['unknown'])}")

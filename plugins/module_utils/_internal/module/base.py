@@ -4,7 +4,7 @@
 
 # pylint: disable=contextmanager-generator-missing-cleanup  # contextlib ends a suspended generator, and its blocks
 
-"""What every module shares of Ansible: errors as failures, the inventory, and the facts."""
+"""Common parts of all modules: errors as failures, the inventory, and the facts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SHORTEST_SECRET = 8
 
 @contextmanager
 def failing(module: AnsibleModule) -> Iterator[None]:
-    """An error of this library is the failure of the task, in its own words. Who is told to end cleans up first.
+    """Report an error of this library as the failure of the task, in its own words. Clean up first when told to end.
 
     All that the module says meanwhile is legible, so that no file name makes a task fail whose work is done, and
     without secrets.
@@ -59,7 +59,7 @@ def _fit(module: AnsibleModule, say: Callable[..., None]) -> Callable[..., None]
 
 
 def legible(value: Any) -> Any:
-    """What a module says, with each byte of a file name that is no UTF-8 as an escape: Ansible refuses others."""
+    """Return a module's words with an escape for each byte of a file name that is not UTF-8: Ansible refuses those."""
     if isinstance(value, str):
         return value if value.isascii() else _escaped(value)
     if isinstance(value, dict):
@@ -79,13 +79,13 @@ def _end(number: int, _frame: object) -> NoReturn:
 
 
 def inventory_of(module: AnsibleModule) -> Inventory:
-    """The inventory that the options name."""
+    """Return the inventory that the options name."""
     storage = module.params["storage"]
     return Inventory(module.params["database"] or os.path.join(storage, SUBDIRECTORY), storage)
 
 
 def blob_directory(module: AnsibleModule) -> str:
-    """The engine's own cache of blobs.
+    """Return the engine's own cache of blobs.
 
     :raises StorageError: if another user's symlink leads there.
     """
@@ -101,7 +101,7 @@ def blob_directory(module: AnsibleModule) -> str:
 
 
 def platform_of(module: AnsibleModule) -> Platform | None:
-    """The platform that the options name; None if they name none.
+    """Return the platform that the options name; None if they name none.
 
     :raises InvalidPlatform: if it is malformed.
     """
@@ -130,7 +130,7 @@ def facts_of(module: AnsibleModule, inventory: Inventory, rows: list[dict[str, A
 
 
 def facts_after(module: AnsibleModule, inventory: Inventory, documents: Iterable[Document]) -> dict[str, Any]:
-    """The whole inventory, or, where it is so large that each task would burden the controller, these documents."""
+    """Return the whole inventory or, where it is so large that it would burden the controller, these documents."""
     gather = module.params["gather"]
     if not module.check_mode:
         inventory.tidy()
@@ -143,7 +143,7 @@ def facts_after(module: AnsibleModule, inventory: Inventory, documents: Iterable
 
 
 def failure(failed: Sequence[tuple[object, object]], total: int, check: bool) -> str:
-    """The message of a task in which some images failed: each cause once, first the one of most images.
+    """Write the message of a task in which some images failed: each cause once, first the one of most images.
 
     :param failed: the name of each, and why.
     """

@@ -15,7 +15,7 @@ from ..sif.toolchain import AUTO, BUILDERS, COMPRESSIONS
 
 
 def from_environment(*names: str) -> tuple[Any, list[str]]:
-    """A fall-back to variables of the managed host; for each SINGULARITY_ variable its APPTAINER_ twin comes first."""
+    """Return a fall-back to variables of the managed host, each APPTAINER_ variable before its SINGULARITY_ twin."""
     variables = []
     for name in names:
         if name.startswith("SINGULARITY_"):
@@ -25,7 +25,7 @@ def from_environment(*names: str) -> tuple[Any, list[str]]:
 
 
 def store_options() -> dict[str, Any]:
-    """Where images and inventory lie."""
+    """Return the options for the places of images and inventory."""
     return {
         "storage": {
             "type": "path",
@@ -37,12 +37,12 @@ def store_options() -> dict[str, Any]:
 
 
 def gather_options() -> dict[str, Any]:
-    """How much of the inventory a module that changes it returns."""
+    """Return the option for how much of the inventory a module that changes it returns."""
     return {"gather": {"type": "str", "choices": ["auto", "all", "task"], "default": "auto"}}
 
 
 def platform_options() -> dict[str, Any]:
-    """Which platform of an image."""
+    """Return the options for the platform of an image."""
     return {
         "platform": {"type": "str"},
         "os": {"type": "str", "fallback": from_environment("SREGISTRY_DOCKER_OS")},
@@ -55,7 +55,7 @@ def platform_options() -> dict[str, Any]:
 
 
 def default_registry_options() -> dict[str, Any]:
-    """Where a name without a registry belongs."""
+    """Return the option for the registry of a name without one."""
     return {
         "registry": {
             "type": "str",
@@ -66,12 +66,12 @@ def default_registry_options() -> dict[str, Any]:
 
 
 def cache_options() -> dict[str, Any]:
-    """Where the engine's cache lies."""
+    """Return the options for the place of the engine's cache."""
     return {"cachedir": {"type": "path", "fallback": from_environment("SINGULARITY_CACHEDIR")}}
 
 
 def name_options(required: bool = True) -> dict[str, Any]:
-    """Which images, and where a name without a registry belongs."""
+    """Return the options for names of images, and for the registry of a name without one."""
     return {
         "name": {"type": "list", "elements": "str", "required": required, "aliases": ["uri", "image"]},
         **default_registry_options(),
@@ -85,12 +85,12 @@ def name_options(required: bool = True) -> dict[str, Any]:
 
 
 def digests_options() -> dict[str, Any]:
-    """What names are pinned to."""
+    """Return the option for the digests that names are pinned to."""
     return {"digests": {"type": "dict"}}
 
 
 def registry_options() -> dict[str, Any]:
-    """How to reach and enter a registry."""
+    """Return the options to reach and enter a registry."""
     return {
         "username": {
             "type": "str",
@@ -127,12 +127,12 @@ def registry_options() -> dict[str, Any]:
 
 
 def engine_options() -> dict[str, Any]:
-    """Which engine."""
+    """Return the option that names the engine."""
     return {"engine": {"type": "path"}}
 
 
 def verify_options() -> dict[str, Any]:
-    """Whose signature is accepted."""
+    """Return the options for the signatures that are accepted."""
     source = {
         "key": {"type": "path", "no_log": False},
         "key_content": {"type": "str", "no_log": False},
@@ -155,7 +155,7 @@ def verify_options() -> dict[str, Any]:
 
 
 def signing_options() -> dict[str, Any]:
-    """What to sign with."""
+    """Return the options to sign with."""
     return {
         "key": {"type": "path", "no_log": False},
         "key_content": {"type": "str", "no_log": True},
@@ -166,7 +166,7 @@ def signing_options() -> dict[str, Any]:
 
 
 def build_options() -> dict[str, Any]:
-    """How a file is built."""
+    """Return the options for the build of a file."""
     return {
         **engine_options(),
         "use_cmd": {"type": "bool", "default": False, "fallback": from_environment("SREGISTRY_DOCKER_CMD")},

@@ -75,7 +75,7 @@ def need_requests(module: AnsibleModule) -> None:
 
 
 def _shown(module: AnsibleModule, name: str, reference: Reference) -> tuple[str, Reference]:
-    """A name as it may be shown: the query of a web address may be a secret."""
+    """Return a name as it may be shown: the query of a web address may be a secret."""
     if not reference.query:
         return name, reference
     if len(reference.query) >= SHORTEST_SECRET:
@@ -95,7 +95,7 @@ def _refuse_twins(references: Sequence[Reference]) -> None:
 
 @contextmanager
 def open_session(module: AnsibleModule) -> Iterator[Session]:
-    """The means of a run, for a block.
+    """Open the session of a run, for a block.
 
     :raises CredentialsError, InvalidPlatform, InvalidReference: if the options make no sense.
     """
@@ -136,7 +136,7 @@ def open_session(module: AnsibleModule) -> Iterator[Session]:
 
 @contextmanager
 def _cache(module: AnsibleModule) -> Iterator[BlobCache]:
-    """The engine's own cache of blobs; a temporary one where it is disabled, or nothing may be written."""
+    """Open the engine's own cache of blobs; a temporary one where it is disabled, or nothing may be written."""
     params = module.params
     if params["disable_cache"] or module.check_mode:
         parent = params["tmpdir"]
@@ -151,14 +151,14 @@ def _cache(module: AnsibleModule) -> Iterator[BlobCache]:
 
 
 def _real_cache(module: AnsibleModule) -> BlobCache:
-    """What check mode may look into, but not write to."""
+    """Return the cache that check mode may look into, but not write to."""
     if module.params["disable_cache"]:
         return BlobCache(module.params["tmpdir"] or tempfile.gettempdir())
     return BlobCache(blob_directory(module))
 
 
 def sif_cache_of(module: AnsibleModule, session: Session, references: Sequence[Reference]) -> SifCache | None:
-    """The cache of finished files that a task names.
+    """Return the cache of finished files that a task names.
 
     :raises InvalidReference: if it is none.
     """
@@ -189,7 +189,7 @@ def _insecure(given: Sequence[str]) -> dict[str, bool]:
 
 
 def _mirrors(given: dict[str, Any] | None) -> Mirrors:
-    """The mirrors of each registry, from one address or a list of them."""
+    """Return the mirrors of each registry, from one address or a list of them."""
     mirrors = {}
     for host, addresses in (given or {}).items():
         listed = [addresses] if isinstance(addresses, str) else addresses
@@ -227,7 +227,7 @@ def finish(
 
 
 def warnings_of(session: Session, outcomes: dict[Reference, PullOutcome]) -> list[str]:
-    """What the user should know of images though their work went on: the same words once, for all images."""
+    """Return the warnings about images whose work went on: the same words once, for all images."""
     concerned: dict[str, list[Reference]] = {}
     for reference, outcome in outcomes.items():
         for warning in [*outcome.warnings, *session.registries.warnings(reference)]:

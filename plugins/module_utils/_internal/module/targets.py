@@ -19,7 +19,7 @@ from .base import platform_of
 
 
 def targets_of(module: AnsibleModule, inventory: Inventory, changing: bool = False) -> list[str]:
-    """The paths of all files, those of names first, each once.
+    """Return the paths of all files, those of names first, each once.
 
     :param changing: they are to be changed, and not only looked at.
     :raises InvalidReference, InvalidPlatform, InventoryError: if a name is malformed, or has no file.
