@@ -15,38 +15,38 @@ from tests.faults.server import Answer, Fault, Request, Upstream
 
 
 def status(code: int, headers: Mapping[str, str] | None = None, word: str = "", message: str = "") -> Fault:
-    """A status, with the registry's own words if there are any (distribution specification, "Error Codes")."""
+    """Give a status, and the registry's own words if there are any (distribution specification, "Error Codes")."""
     document = {"errors": [{"code": word, "message": message}]} if word or message else {}
     return says(json.dumps(document).encode(), code, {"Content-Type": "application/json", **(headers or {})})
 
 
 def says(body: bytes, code: int = 200, headers: Mapping[str, str] | None = None) -> Fault:
-    """A whole answer."""
+    """Give this whole answer."""
     return lambda _request, _upstream: Answer(code, dict(headers or {}), body)
 
 
 def document(content: object) -> Fault:
-    """A JSON document."""
+    """Give a JSON document."""
     return says(json.dumps(content).encode(), headers={"Content-Type": "application/json"})
 
 
 def body(content: bytes) -> Fault:
-    """The real headers with another body."""
+    """Give the real headers with another body."""
     return lambda request, upstream: replace(upstream(request), body=content)
 
 
 def header(name: str, value: str | None) -> Fault:
-    """The real answer with another header, or without it."""
+    """Give the real answer with another header, or without it."""
     return lambda request, upstream: upstream(request).with_header(name, value)
 
 
 def asks_for(name: str, value: str | None) -> Fault:
-    """The real registry's answer to the request with another header, or without it: no Range, another Accept."""
+    """Give the real answer to the request with another header, or without it: no Range, another Accept."""
     return lambda request, upstream: upstream(request.with_header(name, value))
 
 
 def truncated(size: int, stall: float = 0.0) -> Fault:
-    """The first bytes of the body, then the connection is closed, ``stall`` seconds later."""
+    """Send the first bytes of the body, then close the connection, ``stall`` seconds later."""
     return lambda request, upstream: replace(upstream(request), cut=size, stall=stall)
 
 
@@ -74,22 +74,22 @@ def padded(extra: bytes) -> Fault:
 
 
 def delayed(seconds: float) -> Fault:
-    """The real answer, later."""
+    """Give the real answer, later."""
     return lambda request, upstream: replace(upstream(request), delay=seconds)
 
 
 def slowed(rate: int) -> Fault:
-    """The real answer, with a body of so many bytes a second."""
+    """Give the real answer, with a body of so many bytes a second."""
     return lambda request, upstream: replace(upstream(request), rate=rate)
 
 
 def dropped() -> Fault:
-    """The connection is closed without an answer."""
+    """Close the connection without an answer."""
     return lambda _request, _upstream: Answer(0)
 
 
 def redirected(base: str, code: int = 307) -> Fault:
-    """The same path elsewhere."""
+    """Redirect to the same path elsewhere."""
     return lambda request, _upstream: Answer(code, {"Location": base + request.path})
 
 
@@ -106,7 +106,7 @@ def challenged(challenge: str, accepted: Collection[str]) -> Fault:
 
 
 def basic(username: str, password: str) -> str:
-    """The Authorization header of a login."""
+    """Return the Authorization header of a login."""
     return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
 
 
@@ -126,7 +126,7 @@ def served(
     content_type: str = "application/octet-stream",
     ranges: bool = True,
 ) -> Fault:
-    """A file, as a web server gives it out: whole, its headers alone, or from an offset on while it is the same.
+    """Serve a file as a web server does: whole, its headers alone, or from an offset on while it is the same.
 
     Source: RFC 9110, sections 13.1.5 and 14.
     """

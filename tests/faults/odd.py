@@ -38,7 +38,7 @@ _CUT = 1000  # bytes of a layer that come before its connection breaks
 
 
 def registry(upstream: str, certificate: Any = None) -> FaultyRegistry:
-    """The registry with all rows, in front of a real one; more can be added with ``add``."""
+    """Return the registry with all rows, in front of a real one; more can be added with ``add``."""
     made = FaultyRegistry(upstream, certificate)
     made.when("^/v2/$", faults.challenged('Basic realm="the door"', {faults.basic(*LOGIN)}))
     for name, fault in {**FAULTS, **GUARDED}.items():
@@ -66,7 +66,7 @@ def serve(registry: FaultyRegistry, content: bytes) -> list[str]:
 
 
 def on(pattern: str, fault: Fault, method: str | None = None) -> Fault:
-    """A fault for some requests only; the real registry answers the others."""
+    """Restrict a fault to some requests; the real registry answers the others."""
 
     def some(request: Request, upstream: Upstream) -> Answer:
         if method in (None, request.method) and re.search(pattern, request.path):
@@ -81,7 +81,7 @@ def _head(fault: Fault) -> Fault:
 
 
 def _digest(value: str) -> Fault:
-    """What a registry says of the digest of each manifest, in the answer to a GET as to a HEAD; ``{}`` is the truth."""
+    """Name each manifest's digest in the answer to a GET as to a HEAD; with ``{}`` it is the true one."""
 
     def fault(request: Request, upstream: Upstream) -> Answer:
         answer = upstream(request)
@@ -126,7 +126,7 @@ def _led(row: str, hops: int) -> Fault:
 
 
 def _other_scope(row: str) -> Fault:
-    """A challenge names the repository by which the registry knows it inside; a token for ours alone opens nothing."""
+    """Name in a challenge the repository as the registry knows it inside; a token for ours alone opens nothing."""
 
     def fault(request: Request, upstream: Upstream) -> Answer:
         if request.path.startswith("/v2/token"):
@@ -141,7 +141,7 @@ def _other_scope(row: str) -> Fault:
 
 
 def _veiled(answer: Fault) -> Fault:
-    """Who does not log in is told that there is nothing, or nothing for them; only the door, ``/v2/``, asks."""
+    """Tell a client without a login that there is nothing, or nothing for it; only the door, ``/v2/``, asks."""
 
     def fault(request: Request, upstream: Upstream) -> Answer:
         if request.headers.get("authorization") == faults.basic(*LOGIN):
@@ -179,7 +179,7 @@ GUARDED: dict[str, Fault] = {
 
 @dataclass
 class Work:
-    """What becomes of an image: its manifest, and the blobs that only this registry has; None is one that it lacks."""
+    """The work on an image: its manifest, and the blobs that only this registry has; None is one that it lacks."""
 
     base: str
     manifest: dict[str, Any]
@@ -263,7 +263,7 @@ def _too_many_bytes(work: Work, name: str) -> Fault:
 
 
 def _breaking(resumed: Callable[[Answer, int], Answer]) -> Fault:
-    """The first time, a layer breaks off; what comes for its rest is wrong. From then on it comes whole."""
+    """Break a layer off the first time, and send wrong bytes for its rest. From then on it comes whole."""
     first = threading.Event()
 
     def fault(request: Request, upstream: Upstream) -> Answer:

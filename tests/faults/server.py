@@ -27,7 +27,7 @@ _HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "conte
 
 @dataclass(frozen=True)
 class Request:
-    """What a client asked: ``path`` with its query, ``headers`` in lower case, the number of the TCP connection.
+    """A client's request: ``path`` with its query, ``headers`` in lower case, the number of the TCP connection.
 
     ``status`` is what it got, 0 if nothing.
     """
@@ -40,14 +40,14 @@ class Request:
     body: bytes = b""
 
     def with_header(self, name: str, value: str | None) -> Request:
-        """The same request with another header, or, with None, without it."""
+        """Return the same request with another header, or, with None, without it."""
         headers = {key: text for key, text in self.headers.items() if key != name.lower()}
         return replace(self, headers=headers if value is None else {**headers, name.lower(): value})
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What is sent back. A status of 0 closes the connection without a word.
+    """The answer that is sent back. A status of 0 closes the connection without a word.
 
     ``delay`` is in seconds, before the answer; ``cut`` is the number of bytes of the body after which the connection is
     closed, ``stall`` seconds later, although the Content-Length promises all of it. ``rate`` is in bytes a second, None
@@ -63,11 +63,11 @@ class Answer:
     rate: int | None = None
 
     def header(self, name: str) -> str | None:
-        """A header's value."""
+        """Return a header's value."""
         return next((value for key, value in self.headers.items() if key.lower() == name.lower()), None)
 
     def with_header(self, name: str, value: str | None) -> Answer:
-        """The same answer with another header, or, with None, without it."""
+        """Return the same answer with another header, or, with None, without it."""
         headers = {key: text for key, text in self.headers.items() if key.lower() != name.lower()}
         return replace(self, headers=headers if value is None else {**headers, name: value})
 
@@ -85,7 +85,7 @@ class _Rule:
     left: int | None
 
     def applies(self, request: Request) -> bool:
-        """Whether it is this rule's turn; counts."""
+        """Tell whether it is this rule's turn; count the requests."""
         if self.left == 0 or self.method not in (None, request.method) or not self.pattern.search(request.path):
             return False
         if self.skip:
@@ -147,11 +147,11 @@ class FaultyRegistry:
 
     @property
     def connections(self) -> int:
-        """How many TCP connections clients opened."""
+        """Count the TCP connections that clients opened."""
         return self._connections
 
     def asked(self, pattern: str, method: str | None = None) -> list[Request]:
-        """The requests whose path matches a pattern."""
+        """Return the requests whose path matches a pattern."""
         return [each for each in self.requests if re.search(pattern, each.path) and method in (None, each.method)]
 
     def when(
@@ -175,7 +175,7 @@ class FaultyRegistry:
             return self._connections
 
     def answer(self, request: Request) -> Answer:
-        """What a request gets. It is recorded before it is answered."""
+        """Answer a request. It is recorded before it is answered."""
         with self._lock:
             fault = next((rule.fault for rule in self._rules if rule.applies(request)), None)
         answer = fault(request, self._ask) if fault else self._ask(request)
@@ -212,7 +212,7 @@ class FaultyRegistry:
 
 
 def _rest(response: http.client.HTTPResponse) -> bytes:
-    """The body; Debian's registry itself promises more than it sends with status 416."""
+    """Return the body; Debian's registry itself promises more than it sends with status 416."""
     try:
         return response.read()
     except http.client.IncompleteRead as error:
@@ -234,7 +234,7 @@ class _Server(ThreadingHTTPServer):
             self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that goes away, or does not trust the certificate, is no error of the server."""
+        """Pass over a client that goes away, or does not trust the certificate: the server works."""
 
 
 class _Exchange(BaseHTTPRequestHandler):

@@ -19,7 +19,7 @@ Build = Callable[[oci.Client], None]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to make some images: pushed again when ``version`` changes or one of ``names`` is gone."""
+    """A recipe for some images: pushed again when ``version`` changes or one of ``names`` is gone."""
 
     version: int
     names: tuple[str, ...]
@@ -34,12 +34,12 @@ class Recipe:
 
 @cache
 def tiny_layer() -> oci.Layer:
-    """The busybox layer on which most images stand."""
+    """Return the busybox layer on which most images stand."""
     return oci.layer(tree.tiny_tar(), "ADD busybox")
 
 
 def tiny(version: str = "1.0") -> oci.Image:
-    """A static busybox that says which version it is."""
+    """Return a static busybox that says which version it is."""
     return oci.Image(
         (tiny_layer(),),
         {
@@ -53,7 +53,7 @@ def tiny(version: str = "1.0") -> oci.Image:
 
 
 def tiny_with(*layers: oci.Layer, **settings: Any) -> oci.Image:
-    """An OCI image of more layers on the busybox one."""
+    """Return an OCI image of more layers on the busybox one."""
     return oci.Image((tiny_layer(), *layers), {"Env": ["PATH=/usr/local/bin:/usr/bin:/bin"], **settings})
 
 
@@ -134,7 +134,7 @@ def _schema1(client: oci.Client) -> None:
 
 
 def _foreign(architecture: str, variant: str | None) -> oci.Image:
-    """An image for another platform: a text file that names it."""
+    """Return an image for another platform: a text file that names it."""
     text = f"linux/{architecture}{'/' + variant if variant else ''}\n"
     only = oci.layer(tree.Tree().file("platform", text).tar(), "ADD platform")
     return oci.Image((only,), {"Cmd": ["/platform"]}, architecture=architecture, variant=variant)
@@ -146,7 +146,7 @@ def _native() -> oci.Image:
 
 
 def _attestation(subject: oci.Image) -> tuple[oci.Image, dict[str, Any]]:
-    """What build tools put beside an image: a manifest for ``unknown/unknown`` with in-toto statements."""
+    """Return an attestation as build tools put it beside an image: for ``unknown/unknown``, with in-toto statements."""
     statement = oci.to_json({"_type": "https://in-toto.io/Statement/v0.1", "predicateType": "https://example.org/lab"})
     blob = oci.Layer(statement, "none", oci.digest_of(statement), media_type="application/vnd.in-toto+json")
     about = {
@@ -205,7 +205,7 @@ def _env(client: oci.Client) -> None:
 
 
 def _furnished_tree() -> tree.Tree:
-    """What the file system of a SIF holds besides its software, where somebody made a container image of it."""
+    """Return the files of a SIF besides its software, where somebody made a container image of it."""
     made = tree.Tree()
     for path in (".singularity.d", ".singularity.d/env", ".singularity.d/actions", ".singularity.d/libs"):
         made.directory(path, uid=5, gid=6)
@@ -252,7 +252,7 @@ FURNISHED_LINKS = {
 
 
 def _furnished(client: oci.Client) -> None:
-    """The metadata of an image and of its applications; the next layer hides some of it and changes some of it."""
+    """Push an image with metadata of its own and of applications; the next layer hides some and changes some of it."""
     first = oci.layer(_furnished_tree().tar(), "ADD rootfs")
     change = tree.Tree().whiteout(".singularity.d/env/99-gone.sh")
     change.file("scif/apps/two/scif/runscript.help", "How the second application is used.\n")
@@ -291,7 +291,7 @@ def _bench_tiny(client: oci.Client) -> None:
 
 
 def _streamed(name: str, layers: Callable[[], list[large.Stream]]) -> Recipe:
-    """An image of layers that are made when it is asked for, on nothing."""
+    """Return the recipe of an image on nothing, of layers that are made when it is asked for."""
     base = oci.Image((), {"Env": ["PATH=/usr/local/bin:/usr/bin:/bin"], "Cmd": ["/bin/bash"]})
 
     def build(client: oci.Client) -> None:

@@ -41,7 +41,7 @@ def run(argv: Sequence[str | Path], log: str, env: Mapping[str, str] | None = No
 
 
 def output_of(argv: Sequence[str | Path], stdin: bytes | None = None) -> bytes:
-    """What ``argv`` prints on its standard output; raise :class:`CommandFailed` on an error."""
+    """Return the standard output of ``argv``; raise :class:`CommandFailed` on an error."""
     done = subprocess.run([str(word) for word in argv], input=stdin, capture_output=True, check=False)
     if done.returncode:
         raise CommandFailed(f"{argv[0]} ended with {done.returncode}: {done.stderr.decode(errors='replace').strip()}")

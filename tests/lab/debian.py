@@ -78,7 +78,7 @@ def _no_services() -> Iterator[None]:
 
 
 def source(suite: str) -> str:
-    """A one-line apt source of ``suite``, main, on the mirror this machine itself uses.
+    """Return a one-line apt source of ``suite``, main, on the mirror this machine itself uses.
 
     The lab needs no fresh release, and a mirror may be frozen at some day: hence ``check-valid-until=no``.
     """
@@ -131,13 +131,13 @@ def gather_libraries(unpacked: Path, libraries: Path) -> str:
 
 
 def codename() -> str:
-    """The codename of this machine's release (``bookworm``)."""
+    """Return the codename of this machine's release (``bookworm``)."""
     found = re.search(r"^VERSION_CODENAME=(\w+)", Path("/etc/os-release").read_text(encoding="utf-8"), re.M)
     return found[1] if found else "bookworm"
 
 
 def mirror() -> str:
-    """The mirror from which apt takes this machine's own release."""
+    """Return the mirror from which apt takes this machine's own release."""
     wanted = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(ORIGIN) $(CODENAME)", "Created-By: Packages"]
     for line in commands.output_of(wanted).decode().splitlines():
         uri, *about = line.split()
@@ -151,7 +151,7 @@ def mirror() -> str:
 
 
 def keyring() -> str:
-    """The keyring that apt trusts for this machine's release."""
+    """Return the keyring that apt trusts for this machine's release."""
     for file in _apt_sources():
         found = re.search(r"signed-by\s*[:=]\s*(/\S*debian\S*\.gpg)", file.read_text(encoding="utf-8"), re.I)
         if found and Path(found[1]).exists():

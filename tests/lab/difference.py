@@ -1,7 +1,7 @@
 # Copyright: hpc.sregistry contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What one tar has over another: the layer that a build step would have made (OCI image specification, layer.md)."""
+"""Differences between two tars: the layer that a build step would have made (OCI image specification, layer.md)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.lab import large
 
 @dataclass(frozen=True)
 class Entry:
-    """What of a tar's member makes it the same as another one."""
+    """The properties of a tar's member that make it the same as another one."""
 
     kind: bytes
     mode: int
@@ -27,7 +27,7 @@ class Entry:
 
 
 def difference(old: Path, new: Path) -> Iterator[bytes]:
-    """The tar, in pieces, that makes ``old`` into ``new`` when it is laid over it.
+    """Yield the tar, in pieces, that makes ``old`` into ``new`` when it is laid over it.
 
     As container builders do it, a changed entry comes with its parent directories, and a hard link with its file.
     """

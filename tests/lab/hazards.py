@@ -44,7 +44,7 @@ ODD_NAMES = (
 
 
 def layers() -> tuple[oci.Layer, ...]:
-    """The layers above the base, oldest first."""
+    """Return the layers above the base, oldest first."""
     return (
         oci.layer(_old().tar(), "old layer, GNU format"),
         oci.layer(_pax().tar(), "PAX format"),
@@ -56,7 +56,7 @@ def layers() -> tuple[oci.Layer, ...]:
 
 
 def gnu_sparse_layers() -> tuple[oci.Layer, ...]:
-    """A layer with a sparse file of GNU's own type ``S``; Apptainer 1.4 refuses it (``unknown typeflag``)."""
+    """Return a layer with a sparse file of GNU's own type ``S``; Apptainer 1.4 refuses it (``unknown typeflag``)."""
     return (oci.layer(_gnu_sparse(), "sparse file, GNU format"),)
 
 
@@ -146,7 +146,7 @@ def _sparse() -> Tree:
 
 
 def _gnu_sparse() -> bytes:
-    """What GNU tar itself makes of a file with holes."""
+    """Return the archive that GNU tar itself makes of a file with holes."""
     with tempfile.TemporaryDirectory() as scratch:
         with Path(scratch, "sparse-gnu").open("wb") as file:
             for offset, data in _SPARSE_PIECES.items():

@@ -31,22 +31,22 @@ class Host:
 
     @property
     def address(self) -> str:
-        """Where its SSH daemon listens."""
+        """Return the address where its SSH daemon listens."""
         return f"127.0.1.{self.number}"
 
 
 def client_key() -> Path:
-    """The key that opens every host, as root and as ``hpc``."""
+    """Return the key that opens every host, as root and as ``hpc``."""
     return paths.ssh() / "id_ed25519"
 
 
 def known_hosts() -> Path:
-    """The hosts' public keys."""
+    """Return the hosts' public keys."""
     return paths.ssh() / "known_hosts"
 
 
 def running() -> list[Host]:
-    """The hosts that run now."""
+    """Return the hosts that run now."""
     found = [int(name[4:]) for name in processes.names() if name.startswith("node") and processes.recorded(name)]
     return [Host(number) for number in sorted(found)]
 
@@ -81,7 +81,7 @@ def renew(host: Host) -> None:
 
 
 def ssh_command(host: Host, user: str = "root") -> list[str]:
-    """The start of a command line that runs something on the host."""
+    """Return the start of a command line that runs something on the host."""
     return [
         "ssh", "-q", "-p", str(SSH_PORT), "-i", str(client_key()),
         "-o", f"UserKnownHostsFile={known_hosts()}", "-o", "BatchMode=yes", f"{user}@{host.address}",

@@ -73,7 +73,7 @@ def _wanted(repositories: list[str] | None) -> list[Recipe]:
 
 
 def _in_place(recipe: Recipe) -> bool:
-    """Whether this version was pushed and all its tags are there; looked up in the storage, which logs nothing."""
+    """Tell whether this version was pushed and all its tags are there; looked up in the storage, which logs nothing."""
     try:
         record = json.loads(_record(recipe).read_text(encoding="utf-8"))
     except (OSError, ValueError):

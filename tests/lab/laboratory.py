@@ -22,7 +22,7 @@ class NotRoot(Exception):
 
 @dataclass(frozen=True)
 class Status:
-    """What runs and what is there."""
+    """The state of the lab: what runs and what is there."""
 
     registries: dict[str, bool]
     tokens: bool
@@ -94,7 +94,7 @@ def clean() -> None:
 
 
 def status() -> Status:
-    """What runs and what is there now."""
+    """Return the state of the lab now."""
     return Status(
         {name: processes.recorded(f"registry-{name}") is not None for name in registry.REGISTRIES},
         processes.recorded("tokens") is not None,

@@ -35,7 +35,7 @@ class Stream:
         return f"sha256:{self._tar_digest.hexdigest()}"
 
     def compressed(self) -> Iterator[bytes]:
-        """The blob in pieces."""
+        """Yield the blob in pieces."""
         gzip = zlib.compressobj(self._level, wbits=31)
         for piece in self._tar:
             self._tar_digest.update(piece)
@@ -44,7 +44,7 @@ class Stream:
 
 
 def incompressible(directory: str, files: int, mebibytes: int) -> Iterator[bytes]:
-    """The tar of ``files`` files of ``mebibytes`` each; seven eighths of each file cannot be compressed."""
+    """Yield the tar of ``files`` files of ``mebibytes`` each; seven eighths of each file cannot be compressed."""
     yield from member(new(f"{directory}/", tarfile.DIRTYPE, 0o755), format=tarfile.GNU_FORMAT)
     for number in range(files):
         name = f"{directory}/part-{number:03}.bin"
@@ -54,7 +54,7 @@ def incompressible(directory: str, files: int, mebibytes: int) -> Iterator[bytes
 
 
 def new(name: str, kind: bytes, mode: int, size: int = 0) -> tarfile.TarInfo:
-    """The head of a member that belongs to root."""
+    """Return the head of a member that belongs to root."""
     head = tarfile.TarInfo(name)
     head.type, head.mode, head.mtime, head.size = kind, mode, MTIME, size
     return head
@@ -65,7 +65,7 @@ def member(
     content: Iterable[bytes] = (),
     format: Literal[1, 2] = tarfile.PAX_FORMAT,  # pylint: disable=redefined-builtin
 ) -> Iterator[bytes]:
-    """A member of a tar in pieces; ``content`` has ``head.size`` bytes."""
+    """Yield a member of a tar in pieces; ``content`` has ``head.size`` bytes."""
     yield head.tobuf(format, "utf-8", "surrogateescape")
     yield from content
     if head.size % tarfile.BLOCKSIZE:
@@ -95,7 +95,7 @@ def _document(text: bytes) -> dict[str, Any]:
 
 
 def _content(seed: str, mebibytes: int) -> Iterator[bytes]:
-    """The same bytes for the same ``seed``."""
+    """Yield the same bytes for the same ``seed``."""
     source = random.Random(seed)
     for _number in range(mebibytes):
         yield source.randbytes(MEBIBYTE - MEBIBYTE // 8) + bytes(MEBIBYTE // 8)

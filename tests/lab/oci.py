@@ -44,7 +44,7 @@ class RegistryRefused(Exception):
 
 
 def digest_of(data: bytes) -> str:
-    """The digest by which a registry names ``data``."""
+    """Return the digest by which a registry names ``data``."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
@@ -69,14 +69,14 @@ class Layer:
         return digest_of(self.blob)
 
     def descriptor(self, docker: bool) -> dict[str, Any]:
-        """How a manifest names the layer."""
+        """Return the manifest's entry for the layer."""
         kind = {"gzip": f"{OCI_LAYER}+gzip", "zstd": f"{OCI_LAYER}+zstd", "none": OCI_LAYER}[self.compression]
         media_type = self.media_type or (DOCKER_LAYER if docker else kind)
         return {"mediaType": media_type, "size": len(self.blob), "digest": self.digest}
 
 
 def layer(tar: bytes, made_by: str = "lab", compression: str = "gzip", level: int = 6) -> Layer:
-    """A layer of an uncompressed tar."""
+    """Return a layer of an uncompressed tar."""
     blob = tar
     if compression == "gzip":
         blob = gzip.compress(tar, level, mtime=0)
@@ -102,7 +102,7 @@ class Image:
     annotations: Mapping[str, str] = field(default_factory=dict)
 
     def config(self) -> bytes:
-        """The image's configuration."""
+        """Return the image's configuration."""
         document = {
             "architecture": self.architecture,
             **({"variant": self.variant} if self.variant else {}),
@@ -126,7 +126,7 @@ class Image:
         return history
 
     def manifest(self) -> bytes:
-        """The image's manifest."""
+        """Return the image's manifest."""
         config = self.config()
         document: dict[str, Any] = {
             "schemaVersion": 2,
@@ -149,7 +149,7 @@ class Image:
 
     @property
     def platform(self) -> dict[str, str]:
-        """How an index names the platform."""
+        """Return the index's entry for the platform."""
         platform = {"architecture": self.architecture, "os": self.os}
         return {**platform, "variant": self.variant} if self.variant else platform
 
@@ -167,7 +167,7 @@ class Index:
         return DOCKER_LIST if self.docker else OCI_INDEX
 
     def manifest(self) -> bytes:
-        """The index itself."""
+        """Return the index itself."""
         return to_json(
             {
                 "schemaVersion": 2,
@@ -178,7 +178,7 @@ class Index:
 
 
 def index(*images: Image, docker: bool = False) -> Index:
-    """An index of images, each under its own platform."""
+    """Return an index of images, each under its own platform."""
     return Index(tuple((image, {"platform": image.platform}) for image in images), docker)
 
 
@@ -258,7 +258,7 @@ class Client:
         self._ask("DELETE", f"{path}/{response.headers['Docker-Content-Digest']}", expect=(202,))
 
     def manifest(self, where: Reference, accept: Iterable[str] = ALL_MANIFESTS) -> tuple[bytes, str]:
-        """The manifest's bytes and media type."""
+        """Return the manifest's bytes and media type."""
         path = f"/v2/{where.repository}/manifests/{where.target}"
         response, body = self._ask("GET", path, headers={"Accept": ", ".join(accept)}, expect=(200,))
         return body, response.headers["Content-Type"]
@@ -307,7 +307,7 @@ class Client:
         self._ask("POST", path, b"", expect=(201,))
 
     def has_blob(self, repository: str, digest: str) -> bool:
-        """Whether the repository has the blob."""
+        """Tell whether the repository has the blob."""
         response, _body = self._ask("HEAD", f"/v2/{repository}/blobs/{digest}", expect=(200, 404))
         return response.status == 200
 

@@ -49,12 +49,12 @@ class Packer:
         return [name for name in PROGRAMS if (self.directory / name).exists()]
 
     def program(self, name: str = "mksquashfs") -> Path:
-        """The script that runs the program ``name``."""
+        """Return the script that runs the program ``name``."""
         return self.directory / name
 
 
 def packer(suite: str) -> Packer:
-    """The programs of ``suite``, downloaded when they are not there yet.
+    """Return the programs of ``suite``, downloaded when they are not there yet.
 
     Raises ``debian.NotAvailable`` if the mirror of this machine does not have them.
     What is there stays as it is until the lab is cleaned, also that of a suite which moves on.
@@ -66,7 +66,7 @@ def packer(suite: str) -> Packer:
 
 
 def packers(suites: tuple[str, ...] = SUITES) -> tuple[list[Packer], dict[str, str]]:
-    """The programs of all ``suites``: those that can be had, and for each other suite why it cannot."""
+    """Return the programs of all ``suites`` that can be had, and for each other suite why it cannot."""
     there, missing = [], {}
     for suite in suites:
         try:

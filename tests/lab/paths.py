@@ -1,7 +1,7 @@
 # Copyright: hpc.sregistry contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where the lab keeps its files: everything lives under one directory outside of the tree."""
+"""Places of the lab's files: everything lives under one directory outside of the tree."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ PARTS = (
 
 
 def home() -> Path:
-    """Where all that tests make lives: ``hpc.sregistry`` in the user's cache directory."""
+    """Return the directory of all that tests make: ``hpc.sregistry`` in the user's cache directory."""
     caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(caches).absolute() / "hpc.sregistry"
 
 
 def lab_dir() -> Path:
-    """The lab directory: ``$SREGISTRY_LAB_DIR``, or ``lab`` beside all else."""
+    """Return the lab directory: ``$SREGISTRY_LAB_DIR``, or ``lab`` beside all else."""
     chosen = os.environ.get("SREGISTRY_LAB_DIR")
     return Path(chosen).absolute() if chosen else home() / "lab"
 
@@ -45,7 +45,7 @@ def _within(*parts: str) -> Path:
 
 
 def logs() -> Path:
-    """Logs of every part: ``registry-<name>.log`` are the access logs."""
+    """Return the directory of all logs: ``registry-<name>.log`` are the access logs."""
     return _within("logs")
 
 
@@ -60,27 +60,27 @@ def cache() -> Path:
 
 
 def tls() -> Path:
-    """The lab's own CA (``ca.pem``) and the servers' certificates."""
+    """Return the lab's own CA (``ca.pem``) and the servers' certificates."""
     return _within("tls")
 
 
 def ssh() -> Path:
-    """The client key, the hosts' keys and ``known_hosts``."""
+    """Return the client key, the hosts' keys and ``known_hosts``."""
     return _within("ssh")
 
 
 def storage() -> Path:
-    """The one storage directory that the registries ``plain``, ``private`` and ``token`` serve."""
+    """Return the one storage directory that the registries ``plain``, ``private`` and ``token`` serve."""
     return _within("storage")
 
 
 def storage_of(name: str) -> Path:
-    """The storage of a registry that has one of its own."""
+    """Return the storage of a registry that has one of its own."""
     return _within("storage-of", name)
 
 
 def shared() -> Path:
-    """What every host has as ``/shared``."""
+    """Return the directory that every host has as ``/shared``."""
     return _within("shared")
 
 
@@ -95,15 +95,15 @@ def config() -> Path:
 
 
 def host(name: str) -> Path:
-    """A host's own files: its overlay directories."""
+    """Return a host's own files: its overlay directories."""
     return _within("hosts", name)
 
 
 def inventory() -> Path:
-    """The Ansible inventory that ``up`` writes."""
+    """Return the Ansible inventory that ``up`` writes."""
     return lab_dir() / "inventory.yml"
 
 
 def ca_certificate() -> Path:
-    """The certificate of the CA that signed the ``private`` and ``token`` registries' certificates."""
+    """Return the certificate of the CA that signed the ``private`` and ``token`` registries' certificates."""
     return tls() / "ca.pem"

@@ -32,12 +32,12 @@ class Started:
     recipe: str
 
     def alive(self) -> bool:
-        """Whether that very process still runs."""
+        """Tell whether that very process still runs."""
         return _start_ticks(self.pid) == self.start_ticks
 
 
 def recorded(name: str) -> Started | None:
-    """The recorded process of that name, if it still runs."""
+    """Return the recorded process of that name, if it still runs."""
     try:
         started = Started(**json.loads(_record(name).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):

@@ -27,7 +27,7 @@ exec "$here/lib/{linker}" --library-path "$here/lib" "$here/usr/bin/python3.9" "
 
 
 def python39() -> Path:
-    """The directory to copy to a host, downloaded when it is not there yet.
+    """Return the directory to copy to a host, downloaded when it is not there yet.
 
     Raises ``debian.NotAvailable`` if the mirror of this machine does not have Debian 11.
     """

@@ -58,7 +58,7 @@ class Registry:
 
     @property
     def storage(self) -> Path:
-        """What it serves."""
+        """Return the storage that it serves."""
         return paths.storage_of(self.name) if self.own else paths.storage()
 
 
@@ -124,7 +124,7 @@ def empty(name: str) -> None:
 
 
 def process_id(name: str) -> int:
-    """The process of registry ``name``.
+    """Return the process of registry ``name``.
 
     :raises DidNotAnswer: it does not run.
     """
@@ -135,7 +135,7 @@ def process_id(name: str) -> int:
 
 
 def listens(port: int, host: str = "127.0.0.1") -> bool:
-    """Whether something accepts connections there."""
+    """Tell whether something accepts connections there."""
     try:
         socket.create_connection((host, port), timeout=2).close()
     except OSError:
@@ -144,13 +144,13 @@ def listens(port: int, host: str = "127.0.0.1") -> bool:
 
 
 def log_offset(name: str) -> int:
-    """Where the access log of registry ``name`` ends now: the ``since`` of a later :func:`requests_of`."""
+    """Return the present end of registry ``name``'s access log: the ``since`` of a later :func:`requests_of`."""
     _settle(REGISTRIES[name].access_log)
     return _size(REGISTRIES[name].access_log)
 
 
 def requests_of(name: str, since: int = 0, own: bool = False) -> list[Request]:
-    """Requests that registry ``name`` answered after ``since``, without those of the lab itself unless ``own``."""
+    """Return the requests that registry ``name`` answered after ``since``, without the lab's own unless ``own``."""
     log = REGISTRIES[name].access_log
     _settle(log)
     if not log.exists():
@@ -175,7 +175,7 @@ def _request(found: re.Match[str]) -> Request:
 
 
 def _settle(log: Path, quiet: float = 0.1, at_most: float = 2.0) -> None:
-    """A line is written just after its answer was sent: wait until the log has not grown for ``quiet`` seconds."""
+    """Wait until the log has not grown for ``quiet`` seconds: a line is written just after its answer was sent."""
     deadline, size = time.monotonic() + at_most, -1
     while size != _size(log) and time.monotonic() < deadline:
         size = _size(log)
@@ -216,7 +216,7 @@ def _program(registry: Registry) -> str:
 
 
 def _process(registry: Registry) -> str:
-    """The name of its process in the lab's records."""
+    """Return the name of its process in the lab's records."""
     return f"registry-{registry.name}"
 
 
@@ -226,7 +226,7 @@ def _wait_for(started: list[tuple[str, int, processes.Started]]) -> None:
 
 
 def _running(name: str, recipe: str, port: int) -> processes.Started | None:
-    """The process of that name and recipe; one of an older recipe is stopped, a stranger on its port is an error."""
+    """Return the process of that name and recipe; stop one of an older recipe. A stranger on its port is an error."""
     running = processes.recorded(name)
     if running and running.recipe == recipe:
         return running
@@ -237,7 +237,7 @@ def _running(name: str, recipe: str, port: int) -> processes.Started | None:
 
 
 def _configuration(registry: Registry) -> dict[str, object]:
-    """The registry's configuration (JSON is YAML)."""
+    """Return the registry's configuration (JSON is YAML)."""
     http: dict[str, object] = {"addr": registry.address, "secret": "one secret for all three"}
     if registry.secure:
         http["tls"] = {"certificate": str(paths.tls() / "server.pem"), "key": str(paths.tls() / "server.key")}

@@ -46,7 +46,7 @@ BASE_SUITE = "bookworm"
 
 
 def host_tree() -> Path:
-    """The hosts' root file system; about half a minute when it has to be built."""
+    """Return the hosts' root file system; about half a minute when it has to be built."""
     tree = paths.cache() / f"rootfs-{HOST_VERSION}"
     if not tree.exists():
         debian.bootstrap(
@@ -66,7 +66,7 @@ def host_tree() -> Path:
 
 
 def base_tar() -> Path:
-    """A minimal Debian as one tar, without device nodes; some twelve seconds when it has to be built."""
+    """Return a minimal Debian as one tar, without device nodes; some twelve seconds when it has to be built."""
     tar = paths.cache() / f"base-{BASE_VERSION}.tar"
     if not tar.exists():
         debian.bootstrap(tar, [BASE_SUITE], ["--format=tar", "--skip=output/dev"])

@@ -30,7 +30,7 @@ CREATE TABLE container (
 
 
 def sif_bytes(words: str = "one", architecture: str = "amd64") -> bytes:
-    """A SIF, sound as far as its header tells; it differs by its words."""
+    """Return a SIF, sound as far as its header tells; it differs by its words."""
     code = {"amd64": b"02", "arm64": b"04"}[architecture]
     body = words.encode()
     numbers = (0, 0, 48, 48, 4096, 28080, 32176, len(body))
@@ -39,7 +39,7 @@ def sif_bytes(words: str = "one", architecture: str = "amd64") -> bytes:
 
 
 def squashfs_bytes(words: str = "one", size: int | None = None) -> bytes:
-    """A squashfs, as far as its superblock tells.
+    """Return a squashfs, as far as its superblock tells.
 
     :param size: that it claims; None for the one that it has.
     """
@@ -49,7 +49,7 @@ def squashfs_bytes(words: str = "one", size: int | None = None) -> bytes:
 
 
 def ext_bytes(blocks: int = 8, claimed: int | None = None) -> bytes:
-    """An ext file system of blocks of 1 KiB, as far as its superblock tells."""
+    """Return an ext file system of blocks of 1 KiB, as far as its superblock tells."""
     superblock = bytearray(1024)
     struct.pack_into("<I", superblock, 4, blocks if claimed is None else claimed)
     struct.pack_into("<H", superblock, 56, 0xEF53)
@@ -57,14 +57,14 @@ def ext_bytes(blocks: int = 8, claimed: int | None = None) -> bytes:
 
 
 def write(path: Path, content: bytes) -> Path:
-    """A file with its directories."""
+    """Write a file with its directories."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path
 
 
 def database(path: Path, containers: Sequence[dict[str, Any]]) -> Path:
-    """A database of sregistry; each container gives what differs from the usual, and its ``collection``."""
+    """Write a database of sregistry; each container gives what differs from the usual, and its ``collection``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with sqlite3.connect(path) as connection:
         connection.executescript(DDL)

@@ -60,7 +60,7 @@ class WrongLogin(Exception):
 
 
 def issue(scopes: list[str], service: str, user: str) -> dict[str, object]:
-    """The answer to a token request.
+    """Return the answer to a token request.
 
     :param user: empty for nobody.
     """
@@ -84,7 +84,7 @@ def issue(scopes: list[str], service: str, user: str) -> dict[str, object]:
 
 
 def user_of_basic(authorization: str | None) -> str:
-    """The user name of a Basic authorization, empty for nobody; raise :class:`WrongLogin`."""
+    """Return the user name of a Basic authorization, empty for nobody; raise :class:`WrongLogin`."""
     if not authorization:
         return ""
     kind, _separator, value = authorization.partition(" ")
@@ -101,7 +101,7 @@ def user_of_basic(authorization: str | None) -> str:
 
 
 def _access(scope: str, account: Account | None) -> dict[str, object]:
-    """What of ``scope`` (``repository:NAME:ACTION,…``) is granted."""
+    """Return the part of ``scope`` (``repository:NAME:ACTION,…``) that is granted."""
     kind, _separator, rest = scope.partition(":")
     name, _separator, actions = rest.rpartition(":")
     if account and account.may_pull_secrets:
@@ -112,7 +112,7 @@ def _access(scope: str, account: Account | None) -> dict[str, object]:
 
 
 def _signed(claims: dict[str, object]) -> str:
-    """A JWT signed by RS256, with the signer's certificate in its header (RFC 7515, section 4.1.6)."""
+    """Return a JWT signed by RS256, with the signer's certificate in its header (RFC 7515, section 4.1.6)."""
     certificate = ssl.PEM_cert_to_DER_cert((paths.tls() / "signer.pem").read_text(encoding="ascii"))
     key = (paths.tls() / "signer.key").read_bytes()
     return jwt.encode(claims, key, "RS256", {"x5c": [base64.b64encode(certificate).decode()]})
@@ -176,7 +176,7 @@ class TokenRequest(BaseHTTPRequestHandler):
         self._answer(200, answer)
 
     def _user_of(self, given: dict[str, str]) -> str | None:
-        """The user of a grant; None for a refresh token that nobody has. Raise :class:`WrongLogin`."""
+        """Return the user of a grant; None for a refresh token that nobody has. Raise :class:`WrongLogin`."""
         if given.get("grant_type") == "refresh_token":
             user = self.server.refresh_tokens.get(given.get("refresh_token", ""))
             if user and ACCOUNTS[user].expired:
@@ -217,13 +217,13 @@ class _TokenServer(ThreadingHTTPServer):
         self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
 
     def refresh_token(self, user: str) -> str:
-        """A new refresh token for a user, as good as the well-known one."""
+        """Issue a new refresh token for a user, as good as the well-known one."""
         token = secrets.token_urlsafe(24)
         self.refresh_tokens[token] = user
         return token
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that goes away, or that does not trust the CA, is no error of the server."""
+        """Pass over a client that goes away, or that does not trust the CA: the server works."""
 
 
 if __name__ == "__main__":

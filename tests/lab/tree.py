@@ -112,7 +112,7 @@ class Tree:
 
 
 def tiny_tar() -> bytes:
-    """A static busybox with some of its applets as links: the smallest tree in which things run."""
+    """Return a static busybox with some of its applets as links: the smallest tree in which things run."""
     tree = Tree()
     for name, mode in {"bin": 0o755, "etc": 0o755, "home": 0o755, "root": 0o700, "tmp": 0o1777, "usr": 0o755}.items():
         tree.directory(name, mode)

@@ -40,7 +40,7 @@ WORDS, LONGEST = 4000, 900
 
 
 def compiler() -> list[Stream]:
-    """A compiler and an application: three layers, 130 MB compressed, 10,000 entries."""
+    """Return a compiler and an application: three layers, 130 MB compressed, 10,000 entries."""
     return [_base(), _compiler(), _application()]
 
 
@@ -74,7 +74,7 @@ def _compiler_tar() -> Path:
 
 
 def _application() -> Stream:
-    """A small layer that adds, changes and removes."""
+    """Return a small layer that adds, changes and removes."""
     app = tree.Tree().directory("opt").directory("opt/app").file("etc/issue", "An image of the benchmark.\n")
     for number in range(50):
         app.file(f"opt/app/{number:02}.conf", f"setting {number}\n" * 20)
@@ -82,7 +82,7 @@ def _application() -> Stream:
 
 
 def _tree(name: str, *packages: str) -> Path:
-    """A Debian with these packages as one tar, without device nodes; built once."""
+    """Return a Debian with these packages as one tar, without device nodes; built once."""
     tar = paths.cache() / f"bench-{name}-{TREE_VERSION}.tar"
     if not tar.exists():
         print(f"Building a Debian tree for the image bench/{name}, for some minutes", file=sys.stderr, flush=True)
