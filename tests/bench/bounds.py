@@ -1,7 +1,7 @@
 # Copyright: hpc.sregistry contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the collection promises, and whether a run kept it. A report, not a test: a machine may be busy."""
+"""The promises of the collection, and the check that a run kept them. A report, not a test: a machine may be busy."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Bound:
 
     @property
     def kept(self) -> bool:
-        """Whether it is so."""
+        """Tell whether the promise is kept."""
         return self.value >= self.limit if self.at_least else self.value <= self.limit
 
     @property

@@ -39,7 +39,7 @@ PAPER = Paper(760, 13, _LIGHT, _DARK)
 
 
 def svg(results: Results) -> str:
-    """The whole file."""
+    """Return the whole file."""
     panels, top = [], TITLE
     for comparison in results.comparisons:
         panels.append(_panel(comparison, top))

@@ -1,7 +1,7 @@
 # Copyright: hpc.sregistry contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is compared: each command as a person would type it, or as Ansible starts it."""
+"""The commands that are compared: each as a person would type it, or as Ansible starts it."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def check(contenders: list[Contender]) -> None:
 
 
 def _listing(contender: Contender) -> set[str]:
-    """The paths in a squashfs or SIF file, without those that Apptainer itself adds to each image."""
+    """Return the paths in a squashfs or SIF file, without those that Apptainer itself adds to each image."""
     if contender.output.endswith(".sqfs"):
         listing = node.shell(f"unsquashfs -l {contender.output}")
     else:
@@ -117,7 +117,7 @@ def _listing(contender: Contender) -> set[str]:
 
 
 def _module(image: str) -> str:
-    """The very file that Ansible sends and starts for the image, kept on the host; pulls the image for ``WARM``."""
+    """Return the very file that Ansible sends and starts, kept on the host; pull the image for ``WARM``."""
     before = set(node.shell(f"mkdir -p {_MODULES}; ls {_MODULES}").split())
     task = {"hpc.sregistry.sregistry_pull": {"name": [f"{REGISTRY}/{image}"], "no_https": True}}
     node.shell(f"rm -rf {_directory(WARM)}; mkdir -p {_directory(WARM)}")
@@ -132,7 +132,7 @@ def _directory(key: str) -> str:
 
 
 def _environment(key: str) -> dict[str, str]:
-    """Where a command keeps its cache and its images."""
+    """Return the variables that say where a command keeps its cache and its images."""
     directory = _directory(key)
     return {"APPTAINER_CACHEDIR": f"{directory}/cache", "SREGISTRY_STORAGE": f"{directory}/store"}
 
@@ -143,12 +143,12 @@ def _start(key: str, program: str) -> str:
 
 
 def _fresh(key: str) -> str:
-    """A reset that leaves neither cache nor image nor inventory."""
+    """Return a reset that leaves neither cache nor image nor inventory."""
     return f"rm -rf {_directory(key)}; mkdir {_directory(key)}"
 
 
 def _without_files(image: str) -> str:
-    """A reset that leaves the layers in the cache, but no image, nor what the cache keeps of it: that is executable."""
+    """Return a reset that keeps cached layers, but no image, nor what the cache has of it: that is executable."""
     return f"rm {_sif(WARM, image)}; find {_directory(WARM)}/cache -type f -perm -100 -delete"
 
 
@@ -158,7 +158,7 @@ def _sif(key: str, image: str) -> str:
 
 
 def _floor(layers: Sequence[str]) -> Contender:
-    """The layers as they are on disk, newest first: of a path that comes twice, the packer keeps the first."""
+    """Return the layers as they are on disk, newest first: of a path that comes twice, the packer keeps the first."""
     output = f"{_directory(FLOOR)}/image.sqfs"
     unpack = " && ".join(f"gzip -dc {_LAYERS}/blobs/{digest.replace(':', '/')}" for digest in reversed(layers))
     pack = f"sqfstar -ignore-zeros -no-progress -quiet {SQUASHFS} {output}"

@@ -56,7 +56,7 @@ class Memory(threading.Thread):
 
 
 def _family(process: int) -> list[int]:
-    """The process and all that descend from it."""
+    """Return the process and all that descend from it."""
     found = [process]
     for member in found:
         try:

@@ -26,7 +26,7 @@ METER = Path(__file__).with_name("meter.py")
 
 
 def shell(script: str, stdin: str = "") -> str:
-    """What a script of bash prints on the host."""
+    """Run a script of bash on the host, and return its output."""
     return remote.shell(HOST, script, stdin)
 
 

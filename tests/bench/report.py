@@ -24,7 +24,7 @@ def terminal(results: Results) -> str:
 
 
 def markdown(results: Results, chart: str) -> str:
-    """The document; ``chart`` is the file name of the plot beside it."""
+    """Return the document; ``chart`` is the file name of the plot beside it."""
     parts = [_INTRODUCTION.format(date=results.date, chart=chart, alternative=_summary(results))]
     parts += ["## What is promised, and what was measured", _PROMISES, _bounds(results).markdown()]
     parts += ["## Images", _images(results)]
@@ -89,7 +89,7 @@ def _plays(results: Results) -> Table:
 
 
 def _phases(comparison: Comparison) -> str:
-    """Where the module itself says that its time went."""
+    """Return the times that the module itself reports for its steps."""
     lines = []
     for key in (contenders.OURS, contenders.WARM, contenders.LAYERS):
         series = comparison.series[key]
@@ -118,7 +118,7 @@ def _commands() -> str:
 
 
 def _summary(results: Results) -> str:
-    """The plot in a sentence."""
+    """Describe the plot in a sentence."""
     parts = []
     for each in results.comparisons:
         ours, pull = each.series[contenders.OURS], each.series[contenders.PULL]

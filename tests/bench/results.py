@@ -1,7 +1,7 @@
 # Copyright: hpc.sregistry contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What was measured: the samples, and what is made of them."""
+"""Results of a run: the samples, and what is made of them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Series:
 
     @property
     def runs(self) -> int:
-        """How many there were."""
+        """Count the samples."""
         return len(self.samples)
 
     @property
@@ -51,18 +51,18 @@ class Series:
         return min(times), max(times)
 
     def median(self, figure: Callable[[Sample], float]) -> float:
-        """The median of some figure of the samples."""
+        """Return the median of some figure of the samples."""
         return statistics.median(map(figure, self.samples))
 
     def phases(self) -> dict[str, float]:
-        """The median of each step, in the order in which steps are first named."""
+        """Return the median of each step, in the order in which steps are first named."""
         names = dict.fromkeys(name for sample in self.samples for name in sample.phases)
         return {name: self.median(lambda sample, name=name: sample.phases.get(name, 0.0)) for name in names}  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
 class Image:
-    """What an image is; ``compressed`` is the bytes of its layers as the registry stores them."""
+    """An image by its properties; ``compressed`` is the bytes of its layers as the registry stores them."""
 
     name: str
     title: str

@@ -15,20 +15,20 @@ AT_LEAST = 2
 
 
 def rotated(items: Sequence[T], by: int) -> list[T]:
-    """The items from number ``by`` on, then those before, so that each one has each neighbour's place in turn."""
+    """Return the items from number ``by`` on, then those before: each one has each neighbour's place in turn."""
     by %= len(items)
     return [*items[by:], *items[:by]]
 
 
 def wanted(seconds: Sequence[float], runs: int, allowance: float) -> bool:
-    """Whether a command that took ``seconds`` until now is to run again."""
+    """Tell whether a command that took ``seconds`` until now is to run again."""
     if len(seconds) >= runs:
         return False
     return len(seconds) < AT_LEAST or sum(seconds) < allowance
 
 
 def rounds(times: Mapping[str, Sequence[float]], runs: int, allowance: float) -> Iterator[tuple[int, list[str]]]:
-    """The rounds by number (from 1), and which commands run in each, in which order.
+    """Yield the rounds by number (from 1), and which commands run in each, in which order.
 
     ``times`` are the seconds that each command took until now; whoever iterates adds to them. A command runs ``runs``
     times, or until it used ``allowance`` seconds and ran twice.

@@ -40,12 +40,12 @@ class Block:
 
     @property
     def place(self) -> str:
-        """Where to look for it, as ``docs/ci.md:11``."""
+        """Name its place in the document, as ``docs/ci.md:11``."""
         return f"{self.document}:{self.line}"
 
     @property
     def data(self) -> Any:
-        """What the YAML means.
+        """Return the data that the YAML stands for.
 
         :raises yaml.YAMLError: it is none.
         """
@@ -53,7 +53,7 @@ class Block:
 
     @property
     def kind(self) -> str:
-        """Whether it is plays, tasks, roles of a play, part of a play, other data, or an INI file."""
+        """Tell whether it is plays, tasks, roles of a play, part of a play, other data, or an INI file."""
         if self.language == "ini":
             return INI
         data = self.data

@@ -24,7 +24,7 @@ Play = dict[str, Any]
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one task on one host."""
+    """The result of one task on one host."""
 
     task: str
     host: str

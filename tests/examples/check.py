@@ -142,7 +142,7 @@ def _of_lock(images: Any) -> Faults:
 
 
 def _of_names(data: Any) -> Faults:
-    """A variable that begins as ours do is one of ours."""
+    """Yield a fault for each variable that begins as ours do, and is not one of ours."""
     for name in _keys(data):
         prefix = next((each for each in specs.variables() if name.startswith(each)), None)
         if prefix and name not in specs.variables()[prefix]:

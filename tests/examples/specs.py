@@ -1,7 +1,7 @@
 # Copyright: hpc.sregistry contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What modules, roles, playbooks and plugins take: by their argument specs, or else by their documentation."""
+"""Arguments of modules, roles, playbooks and plugins: by their argument specs, or else by their documentation."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def of_filter(name: str) -> inspect.Signature | None:
 
 
 def is_test(name: str) -> bool:
-    """Whether Jinja2 or Ansible has a test of that name."""
+    """Tell whether Jinja2 or Ansible has a test of that name."""
     try:
         return name in TESTS or loader.test_loader.get(name.removeprefix(BUILTIN)) is not None
     except KeyError:
@@ -177,7 +177,7 @@ def is_test(name: str) -> bool:
 
 
 def is_template(value: Any) -> bool:
-    """Whether only a template engine knows what the value is."""
+    """Tell whether only a template engine knows the value."""
     return isinstance(value, str) and ("{{" in value or "{%" in value)
 
 

@@ -21,7 +21,7 @@ Tasks = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Treatment:
-    """How one example is treated.
+    """The treatment of one example.
 
     ``check`` says why it does not run in the lab, and ``without`` the same of single tasks, by their names.
 

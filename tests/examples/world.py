@@ -41,7 +41,7 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class World:
-    """What examples run in: two hosts of the lab as ``node1`` and ``login1``, and names that lead here."""
+    """The surroundings of examples: two hosts of the lab as ``node1`` and ``login1``, and names that lead here."""
 
     directory: Path
     hosts: tuple[hosts.Host, hosts.Host]
@@ -71,7 +71,7 @@ class World:
 
     @property
     def results(self) -> Path:
-        """Where the callback writes."""
+        """Return the file to which the callback writes."""
         return self.directory / "results"
 
     @property
@@ -125,7 +125,7 @@ def _run(host: hosts.Host, script: str, *arguments: str) -> None:
 
 
 def _inventory(two: tuple[hosts.Host, hosts.Host]) -> dict[str, Any]:
-    """The groups that the documents name, with the variables of the lab."""
+    """Return the groups that the documents name, with the variables of the lab."""
     lab = json.loads(paths.inventory().read_text(encoding="utf-8"))["lab"]
     node, login = ({name: {"ansible_host": host.address}} for name, host in zip(("node1", "login1"), two, strict=True))
     groups = {"compute": node, "nodes": node, "login": login, "build": login}
@@ -239,7 +239,7 @@ def _push(address: str) -> dict[str, str]:
 
 
 def _image(name: str, architecture: str) -> oci.Image:
-    """A small image that says which it is, with the programs that examples run, for either platform."""
+    """Return a small image that says which it is, with the programs that examples run, for either platform."""
     title = name.rpartition("/")[2].replace(":", " ")
     own = tree.Tree().directory("etc").file("etc/issue", f"{title}\n")
     own.file("etc/os-release", f'PRETTY_NAME="{title}"\n')

@@ -116,7 +116,7 @@ def _measure(arguments: argparse.Namespace) -> Results:
 
 
 def _version(program: str) -> str:
-    """What a registry says of itself.
+    """Return the registry's own words about its version.
 
     :raises Failed: it is none of Distribution 3.
     """

@@ -55,7 +55,7 @@ def near(pair: Pair) -> int:
 
 
 def svg(results: Results) -> str:
-    """The whole file."""
+    """Return the whole file."""
     height = TOP + PANEL_HEIGHT + FOOT
     title = f"One image on a fleet: {results.image.title}"
     panels = [
@@ -107,7 +107,7 @@ def _legend(results: Results, top: float) -> str:
 
 
 def _description(results: Results) -> str:
-    """The plot in sentences."""
+    """Describe the plot in sentences."""
     parts = []
     for strategy, title in strategies.TITLES.items():
         if pairs := results.of(strategy):
@@ -117,7 +117,7 @@ def _description(results: Results) -> str:
 
 
 def _ceiling(value: float) -> float:
-    """The next round number above a value, for the top of an axis."""
+    """Return the next round number above a value, for the top of an axis."""
     if value <= 0:
         return 1.0
     unit = 10.0 ** math.floor(math.log10(value))

@@ -30,7 +30,7 @@ class Process:
 
 
 def process(identifier: int) -> Process | None:
-    """A process by its number; None when it ended. Source: proc_pid_stat(5), fields 4 and 14 to 17."""
+    """Return a process by its number; None when it ended. Source: proc_pid_stat(5), fields 4 and 14 to 17."""
     try:
         text = Path(f"/proc/{identifier}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -41,7 +41,7 @@ def process(identifier: int) -> Process | None:
 
 
 def seconds(roots: Mapping[str, int]) -> dict[str, float]:
-    """What each tree used until now, by the number of its first process."""
+    """Return the seconds that each tree used until now, by the number of its first process."""
     processes = {number: found for number in _numbers() if (found := process(number))}
     children: dict[int, list[int]] = {}
     for number, each in processes.items():
@@ -50,12 +50,12 @@ def seconds(roots: Mapping[str, int]) -> dict[str, float]:
 
 
 def of_all(mark: str) -> float:
-    """What the processes used until now whose command line holds ``mark``."""
+    """Return the CPU seconds until now of all processes whose command line holds ``mark``."""
     return sum(found.own for number in named(mark) if (found := process(number)))
 
 
 def named(mark: str) -> list[int]:
-    """The numbers of the processes whose command line holds ``mark``."""
+    """Return the numbers of the processes whose command line holds ``mark``."""
     return [number for number in _numbers() if mark.encode() in _command_line(number)]
 
 

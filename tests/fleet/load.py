@@ -1,7 +1,7 @@
 # Copyright: hpc.sregistry contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How hard registries work while something runs: sampled from outside, a few times a second.
+"""The load of registries while something runs: sampled from outside, a few times a second.
 
 The connections are counted in the kernel's own table. psutil also finds out whose they are: measured, 20 ms of CPU for
 a look in place of 6.
@@ -43,7 +43,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Load:
-    """What one registry did: its CPU seconds, and the most of everything in one second."""
+    """The load of one registry: its CPU seconds, and the most of everything in one second."""
 
     cpu: float = 0.0
     peak_cpu: float = 0.0
@@ -54,7 +54,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Watched:
-    """Where to look for a registry; its log counts from a byte offset on."""
+    """The place where a registry is watched; its log counts from a byte offset on."""
 
     process: int
     port: int
@@ -69,7 +69,7 @@ class Watch:
     looks: dict[str, list[Look]] = field(default_factory=dict)
 
     def load(self, name: str) -> Load:
-        """What a registry did meanwhile."""
+        """Return the load of a registry meanwhile."""
         looks = self.looks[name]
         return Load(
             cpu=looks[-1].cpu - looks[0].cpu,
@@ -114,7 +114,7 @@ def _look(watched: Watched) -> Look:
 
 
 def _peak(looks: Sequence[Look], of: Callable[[Look], float]) -> float:
-    """The steepest rise over a window, for each second."""
+    """Return the steepest rise over a window, for each second."""
     best, begin = 0.0, 0
     for look in looks:
         while look.time - looks[begin].time > WINDOW and look.time - looks[begin + 1].time >= WINDOW:
@@ -125,7 +125,7 @@ def _peak(looks: Sequence[Look], of: Callable[[Look], float]) -> float:
 
 
 def _connections(port: int) -> int:
-    """Connections that are open to a port of this machine (proc_net_tcp(5): local address, remote address, state)."""
+    """Count the open connections to a port of this machine (proc_net_tcp(5): local address, remote address, state)."""
     wanted = f":{port:04X}"
     lines = Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]
     return sum(fields[1].endswith(wanted) and fields[3] == _ESTABLISHED for fields in map(str.split, lines))

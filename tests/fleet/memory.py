@@ -20,7 +20,7 @@ _BLOCK = 2**22
 
 @contextmanager
 def filler(directory: Path) -> Iterator[Path]:
-    """A file without blocks on disk, as large as the memory; it is removed in the end."""
+    """Make a file without blocks on disk, as large as the memory; remove it in the end."""
     path = directory / "memory.fill"
     path.touch()
     try:

@@ -1,7 +1,7 @@
 # Copyright: hpc.sregistry contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a fleet of any size will cost, from what a small one did: sums that are known, times that follow from them.
+"""The costs of a fleet of any size, from those of a small one: sums that are known, times that follow from them.
 
 All that grows with the number of nodes is a straight line through what was measured. The rest is said in ``Site``.
 """
@@ -19,7 +19,7 @@ from tests.measure.command import Failed
 
 @dataclass(frozen=True)
 class Site:
-    """What the lab does not tell: rates in bytes a second, the controller's cores and Ansible's forks."""
+    """The facts that the lab does not tell: rates in bytes a second, the controller's cores and Ansible's forks."""
 
     uplink: float
     link: float
@@ -35,7 +35,7 @@ class Line:
     slope: float
 
     def at(self, nodes: float) -> float:
-        """The cost of so many."""
+        """Return the cost of so many."""
         return self.base + self.slope * nodes
 
 
@@ -102,7 +102,7 @@ def measured(results: Results) -> Measured:
 
 
 def forecast(strategy: str, nodes: int, figures: Measured, forks: int) -> Forecast:
-    """What a strategy costs for so many nodes."""
+    """Estimate the costs of a strategy for so many nodes."""
     builds = nodes if strategy in (strategies.EACH, strategies.MIRRORED) else 1
     at_once = min(forks, nodes) * figures.connections
     controller = figures.controller.at(nodes)
@@ -133,7 +133,7 @@ MAIN = "main process of the controller"
 
 
 def walls(nodes: int, figures: Measured, site: Site) -> list[Wall]:
-    """What bounds ``build_once`` for so many nodes; the longest first. The build itself is not in it."""
+    """Return the bounds of ``build_once`` for so many nodes; the longest first. The build itself is not in it."""
     sent = (nodes - 1) * figures.sif
     visit = figures.fetch + figures.sif / site.link
     found = [
@@ -147,6 +147,6 @@ def walls(nodes: int, figures: Measured, site: Site) -> list[Wall]:
 
 
 def _line(pairs: Sequence[Pair], cost: Callable[[Run], float]) -> Line:
-    """The straight line of least squares through a cost of each number of hosts."""
+    """Return the straight line of least squares through a cost of each number of hosts."""
     fit = statistics.linear_regression([pair.hosts for pair in pairs], [cost(pair.cold) for pair in pairs])
     return Line(max(0.0, fit.intercept), max(0.0, fit.slope))

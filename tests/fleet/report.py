@@ -41,7 +41,7 @@ _BLOCK = re.compile(r"(<!-- figures: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)",
 
 
 def write(text: str, results: Results) -> str:
-    """The document with all that stands between its comments made anew.
+    """Return the document with all that stands between its comments made anew.
 
     :raises KeyError: it asks for what is not made here.
     """
@@ -64,13 +64,13 @@ def write(text: str, results: Results) -> str:
 
 
 def terminal(results: Results) -> str:
-    """The measured tables."""
+    """Return the measured tables."""
     tables = [_promises(results), _curve(results), _nodes(results), _registries(results), _controller(results)]
     return "\n\n".join(table.text() for table in tables) + "\n"
 
 
 def _promises(results: Results) -> Table:
-    """What a fleet is promised, and what it got with most hosts."""
+    """Compare a fleet's promises with the results for most hosts."""
     rows: list[tuple[str, str, str, str]] = []
 
     def row(promise: str, value: float, bound: float, unit: str = "") -> None:
@@ -173,7 +173,7 @@ def _controller(results: Results) -> Table:
 
 
 def _again(results: Results) -> Table:
-    """A run that finds all done."""
+    """Describe a run that finds all done."""
     most = max(pair.hosts for pair in results.pairs)
 
     def asked(name: str) -> Callable[[Pair], str]:
@@ -207,7 +207,7 @@ def _inputs(figures: Measured) -> Table:
 
 
 def _forecasts(figures: Measured) -> list[tuple[str, str, Forecast]]:
-    """The costs by the words for nodes and strategy."""
+    """Return the costs by the words for nodes and strategy."""
     return [
         (f"{nodes:,}", strategies.TITLES[strategy], model.forecast(strategy, nodes, figures, FORKS))
         for nodes in FLEETS

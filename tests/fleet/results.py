@@ -1,7 +1,7 @@
 # Copyright: hpc.sregistry contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What was measured: runs and all that belongs to them."""
+"""Results of a run: what was measured, and all that belongs to it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Controller:
-    """What ``ansible-playbook`` took: wall seconds, CPU seconds of all its processes, and of its one main process."""
+    """The cost of ``ansible-playbook``: wall seconds, CPU seconds of all its processes, and of its main process."""
 
     seconds: float
     cpu: float
@@ -70,7 +70,7 @@ class Run:
         return sum(node.cpu for node in self.nodes.values())
 
     def those(self, did: str) -> list[Node]:
-        """The hosts that did something."""
+        """Return the hosts that did something."""
         return [node for node in self.nodes.values() if node.did == did]
 
 

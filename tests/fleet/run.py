@@ -100,7 +100,7 @@ def _watched(name: str, since: int) -> load.Watched:
 
 
 def _node(host: str, lines: Iterable[Mapping[str, Any]], used: float) -> Node:
-    """What a host did, from the last task that told of images there."""
+    """Return the work of a host, from the last task that reported images there."""
     own = [line for line in lines if line["host"] == host and (line["images"] or line["failed"])]
     if not own:
         raise Failed(f"the playbook said nothing of {host}")

@@ -1,7 +1,7 @@
 # Copyright: hpc.sregistry contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How an image comes to all hosts, as a play: the strategies of the role ``prestage``, and what people did before."""
+"""Plays that bring an image to all hosts: the strategies of the role ``prestage``, and what people did before."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ OWN_DIRECTORIES = (STORAGE, CACHE)
 
 
 def play(strategy: str, image: Image, hosts: Sequence[str], prefix: str, more: Mapping[str, object]) -> dict[str, Any]:
-    """What brings an image of the origin to all hosts.
+    """Return the play that brings an image of the origin to all hosts.
 
     :param prefix: of the repositories in the store that finished files go to.
     :param more: variables of the role.

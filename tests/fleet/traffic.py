@@ -1,7 +1,7 @@
 # Copyright: hpc.sregistry contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What registries were asked for and sent, from their access logs."""
+"""Traffic of registries: requests and bytes sent, from their access logs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.lab.registry import Request
 
 @dataclass(frozen=True)
 class Traffic:
-    """What one registry answered about some repositories.
+    """The answers of one registry about some repositories.
 
     ``blobs`` says for each digest how often it was sent, whole or in parts that make up a whole; ``sent`` and
     ``received`` are bytes of blobs; manifests are requests.

@@ -24,7 +24,7 @@ class Failed(Exception):
 
 @contextmanager
 def run(name: str) -> Iterator[None]:
-    """A block that is a whole command: what may go wrong ends it with one message.
+    """Run a block as a whole command: what may go wrong ends it with one message.
 
     :raises SystemExit: it did.
     """

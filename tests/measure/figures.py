@@ -1,7 +1,7 @@
 # Copyright: hpc.sregistry contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How figures are written: as many digits as somebody reads."""
+"""Figures in writing: as many digits as somebody reads."""
 
 from __future__ import annotations
 

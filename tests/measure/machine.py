@@ -1,7 +1,7 @@
 # Copyright: hpc.sregistry contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where it was measured: the machine, its file system, and the versions of what ran."""
+"""The place of a measurement: the machine, its file system, and the versions of what ran."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def machine(host: hosts.Host) -> dict[str, str]:
-    """What there is to say, by its name; ``host`` stands for all hosts of the lab."""
+    """Describe the machine, by the name of each property; ``host`` stands for all hosts of the lab."""
     cpu = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.M)
     memory = re.search(r"^MemTotal:\s*(\d+)", _read("/proc/meminfo"), re.M)
     packages = {"Apptainer": "apptainer", "squashfs-tools": "squashfs-tools", "skopeo": "skopeo", "gzip": "gzip"}
@@ -50,14 +50,14 @@ def _package(host: hosts.Host, package: str) -> str:
 
 
 def _decompressors(host: hosts.Host) -> str:
-    """The libraries that the modules use when they find them."""
+    """Return the libraries that the modules use when they find them."""
     there = "import importlib.util as u; print(*[m for m in ('isal', 'zstandard') if u.find_spec(m)])"
     found = shell(host, f'python3 -c "{there}"').split()
     return f", with {' and '.join(found)}" if found else ", without isal"
 
 
 def _collection() -> str:
-    """The commit of the work tree, and whether it was changed since."""
+    """Return the commit of the work tree, and whether it was changed since."""
     done = subprocess.run(
         ["git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT), "describe", "--always", "--dirty=, changed since"],
         capture_output=True, text=True, check=False,

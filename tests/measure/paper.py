@@ -1,7 +1,7 @@
 # Copyright: hpc.sregistry contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a chart is drawn on: an SVG that needs nothing else, light or dark as the reader's screen is.
+"""The paper of a chart: an SVG that needs nothing else, light or dark as the reader's screen is.
 
 It is not matplotlib. We drew the curves of docs/fleet.md with version 3.11: that would save about 80 of the 265 lines
 of the charts. But it takes 170 MB and 11 seconds of CPU to install, more than all else that the unit tests need (100 MB
@@ -33,7 +33,7 @@ class Paper:
     places: int = 0
 
     def svg(self, height: int, title: str, description: str, parts: Iterable[str]) -> str:
-        """The whole file: the title above what is drawn, and the same in words for who does not see it."""
+        """Return the whole file: the title above what is drawn, and a text for readers who do not see it."""
         drawn = "\n".join([self.text(MARGIN, 32, title, "title"), *parts])
         return f"""\
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width} {height}" width="{self.width}" height="{height}"

@@ -1,7 +1,7 @@
 # Copyright: hpc.sregistry contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What was measured, to and from JSON."""
+"""Records of measurements, to and from JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.measure.command import Failed
 
 @dataclass(frozen=True)
 class Record:
-    """When it was measured, by which command, and where; each package adds its own figures.
+    """The time, command and place of a measurement; each package adds its own figures.
 
     Their types are dataclasses, lists and dicts of these, and what JSON has itself.
     """
@@ -30,7 +30,7 @@ R = TypeVar("R", bound=Record)
 
 
 def last(name: str) -> Path:
-    """Where a command keeps its last record, so that what was measured is not lost when something later fails."""
+    """Return the file of a command's last record, so that what was measured is not lost when something later fails."""
     return paths.home() / name / "last.json"
 
 
@@ -53,7 +53,7 @@ def read(kind: type[R], file: Path) -> R:
 
 
 def _made(kind: Any, value: Any) -> Any:
-    """A value of some type from what JSON has for it."""
+    """Make a value of some type from its form in JSON."""
     if is_dataclass(kind):
         types = get_type_hints(kind)
         return kind(**{name: _made(types[name], each) for name, each in value.items()})  # type: ignore[operator]

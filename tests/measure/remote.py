@@ -21,7 +21,7 @@ CALLBACKS = Path(__file__).with_name("callback_plugins")
 
 
 def shell(host: hosts.Host, script: str, stdin: str = "") -> str:
-    """What a script of bash prints on a host, as root.
+    """Run a script of bash on a host, as root, and return its output.
 
     :raises Failed: it ended with an error.
     """
@@ -43,7 +43,7 @@ class Playbook:
     record: Path
 
     def lines(self) -> list[dict[str, Any]]:
-        """What became of each task on each host, see ``callback_plugins/task_results.py``."""
+        """Return the results of each task on each host, see ``callback_plugins/task_results.py``."""
         return [json.loads(line) for line in self.record.read_text(encoding="utf-8").splitlines()]
 
 

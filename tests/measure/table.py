@@ -22,7 +22,7 @@ class Table:
 
     @classmethod
     def of(cls, items: Iterable[T], *columns: tuple[str, Callable[[T], str]], texts: int = 1) -> Table:
-        """A row for each item; a column is its head and what it says of an item."""
+        """Return a row for each item; a column is its head and what it says of an item."""
         rows = [[cell(item) for _head, cell in columns] for item in items]
         return cls([head for head, _cell in columns], rows, texts)
 

@@ -1,4 +1,4 @@
 # Copyright: hpc.sregistry contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What tests of the role ``report`` need: facts of a fleet that nobody has, the role run on them, and a browser."""
+"""Common parts of tests of the role ``report``: facts of a fleet that nobody has, the role run on them, a browser."""

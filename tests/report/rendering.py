@@ -18,7 +18,7 @@ def render(facts: Mapping[str, Any], directory: Path, **variables: Any) -> Path:
 
 
 def render_compared(document: Mapping[str, Any], directory: Path, **variables: Any) -> Path:
-    """The same from what the filter ``fleet`` gives, which takes Ansible seconds for a large fleet."""
+    """Render the same from the output of the filter ``fleet``, which takes Ansible seconds for a large fleet."""
     return _run("_report_document", document, directory, {"report_facts": {}, **variables})
 
 

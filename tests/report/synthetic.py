@@ -23,7 +23,7 @@ def _digest(*parts: object) -> str:
 
 
 def image_names(count: int) -> list[str]:
-    """The names of that many images."""
+    """Return the names of that many images."""
     names = []
     for number in range(count):
         application = _APPLICATIONS[number % len(_APPLICATIONS)]
@@ -56,7 +56,7 @@ def row(
 
 
 def result(rows: list[dict[str, Any]], storage: str = "/local/images") -> dict[str, Any]:
-    """The result of a host with these rows."""
+    """Return the result of a host with these rows."""
     return {"changed": False, "images": rows, "ansible_facts": {"sregistry": {"storage": storage}}}
 
 

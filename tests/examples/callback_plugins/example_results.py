@@ -43,15 +43,15 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         self._play = play.get_name()
 
     def v2_runner_on_ok(self, result: Any) -> None:
-        """A task that ended well."""
+        """Note a task that ended well."""
         self._write(result, failed=False)
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
-        """A task that failed."""
+        """Note a task that failed."""
         self._write(result, failed=not ignore_errors)
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
-        """A host that does not answer."""
+        """Note a host that does not answer."""
         self._write(result, failed=True)
 
     def _write(self, result: Any, failed: bool) -> None:
