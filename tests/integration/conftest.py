@@ -37,11 +37,11 @@ class Host:
     python: str = "/usr/bin/python3"
 
     def as_user(self, user: str) -> Host:
-        """The same host as another user."""
+        """Return the same host as another user."""
         return replace(self, user=user)
 
     def with_python(self, python: str) -> Host:
-        """The same host with another interpreter for the modules."""
+        """Return the same host with another interpreter for the modules."""
         return replace(self, python=python)
 
     def module(
@@ -95,13 +95,13 @@ class Host:
 
 
 def run(host: Host, path: str) -> str:
-    """The output of an image's runscript."""
+    """Run an image's runscript, and return its output."""
     return host.shell(f"apptainer run {'--userns ' if host.user == 'root' else ''}{path}").stdout.strip()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def lab() -> Path:
-    """The lab must be up: ``make lab`` brings it up, ``make integration`` does so by itself."""
+    """Demand that the lab is up: ``make lab`` brings it up, ``make integration`` does so by itself."""
     assert (LAB / "inventory.yml").exists(), "the lab is not up; run 'make lab'"
     return LAB
 
@@ -116,19 +116,19 @@ def hosts(worker_id: str) -> tuple[Host, Host]:
 
 @pytest.fixture
 def node1(hosts: tuple[Host, Host]) -> Host:
-    """The first host, as root, with an empty store."""
+    """Return the first host, as root, with an empty store."""
     return _clean(hosts[0])
 
 
 @pytest.fixture
 def node2(hosts: tuple[Host, Host]) -> Host:
-    """The second host, as root, with an empty store."""
+    """Return the second host, as root, with an empty store."""
     return _clean(hosts[1])
 
 
 @pytest.fixture
 def tag() -> Tag:
-    """A fresh tag that says ``one``."""
+    """Return a fresh tag that says ``one``."""
     fresh = Tag()
     fresh.push("one")
     return fresh

@@ -32,7 +32,7 @@ _PROCESSES.set_forkserver_preload(["tests.integration.preload"])
 
 @dataclass(frozen=True)
 class _Files:
-    """What a playbook reads and writes in a directory of its own."""
+    """The files that a playbook reads and writes in a directory of its own."""
 
     directory: Path
 
@@ -43,7 +43,7 @@ class _Files:
 
     @property
     def results(self) -> Path:
-        """What became of each task, one a line."""
+        """Return the results of the tasks, one a line."""
         return self.directory / "results"
 
     @property

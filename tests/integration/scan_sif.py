@@ -70,7 +70,7 @@ def scan(root: bytes) -> dict[str, dict[str, Any]]:
 
 
 def partition_offset(sif: str) -> int:
-    """Where the squashfs begins, in bytes, as the engine itself lists it."""
+    """Return the offset of the squashfs, in bytes, as the engine itself lists it."""
     listing = subprocess.run(["apptainer", "sif", "list", sif], capture_output=True, text=True, check=True).stdout
     match = re.search(r"\|(\d+)-\d+\s*\|FS \(Squashfs/\*System/", listing)
     assert match, listing

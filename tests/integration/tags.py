@@ -30,7 +30,7 @@ class Tag:
         self.offset = lab.log_offset("plain")
 
     def heard(self) -> list[str]:
-        """The requests for this repository since, as ``METHOD kind``."""
+        """Return the requests for this repository since, as ``METHOD kind``."""
         found = lab.requests_of("plain", since=self.offset)
         paths = [(request.method, request.path) for request in found if f"/{self.repository}/" in request.path]
         return [f"{method} {path.split('/')[-2]}" for method, path in paths]

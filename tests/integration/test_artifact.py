@@ -26,7 +26,7 @@ CA = "/etc/ssl/lab-ca.pem"
 
 @pytest.fixture(scope="module")
 def sif(hosts: tuple[Host, Host]) -> bytes:
-    """A real SIF, built on a host."""
+    """Build a real SIF on a host."""
     made = hosts[0].sregistry("pull", IMAGE, dest="/tmp/artifact.sif")
     assert made["changed"], made
     command = [*hosts[0]._ssh(), "cat /tmp/artifact.sif"]

@@ -1,7 +1,7 @@
 # Copyright: hpc.sregistry contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What goes wrong in a registry, on the network, on a host or in a playbook: said in words that help, in bounded time,
+"""Faults of a registry, the network, a host or a playbook: reported in words that help, in bounded time,
 and with nothing left behind. And that logins open what they should.
 """
 
@@ -69,7 +69,7 @@ class Bench:
 
 @pytest.fixture(scope="module")
 def shared_bench(hosts: tuple[Host, Host]) -> Iterator[Bench]:
-    """The store is made once."""
+    """Yield a bench whose store is made once."""
     root = hosts[1]
     clean = f"umount {WORK}/small 2>/dev/null; rm -rf {WORK}"
     root.shell(f"{clean}; mkdir -p {WORK}/small && chmod 755 {WORK}; rm -rf /tmp/sregistry-*")
@@ -82,21 +82,21 @@ def shared_bench(hosts: tuple[Host, Host]) -> Iterator[Bench]:
 
 @pytest.fixture
 def bench(shared_bench: Bench) -> Bench:
-    """A store with one image; nothing cached."""
+    """Return a store with one image; nothing cached."""
     shared_bench.host.shell(f"rm -rf {WORK}/cache {WORK}/tmp; mkdir {WORK}/tmp; chmod 1777 {WORK}/tmp")
     return shared_bench
 
 
 @pytest.fixture
 def faulty() -> Iterator[FaultyRegistry]:
-    """A proxy in front of the plain registry that does as it is told."""
+    """Yield a proxy in front of the plain registry that does as it is told."""
     with FaultyRegistry(f"http://{REGISTRY}") as registry:
         yield registry
 
 
 @pytest.fixture
 def small(bench: Bench) -> Iterator[str]:
-    """A directory on a file system of 512 KiB."""
+    """Yield a directory on a file system of 512 KiB."""
     path = f"{WORK}/small"
     bench.host.shell(f"mount -t tmpfs -o size=512k tmpfs {path}")
     yield path
@@ -112,7 +112,7 @@ HTML = faults.says(b"<html>welcome</html>", headers={"Content-Type": "text/html"
 
 @dataclass(frozen=True)
 class Case:
-    """What the registry does with what, and what the message says."""
+    """One case: the registry's answer to a request, and the message that follows."""
 
     parts: tuple[str, ...]
     image: str = IMAGE
@@ -285,7 +285,7 @@ def test_an_engine_that_does_not_exist_is_named(bench: Bench, faulty: FaultyRegi
 
 
 def interpreter(bench: Bench, script: str) -> Bench:
-    """The same bench with a Python of its own."""
+    """Return the same bench with a Python of its own."""
     path = f"{WORK}/python"
     bench.host.shell(f"cat >{path} <<'END'\n#!/bin/sh\n{script}\nEND\nchmod 755 {path}")
     return replace(bench, host=bench.host.with_python(path))
@@ -397,7 +397,7 @@ def test_one_login_for_two_registries_is_refused(bench: Bench, faulty: FaultyReg
 
 @pytest.fixture
 def authfile(bench: Bench) -> str:
-    """What ``docker login`` writes, with logins for both registries that want one."""
+    """Return an authfile as ``docker login`` writes it, with logins for both registries that want one."""
     auth = base64.b64encode(b"lab:lab-secret").decode()
     document = json.dumps({"auths": {PRIVATE: {"auth": auth}, f"https://{TOKEN}": {"auth": auth}}})
     bench.host.shell(f"umask 077; echo '{document}' >{WORK}/auth.json")

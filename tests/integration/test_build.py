@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How a file is built: which builder, with which packer, bounded how; the same wherever; and what the engine says."""
+"""Builds of a file: the builder, the packer, the bounds; the same everywhere; and the engine's view of the result."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def packer(host: Host, script: str) -> Iterator[None]:
 
 
 def leftovers(host: Host) -> str:
-    """What a failed run should not have left."""
+    """List the files that a failed run should not have left."""
     return host.shell("find /tmp ~ -name '*.tmp' -o -name 'sregistry-*' -o -name '*.sif'").stdout
 
 
@@ -102,7 +102,7 @@ def test_the_engine_does_with_a_file_all_that_it_does_with_its_own(node1: Host) 
 
 
 def many_files(count: int) -> bytes:
-    """A layer of empty files in one directory."""
+    """Return a layer of empty files in one directory."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as archive:
         for number in range(count):
@@ -240,7 +240,7 @@ def test_a_compression_that_is_asked_for_is_an_input_of_the_build(node1: Host, c
 
 
 def superblock(host: Host, path: str) -> str:
-    """The compression of a SIF's file system, as unsquashfs names it."""
+    """Return the compression of a SIF's file system, as unsquashfs names it."""
     dump = f"apptainer sif dump 4 {path} > /tmp/part.sqfs && unsquashfs -s /tmp/part.sqfs; rm -f /tmp/part.sqfs"
     (line,) = [line for line in host.shell(dump).stdout.splitlines() if line.startswith("Compression ")]
     return line.split()[1]

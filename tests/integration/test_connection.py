@@ -51,7 +51,7 @@ _UNDO = f"rm -rf {WORK} /tmp/sregistry-odd /dev/shm/sregistry-inside"
 
 @pytest.fixture(scope="module")
 def host(hosts: tuple[Host, Host]) -> Iterator[Host]:
-    """The first host, with an image that has a Python as a SIF file and as a sandbox of the ordinary user."""
+    """Yield the first host, with an image that has a Python as a SIF file and as a sandbox of the ordinary user."""
     hosts[0].shell(_MAKE)
     yield hosts[0]
     hosts[0].shell(_UNDO)

@@ -78,7 +78,7 @@ SECRET = "lab-secret"
 
 
 def full(name: str) -> str:
-    """A name with its registry."""
+    """Return a name with its registry."""
     return name if name.startswith(REGISTRY) else f"{REGISTRY}/{name}"
 
 
@@ -90,20 +90,20 @@ def built(host: Host, **arguments: Any) -> dict[str, Any]:
 
 
 def run(host: Host, sif: str, *arguments: str) -> str:
-    """What the runscript of an image says."""
+    """Return the output of an image's runscript."""
     return host.shell(f"apptainer run --userns --cleanenv {sif} {shlex.join(arguments)}").stdout
 
 
 @pytest.fixture
 def user(node1: Host) -> Iterator[Host]:
-    """An ordinary user of the first host, with nothing built yet."""
+    """Yield an ordinary user of the first host, with nothing built yet."""
     node1.shell("rm -rf ~hpc/def /tmp/boxes; mkdir -m 1777 /tmp/boxes")
     yield node1.as_user("hpc")
     node1.shell("rm -rf ~hpc/def /tmp/boxes")
 
 
 def left(host: Host) -> str:
-    """What lies where builds work, but for what they made."""
+    """List the files in the places where builds work, except those that they made."""
     return host.shell(
         "find /tmp -maxdepth 2 -name '*.tmp' -o -maxdepth 2 -name 'sregistry-*' -o -name 'build-temp*'"
     ).stdout

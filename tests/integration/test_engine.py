@@ -20,7 +20,7 @@ PACKAGE = "ansible_collections/hpc/sregistry/plugins/module_utils"
 
 @pytest.fixture(scope="module", params=["root", "hpc"])
 def used(request: pytest.FixtureRequest, hosts: tuple[Host, Host]) -> dict[str, Any]:
-    """What came of using the engine as one of the users: each outcome is a value, or an error's name and words."""
+    """Use the engine as one of the users, and return all results: each is a value, or an error's name and words."""
     host = hosts[0].as_user(request.param)
     directory = f"/tmp/sregistry-engine-{request.param}"
     script = (Path(__file__).parent / "use_engine.py").read_text()

@@ -52,13 +52,13 @@ SOURCE = "org.label-schema.usage.singularity.deffile.from"
 
 
 def inspect(host: Host, sif: str) -> dict[str, Any]:
-    """What the engine says of a SIF, dates left out."""
+    """Return the engine's inspection of a SIF, dates left out."""
     attributes = json.loads(host.shell(f"apptainer inspect --all --json {sif}").stdout)["data"]["attributes"]
     return {**attributes, "labels": {k: v for k, v in attributes["labels"].items() if k not in DATES}}
 
 
 def renamed(attributes: dict[str, Any], old: str, new: str) -> dict[str, Any]:
-    """What a SIF says of itself, had it been built from another name."""
+    """Return a SIF's description of itself, had it been built from another name."""
     labels = {**attributes["labels"], SOURCE: attributes["labels"][SOURCE].replace(old, new)}
     return {**attributes, "labels": labels, "deffile": attributes["deffile"].replace(old, new)}
 

@@ -43,7 +43,7 @@ def run(
 
 @pytest.fixture(scope="session")
 def played(run: tuple[Mapping[str, book.Played], str]) -> Mapping[str, book.Played]:
-    """What became of the tasks of all examples."""
+    """Run the tasks of all examples, and return their results."""
     return run[0]
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a fleet costs, on four hosts: who builds, what the origin sends, what a host spends. See ``make fleet``, too."""
+"""Costs of a fleet, on four hosts: who builds, what the origin sends, what a host spends. See ``make fleet``, too."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _left_clean() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def image() -> Image:
-    """A small Debian, always there."""
+    """Return a small Debian that is always there."""
     return Image("lab/oci", "a small Debian", *images.manifest("lab/oci:latest"))
 
 

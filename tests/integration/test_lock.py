@@ -20,7 +20,7 @@ from .tags import Tag
 
 
 def asked_about(tag: Tag) -> list[str]:
-    """The tags and digests whose manifests were asked for since the test began to listen."""
+    """Return the tags and digests whose manifests were asked for since the test began to listen."""
     asked = [request.path for request in lab.requests_of("plain", since=tag.offset)]
     return [path.rpartition("/")[2] for path in asked if f"/{tag.repository}/manifests/" in path]
 
@@ -68,7 +68,7 @@ class LockFile:
 
     @property
     def images(self) -> dict[str, Any]:
-        """What stands in it."""
+        """Return the images in it."""
         return dict(yaml.safe_load(self.path.read_text(encoding="utf-8"))["images"])
 
 

@@ -37,7 +37,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def encoded(user: str, password: str) -> str:
-    """What ``docker login`` writes."""
+    """Encode a login as ``docker login`` does."""
     return base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
@@ -86,7 +86,7 @@ class Case:
     warns: tuple[str, ...] = ()
 
     def task(self, number: int, other: str) -> dict[str, Any]:
-        """The task of a play; each has its own store. ``other`` is the registry that has no login."""
+        """Return the task of a play; each has its own store. ``other`` is the registry that has no login."""
         options = {
             key: f"{GIVEN}/{self.options[key]}" if key == "authfile" else value for key, value in self.options.items()
         }
@@ -112,7 +112,7 @@ def given(name: str) -> dict[str, str]:
 
 
 def file(name: str) -> dict[str, str]:
-    """An authfile as option."""
+    """Return an authfile as an option."""
     return {"authfile": f"{name}.json"}
 
 
@@ -263,7 +263,7 @@ def write(host: Host, files: Mapping[str, str]) -> None:
 
 
 def files_with(host: Host, secrets: Sequence[str]) -> list[str]:
-    """The files of a host that hold one of the secrets, but for those that the tests gave."""
+    """List the files of a host that hold one of the secrets, except those that the tests gave."""
     places = "/root /home /tmp /var/tmp /var/log /run /dev/shm"
     script = f"grep -rlaF -f - --devices=skip --exclude-dir={os.path.basename(GIVEN)} {places}; test $? -lt 2"
     script = f"({script}) 2>/dev/null || true"  # what goes away meanwhile is no matter
@@ -273,7 +273,7 @@ def files_with(host: Host, secrets: Sequence[str]) -> list[str]:
 
 
 class LabLogs:
-    """What the lab's servers log from now on."""
+    """The log lines of the lab's servers from now on."""
 
     def __init__(self) -> None:
         self._sizes = {path: path.stat().st_size for path in self._paths()}
@@ -283,7 +283,7 @@ class LabLogs:
         return sorted(path for path in (LAB / "logs").iterdir() if path.name.startswith(("registry-", "tokens")))
 
     def new(self) -> dict[str, str]:
-        """The new text of each log."""
+        """Return the new text of each log."""
         texts = {}
         for path in self._paths():
             with path.open("rb") as stream:
@@ -293,7 +293,7 @@ class LabLogs:
 
 
 def leaks(texts: Mapping[str, str], secrets: Sequence[str] = SECRETS) -> list[str]:
-    """Where which secret is."""
+    """List the places where each secret is."""
     return [f"{secret} in {where}" for where, text in texts.items() for secret in secrets if secret in text]
 
 
@@ -302,7 +302,7 @@ def leaks(texts: Mapping[str, str], secrets: Sequence[str] = SECRETS) -> list[st
 
 @dataclass
 class Run:
-    """What became of the cases, and all that was written or seen meanwhile."""
+    """The results of the cases, and all that was written or seen meanwhile."""
 
     results: dict[str, dict[str, Any]]
     texts: dict[str, str]
@@ -364,7 +364,7 @@ PLAYS = {"root": CASES, "hpc": {name: CASES[name] for name in IN_SHORT}}
 
 @pytest.fixture(scope="module")
 def runs(hosts: tuple[Host, Host], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Run]]:
-    """What became of the cases that a user plays; they are played once."""
+    """Yield the results of the cases that a user plays; they are played once."""
 
     @functools.cache
     def played(user: str) -> Run:
@@ -479,7 +479,7 @@ def interactive(command: Sequence[str], answers: Sequence[tuple[str, str]], env:
 
 @pytest.fixture
 def playbook(hosts: tuple[Host, Host]) -> Iterator[Any]:
-    """Runs the playbook on both hosts with a password typed in; its status and what the terminal shows."""
+    """Run the playbook on both hosts with a password typed in; return its status and the terminal's text."""
     names = ",".join(host.name for host in hosts)
     variables = {
         "images": [f"{TOKEN}/secret/tiny", f"{TOKEN}/lab/tiny:1.0"],

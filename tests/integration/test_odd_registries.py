@@ -64,7 +64,7 @@ def summary(result: dict[str, Any]) -> dict[str, tuple[str, bool, str]]:
 
 
 def steady(result: dict[str, Any]) -> list[Any]:
-    """The differences of all but those web servers that tell something else at each request."""
+    """Return the differences of all but those web servers that tell something else at each request."""
     return [each for each in result["diff"] if "-new/" not in each["before_header"]]
 
 

@@ -25,7 +25,7 @@ STORE, CACHE = "/home/hpc/sif/store", "/home/hpc/sif/cache"  # which node1 empti
 
 
 def push(words: str) -> str:
-    """An image of its own that has a file with some words; its name."""
+    """Push an image of its own that has a file with some words; return its name."""
     name = f"planted/{uuid.uuid4().hex}:1"
     lab.push(name, catalogue.tiny_with(oci.layer(tree.Tree().file("words", f"{words}\n").tar()), Cmd=["/bin/true"]))
     return name

@@ -35,7 +35,7 @@ QUIET = {
 
 @dataclass(frozen=True)
 class Run:
-    """What one run said: its status and output, the number of changed tasks by host, and the hosts that failed."""
+    """The report of one run: its status and output, the number of changed tasks by host, and the hosts that failed."""
 
     status: int
     output: str
@@ -43,7 +43,7 @@ class Run:
     failed: list[str]
 
     def numbers(self, name: str) -> list[int]:
-        """How many hosts have an image, got it, and failed, as the summary says."""
+        """Count the hosts that have an image, got it, and failed, as the summary says."""
         found = re.search(rf"{re.escape(name)} +(?:-|[\d.]+ \w+) +(\d+) +(\d+) +(\d+)", self.output)
         assert found, self.output
         return [int(number) for number in found.groups()]
@@ -87,7 +87,7 @@ class Fleet:
         return self._run(plays)
 
     def refused(self, *cases: dict[str, Any]) -> list[str]:
-        """What is said of variables, for each of the cases; the host of the play does not exist."""
+        """Return the message about wrong variables, for each of the cases; the host of the play does not exist."""
         tasks = [
             {
                 "vars": {f"prestage_{name}": value for name, value in role.items()},
@@ -136,7 +136,7 @@ def _run_quietly(arguments: list[str], text: str) -> subprocess.CompletedProcess
 
 @pytest.fixture
 def names(hosts: tuple[Host, Host]) -> Iterator[tuple[str, str]]:
-    """The names of two hosts that have nothing."""
+    """Yield the names of two hosts that have nothing."""
     clear = f"umount {STORE} 2>/dev/null; rm -rf {STORE} ~/.apptainer ~/.singularity"
     for host in hosts:
         host.shell(clear, check=False)
@@ -160,7 +160,7 @@ def push(name: str, version: str, size: int = 0) -> None:
 
 
 def asked(name: str, since: int) -> Counter[str]:
-    """What the images' own registry was asked about a name: manifests by method, and blobs by digest."""
+    """Return the requests to the images' own registry for a name: manifests by method, and blobs by digest."""
     repository = name.removeprefix(f"{REGISTRY}/").rpartition(":")[0]
     return Counter(
         request.method if "/manifests/" in request.path else request.path[-64:]
@@ -170,7 +170,7 @@ def asked(name: str, since: int) -> Counter[str]:
 
 
 def files(host: Host) -> list[str]:
-    """The image files below the store."""
+    """Return the image files below the store."""
     found = host.shell(f"find {STORE} -name '*.sif'", check=False).stdout.split()
     return sorted(path.rpartition("/")[2] for path in found)
 

@@ -63,7 +63,7 @@ class Run:
         return cls(process, own)
 
     def read(self, until: Callable[[str], object] = lambda _output: False) -> str:
-        """What it prints, until it ends or that is enough."""
+        """Read its output, until it ends or that is enough."""
         descriptor = self.process.stdout.fileno() if self.process.stdout else self.terminal
         assert descriptor is not None
         while not until(self.output):
@@ -93,7 +93,7 @@ class Site:
     runs: dict[str, Run] = field(default_factory=dict)
 
     def play(self, hosts: str, task: str, registry: FaultyRegistry | None = None, /, **more: Any) -> dict[str, Any]:
-        """A pull into a store of its own, for a user who is not root."""
+        """Return a play: a pull into a store of its own, for a user who is not root."""
         place = f"{WORK}-{task}-{{{{ inventory_hostname }}}}"
         defaults = {"storage": f"{place}/store", "cachedir": f"{place}/cache", "no_https": True}
         step = {
@@ -112,7 +112,7 @@ class Site:
         }
 
     def left(self) -> str:
-        """What is left on the hosts of runs that have ended."""
+        """List the remains on the hosts of runs that have ended."""
         return "".join(host.shell("ls -d /tmp/sregistry-* 2>/dev/null", check=False).stdout for host in self.hosts)
 
 
@@ -153,7 +153,7 @@ def site(hosts: tuple[Host, Host], tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def result_of(output: str) -> dict[str, Any]:
-    """What the task returned."""
+    """Return the task's result."""
     found = re.search(r"RESULT ([A-Za-z0-9+/=]+) END", output)
     assert found, output
     return dict(json.loads(base64.b64decode(found.group(1))))

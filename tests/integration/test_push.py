@@ -28,7 +28,7 @@ def pushed(host: Host, to: str, check: bool = False, diff: bool = False, **argum
 
 
 def uploads(name: str, since: int, repository: str) -> list[tuple[str, int]]:
-    """What was written to a repository: methods and statuses."""
+    """Return the writes to a repository: methods and statuses."""
     heard = laboratory.requests_of(name, since=since)
     return [(one.method, one.status) for one in heard if repository in one.path and one.method not in ("GET", "HEAD")]
 

@@ -45,7 +45,7 @@ ROUND = """
 
 @pytest.fixture(scope="module")
 def old(hosts: tuple[Host, Host]) -> str:
-    """The interpreter, in its place on the first host."""
+    """Return the interpreter, in its place on the first host."""
     try:
         directory = python39.python39()
     except debian.NotAvailable as missing:
@@ -57,13 +57,13 @@ def old(hosts: tuple[Host, Host]) -> str:
 
 @pytest.fixture
 def node1(node1: Host, old: str) -> Host:
-    """The first host, as root, with an empty store and Python 3.9."""
+    """Return the first host, as root, with an empty store and Python 3.9."""
     return node1.with_python(old)
 
 
 @pytest.fixture
 def user(node1: Host) -> Host:
-    """An ordinary user of the first host, with Python 3.9 and a directory for what is built."""
+    """Return an ordinary user of the first host, with Python 3.9 and a directory for what is built."""
     node1.shell("rm -rf ~hpc/def /tmp/boxes; mkdir -m 1777 /tmp/boxes")
     return node1.as_user("hpc")
 

@@ -57,7 +57,7 @@ def run_role(
     when: str = "true",
     **variables: Any,
 ) -> subprocess.CompletedProcess[str]:
-    """The same, whatever becomes of it; ``when`` is a condition on the role."""
+    """Run the role all the same, whatever the result; ``when`` is a condition on the role."""
     names = [host.name for host in hosts]
     inventory = {"all": {"hosts": {"gone": {"ansible_host": "127.0.1.250", "ansible_port": 9}}}}
     second = page.parents[1] / f"{page.parent.name}-gone.yml"
@@ -111,7 +111,7 @@ def unlike(hosts: tuple[Host, Host]) -> Iterator[tuple[Host, Host]]:
 
 
 def states(document: dict[str, Any]) -> dict[str, list[str]]:
-    """The state of each image on each host, in the order of the hosts."""
+    """Return the state of each image on each host, in the order of the hosts."""
     return {
         image["label"]: [document["letters"][host["states"][at]] for host in document["hosts"]]
         for at, image in enumerate(document["images"])
@@ -194,13 +194,13 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of 500 hosts with 100 images."""
+    """Return the page of 500 hosts with 100 images."""
     document = compare(synthetic.facts(500, 100), synthetic.NOW)
     return rendering.render_compared(document, tmp_path_factory.mktemp("large"))
 
 
 def visible(page: Page) -> list[str]:
-    """The names in the first column of the matrix."""
+    """Return the names in the first column of the matrix."""
     return page.locator(".matrix tbody th .name span").all_text_contents()
 
 

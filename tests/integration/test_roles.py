@@ -55,7 +55,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Run:
-    """What one run of the play said: its output, and the number of changed tasks of each host."""
+    """The report of one run of the play: its output, and the number of changed tasks of each host."""
 
     status: int
     output: str
@@ -111,7 +111,7 @@ def remove_engine(host: Host) -> None:
 
 
 def download_engine_and_remove_it(host: Host, directory: Path) -> Path:
-    """The engine's package from Debian's mirror; a registry's binary is put on the host."""
+    """Get the engine's package from Debian's mirror; put a registry's binary on the host."""
     host.shell("apt-get -q update && cd /root && apt-get -q download apptainer && mv apptainer_*.deb apptainer.deb")
     package = directory / "apptainer.deb"
     command = lab_hosts.ssh_command(lab_hosts.Host(int(host.name.removeprefix("node"))))
@@ -124,7 +124,7 @@ def download_engine_and_remove_it(host: Host, directory: Path) -> Path:
 
 
 def wanted(site: Site) -> dict[str, dict[str, Any]]:
-    """The first host gets all from Debian's mirror, the second one a package file and any registry's binary."""
+    """Return variables by host: the first gets all from Debian's mirror, the second a package file and any binary."""
     of_bob = subprocess.run(["htpasswd", "-niBC", "5", "bob"], input=OF_BOB, capture_output=True, text=True, check=True)
     return {
         site.first.name: {
@@ -167,14 +167,14 @@ def runs(site: Site) -> Runs:
 
 
 def as_the_unit_says(unit: str) -> str:
-    """The command of a unit, run as its user and group."""
+    """Return the command of a unit, to be run as its user and group."""
     said = dict(re.findall(r"^(ExecStart|User|Group)=(.*)$", unit, re.M))
     return f"setpriv --reuid {said['User']} --regid {said['Group']} --init-groups {said['ExecStart']}"
 
 
 @contextmanager
 def running(host: Host, mode: str, *env: str) -> Iterator[None]:
-    """The registry of that mode, started as its unit says: command and user, in an environment."""
+    """Run the registry of that mode as its unit says: command and user, in an environment."""
     unit = f"{UNITS}/sregistry-mirror-{mode}.service"
     command = f"env {shlex.join(env)} {as_the_unit_says(host.shell(f'cat {unit}').stdout)}"
     log = f"/tmp/registry-{mode}.log"
@@ -327,7 +327,7 @@ else:
 
 @pytest.fixture
 def systemctl(site: Site) -> Iterator[Path]:
-    """The stand-in for systemd on the second host, and the file with which it fails."""
+    """Yield the stand-in for systemd on the second host, and the file with which it fails."""
     place = "/usr/local/bin/systemctl"
     site.second.shell(f"cat > {place} <<'END'\n{SYSTEMCTL}END\nchmod 755 {place}")
     yield Path("/run/standin/broken")

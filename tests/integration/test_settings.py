@@ -21,7 +21,7 @@ CA = "/etc/ssl/lab-ca.pem"
 
 
 def output(host: Host, path: str) -> str:
-    """What an image says when it is run."""
+    """Run an image, and return its output."""
     return host.shell(f"apptainer run --userns {path}").stdout.strip()
 
 

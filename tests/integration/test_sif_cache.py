@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What one host has built and pushed, another fetches: the same file, without layers and, if pinned, without asking."""
+"""Files that one host built and pushed come to others as they are: without layers and, if pinned, without asking."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ IMAGE = f"sif-cache/{uuid.uuid4().hex}:1.0"
 
 @pytest.fixture(scope="module", autouse=True)
 def pushed() -> None:
-    """The image is in the registry."""
+    """Push the image to the registry."""
     mine = oci.layer(tree.Tree().file("mine", IMAGE.encode()).tar())
     laboratory.push(IMAGE, catalogue.tiny_with(mine, Cmd=["/bin/busybox", "echo", "hello from tiny"]))
 
 
 @pytest.fixture
 def cache() -> str:
-    """A prefix that nobody used before."""
+    """Return a prefix that nobody used before."""
     return f"http://{REGISTRY}/sif/{uuid.uuid4().hex}"
 
 
@@ -49,7 +49,7 @@ def image(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def heard(since: int) -> list[tuple[str, str]]:
-    """What the registry was asked of the image itself: method and kind."""
+    """Return the requests to the registry for the image itself: method and kind."""
     requests = laboratory.requests_of("plain", since=since)
     mine = [one for one in requests if one.path.startswith(f"/v2/{IMAGE.partition(':')[0]}/")]
     return [(one.method, one.path.split("/")[-2]) for one in mine]

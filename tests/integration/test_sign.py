@@ -46,7 +46,7 @@ class Keys:
 
 @pytest.fixture(scope="module")
 def keys(hosts: tuple[Host, Host]) -> Iterator[Keys]:
-    """New keys, on the first host."""
+    """Yield new keys, on the first host."""
     hosts[0].shell(KEYS)
     yield Keys(alice=hosts[0].shell("cat /tmp/keys-of-test-sign/alice.key").stdout)
     hosts[0].shell("rm -r /tmp/keys-of-test-sign")

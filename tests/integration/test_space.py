@@ -22,7 +22,7 @@ DISK = "/tmp/sregistry-small"
 
 
 def push(megabytes: int) -> str:
-    """An image with so much that cannot be compressed; its name, in a place that is only this test's."""
+    """Push an image with so much that cannot be compressed; return its name, in a place that is only this test's."""
     name = f"space/{uuid.uuid4().hex}:1"
     noise = tree.Tree().file("noise", Random(name).randbytes(megabytes << 20))
     lab.push(name, catalogue.tiny_with(oci.layer(noise.tar())))
@@ -31,7 +31,7 @@ def push(megabytes: int) -> str:
 
 @pytest.fixture
 def small(node1: Host) -> Iterator[Host]:
-    """The first host, with a file system of 16 MiB."""
+    """Yield the first host, with a file system of 16 MiB."""
     node1.shell(f"mkdir {DISK} && mount -t tmpfs -o size=16m tmpfs {DISK}")
     try:
         yield node1

@@ -26,7 +26,7 @@ STORE = "/root/.singularity/shub"
 
 
 def push(words: str) -> tuple[str, str]:
-    """An image of its own that says some words: its name, and its digest."""
+    """Push an image of its own that says some words; return its name, and its digest."""
     name = f"test/{uuid.uuid4().hex}:1"
     layer = oci.layer(tree.Tree().file("words", f"{words}\n").tar())
     return name, lab.push(name, catalogue.tiny_with(layer, Cmd=["/bin/busybox", "cat", "/words"]))
@@ -47,7 +47,7 @@ def twice(host: Host, action: str, **arguments: Any) -> dict[str, Any]:
 
 
 def template(text: str, env: dict[str, str] | None = None, **variables: Any) -> Any:
-    """A template as a playbook has it, on the controller."""
+    """Render a template as a playbook has it, on the controller."""
     play = {
         "hosts": "localhost",
         "gather_facts": False,

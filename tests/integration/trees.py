@@ -21,14 +21,14 @@ LOST_BY_APPTAINER = {"devices/block", "devices/char", "modes/none"}
 
 
 def scan(host: Host, *sifs: str) -> list[dict[str, Any]]:
-    """The entries of SIFs on a host."""
+    """Return the entries of SIFs on a host."""
     script = (Path(__file__).parent / "scan_sif.py").read_text(encoding="utf-8")
     done = host.shell(f"python3 - {' '.join(sifs)} <<'END-OF-SCRIPT'\n{script}\nEND-OF-SCRIPT\n", timeout=600)
     return list(json.loads(done.stdout))
 
 
 def differences(ours: dict[str, Any], theirs: dict[str, Any], varying: set[str]) -> dict[str, Any]:
-    """The entries of two trees that are not the same; what the build itself wrote has its own time in theirs."""
+    """Return the entries of two trees that differ; files that the build itself wrote have times of their own."""
     assert len(ours) > 50
     today = time.time() - 86400
     for path, entry in theirs.items():

@@ -43,7 +43,7 @@ engine = find_engine()
 
 
 def outcome(work: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-    """What a piece of work returns, or the error that it raises."""
+    """Return the result of a piece of work, or the error that it raises."""
     try:
         value = work(*arguments, **named)
     except SregistryError as error:
@@ -57,7 +57,7 @@ def program(*command: str) -> None:
 
 
 def options_of_the_table_that_help_lacks() -> list[str]:
-    """What the table promises of this version, and the engine does not know."""
+    """List the options that the table promises of this version, and the engine does not know."""
     lacking = []
     for command, row in dialect.OPTIONS.items():
         text = subprocess.run(
@@ -169,7 +169,7 @@ def make_keys() -> tuple[str, str]:
 
 
 def copy(source: str, target: str, damage: bool = False) -> str:
-    """A copy of an image; a damaged one differs in a byte of the file system."""
+    """Make a copy of an image; a damaged one differs in a byte of the file system."""
     shutil.copy(source, target)
     if damage:
         with open(target, "r+b") as stream:

@@ -29,15 +29,15 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     CALLBACK_NEEDS_ENABLED = False
 
     def v2_runner_on_ok(self, result: Any) -> None:
-        """A task that ended well."""
+        """Note a task that ended well."""
         self._write(result, failed=False)
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
-        """A task that failed."""
+        """Note a task that failed."""
         self._write(result, failed=True)
 
     def v2_runner_on_skipped(self, result: Any) -> None:
-        """A task that did nothing, such as a command in check mode."""
+        """Note a task that did nothing, such as a command in check mode."""
         self._write(result, failed=False)
 
     def _write(self, result: Any, failed: bool) -> None:
