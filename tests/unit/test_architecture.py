@@ -35,7 +35,7 @@ def from_statements(node: ast.AST) -> Iterator[ast.ImportFrom]:
 
 
 def imported(path: Path) -> set[Path]:
-    """The files of the library that a file of it imports, relative to its root."""
+    """Return the files of the library that a file of it imports, relative to its root."""
     found = set()
     for statement in from_statements(ast.parse(path.read_text())):
         if not statement.level:

@@ -20,7 +20,7 @@ LATER = {"apt_key", "apt_repository"}
 
 
 def deprecated() -> set[str]:
-    """The modules and actions that the installed ansible-core deprecates or has removed."""
+    """Return the modules and actions that the installed ansible-core deprecates or has removed."""
     runtime = importlib.resources.files("ansible.config").joinpath("ansible_builtin_runtime.yml")
     routing = yaml_load(runtime.read_text(encoding="utf-8"))["plugin_routing"]
     return {

@@ -33,7 +33,7 @@ def holds(node: ast.AST) -> bool:
 
 
 def unguarded(node: ast.AST, called: bool = False, guarded: bool = False) -> Iterator[str]:
-    """What threads could import while another one has not finished to do so, and what hides an import."""
+    """List the imports by which threads could meet an unfinished module, and the words that hide an import."""
     called = called or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
     guarded = guarded or holds(node)
     if called and not guarded and of_archive(node):

@@ -72,7 +72,7 @@ class World:
 
     @property
     def canary(self) -> Path:
-        """What only root may read and write."""
+        """Return a file that only root may read and write."""
         return self.root / "canary"
 
     @property
@@ -82,7 +82,7 @@ class World:
 
     @property
     def place(self) -> Path:
-        """Where the pulled image lies in the store."""
+        """Return the place of the pulled image in the store."""
         return self.store / file_name(Reference.parse(self.app))
 
     @property
@@ -114,19 +114,19 @@ class World:
                 os.lchown(one, USER, USER)
 
     def link(self, path: Path, target: Path) -> None:
-        """A symlink of the user, with the directories to it."""
+        """Make a symlink of the user, with the directories to it."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(target)
         self.give(self.root / "home")
 
     def hard_link(self, path: Path, target: Path) -> None:
-        """A second name of a file, in the user's home."""
+        """Make a second name of a file, in the user's home."""
         path.parent.mkdir(parents=True, exist_ok=True)
         os.link(target, path)
         self.give(self.root / "home")
 
     def document(self, path: str, looks_like: Path, sha256: str | None = None) -> None:
-        """A document that the user has written by hand: his image has its file at a path."""
+        """Write a document as the user would by hand: his image has its file at a path."""
         status = looks_like.stat()
         right = hashlib.sha256(looks_like.read_bytes()).hexdigest() if looks_like.is_file() else ""
         file = File(
@@ -250,7 +250,7 @@ def _second_name_at_the_place(world: World) -> None:
 
 
 def _present_under_a_second_name(world: World) -> None:
-    """The image is there, as it was pulled; then another file gets its name and its time."""
+    """Give another file the name and the time of an image that is there, as it was pulled."""
     world.run("pull", name=[world.app], no_https=True)
     document = next(Path(world.store, ".sregistry", "images").glob("*.json"))
     data = json.loads(document.read_text())
@@ -399,7 +399,7 @@ def _image() -> bytes:
 
 
 def _secret_image(name: str) -> bytes:
-    """A SIF that says the secret wherever something of it could be shown."""
+    """Return a SIF that says the secret wherever something of it could be shown."""
     told = json.dumps({"data": {"attributes": {"labels": {"secret": SECRET}}}}).encode()
     objects = (
         sif.DataObject(sif.DEFINITION, "", SECRET.encode()),
@@ -410,7 +410,7 @@ def _secret_image(name: str) -> bytes:
 
 @pytest.fixture(scope="module")
 def address(stored: Stored, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The registry, with the image that is pulled."""
+    """Push the image that is pulled, and return the registry's address."""
     directory = tmp_path_factory.mktemp("app")
     (directory / "app.sif").write_bytes(_image())
     world = World(directory, stored.address)
@@ -454,7 +454,7 @@ def test_no_module_of_root_reaches_beyond_a_users_store_and_cache(
 
 @pytest.fixture
 def world(tmp_path: Path, address: str, handlers: None) -> World:
-    """A world in which the user has planted nothing yet."""
+    """Return a world in which the user has planted nothing yet."""
     made = World(tmp_path, address)
     made.build()
     return made

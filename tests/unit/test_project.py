@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a newcomer reads holds together: links lead somewhere, and the files about the project agree."""
+"""Documents for newcomers hold together: links lead somewhere, and the files about the project agree."""
 
 from __future__ import annotations
 

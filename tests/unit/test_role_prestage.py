@@ -25,7 +25,7 @@ def load(path: str) -> Any:
 
 
 def options_of_pull() -> set[str]:
-    """The names of the options, those of the fragments as well; Ansible's own fragment is named here."""
+    """Return the names of the options, those of the fragments as well; Ansible's own fragment is named here."""
     documentation = yaml_load(sregistry_pull.DOCUMENTATION)
     options = {*documentation["options"], "owner", "group", "mode", "attributes", "unsafe_writes", *SELINUX}
     for fragment in documentation["extends_documentation_fragment"]:
@@ -49,13 +49,13 @@ def test_every_option_of_a_pull_is_handed_on_in_one_place() -> None:
 
 
 def tasks() -> list[dict[str, Any]]:
-    """The tasks of all files but the main one."""
+    """Return the tasks of all files but the main one."""
     files = sorted((ROLE / "tasks").glob("*.yml"))
     return [task for file in files if file.name != "main.yml" for task in load(f"tasks/{file.name}")]
 
 
 def steps() -> list[dict[str, Any]]:
-    """The tasks that run a module on some of the hosts."""
+    """Return the tasks that run a module on some of the hosts."""
     return [task["hpc.sregistry.prestage_run"] for task in tasks() if "hpc.sregistry.prestage_run" in task]
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What ``sregistry_pull`` carries to a host, and what of it a run imports there that changes nothing.
+"""The weight of ``sregistry_pull`` on its way to a host, and the files that a run imports there that changes nothing.
 
 Most runs of most tasks change nothing, and cost little more than Ansible itself. What they cost is code: for each play,
 Ansible parses every file that a module can reach by any ``import``, also by one in a function, and packs it. On each
@@ -56,14 +56,14 @@ finally:
 
 @pytest.fixture
 def registry() -> Iterator[str]:
-    """A registry where every name points at one digest."""
+    """Yield a registry where every name points at one digest."""
     headers = {"Content-Type": MANIFEST, "Content-Length": "2", "Docker-Content-Digest": DIGEST}
     with FaultyRegistry() as registry:
         yield registry.when("", faults.says(b"", headers=headers), "HEAD").address
 
 
 def weight(name: str) -> int:
-    """The nodes of a file of the library, such as ``oci/blobs``."""
+    """Return the nodes of a file of the library, such as ``oci/blobs``."""
     return sum(1 for _node in ast.walk(ast.parse((LIBRARY / f"{name}.py").read_bytes())))
 
 
@@ -74,7 +74,7 @@ def report(names: set[str], limit: int) -> str:
 
 
 def reached(path: Path, name: str) -> set[str]:
-    """The files of the library that Ansible finds in a file, as it looks for them."""
+    """Return the files of the library that Ansible finds in a file, as it looks for them."""
     finder = ModuleDepFinder(name, ast.parse(path.read_bytes()))
     return own({".".join(parts) for parts in finder.submodules})
 
@@ -124,7 +124,7 @@ def imported(tmp_path: Path, name: str) -> set[str]:
 
 
 def own(modules: set[str]) -> set[str]:
-    """The files of the library among modules, and among what is imported from modules."""
+    """Return the files of the library among modules, and among what is imported from modules."""
     found = set()
     for name in modules:
         path = LIBRARY.joinpath(*name[len(UTILS) + 1 :].split("."))

@@ -36,7 +36,7 @@ COUNTS = {"build": 2, "inspect": 1, "sign": 1, "verify": 1, "key import": 1, "ke
 
 @dataclass(frozen=True)
 class Description:
-    """What one version accepts: the options of each command, whether each takes a value, and variables."""
+    """The words of one version: the options of each command, whether each takes a value, and variables."""
 
     options: dict[str, dict[str, bool]]
     variables: frozenset[str]
@@ -61,7 +61,7 @@ class Description:
         return cls(options, frozenset(variables))
 
     def refusal(self, arguments: list[str], variables: Collection[str] = ()) -> str | None:
-        """What this version says where it does not accept a call; it is silent about variables that it never reads."""
+        """Return its message if it does not accept a call; it is silent about variables that it never reads."""
         command = _command(arguments)
         if command not in self.options:
             return f'Error: unknown command "{command}"'
@@ -96,21 +96,21 @@ class StandIn:
 
     @property
     def kind(self) -> str:
-        """Which engine it stands for."""
+        """Return the kind of engine that it stands for."""
         return self.name.rpartition("-")[0]
 
     @property
     def version(self) -> str:
-        """Which version."""
+        """Return the version that it stands for."""
         return self.name.rpartition("-")[2]
 
     def answers(self, command: str, output: str = "", errors: str = "", status: int = 0) -> None:
-        """What it says from now on when a command is accepted."""
+        """Set its answer from now on when a command is accepted."""
         self._beside(f"{command}.json").write_text(json.dumps([output, errors, status]))
 
     @property
     def calls(self) -> list[dict[str, Any]]:
-        """How it was called: ``arguments``, ``variables``, ``input`` and ``files``, the oldest first."""
+        """Return the calls: ``arguments``, ``variables``, ``input`` and ``files``, the oldest first."""
         record = self._beside("calls")
         return [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
 

@@ -22,7 +22,7 @@ CHILD = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {BURN!r}
 
 @pytest.fixture(params=[BURN, CHILD], ids=["itself", "a child that ended"])
 def burning(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
-    """A process that burned a known time and waits."""
+    """Start a process that burns a known time and waits."""
     code = f"{request.param}\nprint('done', flush=True)\ninput()"
     with subprocess.Popen(
         [sys.executable, "-S", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

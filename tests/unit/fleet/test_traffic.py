@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a registry was asked for and sent."""
+"""The requests to a registry and the bytes that it sent."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from tests.measure.record import Record
 
 @dataclass(frozen=True)
 class Lap:
-    """What a list in a dict holds."""
+    """The items of a list in a dict."""
 
     seconds: float
     steps: dict[str, float] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is written of each task of a playbook that really runs, on this machine."""
+"""The record of each task of a playbook that really runs, on this machine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ echo '{"changed": true, "images": [{"name": "a", "action": "pulled", "changed": 
 
 @pytest.fixture
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A module that says that it built an image, for two hosts that are this machine."""
+    """Return a module that says that it built an image, for two hosts that are this machine."""
     lab = tmp_path / "lab"
     lab.mkdir()
     local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}

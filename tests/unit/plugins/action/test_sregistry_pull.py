@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Who gets to see the progress of a pull, and that the task does not depend on it."""
+"""Progress of a pull, and who gets to see it; the task does not depend on it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RESULT: Mapping[str, Any] = {"changed": True, "images": []}
 
 
 def action(template: Any = lambda value: value, **task: Any) -> ActionModule:
-    """The action of a task that runs nothing."""
+    """Return the action of a task that runs nothing."""
     usual = {"args": {}, "check_mode": False, "async_val": 0, "no_log": False, "delegate_to": None}
     described = SimpleNamespace(**{**usual, "environment": [{"A": "b"}], "_uuid": "task", **task})
     connection = SimpleNamespace(_shell=SimpleNamespace(get_option=lambda _name: ["/var/tmp", "/tmp"]))

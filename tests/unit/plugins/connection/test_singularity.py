@@ -80,7 +80,7 @@ def test_what_the_engine_would_misunderstand_is_refused(inside: Inside, word: st
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Path:
-    """A stand-in for the engine: it notes its arguments up to the image, and runs the rest in the directory ``box``."""
+    """Return a stand-in for the engine: it notes its arguments up to the image, and runs the rest in ``box``."""
     (tmp_path / "box").mkdir()
     path = tmp_path / "the engine's"
     path.write_text(
@@ -219,7 +219,7 @@ class Host:
 
 @pytest.fixture
 def connection(engine: Path, monkeypatch: pytest.MonkeyPatch) -> Connection:
-    """A connection with the stand-in, whose files go in pieces of 4 bytes."""
+    """Return a connection with the stand-in, whose files go in pieces of 4 bytes."""
     made = Connection(PlayContext())
     made.ssh_type_conn = Host()
     monkeypatch.setattr(made, "_inside", lambda: Inside("/i.sif", executable=str(engine)))

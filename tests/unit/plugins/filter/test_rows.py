@@ -49,7 +49,7 @@ def row(
     platform: Platform = AMD64,
     **more: Any,
 ) -> dict[str, Any]:
-    """A row as the inventory makes it."""
+    """Return a row as the inventory makes it."""
     document = Document(Reference.parse(name), platform, DIGEST, DIGEST, "", (), 1, {}, created_at, created_at)
     if path:
         file = File(path, 1, 1, "f" * 64, DIGEST, {}, None, None, None, created_at)
@@ -60,7 +60,7 @@ def row(
 
 @pytest.fixture
 def seed() -> list[dict[str, Any]]:
-    """The inventory that the table shows, in another order."""
+    """Return the inventory that the table shows, in another order."""
     given = [
         ("vsoch/hello-world:latest", "2017-12-29T01:00:00Z", "google-drive", HELLO, "present"),
         ("expfactory/expfactory:metadata", "2017-12-30T01:00:00Z", "google-storage", FACTORY, "missing"),

@@ -71,14 +71,14 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stored]:
 
 @pytest.fixture
 def faulty(stored: Stored) -> Iterator[FaultyRegistry]:
-    """A proxy in front of the real registry that does as it is told."""
+    """Yield a proxy in front of the real registry that does as it is told."""
     with FaultyRegistry(stored.url) as registry:
         yield registry
 
 
 @pytest.fixture(scope="session")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with ``ca.pem``, and with ``server.pem`` and ``server.key`` for 127.0.0.1."""
+    """Return a directory with ``ca.pem``, and with ``server.pem`` and ``server.key`` for 127.0.0.1."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SREGISTRY_LAB_DIR", str(tmp_path_factory.mktemp("authority")))
         certificates.ensure()
@@ -147,7 +147,7 @@ _PLATFORMS = (("amd64", None), ("arm64", "v8"))
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """A directory that other users can reach, unlike ``tmp_path``, which each run of pytest closes for them."""
+    """Yield a directory that other users can reach, unlike ``tmp_path``, which each run of pytest closes for them."""
     with tempfile.TemporaryDirectory(prefix="public-") as directory:
         os.chmod(directory, 0o755)
         yield Path(directory)
@@ -155,7 +155,7 @@ def public() -> Iterator[Path]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB."""
+    """Yield a file system of 1 MiB."""
     directory = tmp_path / "small"
     directory.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(directory)]
@@ -169,7 +169,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only directory where programs are looked for."""
+    """Return the only directory where programs are looked for."""
     directory = tmp_path / "bin"
     directory.mkdir()
     monkeypatch.setenv("PATH", str(directory))
@@ -180,7 +180,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def install(programs: Path) -> Callable[[str, str], str]:
-    """Puts a shell script on the PATH; returns its path."""
+    """Put a shell script on the PATH; return its path."""
 
     def write(name: str, body: str) -> str:
         path = programs / name

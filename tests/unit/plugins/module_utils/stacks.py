@@ -37,12 +37,12 @@ Members = Sequence[Member]
 
 
 def of(*members: Member | str) -> list[Member]:
-    """The members of a layer; a plain string is a file or directory of that name, its content the name."""
+    """Return the members of a layer; a plain string is a file or directory of that name, its content the name."""
     return [member if isinstance(member, Member) else Member(member, member) for member in members]
 
 
 def archive(members: Members) -> bytes:
-    """A tar archive of the members, in their order."""
+    """Return a tar archive of the members, in their order."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as stream:
         for member in members:
@@ -66,19 +66,20 @@ def archive(members: Members) -> bytes:
 
 
 def layer(*members: Member | str) -> Layer:
-    """A layer in memory."""
+    """Return a layer in memory."""
     content = archive(of(*members))
     return Layer("the layer", index(io.BytesIO(content), "the layer"), lambda: io.BytesIO(content))
 
 
 def text(data: Data | None) -> str:
-    """The data of a file."""
+    """Return the data of a file."""
     return b"".join(data or ()).decode()
 
 
 def tree(entries: Iterable[tuple[Entry, Data | None]]) -> dict[str, Any]:
-    """The entries of a union by path: a directory's mode, a file's content, ``-> target`` for a symlink, ``= first``
-    for a hard link.
+    """Return the entries of a union by path: a directory's mode, a file's content, ``-> target`` for a symlink.
+
+    A hard link is ``= first``.
     """
     found: dict[str, Any] = {}
     for entry, data in entries:
@@ -211,7 +212,7 @@ _KINDS = ("file", "file", "file", "directory", "whiteout", "opaque", "link")
 
 @st.composite
 def members(draw: st.DrawFn, kinds: Sequence[str] = _KINDS) -> Member:
-    """An entry of any kind."""
+    """Return an entry of any kind."""
     path = draw(_paths)
     kind = draw(st.sampled_from(kinds))
     if kind == "whiteout":
@@ -253,7 +254,7 @@ def unpack(root: str, layers: Sequence[Members]) -> None:
 
 
 def linkable(content: Members, before: str) -> list[Member]:
-    """The members without hard links that a plain unpacking could not make, tried one by one over what is there.
+    """Return the members without hard links that a plain unpacking could not make, tried one by one on the disk.
 
     What a layer hides is gone before it links anything.
     """

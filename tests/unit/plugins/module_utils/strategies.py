@@ -149,7 +149,7 @@ values: st.SearchStrategy[Any] = st.recursive(
 
 
 def _has_split_pair(value: Any) -> bool:
-    """Whether a text has both halves of a surrogate pair as two characters: JSON knows them only as one."""
+    """Tell whether a text has both halves of a surrogate pair as two characters: JSON knows them only as one."""
     if isinstance(value, str):
         return bool(re.search("[\ud800-\udbff][\udc00-\udfff]", value))
     if isinstance(value, dict):

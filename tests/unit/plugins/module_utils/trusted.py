@@ -35,7 +35,7 @@ def image(tmp_path: Path) -> str:
 
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> dict[str, Exception]:
-    """What the engine raises with a key; with any other one it accepts the image."""
+    """Return the engine's errors by key; with any other one it accepts the image."""
     told: dict[str, Exception] = {}
 
     def verify(_engine: object, path: str, source: KeySource, tmpdir: str) -> Verification:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a build is refused for, what makes it one that was done already, and what becomes of its old result."""
+"""Builds: the refusals, the ones that were done already, and the fate of the old result."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Unpacked(Toolchain):
 
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
-    """The engine."""
+    """Return the engine."""
     path = tmp_path / "bin" / "apptainer"
     path.parent.mkdir()
     path.write_text(ENGINE)
@@ -77,7 +77,7 @@ def program(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def wanted(tmp_path: Path, program: Path) -> BuildRequest:
-    """A SIF file of a definition that needs nothing."""
+    """Return a request for a SIF file of a definition that needs nothing."""
     return BuildRequest(
         path=str(tmp_path / "out/image"),
         format=SIF,
@@ -101,14 +101,14 @@ def wanted(tmp_path: Path, program: Path) -> BuildRequest:
 
 @pytest.fixture
 def session(tmp_path: Path) -> Session:
-    """A run that reaches no registry."""
+    """Return a run that reaches no registry."""
     registries = Registries(Keychain(Login("lab", "secret")), Transport())
     cache, inventory = BlobCache(str(tmp_path / "cache")), Inventory(str(tmp_path / "inventory"))
     return Session(registries, cache, inventory, Platform.parse("linux/amd64"), 2)
 
 
 def done(session: Session, wanted: BuildRequest) -> BuildOutcome:
-    """What becomes of a request, which must not fail."""
+    """Return the outcome of a request, which must not fail."""
     outcome = create(session, wanted)
     assert isinstance(outcome, BuildOutcome)
     assert outcome.error is None, outcome.error
@@ -116,7 +116,7 @@ def done(session: Session, wanted: BuildRequest) -> BuildOutcome:
 
 
 def calls(program: Path) -> int:
-    """How often the engine was called."""
+    """Count the calls of the engine."""
     notes = program.with_name("apptainer.calls")
     return len(notes.read_text().splitlines()) if notes.exists() else 0
 
@@ -187,7 +187,7 @@ def test_root_builds_a_sandbox_where_a_group_may_write(
 
 
 def engine_is(wanted: BuildRequest, kind: str | None) -> BuildRequest:
-    """The same on a host with another engine."""
+    """Return the same on a host with another engine."""
     toolchain = replace(wanted.toolchain)
     vars(toolchain)["engine_kind"] = kind
     return replace(wanted, toolchain=toolchain)
@@ -234,7 +234,7 @@ def test_a_failure_leaves_what_was_there(session: Session, wanted: BuildRequest,
 
 
 def box(path: Path) -> None:
-    """A sandbox that somebody else has built."""
+    """Make a sandbox as if somebody else had built it."""
     (path / ".singularity.d").mkdir(parents=True)
 
 
@@ -257,7 +257,7 @@ def image(path: Path) -> None:
 
 
 def link(path: Path) -> None:
-    """A link to a directory."""
+    """Make a link to a directory."""
     path.parent.mkdir()
     path.symlink_to("/")
 

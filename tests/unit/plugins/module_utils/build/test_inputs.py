@@ -18,7 +18,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors imp
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A directory with a file, a link and a directory."""
+    """Return a directory with a file, a link and a directory."""
     root = tmp_path / "tree"
     (root / "etc").mkdir(parents=True)
     (root / "etc/motd").write_text("hello")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which engine a host has, and how it is run, by scripts that answer as the real engines do."""
+"""Engines of a host and their use, by scripts that answer as the real engines do."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Install = Callable[[str, str], str]
 
 
 def answering(version: str) -> str:
-    """A script that answers ``--version``, and fails at everything else."""
+    """Return a script that answers ``--version``, and fails at everything else."""
     return f'[ "$*" = --version ] && echo "{version}"'
 
 
@@ -158,7 +158,7 @@ def test_an_engine_of_another_machine_is_named(install: Install) -> None:
 
 
 def recording(directory: Path, then: str = "") -> str:
-    """A script that writes down how it was called."""
+    """Return a script that writes down how it was called."""
     return f"""
 printf '%s\\n' "$@" > {directory}/arguments
 export -p > {directory}/environment
@@ -259,7 +259,7 @@ def test_an_engine_that_vanished_is_named(tmp_path: Path) -> None:
 
 @pytest.fixture(params=standin.LANDMARKS)
 def version(request: pytest.FixtureRequest, tmp_path: Path) -> StandIn:
-    """A stand-in for each landmark among the versions, in turn."""
+    """Return a stand-in for each landmark among the versions, in turn."""
     return standin.install(request.param, tmp_path / "engine")
 
 

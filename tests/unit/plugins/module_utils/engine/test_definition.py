@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What an engine reads in a definition, and what it would refuse."""
+"""Definitions as an engine reads them, and those that it would refuse."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HEADER = "Bootstrap: docker\nFrom: alpine\n"
 
 
 def rendered(text: str, **arguments: str) -> str:
-    """The text of a definition with its arguments put in, without the header."""
+    """Return the text of a definition with its arguments put in, without the header."""
     return parse(HEADER + text, arguments, "the definition").text[len(HEADER) :]
 
 

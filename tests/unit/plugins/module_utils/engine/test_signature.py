@@ -62,7 +62,7 @@ ONE_KEY = NEW_LIST.format(ALICE, BOB).partition("1)")[0]
 
 @pytest.fixture(params=standin.LANDMARKS)
 def version(request: pytest.FixtureRequest, tmp_path: Path) -> StandIn:
-    """A stand-in for each landmark among the versions, in turn."""
+    """Return a stand-in for each landmark among the versions, in turn."""
     return standin.install(request.param, tmp_path / "engine")
 
 
@@ -80,7 +80,7 @@ def arguments(version: StandIn) -> list[list[str]]:
 
 
 def signed(*signers: tuple[str, str], data: bool = True) -> str:
-    """What ``verify --json`` says of an image that these have signed, each by fingerprint and name."""
+    """Return the output of ``verify --json`` for an image with these signatures, each by fingerprint and name."""
     entries = [
         {
             "Signer": {

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is hashed: all that is left of a stream, while it is copied, and the whole of a file."""
+"""Hashes of the rest of a stream, while it is copied, and of a whole file."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Where root goes and what it touches, where other users could have put links, files and names."""
+"""Paths and files that root uses, where other users could have put links, files and names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ USER, OTHER = 1000, 1001
 
 
 def owned(path: Path, owner: int, mode: int = 0o755, group: int | None = None) -> Path:
-    """A directory of a user."""
+    """Make a directory of a user."""
     path.mkdir(exist_ok=True)
     os.chown(path, owner, owner if group is None else group)
     path.chmod(mode)
@@ -30,7 +30,7 @@ def owned(path: Path, owner: int, mode: int = 0o755, group: int | None = None) -
 
 
 def linked(path: Path, target: Path, owner: int, names: int = 1) -> Path:
-    """A symlink of a user, with so many names."""
+    """Make a symlink of a user, with so many names."""
     path.symlink_to(target)
     os.lchown(path, owner, owner)
     for number in range(1, names):
@@ -45,7 +45,7 @@ def reaches(directory: Path, base: Path | str = "") -> bool:
 
 
 def refusal(hold: Callable[[], AbstractContextManager[object]]) -> str:
-    """Why something cannot be held; empty if it can."""
+    """Return the reason why something cannot be held; empty if it can."""
     try:
         with hold():
             return ""

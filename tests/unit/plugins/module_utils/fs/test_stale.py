@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What killed runs left goes with the next run; what another run is writing stays."""
+"""Remains of killed runs go with the next run; what another run is writing stays."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NAME = "debian-12.sif"
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was made just now counts as old."""
+    """Count what was made just now as old."""
     monkeypatch.setattr(stale, "_ABANDONED", -1.0)
 
 
@@ -31,7 +31,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def left_by_a_killed_run(path: Path) -> Path:
-    """A process writes half of a file, and is killed."""
+    """Start a process that writes half of a file, and kill it."""
     script = (
         "import os, signal, sys\n"
         "from ansible_collections.hpc.sregistry.plugins.module_utils._internal.fs.files import replacing\n"

@@ -57,7 +57,7 @@ def get(inventory: Inventory, name: str) -> Document | None:
 
 
 def document_path(inventory: Inventory, name: str) -> Path:
-    """The one file that a new document of this name has."""
+    """Return the one file that a new document of this name has."""
     before = set(images(inventory))
     inventory.put(document(name))
     (added,) = set(images(inventory)) - before
@@ -72,7 +72,7 @@ def images(inventory: Inventory) -> list[Path]:
 
 @pytest.fixture
 def inventory(tmp_path: Path) -> Inventory:
-    """An empty inventory."""
+    """Return an empty inventory."""
     return Inventory(str(tmp_path / "inventory"))
 
 
@@ -667,7 +667,7 @@ def test_files_that_are_no_documents_are_no_rows(inventory: Inventory) -> None:
 
 @pytest.fixture
 def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The documents that were opened, by the names of their files."""
+    """Return the documents that were opened, by the names of their files."""
     names: list[str] = []
     load = inventory_module._load
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which names in directories lead to one file, and which of them the others need."""
+"""Names in directories that lead to one file, and those of them that the others need."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A file with all kinds of names."""
+    """Return a file with all kinds of names."""
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "a.sif").write_text("a")
     (tmp_path / "store" / "copy.sif").write_text("a")

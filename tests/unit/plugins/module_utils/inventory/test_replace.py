@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What may be replaced at a path: the whole table, and its words."""
+"""Rules for replacing what lies at a path: the whole table, and its words."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Where an image's file lies, and whether it is still what was recorded."""
+"""The place of an image's file, and whether it is still what was recorded."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ MTIME = 1_600_000_000_123_456_789
 
 @pytest.fixture
 def recorded(tmp_path: Path) -> Path:
-    """A file that is as the inventory has it."""
+    """Return a file that is as the inventory has it."""
     path = tmp_path / "a.sif"
     path.write_bytes(CONTENT)
     os.utime(path, ns=(0, MTIME))

@@ -61,7 +61,7 @@ class Cache:
         self.path.write_bytes(blob)
 
     def content(self, diff_id: str | None = None, arrival: Any = lambda _descriptor: ignore) -> Content:
-        """The content, to be verified by its digest."""
+        """Return the content, to be verified by its digest."""
         return Content(self.descriptor, diff_id, "the layer", self.cache, arrival)
 
     def damage(self, place: int = 1_000_000) -> None:

@@ -45,7 +45,7 @@ IMAGE = "registry.example.org/team/app:1"
 
 
 class Thing(NamedTuple):
-    """What is at a path, and all paths that share it."""
+    """The thing at a path, and all paths that share it."""
 
     kind: str
     mode: int
@@ -60,7 +60,7 @@ Tree = dict[bytes, Thing]
 
 
 def shared(things: dict[bytes, Thing | bytes]) -> Tree:
-    """A tree of things, where a path may be that of another one that it is a hard link to."""
+    """Return a tree of things, where a path may be that of another one that it is a hard link to."""
     first = {path: thing if isinstance(thing, bytes) else path for path, thing in things.items()}
     names: dict[bytes, set[bytes]] = {}
     for path, origin in first.items():
@@ -86,7 +86,7 @@ def tree_of_entries(entries: Iterable[tuple[Entry, Data | None]]) -> Tree:
 
 
 def tree_of_archive(content: bytes) -> Tree:
-    """What Python reads in an archive, where each path comes once and a hard link after what it links to."""
+    """Return Python's view of an archive, where each path comes once and a hard link after what it links to."""
     things: dict[bytes, Thing | bytes] = {}
     with tarfile.open(fileobj=io.BytesIO(content)) as members:
         for member in members:
@@ -128,7 +128,7 @@ def ignore(_position: int) -> None:
 
 
 def stored(directory: str | Path, stack: Sequence[Members]) -> list[Counted]:
-    """The layers of a stack in a cache of blobs."""
+    """Return the layers of a stack in a cache of blobs."""
     cache = BlobCache(str(directory))
     found = []
     for number, members in enumerate(stack):
@@ -289,7 +289,7 @@ def test_what_nobody_could_foresee_is_noticed_before_anything_is_read_again(tmp_
 
 
 def is_sound(stack: Sequence[Members]) -> bool:
-    """Whether a stack can be united at all: without hard links to nothing, and endless symlinks."""
+    """Tell whether a stack can be united at all: without hard links to nothing, and endless symlinks."""
     try:
         Union([layer(*members) for members in stack])
     except InvalidLayer:

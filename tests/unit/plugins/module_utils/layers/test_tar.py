@@ -55,7 +55,7 @@ class Pieces(io.RawIOBase):
         self._sizes = itertools.cycle(sizes)
 
     def read(self, size: int = -1) -> bytes:
-        """The next piece; nothing at the end."""
+        """Return the next piece; nothing at the end."""
         count = next(self._sizes)
         piece, self.rest = self.rest[:count], self.rest[count:]
         return piece
@@ -66,7 +66,7 @@ def stream(content: bytes) -> IO[bytes]:
 
 
 def contents(archive: bytes, sizes: Sequence[int] = (2**20,)) -> list[tuple[Entry, bytes | None]]:
-    """What our reader makes of an archive."""
+    """Return our reader's view of an archive."""
     found = []
     for entry, data in read(cast("IO[bytes]", Pieces(archive, sizes)), WHAT):
         content = None
@@ -80,7 +80,7 @@ def contents(archive: bytes, sizes: Sequence[int] = (2**20,)) -> list[tuple[Entr
 
 
 def tarfile_contents(archive: bytes) -> list[tuple[Entry, bytes | None]]:
-    """What Python makes of an archive, paths in normal form."""
+    """Return Python's view of an archive, paths in normal form."""
     found: list[tuple[Entry, bytes | None]] = []
     with tarfile.open(fileobj=io.BytesIO(archive), encoding="utf-8", errors="surrogateescape") as members:
         for member in members:
@@ -115,7 +115,7 @@ def path_below_root(path: bytes) -> bytes:
 def python_archive(
     members: Sequence[tuple[tarfile.TarInfo, bytes]], format: int, headers: dict[str, str] | None = None
 ) -> bytes:
-    """The archive that Python makes of members, without those that the format cannot hold."""
+    """Return the archive that Python makes of members, without those that the format cannot hold."""
     buffer = io.BytesIO()
     with tarfile.open(
         fileobj=buffer, mode="w", format=format, encoding="utf-8", errors="surrogateescape", pax_headers=headers
@@ -129,7 +129,7 @@ def python_archive(
 
 
 def file(name: str, data: bytes = b"", **attributes: Any) -> tuple[tarfile.TarInfo, bytes]:
-    """A member, a regular file unless ``type`` says other."""
+    """Return a member, a regular file unless ``type`` says other."""
     info = tarfile.TarInfo(name)
     info.size = len(data)
     for key, value in attributes.items():
@@ -317,7 +317,7 @@ gnu_tar = pytest.mark.skipif(
 
 
 class Found(NamedTuple):
-    """What is at a path on disk."""
+    """The thing at a path on disk."""
 
     kind: int
     mode: int
@@ -363,7 +363,7 @@ MODES = {
 
 
 def in_archive(archive: bytes) -> dict[bytes, Found]:
-    """The same of an archive of a whole directory."""
+    """Return the same of an archive of a whole directory."""
     found: dict[bytes, Found] = {}
     names: dict[bytes, set[bytes]] = {}
     first: dict[bytes, bytes] = {}
@@ -507,7 +507,7 @@ END = bytes(1024)
 
 
 def block(signed: bool = False, **fields: bytes) -> bytes:
-    """A header: an empty file "a" of the ustar format, but for what is said."""
+    """Return a header: an empty file "a" of the ustar format, but for what is said."""
     raw = bytearray(512)
     usual = {"name": b"a", "mode": b"0000644\0", "size": b"%011o\0" % 0, "flag": b"0", "magic": USTAR}
     for field, value in (usual | fields).items():
@@ -523,7 +523,7 @@ def octal(number: int) -> bytes:
 
 
 def binary(number: int, length: int) -> bytes:
-    """A number in base 256 (GNU tar manual, "Basic Tar Format"): two's complement after a bit that is set."""
+    """Write a number in base 256 (GNU tar manual, "Basic Tar Format"): two's complement after a bit that is set."""
     raw = bytearray((number % 256**length).to_bytes(length, "big"))
     raw[0] |= 0x80
     return bytes(raw)
@@ -915,7 +915,7 @@ def test_a_map_without_a_line_end_is_given_up_early() -> None:
 
 
 def segments_without_end() -> Iterator[bytes]:
-    """An old GNU sparse file whose map goes on for ever."""
+    """Yield an old GNU sparse file whose map goes on for ever."""
     more = octals([(1, 0)] * 21) + b"\1"
     yield gnu_sparse(b"", octal(9), b"", [more])
     while True:

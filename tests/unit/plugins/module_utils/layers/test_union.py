@@ -153,7 +153,7 @@ def test_what_was_written_and_does_not_survive_is_misjudged(
 
 
 def changing(before: bytes, after: bytes) -> Layer:
-    """A layer whose archive is another one when it is read again."""
+    """Return a layer whose archive is another one when it is read again."""
     return Layer("the layer", index(io.BytesIO(before), "the layer"), lambda: io.BytesIO(after))
 
 
@@ -200,7 +200,7 @@ def test_a_deep_path_is_no_problem() -> None:
 
 
 def on_disk(root: str) -> dict[str, Any]:
-    """What is at each path below a directory; a file by its content and all its names."""
+    """Return the thing at each path below a directory; a file by its content and all its names."""
     found: dict[str, Any] = {}
     names: dict[int, set[str]] = {}
     for parent, directories, files in os.walk(root):
@@ -218,7 +218,7 @@ def on_disk(root: str) -> dict[str, Any]:
 
 
 def united(layers: Sequence[Layer]) -> dict[str, Any]:
-    """The union in the form of ``on_disk``."""
+    """Return the union in the form of ``on_disk``."""
     flat = tree(Union(layers).entries())
     first = {path: value[2:] if value.startswith("= ") else path for path, value in flat.items()}
     names: dict[str, set[str]] = {}

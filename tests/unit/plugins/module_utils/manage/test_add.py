@@ -49,7 +49,7 @@ class Shelf:
         self.prepared: list[str] = []
 
     def wanted(self, **given: Any) -> AddRequest:
-        """What is asked for, with the module's defaults."""
+        """Return a request, with the module's defaults."""
         defaults = AddRequest(str(self.store), "copy", False, False, False, self.prepared.append, None)
         return dataclasses.replace(defaults, **given)
 
@@ -75,19 +75,19 @@ class Shelf:
         }
 
     def rows(self) -> list[tuple[str, str | None]]:
-        """The names and paths that the inventory has."""
+        """Return the names and paths that the inventory has."""
         return [(row["reference"], row["path"]) for row in self.inventory.rows()]
 
 
 @pytest.fixture
 def shelf(tmp_path: Path) -> Shelf:
-    """An empty store."""
+    """Return an empty store."""
     return Shelf(tmp_path)
 
 
 @pytest.fixture
 def mesher(shelf: Shelf) -> Path:
-    """A file that has just arrived."""
+    """Return a file that has just arrived."""
     return write(shelf.root / "incoming" / "mesher.sif", sif_bytes())
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is asked of an inventory, and the file that answers ``get``."""
+"""Questions to an inventory, and the file that answers ``get``."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_command_line_is_for_files_alone() -> None:
 
 
 def recorded(image: str) -> dict[str, Any]:
-    """A row as the inventory gives it."""
+    """Return a row as the inventory gives it."""
     name = {"reference": APP.uri, "registry": APP.registry, "collection": "library", "name": "app", "tag": "1"}
     return {**name, "platform": "linux/amd64", "path": image, "size": 5, "mtime_ns": 1, "sha256": ""}
 

@@ -78,7 +78,7 @@ class House:
         }
 
     def documents(self) -> list[dict[str, object]]:
-        """The documents as they are stored, valid by the schema."""
+        """Return the documents as they are stored, valid by the schema."""
         schema = json.loads(SCHEMA.read_text())
         stored = [
             json.loads(path.read_bytes()) for path in sorted(Path(self.inventory.directory, "images").glob("*.json"))
@@ -90,7 +90,7 @@ class House:
 
 @pytest.fixture
 def house(tmp_path: Path) -> House:
-    """A home with nothing in it."""
+    """Return a home with nothing in it."""
     return House(tmp_path)
 
 

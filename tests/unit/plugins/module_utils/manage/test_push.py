@@ -1,7 +1,7 @@
 # Copyright: hpc.sregistry contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is pushed, what is refused, and what a name in a real registry means afterwards."""
+"""Pushes, refusals, and the meaning of a name in a real registry afterwards."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Case:
         self.document = self.record(NAME, self.path)
 
     def file(self, name: str, content: bytes) -> str:
-        """A file of the host."""
+        """Write a file of the host."""
         path = self.directory / name
         path.write_bytes(content)
         return str(path)
@@ -82,7 +82,7 @@ class Case:
         return push(self.inventory, self.registries, PushRequest(name, AMD64, path, to, annotations, **more))
 
     def manifest(self, to: Reference | None = None) -> dict[str, Any]:
-        """What the name means."""
+        """Return the manifest of the name."""
         to = to or self.to
         url = f"{self.registry.url}/v2/{to.repository}/manifests/{to.tag}"
         answer = requests.get(url, headers={"Accept": ", ".join(MANIFEST_TYPES)}, timeout=20)
@@ -91,7 +91,7 @@ class Case:
 
 @pytest.fixture
 def case(tmp_path: Path, faulty: FaultyRegistry) -> Iterator[Case]:
-    """A case of its own for each test."""
+    """Yield a case of its own for each test."""
     made = Case(tmp_path, faulty)
     yield made
     made.registries.close()

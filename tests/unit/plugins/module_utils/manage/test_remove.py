@@ -58,7 +58,7 @@ class Shelf:
         self.cache = BlobCache(str(root / "cache"))
 
     def image(self, name: str, path: str = "", content: str = "", platform: Platform = AMD64) -> Document:
-        """An image with a file, which the cache keeps as well."""
+        """Add an image with a file, which the cache keeps as well."""
         place = self.store / (path or f"{name.replace('/', '_').replace(':', '-')}.sif")
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(sif_bytes(content or name))
@@ -89,7 +89,7 @@ class Shelf:
         return done
 
     def places(self, store: Path | str = "") -> Places:
-        """Where symlinks are looked for."""
+        """Return the places where symlinks are looked for."""
         return Places(str(store or self.store), self.inventory.directory, self.links)
 
     def sweep(self, store: Path | str = "", removed: Sequence[RemoveOutcome] = ()) -> tuple[list[str], list[str]]:
@@ -105,14 +105,14 @@ class Shelf:
         ]
 
     def left(self) -> tuple[list[str], list[str]]:
-        """The names in the inventory, and the files in the store."""
+        """Return the names in the inventory, and the files in the store."""
         uris = [row["reference"] for row in self.inventory.rows()]
         return uris, sorted(path.name for path in self.store.rglob("*.sif"))
 
 
 @pytest.fixture
 def shelf(tmp_path: Path) -> Shelf:
-    """An empty store."""
+    """Return an empty store."""
     return Shelf(tmp_path)
 
 
@@ -260,7 +260,7 @@ LINKS = [
 
 @pytest.fixture
 def linking(shelf: Shelf, request: pytest.FixtureRequest) -> Shelf:
-    """A store with two versions of an image, and a symlink."""
+    """Return a store with two versions of an image, and a symlink."""
     shelf.image("solver:1")
     shelf.image("solver:2")
     link, target, _leads = request.param
@@ -413,7 +413,7 @@ def test_where_one_file_cannot_be_removed_none_is_swept(shelf: Shelf, monkeypatc
 
 
 def linked(shelf: Shelf, name: str) -> tuple[Path, Path]:
-    """An image whose file is in the store, and in the inventory by a symlink to a symlink outside; both paths."""
+    """Return the paths of an image's file in the store and, by a symlink to a symlink outside, in the inventory."""
     target = write(shelf.store / "x" / "tool.sif", sif_bytes("tool"))
     (shelf.store.parent / "current.sif").symlink_to("latest.sif")
     (shelf.store.parent / "latest.sif").symlink_to(target)
@@ -448,7 +448,7 @@ def test_what_an_image_had_by_a_symlink_is_swept_with_the_same_run(shelf: Shelf)
 
 
 def leave(directory: Path, name: str = "big-1.sif", host: str = "", kind: str = "file") -> Path:
-    """What a killed run leaves where it made a file, or a directory tree."""
+    """Leave the remains of a killed run that was making a file, or a directory tree."""
     directory.mkdir(parents=True, exist_ok=True)
     mark = stale.prefix(name) if not host else stale.prefix(name)[: -len("01234567-")] + f"{host}-"
     path = directory / f"{mark}abc_12.tmp"

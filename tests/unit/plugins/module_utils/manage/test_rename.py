@@ -50,7 +50,7 @@ class Shelf:
         self.prepared: list[str] = []
 
     def image(self, name: str, path: Path | None = None, platform: Platform = AMD64) -> Document:
-        """An image with a file."""
+        """Add an image with a file."""
         place = path or Path(storage.place(str(self.store), Reference.parse(name)))
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(name)
@@ -75,7 +75,7 @@ class Shelf:
         return done
 
     def tree(self) -> dict[str, str]:
-        """The image files with their content."""
+        """Return the image files with their content."""
         return {str(path): path.read_text() for path in self.root.rglob("*") if path.suffix in (".sif", ".simg")}
 
     def states(self) -> dict[str, list[tuple[str, str]]]:
@@ -91,7 +91,7 @@ class Shelf:
 
 @pytest.fixture
 def shelf(tmp_path: Path) -> Shelf:
-    """An empty store."""
+    """Return an empty store."""
     return Shelf(tmp_path)
 
 
@@ -208,7 +208,7 @@ def test_what_cannot_be(shelf: Shelf, given: dict[str, Any], error: type[Excepti
 
 @pytest.fixture
 def sandbox(shelf: Shelf) -> Path:
-    """An image with a sandbox in the place of its file."""
+    """Add an image with a sandbox in the place of its file."""
     place = shelf.root / "box"
     (place / ".singularity.d").mkdir(parents=True)
     one = shelf.image(OLD)

@@ -34,7 +34,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be made
 
 
 def add_signature(path: str, keyid: str) -> None:
-    """What an engine does to a file: one more object, and one more descriptor."""
+    """Change a file as an engine does: one more object, and one more descriptor."""
     content = bytearray(Path(path).read_bytes())
     envelope = f'{{"signatures":[{{"keyid":"{keyid}"}}]}}'.encode()
     free = next(at for at in range(4096, 4096 + 48 * DESCRIPTOR.size, DESCRIPTOR.size) if not content[at + 4])

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is told of files: which are signed, by whom, and why others are not."""
+"""Reports on files: which are signed, by whom, and why others are not."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What every module says: the message of a task in which some images failed, and file names that nobody can read."""
+"""Messages of every module: about a task in which some images failed, and file names that nobody can read."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_result_is_legible_in_all_its_parts() -> None:
 
 
 class Said(Exception):
-    """What a module would have told Ansible."""
+    """The words that a module would have told Ansible."""
 
 
 class Mouth(AnsibleModule):  # type: ignore[misc]

@@ -65,7 +65,7 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def validated(**given: Any) -> tuple[dict[str, Any], list[str]]:
-    """What a module with these options sees of the arguments that a task gives it, and the errors."""
+    """Return the arguments of a task as a module with these options sees them, and the errors."""
     spec = {
         **name_options(),
         **platform_options(),

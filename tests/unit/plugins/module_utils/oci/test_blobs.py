@@ -72,23 +72,23 @@ BROKEN = Unreachable("the connection broke")
 
 
 def whole(content: bytes = CONTENT) -> Script:
-    """A source that serves everything at once."""
+    """Return a source that serves everything at once."""
     return Script((0, [content], None))
 
 
 @pytest.fixture
 def cache(tmp_path: Path) -> BlobCache:
-    """An empty one."""
+    """Return an empty cache."""
     return BlobCache(str(tmp_path / "cache"))
 
 
 def files(cache: BlobCache) -> list[str]:
-    """The names of all files in a cache."""
+    """Return the names of all files in a cache."""
     return sorted(name for _parent, _directories, names in os.walk(cache.directory) for name in names)
 
 
 def partial(cache: BlobCache, content: bytes, digest: str = BLOB.digest) -> Path:
-    """What a killed run leaves."""
+    """Leave a part of a blob, as a killed run does."""
     Path(cache.path(digest)).parent.mkdir(parents=True)
     leftover = Path(partial_module.partial_path(cache.path(digest)))
     leftover.write_bytes(content)
@@ -96,12 +96,12 @@ def partial(cache: BlobCache, content: bytes, digest: str = BLOB.digest) -> Path
 
 
 def source_of(connect: Connect, registry: FaultyRegistry, digest: str) -> Source:
-    """A blob of ``team/big`` over the network."""
+    """Return a blob of ``team/big`` over the network."""
     return sources.source_of(connect(registry.address), "team/big", Descriptor(digest, None))
 
 
 def big(stored: Stored) -> Descriptor:
-    """The layer of ``team/big``."""
+    """Return the layer of ``team/big``."""
     return Descriptor(stored.blob.digest, len(stored.blob.blob))
 
 
@@ -464,7 +464,7 @@ PLACES = pytest.mark.parametrize(
 
 
 def leftover_place(cache: BlobCache, place: Callable[[str], str]) -> Path:
-    """Where a run makes a file for the blob, in a directory that exists."""
+    """Return the place where a run makes a file for the blob, in a directory that exists."""
     path = cache.path(BLOB.digest)
     os.makedirs(os.path.dirname(path))
     return Path(place(path))
@@ -613,7 +613,7 @@ def test_a_blob_of_unknown_size_does_not_fill_the_disk(cache: BlobCache, monkeyp
 
 @pytest.fixture
 def kept(tmp_path: Path) -> tuple[BlobCache, Path, str]:
-    """A cache that keeps a file, the file, and its digest."""
+    """Return a cache that keeps a file, the file, and its digest."""
     place = tmp_path / "image.sif"
     place.write_bytes(b"image")
     place.chmod(0o755)

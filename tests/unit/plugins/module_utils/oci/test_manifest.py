@@ -36,7 +36,7 @@ def digest(number: int) -> str:
 
 
 def entry(number: int, platform: str | None = None, **more: Any) -> dict[str, Any]:
-    """An entry of an index."""
+    """Return an entry of an index."""
     if platform:
         system, architecture, *variant = platform.split("/")
         more["platform"] = {"os": system, "architecture": architecture, **({"variant": variant[0]} if variant else {})}
@@ -44,7 +44,7 @@ def entry(number: int, platform: str | None = None, **more: Any) -> dict[str, An
 
 
 def image(**changes: Any) -> dict[str, Any]:
-    """A valid image manifest with two layers, some keys changed or, with None, left out."""
+    """Return a valid image manifest with two layers, some keys changed or, with None, left out."""
     document = {
         "schemaVersion": 2,
         "mediaType": OCI_IMAGE,
@@ -59,7 +59,7 @@ def image(**changes: Any) -> dict[str, Any]:
 
 
 def schema1(*layers: tuple[str, dict[str, Any]], **changes: Any) -> dict[str, Any]:
-    """A schema 1 manifest of (digest, compatibility) pairs, the newest first."""
+    """Return a schema 1 manifest of (digest, compatibility) pairs, the newest first."""
     return {
         "schemaVersion": 1,
         "architecture": "amd64",
@@ -475,7 +475,7 @@ def test_a_malformed_schema_1_manifest_is_refused(document: dict[str, Any], why:
 
 
 def nest(levels: int, kind: str) -> str:
-    """A JSON document with so many levels of lists or objects."""
+    """Return a JSON document with so many levels of lists or objects."""
     if kind == "list":
         return '{"a":' + "[" * (levels - 1) + "]" * (levels - 1) + "}"
     return '{"a":' * (levels - 1) + "{}" + "}" * (levels - 1)

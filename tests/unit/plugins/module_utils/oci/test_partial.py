@@ -80,7 +80,7 @@ def digest_of(seed: int) -> str:
 
 
 def hidden(cache: BlobCache) -> list[str]:
-    """What is in a cache beside its blobs, but the lock of the whole."""
+    """Return the names in a cache beside its blobs, except the lock of the whole."""
     names = [name for _parent, _directories, names in os.walk(cache.directory) for name in names]
     return sorted(name for name in names if name.startswith(".") and name != ".sregistry.lock")
 
@@ -182,7 +182,7 @@ def test_a_lock_that_keeps_nobody_out_is_known(locks: object, tmp_path: Path, mo
 
 
 def script(content: bytes, *before: Exception) -> Source:
-    """A source that fails some times, and then serves all."""
+    """Return a source that fails some times, and then serves all."""
     left = list(before)
 
     @contextmanager
@@ -199,7 +199,7 @@ BLOB = Descriptor(digest_of(1), len(CONTENT))
 
 
 def removed_meanwhile(cache: BlobCache, times: int) -> Source:
-    """Serves a blob while another program empties the cache some times."""
+    """Serve a blob while another program empties the cache some times."""
     left = [None] * times
 
     @contextmanager

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What names are pinned to: read, refused, and taken instead of what a registry says, with a real one behind it."""
+"""Pins of names: read, refused, and taken instead of what a registry says, with a real one behind it."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ class Site:
 
     @property
     def manifests(self) -> list[str]:
-        """What was asked of manifests in the last run, as ``METHOD selector``."""
+        """Return the requests for manifests in the last run, as ``METHOD selector``."""
         requests = [(request.method, request.path) for request in self.server.requests]
         return [f"{method} {path.rpartition('/')[2]}" for method, path in requests if "/manifests/" in path]
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a name of an image means, and which names are refused."""
+"""Names of images: their meaning, and those that are refused."""
 
 from __future__ import annotations
 

@@ -30,12 +30,12 @@ NONE = cast(Any, None)
 
 @pytest.fixture
 def session(tmp_path: Path) -> Session:
-    """A run that reaches nothing but its inventory."""
+    """Return a run that reaches nothing but its inventory."""
     return Session(NONE, NONE, Inventory(str(tmp_path / "inventory")), AMD64, 1)
 
 
 def seen(session: Session, step: str) -> bool:
-    """Whether the run comes to a step, within a minute."""
+    """Tell whether the run comes to a step, within a minute."""
     end = time.monotonic() + 60
     while time.monotonic() < end:
         if session.progress.state()["step"] == step:

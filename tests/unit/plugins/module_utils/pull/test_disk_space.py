@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the images of a run need together, of each file system, and what is said when it is not there."""
+"""The space that a run's images need together, of each file system, and the message when it is not there."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Site:
         self._patch = patch
 
     def plan(self, name: str, *layers: Descriptor, scheme: str = "docker", **how: Any) -> Plan:
-        """An image whose file is to be made."""
+        """Return the plan of an image whose file is to be made."""
         reference = Reference.parse(f"{scheme}://host/{name}:1")
         image: Any = ResolvedImage(reference, "", "", "", cast(Any, None), layers, {})
         if scheme == "oras":
@@ -71,7 +71,7 @@ class Site:
         )
 
     def needs(self, *plans: Plan) -> int:
-        """The least room, on each file system, with which the plans are accepted."""
+        """Return the least room, on each file system, with which the plans are accepted."""
         low, high = 0, 1 << 20
         while low < high:
             middle = (low + high) // 2
@@ -87,7 +87,7 @@ class Site:
         disk_space.need_room(Session(NONE, temporary, NONE, AMD64, 1, True, real_cache=self.cache), plans)
 
     def refusal(self, free: int, *plans: Plan) -> str | None:
-        """What is said with so much room on each file system."""
+        """Return the message when there is so much room on each file system."""
         self._patch.setattr(disk_space, "free_space", lambda _directory: free)
         try:
             self.look(*plans)
@@ -105,7 +105,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
 
 @pytest.fixture
 def apart(small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    """The store on a file system of its own."""
+    """Return the store on a file system of its own."""
     return Site(tmp_path / "cache", small_disk, monkeypatch)
 
 

@@ -58,11 +58,11 @@ class Runs:
         self._authfile.write_text(json.dumps({"auths": {server.address: entry}}))
 
     def name(self, row: str) -> Reference:
-        """The image of a row, where a mirror has it under its own name."""
+        """Return the image of a row, where a mirror has it under its own name."""
         return Reference.parse(f"{BEHIND if self._mirrored else self._server.address}/{row}/team/tiny:1.0")
 
     def session(self, check: bool = False) -> Session:
-        """The means of one run, with a login that no other server may see."""
+        """Return a session for one run, with a login that no other server may see."""
         mirrors = {BEHIND: [Location.parse(f"http://{self._server.address}", "mirror")]} if self._mirrored else {}
         keychain = Keychain(Login(*odd.LOGIN), str(self._authfile))  # a mirror gets only what the file has for it
         registries = Registries(keychain, Transport(http=True, timeout=20.0), mirrors)
@@ -76,7 +76,7 @@ class Runs:
         return outcome
 
     def layers(self, row: str) -> list[bytes]:
-        """The layers, fetched as a pull does, and decompressed."""
+        """Return the layers, fetched as a pull does, and decompressed."""
         session, name = self.session(), self.name(row)
         outcome = PullOutcome(name, AMD64)
         image = resolve(session, name, outcome)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a run has done so far: counted while it goes on, told in a file, and never in its way."""
+"""Progress of a run: counted while it goes on, told in a file, and never in its way."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Clock:
         self.time = 1000.0
 
     def __call__(self) -> float:
-        """The time."""
+        """Return the time."""
         return self.time
 
 
 def sending(*chunks: bytes, begin: int | None = None) -> Source:
-    """A source of these chunks, from where it is asked to begin or from elsewhere."""
+    """Return a source of these chunks, from where it is asked to begin or from elsewhere."""
 
     @contextmanager
     def source(position: int) -> Iterator[tuple[int, Iterator[bytes]]]:
@@ -52,7 +52,7 @@ def drawn(source: Source, position: int = 0) -> bytes:
 
 
 def part(progress: Progress, *names: str) -> tuple[Any, ...]:
-    """Some of the state."""
+    """Return some of the state."""
     state = progress.state()
     return tuple(state[name] for name in names)
 
@@ -185,12 +185,12 @@ def test_threads_may_count_while_another_looks() -> None:
 
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file is written each 10 ms."""
+    """Let the file be written each 10 ms."""
     monkeypatch.setattr(module, "_PAUSE", 0.01)
 
 
 def waited_for(path: Path) -> dict[str, Any]:
-    """The content of the file, when it is there."""
+    """Return the content of the file, when it is there."""
     end = time.monotonic() + 60
     while time.monotonic() < end:
         if path.exists():

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a file is made of decides where it is in the cache; what is found there is what was put there."""
+"""Places in the cache by what a file is made of; what is found there is what was put there."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which manifests are those of a SIF file, and what the others are said to be."""
+"""Manifests of a SIF file, and the messages about others."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Shelf:
         self._documents = documents
 
     def get(self, reference: Reference) -> Manifest:
-        """The document of a name."""
+        """Return the document of a name."""
         found = {digest_of(document): document for document in self._documents}
         document = found[reference.digest] if reference.digest else self._documents[0]
         return Manifest(digest_of(document), document["mediaType"], json.dumps(document).encode())

@@ -1,7 +1,7 @@
 # Copyright: hpc.sregistry contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where the content of a descriptor comes from: from itself, from the registry, or from other addresses."""
+"""Sources of a descriptor's content: itself, the registry, or other addresses."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LOGIN = ("alice", "correct horse")
 
 @pytest.fixture
 def elsewhere() -> Iterator[FaultyRegistry]:
-    """A server that is no registry, and asks for a login where it can."""
+    """Yield a server that is not a registry, and asks for a login where it can."""
     with FaultyRegistry() as server:
         server.when("^/layer$", faults.served(CONTENT))
         server.when("^/guarded$", faults.challenged('Basic realm="x"', {faults.basic(*LOGIN)}))
@@ -112,7 +112,7 @@ def stored_blob(stored: object, elsewhere: FaultyRegistry) -> Descriptor:
 
 
 def layer(data: object, digest: str = DIGEST, size: int = len(CONTENT)) -> Descriptor:
-    """A descriptor as it is read from a manifest."""
+    """Return a descriptor as it is read from a manifest."""
     described = {"mediaType": oci.OCI_LAYER, "digest": digest, "size": size, "data": data}
     config = {"mediaType": oci.OCI_CONFIG, "digest": DIGEST, "size": 1}
     document = {"schemaVersion": 2, "mediaType": oci.OCI_MANIFEST, "config": config, "layers": [described]}
@@ -148,7 +148,7 @@ def test_a_size_that_is_another_is_not_used() -> None:
 
 
 def inline(content: bytes, media_type: str, **more: object) -> dict[str, object]:
-    """A descriptor with its content."""
+    """Return a descriptor with its content."""
     data = base64.b64encode(content).decode()
     return {"mediaType": media_type, "digest": oci.digest_of(content), "size": len(content), "data": data, **more}
 

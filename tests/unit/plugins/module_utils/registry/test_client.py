@@ -52,12 +52,12 @@ ZEROS = "sha256:" + 64 * "0"
 
 
 def name(registry: FaultyRegistry, image: str = "team/tiny:1.0") -> Reference:
-    """An image of a faulty registry."""
+    """Return an image of a faulty registry."""
     return Reference.parse(f"{registry.address}/{image}")
 
 
 def read(session: Registry, repository: str, digest: str, offset: int = 0) -> tuple[int, bytes]:
-    """Where a blob's data begins, and all of it."""
+    """Return the offset of a blob's data, and all of it."""
     with session.blob(repository, digest, offset) as (begin, chunks):
         return begin, b"".join(chunks)
 
@@ -171,7 +171,7 @@ def test_a_signed_schema_1_manifest_has_the_digest_of_what_was_signed(faulty: Fa
 
 
 def signed(payload: bytes, cut: int, around: bytes) -> bytes:
-    """A document with a signature over ``payload``: its first bytes, other content, and a signature."""
+    """Return a document with a signature over ``payload``: its first bytes, other content, and a signature."""
 
     def encoded(data: bytes) -> str:
         return base64.urlsafe_b64encode(data).decode().rstrip("=")

@@ -59,13 +59,13 @@ def faulty_resolved(faulty: FaultyRegistry, connect: Connect, tmp_path: Path) ->
 
 
 def foreign(architecture: str, variant: str | None = None) -> oci.Image:
-    """An image for another platform."""
+    """Return an image for another platform."""
     text = tree.Tree().file("platform", f"{architecture} {variant}").tar()
     return oci.Image((oci.layer(text),), architecture=architecture, variant=variant)
 
 
 def nested(*members: oci.Image | oci.Index) -> oci.Index:
-    """An index that does not say of which platforms its members are."""
+    """Return an index that does not say of which platforms its members are."""
     return oci.Index(tuple((member, {}) for member in members))
 
 
@@ -162,7 +162,7 @@ def test_a_signed_schema_1_image_brings_its_config_along(
 
 
 def document(**changes: Any) -> bytes:
-    """A manifest with some of its members changed; those that are None left out."""
+    """Return a manifest with some of its members changed; those that are None left out."""
     image = foreign("amd64")
     return json.dumps(
         {key: value for key, value in {**json.loads(image.manifest()), **changes}.items() if value is not None}
@@ -227,7 +227,7 @@ def test_the_size_counts_each_layer_once() -> None:
 
 
 def silent(stored: Stored) -> oci.Image:
-    """An image whose config names no platform."""
+    """Return an image whose config names no platform."""
     return oci.Image((stored.tiny.layers[0],), {"Labels": {"silent": "yes"}}, architecture="", os="")
 
 

@@ -43,14 +43,14 @@ Open = Callable[..., MirroredRegistry]
 
 @pytest.fixture
 def origin(stored: Stored) -> Iterator[FaultyRegistry]:
-    """The registry that is mirrored, and all that it is asked."""
+    """Yield the registry that is mirrored, and all requests to it."""
     with FaultyRegistry(stored.url) as registry:
         yield registry
 
 
 @pytest.fixture
 def open_mirrored(origin: FaultyRegistry) -> Iterator[Open]:
-    """Opens the registry with mirrors at these addresses, as an option gives them."""
+    """Open the registry with mirrors at these addresses, as an option gives them."""
     opened: list[MirroredRegistry] = []
 
     def open_it(*addresses: str, keychain: Keychain | None = None, retries: int = 0) -> MirroredRegistry:
@@ -65,7 +65,7 @@ def open_mirrored(origin: FaultyRegistry) -> Iterator[Open]:
 
 
 def tiny(origin: FaultyRegistry, tag: str = "1.0") -> Reference:
-    """The name of an image as a user writes it: of the registry that is mirrored."""
+    """Return the name of an image as a user writes it: of the registry that is mirrored."""
     return Reference(origin.address, "team/tiny", tag)
 
 

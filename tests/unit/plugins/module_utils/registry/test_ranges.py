@@ -51,7 +51,7 @@ class Case:
         self.cache = BlobCache(str(directory))
 
     def source(self, connections: int = 4) -> Source:
-        """Where it comes from."""
+        """Return the source of the blob."""
         return ranges.blob_in_ranges(
             self._registry, "team/big", self.descriptor.digest, self.descriptor.size, connections
         )
@@ -68,7 +68,7 @@ def case(stored: Stored, faulty: FaultyRegistry, connect: Connect, tmp_path: Pat
 
 
 def asked(faulty: FaultyRegistry) -> list[str]:
-    """What was asked for, in the order of the blob: ranges, or a dash for all of it."""
+    """Return the requests, in the order of the blob: ranges, or a dash for all of it."""
     given = [one.headers.get("range", "-") for one in faulty.asked(BLOB)]
     return sorted(given, key=lambda text: int(text.partition("=")[2].partition("-")[0] or -1))
 

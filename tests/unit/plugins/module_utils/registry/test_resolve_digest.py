@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a name is to be pinned to, found out with few requests, and what the lookup makes of that."""
+"""Digests to pin names to, found out with few requests, and the lookup's use of them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Asked:
 
     @property
     def requests(self) -> list[str]:
-        """What the last one took, as ``METHOD kind``."""
+        """Return the requests of the last one, as ``METHOD kind``."""
         return [f"{request.method} {request.path.split('/')[-2]}" for request in self.server.requests]
 
     def close(self) -> None:
@@ -76,7 +76,7 @@ def asked(faulty: FaultyRegistry, tmp_path: Path) -> Iterator[Asked]:
 
 @pytest.fixture
 def multi(stored: Stored) -> Pin:
-    """What ``team/multi:1`` is, for both platforms."""
+    """Return the digests of ``team/multi:1``, for both platforms."""
     amd64, arm64 = (oci.digest_of(member.manifest()) for member, _extra in stored.multi.members[:2])
     return Pin(oci.digest_of(stored.multi.manifest()), {AMD64: amd64, ARM64: arm64})
 

@@ -72,13 +72,13 @@ def put(session: Registry, repository: str, content: bytes, mount_from: str | No
 
 
 def has(stored: Stored, repository: str, content: bytes) -> bool:
-    """Whether the real registry gives this very content out."""
+    """Tell whether the real registry gives this very content out."""
     url = f"{stored.url}/v2/{repository}/blobs/{descriptor(content).digest}"
     return requests.get(url, timeout=20).content == content
 
 
 def ranges(faulty: FaultyRegistry) -> list[tuple[str | None, int]]:
-    """What was sent in pieces, and what the registry said."""
+    """Return the pieces that were sent, and the registry's answers."""
     return [(one.headers.get("content-range"), one.status) for one in faulty.asked(UPLOADS, "PATCH")]
 
 
@@ -87,7 +87,7 @@ def beginnings(faulty: FaultyRegistry) -> int:
 
 
 def partly(size: int, known: list[Answer]) -> Fault:
-    """The registry gets the first bytes of a piece only, and the client no answer; what it would have been is known."""
+    """Give the registry the first bytes of a piece only, and the client no answer; what it would have been is known."""
 
     def fault(request: Request, upstream: Upstream) -> Answer:
         begin = int(request.headers["content-range"].partition("-")[0])
@@ -99,7 +99,7 @@ def partly(size: int, known: list[Answer]) -> Fault:
 
 
 def unheard(code: int = 0) -> Fault:
-    """The registry does it, and the client is told otherwise, or nothing."""
+    """Let the registry do it, and tell the client otherwise, or nothing."""
 
     def fault(request: Request, upstream: Upstream) -> Answer:
         upstream(request)
@@ -506,7 +506,7 @@ def test_content_that_cannot_be_read_is_said(
 
 @pytest.fixture
 def guarded(faulty: FaultyRegistry) -> FaultyRegistry:
-    """A registry that everybody may read, and one may write."""
+    """Return a registry that everybody may read, and one may write."""
     faulty.when("/v2/.*uploads/", faults.challenged('Basic realm="r"', [faults.basic(*LOGIN)]))
     return faulty
 
@@ -542,7 +542,7 @@ def test_a_login_that_may_only_read_is_told_so(
 
 @pytest.fixture
 def tokens() -> Iterator[FaultyRegistry]:
-    """A token server that gives anybody a token."""
+    """Yield a token server that gives anybody a token."""
     with FaultyRegistry() as server:
         server.when("/token", faults.document({"token": "the-token", "expires_in": 300}))
         yield server

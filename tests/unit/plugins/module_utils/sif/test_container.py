@@ -237,7 +237,7 @@ ANY_GROUP, GROUP_1, GROUP_2 = 0xF0000000, 0xF0000001, 0xF0000002
 
 
 def signed(path: Path, *signatures: tuple[int, bytes, bytes], groups: tuple[int, ...] = (GROUP_1,)) -> str:
-    """A SIF with signatures: the group that each is for, its extra bytes, its content; one more object a group."""
+    """Return a SIF with signatures: the group of each, its extra bytes, its content; one more object a group."""
     content = bytearray(written())
     table, number, size = 4096, len(OBJECTS) + 1, DESCRIPTOR.size
     entries = [(0x4005, ANY_GROUP, link, extra, data) for link, extra, data in signatures]

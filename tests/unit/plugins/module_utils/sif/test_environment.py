@@ -65,7 +65,7 @@ NASTY = [
 
 @pytest.fixture(params=SHELLS, ids=" ".join)
 def shell(request: pytest.FixtureRequest) -> list[str]:
-    """The command of a shell that this host has."""
+    """Return the command of a shell that this host has."""
     path = shutil.which(request.param[0])
     if path is None:
         pytest.skip(f"there is no {request.param[0]} on this host")
@@ -75,7 +75,7 @@ def shell(request: pytest.FixtureRequest) -> list[str]:
 def after(
     shell: list[str], directory: Path, variables: list[str], caller: dict[str, str] | None = None
 ) -> dict[str, str]:
-    """The environment after a shell that a caller started has read the script."""
+    """Return the environment after a shell that a caller started has read the script."""
     script = directory / "environment.sh"
     script.write_bytes(environment_script(variables).encode())
     done = subprocess.run(

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a file is, told by its content: nothing that the engine would not run gets into the store."""
+"""Formats of files, told by content: nothing that the engine would not run gets into the store."""
 
 from __future__ import annotations
 

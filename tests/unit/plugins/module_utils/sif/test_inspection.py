@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a sandbox says of itself: as the engine reads it, but never what lies outside of it."""
+"""A sandbox's description of itself: as the engine reads it, but never what lies outside of it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ONE = {"a": "b"}
 
 @pytest.fixture
 def box(tmp_path: Path) -> Path:
-    """A sandbox beside a secret, as a link in it may name both."""
+    """Return a sandbox beside a secret, as a link in it may name both."""
     (tmp_path / "secret").write_text("secret")
     (tmp_path / "box" / ".singularity.d").mkdir(parents=True)
     return tmp_path / "box"

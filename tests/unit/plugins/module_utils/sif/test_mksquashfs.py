@@ -33,7 +33,7 @@ Install = Callable[[str, str], str]
 
 
 def mksquashfs(version: str = "mksquashfs version 4.5.1 (2022/03/17)", compressors: str = "gzip zstd") -> str:
-    """A script that answers as the program does, and packs nothing."""
+    """Return a script that answers as the program does, and packs nothing."""
     cases = " ".join(f'*"-comp {name}"*) exit 0;;' for name in compressors.split())
     refusal = 'echo "FATAL ERROR: Compressor not supported" >&2; exit 1'
     return f'case "$*" in -version) echo "{version}"; exit 1;; {cases} esac\n{refusal}'
@@ -331,7 +331,7 @@ cat >"$0.input"
 
 @contextmanager
 def partition(path: Path, offset: int = 0) -> Iterator[Partition]:
-    """A file, opened for an image."""
+    """Yield a file, opened for an image."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         yield Partition(descriptor, offset, "/images")
@@ -341,7 +341,7 @@ def partition(path: Path, offset: int = 0) -> Iterator[Partition]:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Partition]:
-    """A new file."""
+    """Yield a new file."""
     with partition(tmp_path / "image") as opened:
         yield opened
 
@@ -354,13 +354,13 @@ def called(path: str) -> tuple[list[str], dict[str, str]]:
 
 
 def after(arguments: Sequence[str], option: str) -> str | None:
-    """The value of an option."""
+    """Return the value of an option."""
     return arguments[arguments.index(option) + 1] if option in arguments else None
 
 
 @pytest.fixture
 def recorder(programs: Path, install: Install, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A stand-in that records how it was called and what it was given."""
+    """Install a stand-in that records how it was called and what it was given."""
     monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1")
     return install("mksquashfs", RECORD)
@@ -455,7 +455,7 @@ def test_what_a_version_before_4_5_leaves_to_chance_is_cleared(
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A directory with what an image may hold."""
+    """Return a directory with what an image may hold."""
     root = tmp_path / "tree"
     (root / "bin").mkdir(parents=True)
     (root / "bin" / "tool").write_bytes(b"#!/bin/sh\n")
@@ -612,7 +612,7 @@ def test_an_archive_becomes_an_image_at_its_place(tmp_path: Path, offset: int) -
 
 @needs_tar
 def test_a_second_archive_leaves_nothing_of_the_first(tmp_path: Path) -> None:
-    """What is before the offset is written when all is packed, so it may be lost."""
+    """The bytes before the offset are written when all is packed, so they may be lost."""
     once, twice = tmp_path / "once", tmp_path / "twice"
     packer = real()
     for image, stacks in ((once, [[]]), (twice, [MANY, []])):
@@ -671,7 +671,7 @@ def test_the_least_memory_is_enough(tmp_path: Path, place: Partition) -> None:
 
 
 def children() -> set[str]:
-    """The processes that this one has started and not yet waited for."""
+    """Return the processes that this one has started and not yet waited for."""
     found = set()
     for process in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # it ends meanwhile

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which file is still what a build now would give."""
+"""Files that still are as a build now would make them."""
 
 from __future__ import annotations
 

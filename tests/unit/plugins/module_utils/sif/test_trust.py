@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Who is trusted, and why a file is not; the engine's own answers are tested with its signatures."""
+"""Trust in signers, and the reasons against a file; the engine's own answers are tested with its signatures."""
 
 from __future__ import annotations
 

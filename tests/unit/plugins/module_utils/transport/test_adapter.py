@@ -1,7 +1,7 @@
 # Copyright: hpc.sregistry contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What really goes over a connection, and what comes over it: byte by byte, late, cut, or by way of a proxy."""
+"""The bytes that really go over a connection, and come over it: byte by byte, late, cut, or by way of a proxy."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ DIGEST = f"sha256:{hashlib.sha256(BLOB).hexdigest()}"
 
 
 def answer(body: bytes = b"", status: str = "200 OK", *headers: str, length: int | None = None) -> bytes:
-    """An answer as it goes over the wire."""
+    """Return an answer as it goes over the wire."""
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body) if length is None else length}", *headers, "", ""]
     return "\r\n".join(lines).encode("latin-1") + body
 
 
 def ask(url: str, method: str = "GET", **how: object) -> bytes:
-    """The body of what is behind a URL."""
+    """Return the body of what is behind a URL."""
     connections = Connections(Transport(**{"timeout": 20.0, "retries": 0, **how}))  # type: ignore[arg-type]
     try:
         with connections.send(HttpRequest(method, url, "it"))[0] as response:
@@ -52,7 +52,7 @@ def ask(url: str, method: str = "GET", **how: object) -> bytes:
 
 
 def read(response: requests.Response) -> tuple[bytes, RegistryError | None]:
-    """What comes of a body, and what ends it."""
+    """Return the pieces of a body, and what ends it."""
     came: list[bytes] = []
     try:
         for chunk in chunks(response, "it"):
@@ -64,7 +64,7 @@ def read(response: requests.Response) -> tuple[bytes, RegistryError | None]:
 
 @pytest.fixture
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock by which each look at it takes ten seconds."""
+    """Replace the clock by one where each look at it takes ten seconds."""
     monkeypatch.setattr(adapter, "_clock", itertools.count(0.0, 10.0).__next__)
 
 

@@ -1,7 +1,7 @@
 # Copyright: hpc.sregistry contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which login a registry and its token server get to see, what happens when it is refused, and what is said then."""
+"""Logins that a registry and its token server get to see, the effect of a refusal, and its message."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def token_server() -> Iterator[FaultyRegistry]:
 
 @pytest.fixture
 def enter(faulty: FaultyRegistry, connect: Connect, tmp_path: Path) -> Enter:
-    """A session to the faulty registry with an entry of an authfile."""
+    """Open a session to the faulty registry with an entry of an authfile."""
 
     def session(entry: dict[str, str] | None) -> Registry:
         path = tmp_path / "config.json"
@@ -61,12 +61,12 @@ def bearer(faulty: FaultyRegistry, server: FaultyRegistry, accepted: set[str], m
 
 
 def image(faulty: FaultyRegistry, name: str = "team/tiny:1.0") -> Reference:
-    """An image of the registry."""
+    """Return an image of the registry."""
     return Reference.parse(f"{faulty.address}/{name}")
 
 
 def refused(session: Registry, wanted: Reference, kind: type[RegistryError] = Unauthorized) -> str:
-    """The message of what must be refused; no secret is in it."""
+    """Return the message of what must be refused; no secret is in it."""
     with pytest.raises(kind) as caught:
         session.get(wanted)
     message = str(caught.value)
@@ -136,7 +136,7 @@ def test_an_identity_token_is_nothing_for_a_registry_that_wants_a_password(
 
 
 def veiled(answer: Fault, opened: set[str]) -> Fault:
-    """The real answer for who has one of these headers, and another one for everybody else."""
+    """Give the real answer to requests with one of these headers, and another one to all others."""
     return lambda request, upstream: (
         upstream(request.with_header("authorization", None))
         if request.headers.get("authorization") in opened

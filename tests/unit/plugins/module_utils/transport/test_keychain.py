@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which login belongs to which repository, and where it comes from."""
+"""Logins of repositories, and where they come from."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HUB = "https://index.docker.io/v1/"
 
 @pytest.fixture
 def authfile(tmp_path: Path) -> Authfile:
-    """Writes an authfile, of an object or of raw bytes, and returns its path."""
+    """Write an authfile, of an object or of raw bytes, and return its path."""
 
     def write(content: Any) -> str:
         path = tmp_path / "config.json"
@@ -62,12 +62,12 @@ def helper(install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def auth(text: str) -> dict[str, str]:
-    """An entry of ``auths`` as ``docker login`` writes it."""
+    """Return an entry of ``auths`` as ``docker login`` writes it."""
     return {"auth": base64.b64encode(text.encode()).decode()}
 
 
 def login(path: str, registry: str = "quay.io", repository: str = "") -> Login | None:
-    """The login that an authfile has for a repository."""
+    """Return the login that an authfile has for a repository."""
     return Keychain(authfile=path).credentials(registry, repository).login
 
 

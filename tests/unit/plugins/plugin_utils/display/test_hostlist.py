@@ -41,7 +41,7 @@ def test_a_list_is_written_as_pdsh_reads_it(names: list[str], folded: str) -> No
 
 
 def unfold(text: str) -> list[str]:
-    """What pdsh makes of it."""
+    """Unfold a list of hosts as pdsh does."""
     names = []
     for prefix, inner, suffix in re.findall(r"([^,\[]*)(?:\[([^\]]*)\])?([^,]*)(?:,|\Z)", text):
         if not inner:

@@ -212,7 +212,7 @@ def test_looking_costs_little(took: float, working: int, seconds: float) -> None
 
 @pytest.fixture
 def board(tmp_path: Path) -> Board:
-    """A directory of a run."""
+    """Return a directory of a run."""
     return Board(str(tmp_path / "run"))
 
 
@@ -263,7 +263,7 @@ class Scene:
 
 
 def fetching(seconds: float) -> str:
-    """A host that fetches 10 MiB a second."""
+    """Return the progress of a host that fetches 10 MiB a second."""
     return json.dumps(asdict(replace(FETCHING, at=seconds, fetched=int(10 * MIB * seconds))))
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a report says of each image on each host, and why."""
+"""Reports on each image on each host, and the reasons."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def row(
     day: int = 1,
     **other: Any,
 ) -> dict[str, Any]:
-    """A row of the facts: a file that was built from a manifest, on a host that knows another one or the same."""
+    """Return a row of the facts: a file built from a manifest, on a host that knows another one or the same."""
     manifest = built_from if known == "" else known
     return {
         "reference": URI,
@@ -63,7 +63,7 @@ FAILED = {"failed": True, "msg": "the inventory is not JSON"}
 
 
 def states(document: dict[str, Any], uri: str = URI) -> list[str]:
-    """The state of an image on each host."""
+    """Return the state of an image on each host."""
     at = [image["reference"] for image in document["images"]].index(uri)
     return [document["letters"][host["states"][at]] for host in document["hosts"]]
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a host is asked before anything is done there, by its own shell."""
+"""Questions to a host before anything is done there, answered by its own shell."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ansible_collections.hpc.sregistry.plugins.plugin_utils._internal.prestage.p
 
 
 def asked(script: ProbeScript, path: Path | None = None) -> dict[str, str]:
-    """The answer of this machine, with programs of this directory before all others."""
+    """Return the answer of this machine, with programs of this directory before all others."""
     environment = {"PATH": f"{path}:/usr/bin:/bin" if path else "/usr/bin:/bin"}
     done = subprocess.run(["sh", "-c", script.text], env=environment, capture_output=True, text=True, check=False)
     return parse_answer(f"Welcome to this host\n{done.stdout}\n")
@@ -26,7 +26,7 @@ def asked(script: ProbeScript, path: Path | None = None) -> dict[str, str]:
 
 @pytest.fixture
 def programs(tmp_path: Path) -> Path:
-    """A directory for programs."""
+    """Return a directory for programs."""
     return tmp_path
 
 

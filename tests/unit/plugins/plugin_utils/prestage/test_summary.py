@@ -149,7 +149,7 @@ def test_what_a_host_says_is_no_template_for_others() -> None:
 
 
 def of(strategy: str, results: dict[str, Any], names: list[str] | None = None, **more: Any) -> dict[str, Any]:
-    """A summary of hosts that all shall have the same images."""
+    """Return a summary of hosts that must all have the same images."""
     return prestage_summary(results, NAMES if names is None else names, strategy=strategy, **more)
 
 
@@ -558,7 +558,7 @@ def test_who_shares_a_file_system_must_see_the_very_files(rows: Any, reason: str
 
 
 def inventory(*files: tuple[str, int]) -> dict[str, Any]:
-    """What every module tells of a store with some files and their times."""
+    """Return the report of every module on a store with some files and their times."""
     rows = [{"reference": name, "path": f"/store/{name}.sif", "mtime_ns": time} for name, time in files]
     return {"sregistry": {"images": [*rows, {"reference": "recorded:1", "path": None, "mtime_ns": None}, 5]}}
 
