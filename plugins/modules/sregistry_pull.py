@@ -571,9 +571,9 @@ from ..module_utils._internal.module.options import (
     verify_options,
 )
 from ..module_utils._internal.module.remote_images import BUILD, FAIL, finish, open_session, references_of, sif_cache_of
-from ..module_utils._internal.pull.plan import ALWAYS, NOT_PRESENT, Wanted
 from ..module_utils._internal.pull.progress import FILE_VARIABLE, told
 from ..module_utils._internal.pull.pull import pull
+from ..module_utils._internal.pull.request import ALWAYS, NOT_PRESENT, PullRequest
 
 
 def main() -> None:
@@ -613,7 +613,7 @@ def main() -> None:
                     from ..module_utils._internal.module.keys import trust_of
 
                 trust = stack.enter_context(trust_of(module))
-            wanted = Wanted(
+            request = PullRequest(
                 storage=module.params["storage"],
                 dest=module.params["dest"],
                 policy=ALWAYS if module.params["pull"] == ALWAYS else NOT_PRESENT,
@@ -626,7 +626,7 @@ def main() -> None:
                 backup=module.params["backup"],
             )
             stack.enter_context(told(session.progress, os.environ.get(FILE_VARIABLE)))
-            outcomes = pull(session, wanted, [reference for _name, reference in references])
+            outcomes = pull(session, request, [reference for _name, reference in references])
             for outcome in outcomes.values():
                 if outcome.action in (PRESENT, RECORDED):  # a new file got them before it got its name
                     set_attributes(module, outcome, session.kept(outcome))

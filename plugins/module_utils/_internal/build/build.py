@@ -15,10 +15,10 @@ from ..inventory import storage
 from ..inventory.document import Document, File
 from ..inventory.outcome import PRESENT, RECORDED
 from ..oci.reference import Reference
-from ..pull.destination import claimed
+from ..pull.destination import locked
 from ..pull.outcome import PullOutcome
-from ..pull.plan import ALWAYS, Wanted
 from ..pull.pull import pull
+from ..pull.request import ALWAYS, PullRequest
 from ..pull.session import Session
 from ..sif.formats import SANDBOX
 from .engine_build import build_by_engine
@@ -63,7 +63,7 @@ def _refuse_useless(request: BuildRequest) -> None:
 def _pull(session: Session, request: BuildRequest, image: Reference) -> PullOutcome:
     if os.path.isdir(request.path):
         raise StorageError(f"{request.path} is a directory; remove it, or give another path for the file")
-    wanted = Wanted(
+    wanted = PullRequest(
         storage=request.store or os.path.dirname(request.path),
         dest=None if request.store else request.path,
         policy=ALWAYS,
@@ -103,7 +103,7 @@ def _create(session: Session, request: BuildRequest, outcome: BuildOutcome) -> N
     outcome.after = outcome.before or Document.local(outcome.reference, outcome.platform, url=request.source or "")
     if session.check:
         return
-    with claimed(session, outcome, request.path):
+    with locked(session, outcome, request.path) as destination:
         latest = session.inventory.get(*outcome.key)
         found = latest.file(request.path) if latest else None
         if found and found != own and not request.force and _serves(request, found, inputs):
@@ -112,6 +112,8 @@ def _create(session: Session, request: BuildRequest, outcome: BuildOutcome) -> N
             outcome.enter(session, other)
         else:
             outcome.enter(session, build_by_engine(session, request, source, login, outcome))
+        if outcome.changed:
+            destination.take_from_others()
 
 
 def _read_source(session: Session, request: BuildRequest, outcome: BuildOutcome) -> BuildSource | None:

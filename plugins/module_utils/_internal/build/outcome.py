@@ -94,7 +94,7 @@ class BuildOutcome(PullOutcome):
     def enter(self, session: Session, file: File) -> None:
         """Enter what was built into the inventory, with the files that the image has by now."""
         if self.after:
-            session.enter(self, to_merged(self.after, session.inventory.get(*self.key)).with_file(file))
+            self.after = session.enter(to_merged(self.after, session.inventory.get(*self.key)).with_file(file))
 
     def leave(self, session: Session) -> None:
         """Do nothing: another run did the work while this one waited for the lock."""

@@ -15,7 +15,7 @@ from ..inventory.document import Document, File
 from ..inventory.outcome import PRESENT, RECORDED
 from ..late import importing
 from ..oci.blobs import Arrival
-from ..pull.destination import claimed
+from ..pull.destination import locked
 from ..pull.layer_download import Delivery, threads_for
 from ..pull.resolve import is_current, resolve, to_document, to_merged
 from ..pull.session import Session
@@ -39,14 +39,16 @@ def unpack_sandbox(session: Session, request: BuildRequest, outcome: BuildOutcom
         delivery = Delivery(session, image, outcome)
         if outcome.action != RECORDED:
             delivery.begin(pool)
-        with claimed(session, outcome, request.path):
+        with locked(session, outcome, request.path) as destination:
             latest = session.inventory.get(*outcome.key)
             if outcome.action == RECORDED and outcome.after:
-                session.enter(outcome, to_merged(outcome.after, latest))
+                outcome.after = session.enter(to_merged(outcome.after, latest))
             elif latest and _was_done_meanwhile(request, outcome, latest, image):
                 outcome.leave(session)
             else:
                 outcome.enter(session, _written(session, request, delivery, outcome))
+            if outcome.changed:
+                destination.take_from_others()
 
 
 def _plan(session: Session, request: BuildRequest, outcome: BuildOutcome) -> ResolvedImage | None:

@@ -35,10 +35,8 @@ from ..transport.options import Transport
 from .base import SHORTEST_SECRET, blob_directory, facts_after, failure, inventory_of, platform_of
 
 if TYPE_CHECKING:
-    from ..registry.mirror import Mirrors
-
-if TYPE_CHECKING:
     from ..pull.sif_cache import SifCache
+    from ..registry.mirror import Mirrors
 
 BUILD, FAIL = "build", "fail"
 """What to do about a file that the cache of finished files does not have."""

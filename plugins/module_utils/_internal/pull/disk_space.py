@@ -123,7 +123,7 @@ def _freed(plan: Plan) -> int:
         status = os.lstat(plan.path)
     except OSError:
         return 0
-    names = 2 if plan.document.file(plan.path) else 1
+    names = 2 if plan.after.file(plan.path) else 1
     return status.st_size if stat.S_ISREG(status.st_mode) and status.st_nlink <= names else 0
 
 

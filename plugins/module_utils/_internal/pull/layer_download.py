@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from ..fs.files import need_space
@@ -23,26 +24,26 @@ from .session import Session
 _Result = TypeVar("_Result")
 
 
+@dataclass
 class Delivery:
     """The layers of one image, each digest once; what is fetched counts in an outcome."""
 
-    def __init__(self, session: Session, image: ResolvedImage, outcome: PullOutcome) -> None:
-        self._session = session
-        self.image = image
-        self._outcome = outcome
-        self._begun: dict[str, Future[Obtained]] = {}
-        self._unforeseen: dict[str, Obtained] = {}
+    session: Session
+    image: ResolvedImage
+    outcome: PullOutcome
+    _begun: dict[str, Future[Obtained]] = field(default_factory=dict)
+    _unforeseen: dict[str, Obtained] = field(default_factory=dict)
 
     def begin(self, pool: ThreadPoolExecutor) -> None:
         """Begin to fetch, the newest layer first: it is the first that a build reads.
 
         :raises NoSpace: if the cache cannot hold them.
         """
-        cache = self._session.cache
+        cache = self.session.cache
         layers = {layer.digest: layer for layer in reversed(self.image.layers)}
         missing = {layer.digest: cache.missing(layer) for layer in layers.values()}
         need_space(cache.directory, sum(missing.values()), f"fetching {self.image.reference}")
-        progress = self._session.progress
+        progress = self.session.progress
         for digest, size in missing.items():
             if size:
                 progress.expect(digest, layers[digest].size)
@@ -68,17 +69,17 @@ class Delivery:
                     if digest in renewed:
                         raise
                     renewed.add(digest)
-                    self._session.cache.drop(digest)
+                    self.session.cache.drop(digest)
                     self._begun.pop(digest, None)
                     self._unforeseen.pop(digest, None)
         finally:
             ended = [blob for blob in self._begun.values() if not blob.cancel() and blob.done()]
-            obtained = self._outcome.obtained
+            obtained = self.outcome.obtained
             obtained.extend(blob.result() for blob in ended if not blob.cancelled() and not blob.exception())
             obtained.extend(self._unforeseen.values())
 
     def _arrival(self, layer: Descriptor) -> Callable[[int], None]:
-        with self._outcome.clock("fetch"):
+        with self.outcome.clock("fetch"):
             for blob in self._begun.values():
                 if blob.done():
                     blob.result()  # what did not come ends the build at once, whatever it is waiting for
@@ -86,13 +87,13 @@ class Delivery:
                 self._begun[layer.digest].result()
             else:  # the file was to come from the cache, and nothing was begun
                 self._unforeseen.setdefault(layer.digest, self._obtain(layer))
-        return self._session.progress.reading(self.image.reference.uri, layer.digest)
+        return self.session.progress.reading(self.image.reference.uri, layer.digest)
 
     def _obtain(self, layer: Descriptor) -> Obtained:
         reference = self.image.reference
-        source = source_of(self._session.registries.of(reference), reference.repository, layer)
-        with self._session.progress.fetching(layer.digest, layer.size, source) as counted:
-            return self._session.cache.obtain(layer, counted, f"the layer {layer.digest} of {reference}")
+        source = source_of(self.session.registries.of(reference), reference.repository, layer)
+        with self.session.progress.fetching(layer.digest, layer.size, source) as counted:
+            return self.session.cache.obtain(layer, counted, f"the layer {layer.digest} of {reference}")
 
 
 @contextmanager

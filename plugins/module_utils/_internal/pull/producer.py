@@ -2,104 +2,99 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How the file of an image comes to be: built from its layers, or fetched as it is."""
+"""Producers: each makes the file of one image. It is built from layers, or downloaded as it is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
-from ..errors import InvalidSif, PlatformNotFound, RegistryError
 from ..inventory.document import VERIFIED, File
-from ..inventory.outcome import PRESENT
+from ..inventory.paths import back_up
+from ..inventory.provenance import Provenance
 from ..late import importing
 from ..registry.image import ResolvedImage
-from ..sif.toolchain import Toolchain
-from ..sif.trust import Trust
 from . import sif_download
+from .job import Job
 from .layer_download import Delivery
-from .outcome import PullOutcome
-from .resolve import Resolved
-from .session import Session
-from .sif_cache import Entry, SifCache
-from .sif_cache_policy import MISS
-from .sif_download import Ready, Shipment
+from .plan import Plan
+from .sif_cache import SifCache
+from .sif_download import Shipment
 
 
-class Supply(Protocol):
-    """What makes the file of one image, and counts in an outcome what that took."""
+class Producer(Protocol):
+    """The means to make the file of one image; an outcome counts what that takes."""
 
-    def begin(self, pool: ThreadPoolExecutor) -> None:
+    def prefetch(self, pool: ThreadPoolExecutor) -> None:
         """Begin to fetch what is needed.
 
         :raises NoSpace: if it does not fit into the cache.
         """
 
-    def make(self, path: str) -> File:
-        """Put the file in its place, in the place of what is there.
+    def produce(self) -> File:
+        """Put the file in its place, in the place of what is there; return that of the plan which is fresh, if the same
+        came again and was left in its place.
 
         :raises SregistryError: if that fails; what was there is then as before.
         """
 
 
-def supply_of(
-    session: Session,
-    image: Resolved,
-    outcome: PullOutcome,
-    toolchain: Toolchain,
-    trust: Trust | None,
-    prepare: Callable[[str], None],
-    there: File | None,
-) -> Supply:
-    """The way that suits an image.
-
-    :param toolchain: what a file is built with.
-    :param trust: whose signature a file needs, if any; ``prepare`` has to see to that.
-    :param prepare: what a finished file goes through before it gets its name.
-    :param there: the file that is there, whole, and made in the same way.
-    """
+def producer_of(job: Job, plan: Plan) -> Producer:
+    """Return the producer that suits an image: a download, if it is a finished file or the SIF cache has one."""
+    session, image, cache, entry = job.session, plan.image, job.request.sif_cache, job.cached.entry
+    if cache and entry:
+        download, key = Shipment(session, entry.artifact, job.outcome, cache.source(entry)), entry.key
+        return CachedSif(job, download, dict(key.inputs), key.manifest_digest, None, cache, entry.provenance)
     if isinstance(image, ResolvedImage):
-        return _Building(session, image, outcome, toolchain, prepare)
-    return _Fetching(session, image, outcome, trust, prepare, there)
+        return _Build(job, image, Delivery(session, image, job.outcome))
+    trust = job.request.trust
+    mark = {VERIFIED: trust.mark} if trust and trust.mark else {}
+    inputs = {**sif_download.inputs(image.reference), **mark}
+    return _Download(job, Shipment(session, image, job.outcome), inputs, image.manifest_digest, plan.fresh)
 
 
-class _Building:
-    """A file that is built while its layers arrive."""
+def finish(job: Job, temporary: str) -> None:
+    """Do the last for a finished file, before it gets its name: verify it, set owner and mode, back up the old one.
 
-    def __init__(
-        self,
-        session: Session,
-        image: ResolvedImage,
-        outcome: PullOutcome,
-        toolchain: Toolchain,
-        prepare: Callable[[str], None],
-    ) -> None:
-        self._session = session
-        self._image = image
-        self._outcome = outcome
-        self._toolchain = toolchain
-        self._prepare = prepare
-        self._delivery = Delivery(session, image, outcome)
+    :raises SregistryError: if the file is not signed as it has to be, or something cannot be written.
+    """
+    request = job.request
+    if request.trust:
+        request.trust.verify(temporary, job.outcome.reference)
+    request.prepare(temporary)
+    if request.backup:
+        job.backup_file = back_up(job.path, job.backup_file)
 
-    def begin(self, pool: ThreadPoolExecutor) -> None:
-        self._delivery.begin(pool)
 
-    def make(self, path: str) -> File:
+@dataclass
+class _Build:
+    """A build, while the layers arrive."""
+
+    job: Job
+    image: ResolvedImage
+    delivery: Delivery
+
+    def prefetch(self, pool: ThreadPoolExecutor) -> None:
+        self.delivery.begin(pool)
+
+    def produce(self) -> File:
         # Ansible compiles a module's code each time it runs: most runs build nothing, and need not know how.
         with importing:
             from ..sif.builder import ImageBuild
 
-        image, cache, outcome = self._image, self._session.cache, self._outcome
-        toolchain, workers = self._toolchain, self._session.threads
+        job, image, cache, outcome = self.job, self.image, self.job.session.cache, self.job.outcome
+        toolchain, workers, last = job.request.toolchain, job.session.threads, partial(finish, job)
         inputs = toolchain.inputs  # what misses a program ends here
-        built = self._delivery.serve(
+        built = self.delivery.serve(
             lambda arrival: ImageBuild(image, cache, toolchain, arrival, outcome.clock, workers).write_sif(
-                path, self._prepare
+                job.path, last
             )
         )
         outcome.warnings.extend(built.warnings)
-        outcome.builder = {"name": built.builder, "reason": built.reason}
+        job.builder = {"name": built.builder, "reason": built.reason}
         cache.keep(built.path, f"sha256:{built.sha256}")  # who deletes it by mistake gets it back at once
         return File.at(
             built.path,
@@ -114,101 +109,63 @@ class _Building:
         )
 
 
-class _Fetching:
-    """A file that is fetched as it is. What comes again as it came before leaves the one that is there in its place."""
+@dataclass
+class _Download:
+    """A download of a finished file. What comes again as it came before leaves the file that is there in its place."""
 
-    def __init__(
-        self,
-        session: Session,
-        image: Ready,
-        outcome: PullOutcome,
-        trust: Trust | None,
-        prepare: Callable[[str], None],
-        there: File | None,
-    ) -> None:
-        self._image = image
-        self._cache = session.cache
-        self._outcome = outcome
-        self._trust = trust
-        self._prepare = prepare
-        self._there = there
-        self._shipment = Shipment(session, image, outcome)
+    job: Job
+    download: Shipment
+    inputs: dict[str, str]
+    manifest_digest: str | None
+    there: File | None
 
-    def begin(self, pool: ThreadPoolExecutor) -> None:
-        self._shipment.begin(pool)
-
-    def make(self, path: str) -> File:
-        fetched = self._shipment.arrive()
-        if self._there and self._there.manifest_digest == fetched.digest:
-            if self._trust:
-                self._trust.verify(path, path)
-            self._outcome.action, self._outcome.changed = PRESENT, False
-            self._cache.keep(path, fetched.digest)  # instead of what came now, so that it is there once
-            return self._there
-        with self._outcome.clock("place"):
-            placed = self._shipment.place(fetched, path, self._prepare)
-        mark = {VERIFIED: self._trust.mark} if self._trust and self._trust.mark else {}
-        return File.at(
-            path,
-            placed.sha256,
-            {**sif_download.inputs(self._image.reference), **mark},
-            size=placed.size,
-            mtime_ns=placed.mtime_ns,
-            manifest_digest=self._image.manifest_digest or placed.digest,
-        )
-
-
-class FromCache:
-    """A file that somebody else has built. If it does not come, it is made as if it had not been there."""
-
-    def __init__(
-        self,
-        session: Session,
-        cache: SifCache,
-        entry: Entry,
-        outcome: PullOutcome,
-        prepare: Callable[[str], None],
-        otherwise: Supply,
-    ) -> None:
-        self._cache = cache
-        self._entry = entry
-        self._outcome = outcome
-        self._prepare = prepare
-        self._otherwise = otherwise
-        self._shipment = Shipment(session, entry.artifact, outcome, cache.source(entry))
-
-    def begin(self, pool: ThreadPoolExecutor) -> None:
+    def prefetch(self, pool: ThreadPoolExecutor) -> None:
         """Begin to fetch it."""
-        self._shipment.begin(pool)
+        self.download.begin(pool)
 
-    def make(self, path: str) -> File:
+    def produce(self) -> File:
         """Put the file in its place.
 
-        :raises SregistryError: as ``Supply.make``.
+        :raises SregistryError: as ``Producer.produce``.
         """
-        try:
-            return self._place(path)
-        except (RegistryError, InvalidSif, PlatformNotFound) as error:
-            if self._cache.required:
-                raise
-            self._outcome.warnings.append(f"the SIF cache {self._cache} could not be used: {error}")
-        self._outcome.sif_cache = MISS
-        return self._otherwise.make(path)
-
-    def _place(self, path: str) -> File:
-        fetched = self._shipment.arrive()
-        self._outcome.warnings.extend(self._cache.warnings())
-        with self._outcome.clock("place"):
-            placed = self._shipment.place(fetched, path, self._prepare)
-        known = self._entry.provenance
+        job, there, trust = self.job, self.there, self.job.request.trust
+        fetched = self.download.arrive()
+        if there and there.manifest_digest == fetched.digest:
+            if trust:
+                trust.verify(there.path, there.path)
+            job.session.cache.keep(there.path, fetched.digest)  # so that it is there once
+            return there
+        with job.outcome.clock("place"):
+            placed = self.download.place(fetched, job.path, partial(finish, job))
         return File.at(
-            path,
+            job.path,
             placed.sha256,
-            dict(self._entry.key.inputs),
+            self.inputs,
             size=placed.size,
             mtime_ns=placed.mtime_ns,
-            manifest_digest=self._entry.key.manifest_digest,
-            engine_version=known.engine_version if known else None,
-            packer=known.packer if known else None,
-            builder=known.builder if known else None,
+            manifest_digest=self.manifest_digest or placed.digest,
         )
+
+
+@dataclass
+class CachedSif(_Download):
+    """A download of a file that somebody else has built. It may not come: then the image is built, if that is
+    allowed.
+    """
+
+    cache: SifCache
+    provenance: Provenance | None
+
+    def produce(self) -> File:
+        """Put the file in its place.
+
+        :raises RegistryError, InvalidSif, PlatformNotFound: if it does not come, or is not what it has to be.
+        :raises SregistryError: as ``Producer.produce``.
+        """
+        file, known = super().produce(), self.provenance
+        self.job.outcome.warnings.extend(self.cache.warnings())
+        if known:
+            file = dataclasses.replace(
+                file, engine_version=known.engine_version, packer=known.packer, builder=known.builder
+            )
+        return file

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ..inventory.database import LOCK_TIMEOUT
@@ -26,26 +26,44 @@ def record(session: Session, references: Sequence[Reference]) -> dict[Reference,
 
     One HEAD tells whether anything is new; a name by digest that is recorded needs not even that.
     """
-    return session.each(references, lambda reference, outcome: _record(session, reference, outcome))
+    return each(session, references, lambda outcome: _record(session, outcome))
 
 
-def _record(session: Session, reference: Reference, outcome: PullOutcome) -> None:
-    outcome.before = session.inventory.get(reference, session.platform)
-    if outcome.before and outcome.before.files:
-        outcome.path = outcome.path_before = outcome.before.files[-1].path
+def each(
+    session: Session, references: Sequence[Reference], work: Callable[[PullOutcome], None]
+) -> dict[Reference, PullOutcome]:
+    """Do something with each image, in parallel, the same image once; an error ends only its own image's work."""
+
+    def guarded(reference: Reference) -> PullOutcome:
+        outcome = PullOutcome(reference, session.platform, progress=session.progress)
+        with outcome.clock("total"), outcome.catching():
+            work(outcome)
+        return outcome
+
+    once = list(dict.fromkeys(references))
+    return dict(zip(once, session.in_parallel(guarded, once)))
+
+
+def _record(session: Session, outcome: PullOutcome) -> None:
+    before = session.inventory.get(*outcome.key)
+    path = before.files[-1].path if before and before.files else None
+    outcome.before, outcome.path, outcome.path_before = before, path, path
     with outcome.clock("resolve"):
-        if outcome.before and is_current(session, reference, outcome.before):
-            outcome.action = PRESENT
-            return
-        image = resolve(session, reference, outcome)
-        same = outcome.before and (is_same(outcome.before, image) or _tells_nothing(session, outcome.before, image))
-    if same:
-        outcome.action = PRESENT
-        return
-    document = to_document(image, session, outcome.before)
-    if not session.check:
+        document = _new_document(session, outcome, before)
+    if document and not session.check:
         document = _store(session, document)
-    outcome.after, outcome.changed, outcome.action = document, True, RECORDED
+    outcome.action, outcome.changed, outcome.after = RECORDED if document else PRESENT, document is not None, document
+
+
+def _new_document(session: Session, outcome: PullOutcome, before: Document | None) -> Document | None:
+    """Return the document of what a name points at now; None if it is recorded already."""
+    reference = outcome.reference
+    if before and is_current(session, reference, before):
+        return None
+    image = resolve(session, reference, outcome)
+    if before and (is_same(before, image) or _tells_nothing(session, before, image)):
+        return None
+    return to_document(image, session, before)
 
 
 def _tells_nothing(session: Session, document: Document, image: Resolved) -> bool:

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from ..inventory.database import Inventory
 from ..inventory.document import Document, timestamp
 from ..oci.blobs import BlobCache
 from ..oci.pins import Pins
 from ..oci.platform import Platform
-from ..oci.reference import Reference
 from ..registry.pool import Registries
 from .outcome import PullOutcome
 from .progress import Progress
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -48,27 +50,16 @@ class Session:
         file = outcome.file
         return self.cache.path(file.digest) if file and file.digest else ""
 
-    def each(
-        self, references: Sequence[Reference], work: Callable[[Reference, PullOutcome], None]
-    ) -> dict[Reference, PullOutcome]:
-        """Do something with each image, in parallel, the same image once; an error ends only its own image's work."""
-
-        def guarded(reference: Reference) -> PullOutcome:
-            outcome = PullOutcome(reference, self.platform, progress=self.progress)
-            with outcome.clock("total"), outcome.catching():
-                work(reference, outcome)
-            return outcome
-
+    def in_parallel(self, work: Callable[[Any], _Result], items: Sequence[object]) -> list[_Result]:
+        """Do something with each of some items at the same time; return the results in their order."""
         with ThreadPoolExecutor(max(1, self.threads)) as pool:
-            futures: dict[Reference, Future[PullOutcome]] = {
-                reference: pool.submit(guarded, reference) for reference in dict.fromkeys(references)
-            }
-            return {reference: future.result() for reference, future in futures.items()}
+            return list(pool.map(work, items))
 
-    def enter(self, outcome: PullOutcome, document: Document) -> None:
-        """Write the document that an image has in the end.
+    def enter(self, document: Document) -> Document:
+        """Write the document that an image has in the end, and return it.
 
         :raises StorageError, NoSpace, InventoryError: if it cannot be written.
         """
-        outcome.after = dataclasses.replace(document, updated_at=timestamp())
-        self.inventory.put(outcome.after)
+        document = dataclasses.replace(document, updated_at=timestamp())
+        self.inventory.put(document)
+        return document

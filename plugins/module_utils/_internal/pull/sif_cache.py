@@ -14,7 +14,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Denied, InvalidManifest, RegistryError, Unauthorized, Unreachable
@@ -67,25 +67,25 @@ class Entry:
     provenance: Provenance | None
 
 
+@dataclass(eq=False)
 class SifCache:
     """A place in a registry where files are looked for, and put if it ``fills``. Where it has none and is ``required``,
     that is an error instead of a build.
     """
 
-    def __init__(self, location: Location, registry: Registry, connections: int, fills: bool, required: bool) -> None:
-        self._location = location
-        self._registry = registry
-        self._connections = connections
-        self._troubles: list[str] = []
-        self.fills = fills
-        self.required = required
+    location: Location
+    registry: Registry
+    connections: int
+    fills: bool
+    required: bool
+    _troubles: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        return str(self._location)
+        return str(self.location)
 
     def warnings(self) -> list[str]:
         """Return what the user must know though it answers: a mirror or login that could not be used, each once."""
-        return self._registry.warnings(self._location.prefix.rstrip("/"))
+        return self.registry.warnings(self.location.prefix.rstrip("/"))
 
     def find(self, keys: Sequence[Key]) -> Entry | None:
         """The file for the first of some keys that has one.
@@ -96,7 +96,7 @@ class SifCache:
             reference = self.reference(key)
             body = self._look(reference)
             if body:
-                found = artifact.from_manifest(self._registry, reference, body, key.platform)
+                found = artifact.from_manifest(self.registry, reference, body, key.platform)
                 return Entry(found, key, Provenance.parse(found.annotations))
         return None
 
@@ -113,7 +113,7 @@ class SifCache:
         :raises RegistryError, StorageError, InvalidManifest: if they cannot be read.
         """
         found = entry.artifact
-        source = source_of(self._registry, found.reference.repository, found.config)
+        source = source_of(self.registry, found.reference.repository, found.config)
         what = f"the config of {found.reference}"
         content, _blob = cache.read(found.config, _MAX_CONFIG, source, what)
         try:
@@ -125,7 +125,7 @@ class SifCache:
     def source(self, entry: Entry) -> Source:
         """What ``BlobCache.obtain`` needs to fetch a file."""
         found = entry.artifact
-        return source_of(self._registry, found.reference.repository, found.layer, self._connections)
+        return source_of(self.registry, found.reference.repository, found.layer, self.connections)
 
     def put(self, key: Key, document: Document, file: File, contents: Mapping[str, bytes]) -> bool:
         """Put a file there, and what is known of it; returns whether it had to be sent.
@@ -143,7 +143,7 @@ class SifCache:
         )
         try:
             with permit.reading(file.path) as held, open(held, "rb") as stream:
-                return artifact.push(self._registry, self.reference(key), parcel, stream) == upload.SENT
+                return artifact.push(self.registry, self.reference(key), parcel, stream) == upload.SENT
         except OSError as error:
             raise storage_error(error, file.path) from error
 
@@ -152,7 +152,7 @@ class SifCache:
         if self._troubles:
             raise Unreachable(self._troubles[0])
         try:
-            return self._registry.get_or_none(reference)
+            return self.registry.get_or_none(reference)
         except (Unauthorized, Denied):
             raise
         except RegistryError as error:
@@ -162,5 +162,5 @@ class SifCache:
     def reference(self, key: Key) -> Reference:
         """The name of an entry, which engines pull too. A registry's port cannot stand in a repository as it is."""
         host = re.sub(r"[^a-z0-9.]+", "-", key.image.registry).strip("-.")
-        repository = f"{self._location.prefix}{host}/{key.image.repository}"
-        return Reference(self._location.host, repository, tag=key.tag, scheme=ORAS)
+        repository = f"{self.location.prefix}{host}/{key.image.repository}"
+        return Reference(self.location.host, repository, tag=key.tag, scheme=ORAS)

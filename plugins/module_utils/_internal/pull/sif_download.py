@@ -99,22 +99,22 @@ def _version(image: Download) -> str:
     return f"{image.reference} {image.validators}"
 
 
+@dataclass
 class Shipment:
-    """A finished file on its way into the cache; what is fetched counts in an outcome."""
+    """A finished file on its way into the cache; what is fetched counts in an outcome.
 
-    def __init__(self, session: Session, image: Ready, outcome: PullOutcome, source: Source | None = None) -> None:
-        """
-        :param source: where it comes from, if not from what its own name names.
-        """
-        self._session = session
-        self._image = image
-        self._outcome = outcome
-        self._source = source or _source(session, image)
-        self._begun: Future[Fetched] | None = None
+    :ivar source: where it comes from, if not from what its own name names.
+    """
+
+    session: Session
+    image: Ready
+    outcome: PullOutcome
+    source: Source | None = None
+    _begun: Future[Fetched] | None = None
 
     def begin(self, pool: ThreadPoolExecutor) -> None:
         """Begin to fetch it."""
-        self._session.progress.expect(self._image.reference.uri, self._size)
+        self.session.progress.expect(self.image.reference.uri, self._size)
         self._begun = pool.submit(self._fetch)
 
     def arrive(self) -> Fetched:
@@ -122,10 +122,10 @@ class Shipment:
 
         :raises RegistryError, StorageError, NoSpace: if it does not come.
         """
-        with self._outcome.clock("fetch"):
+        with self.outcome.clock("fetch"):
             fetched = self._begun.result() if self._begun else self._fetch()
         self._begun = None
-        self._outcome.obtained.append(fetched.blob)
+        self.outcome.obtained.append(fetched.blob)
         return fetched
 
     def place(self, fetched: Fetched, path: str, prepare: Callable[[str], None]) -> Placed:
@@ -141,11 +141,11 @@ class Shipment:
         status: list[os.stat_result] = []  # before it has its name, by which another run's file may follow at once
 
         def check(temporary: str) -> None:
-            _require_sif(temporary, self._image, self._session.platform)
+            _require_sif(temporary, self.image, self.session.platform)
             prepare(temporary)
             status[:] = [os.stat(temporary)]
 
-        cache = self._session.cache
+        cache = self.session.cache
         make_directory(os.path.dirname(path))
         if not cache.give(fetched.digest, path, check):
             try:
@@ -157,7 +157,7 @@ class Shipment:
                     _copy(fetched, path, check)
                 except _Damaged as error:
                     raise DigestMismatch(
-                        f"the file of {self._image.reference} is damaged in the cache, again and again; choose another "
+                        f"the file of {self.image.reference} is damaged in the cache, again and again; choose another "
                         "cache"
                     ) from error
         algorithm, _colon, encoded = fetched.digest.partition(":")
@@ -166,12 +166,13 @@ class Shipment:
 
     @property
     def _size(self) -> int | None:
-        return self._image.layer.size if isinstance(self._image, Artifact) else self._image.size
+        return self.image.layer.size if isinstance(self.image, Artifact) else self.image.size
 
     def _fetch(self) -> Fetched:
-        image, cache = self._image, self._session.cache
+        image, cache = self.image, self.session.cache
         what = f"the file of {image.reference}"
-        with self._session.progress.fetching(image.reference.uri, self._size, self._source) as source:
+        origin = self.source or _source(self.session, image)
+        with self.session.progress.fetching(image.reference.uri, self._size, origin) as source:
             if isinstance(image, Artifact):
                 return Fetched(image.layer.digest, cache.obtain(image.layer, source, what))
             if image.digest:

@@ -18,7 +18,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.holding import hold
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.destination import claimed
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.destination import locked
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.outcome import PullOutcome
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.session import Session
 
@@ -55,7 +55,7 @@ def test_who_waits_for_another_run_says_so(
     outcome, had = PullOutcome(IMAGE, AMD64, progress=session.progress), threading.Event()
 
     def want() -> None:
-        with claimed(session, outcome, PATH):
+        with locked(session, outcome, PATH):
             had.set()
 
     thread = threading.Thread(target=want)
@@ -70,7 +70,7 @@ def test_who_waits_for_another_run_says_so(
 
 
 def test_what_was_claimed_is_let_go_of_also_after_an_error(session: Session) -> None:
-    with pytest.raises(ZeroDivisionError), claimed(session, PullOutcome(IMAGE, AMD64), PATH):
+    with pytest.raises(ZeroDivisionError), locked(session, PullOutcome(IMAGE, AMD64), PATH):
         raise ZeroDivisionError
     with hold(session.inventory, [PATH], [(IMAGE, AMD64)], 0):
         pass
@@ -78,7 +78,7 @@ def test_what_was_claimed_is_let_go_of_also_after_an_error(session: Session) -> 
 
 def test_other_images_and_files_are_free_meanwhile(session: Session) -> None:
     with (
-        claimed(session, PullOutcome(IMAGE, AMD64), PATH),
+        locked(session, PullOutcome(IMAGE, AMD64), PATH),
         hold(session.inventory, ["/store/org/other-1.sif"], [(OTHER, AMD64)], 0),
     ):
         pass

@@ -16,6 +16,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.blobs 
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.outcome import PullOutcome
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.record import each
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.session import Session
 
 AMD64 = Platform("linux", "amd64")
@@ -37,32 +38,32 @@ def document(digest: str, *files: File) -> Document:
 
 def test_images_are_worked_on_at_the_same_time() -> None:
     meeting = threading.Barrier(3)
-    outcomes = session(3).each([ONE, TWO, THREE], lambda _reference, _outcome: cast(None, meeting.wait(30)))
+    outcomes = each(session(3), [ONE, TWO, THREE], lambda _outcome: cast(None, meeting.wait(30)))
     assert [outcome.error for outcome in outcomes.values()] == [None, None, None]
 
 
 @pytest.mark.parametrize("threads", [-1, 0, 1])
 def test_with_one_thread_one_image_follows_the_other(threads: int) -> None:
     names: list[str] = []
-    session(threads).each([ONE, TWO, THREE], lambda _reference, _outcome: names.append(threading.current_thread().name))
+    each(session(threads), [ONE, TWO, THREE], lambda _outcome: names.append(threading.current_thread().name))
     assert len(names) == 3
     assert len(set(names)) == 1
 
 
 def test_an_image_that_is_named_twice_is_worked_on_once_and_the_order_is_kept() -> None:
     seen: list[Reference] = []
-    outcomes = session(4).each([TWO, ONE, TWO, ONE], lambda reference, _outcome: seen.append(reference))
+    outcomes = each(session(4), [TWO, ONE, TWO, ONE], lambda outcome: seen.append(outcome.reference))
     assert sorted(seen, key=str) == [ONE, TWO]
     assert list(outcomes) == [TWO, ONE]
 
 
 def test_an_error_ends_only_its_own_image() -> None:
-    def work(reference: Reference, outcome: PullOutcome) -> None:
+    def work(outcome: PullOutcome) -> None:
         outcome.changed, outcome.action = True, "pulled"
-        if reference == TWO:
+        if outcome.reference == TWO:
             raise NotFound("there is no org/app:2")
 
-    outcomes = session(2).each([ONE, TWO, THREE], work)
+    outcomes = each(session(2), [ONE, TWO, THREE], work)
     assert [(o.changed, o.action) for o in outcomes.values()] == [(True, "pulled"), (False, "failed"), (True, "pulled")]
     assert isinstance(outcomes[TWO].error, NotFound)
     assert outcomes[TWO].to_result("app:2")["error"] == "there is no org/app:2"
@@ -70,12 +71,12 @@ def test_an_error_ends_only_its_own_image() -> None:
 
 
 def test_a_fault_of_the_program_ends_only_its_own_image_and_shows_where_it_is() -> None:
-    def work(reference: Reference, outcome: PullOutcome) -> None:
-        if reference == ONE:
+    def work(outcome: PullOutcome) -> None:
+        if outcome.reference == ONE:
             raise ZeroDivisionError("oh")
         outcome.changed = True
 
-    outcomes = session(2).each([ONE, TWO], work)
+    outcomes = each(session(2), [ONE, TWO], work)
     assert str(outcomes[ONE].error) == ("internal error, ZeroDivisionError: oh; please report it with the image's name")
     assert "ZeroDivisionError" in outcomes[ONE].to_result("one")["traceback"]
     assert outcomes[TWO].changed
@@ -94,7 +95,7 @@ def test_the_clock_adds_up_and_runs_also_where_the_work_fails(monkeypatch: pytes
 
 
 def test_the_total_time_is_always_there() -> None:
-    outcome = session(1).each([ONE], lambda _reference, _outcome: None)[ONE]
+    outcome = each(session(1), [ONE], lambda _outcome: None)[ONE]
     assert list(outcome.seconds) == ["total"]
 
 

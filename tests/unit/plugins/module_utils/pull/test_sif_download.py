@@ -30,9 +30,9 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platfo
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull import disk_space
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.outcome import PullOutcome
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.plan import Wanted
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.pull import pull
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.record import record
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.request import PullRequest
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.session import Session
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.sif_download import Fetched, Placed, Shipment
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.artifact import Artifact
@@ -243,7 +243,7 @@ class Site:
         wanted = {"dest": None, "policy": "always", "checksum": False, "force": False, **how}
         name = name or self.name
         prepare = cast(Any, lambda _path: None)
-        asked = Wanted(storage=str(self.directory / "store"), toolchain=toolchain, prepare=prepare, **wanted)
+        asked = PullRequest(storage=str(self.directory / "store"), toolchain=toolchain, prepare=prepare, **wanted)
         outcome = pull(session, asked, [name])[name]
         registries.close()
         return outcome
