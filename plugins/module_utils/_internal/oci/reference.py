@@ -39,7 +39,8 @@ _OF_ENGINES = frozenset({"library", "shub"})
 _LOCAL = re.compile(r"\A(docker-archive|docker-daemon|oci-archive|oci(?=:[^:]*[/:])):", re.IGNORECASE)
 _SCHEME = re.compile(r"\A([A-Za-z][A-Za-z0-9+.-]*)://")
 _HOST = re.compile(
-    r"(?:\[[0-9a-fA-F:]+\]|[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*)"
+    r"(?:\[[0-9a-fA-F:]+(?:\.[0-9]{1,3}){0,3}\]"
+    r"|[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*)"
     r"(?::([0-9]{1,5}))?"
 )
 _COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")

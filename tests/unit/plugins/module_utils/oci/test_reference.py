@@ -51,6 +51,7 @@ SHA512 = f"sha512:{HEX}{HEX}"
         ("192.0.2.7:5000/app", "192.0.2.7:5000", "app", "latest"),
         ("[2001:db8::1]:5000/app:t", "[2001:db8::1]:5000", "app", "t"),
         ("[::1]/app", "[::1]", "app", "latest"),
+        ("[::ffff:192.0.2.1]:5000/app", "[::ffff:192.0.2.1]:5000", "app", "latest"),  # RFC 4291, section 2.2
         ("nvcr.io/nvidia/cuda:12.4.1-Base-UBI9", "nvcr.io", "nvidia/cuda", "12.4.1-Base-UBI9"),
         ("ubuntu:_", "docker.io", "library/ubuntu", "_"),
         ("ubuntu:" + "t" * 128, "docker.io", "library/ubuntu", "t" * 128),
