@@ -36,7 +36,7 @@ def prepare(module: AnsibleModule, path: str) -> None:
 
 
 def set_attributes(module: AnsibleModule, outcome: Outcome, kept: str = "") -> None:
-    """Owner, group and mode as the user wants them; in check mode also of a file that is there already.
+    """Set owner, group and mode as the user wants them; in check mode also of a file that is there already.
 
     :param kept: another name that the file may have, in the cache.
     """

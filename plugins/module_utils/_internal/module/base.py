@@ -115,7 +115,7 @@ def platform_of(module: AnsibleModule) -> Platform | None:
 
 
 def facts_of(module: AnsibleModule, inventory: Inventory, rows: list[dict[str, Any]], complete: bool) -> dict[str, Any]:
-    """``ansible_facts`` with rows of the inventory.
+    """Return ``ansible_facts`` with rows of the inventory.
 
     :param complete: whether they are all of it.
     """
@@ -163,7 +163,7 @@ def failure(failed: Sequence[tuple[object, object]], total: int, check: bool) ->
 
 
 def _listed(names: list[object]) -> str:
-    """Names in a message; each of them is in the result, with its error."""
+    """List names in a message; each of them is in the result, with its error."""
     more = f" and {len(names) - _MANY_NAMES} more" if len(names) > _MANY_NAMES else ""
     return ", ".join(map(str, names[:_MANY_NAMES])) + more
 

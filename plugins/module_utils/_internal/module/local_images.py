@@ -26,7 +26,7 @@ def finish(
     error: SregistryError | None = None,
     **more: Any,
 ) -> None:
-    """End the task with what became of each image; it fails if one did, with the results of all.
+    """End the task with the outcome of each image; it fails if one did, with the results of all.
 
     :param changed: whether the task changed something beside the images; ``diff`` shows what.
     :param error: what went wrong beside the images.

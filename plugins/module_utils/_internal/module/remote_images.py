@@ -46,7 +46,7 @@ _MAX_TIMEOUT = 86400
 
 
 def references_of(module: AnsibleModule) -> list[tuple[str, Reference]]:
-    """All names, each as it was written and parsed, before anything is asked of the network.
+    """Return all names, each as it was written and parsed, before anything is asked of the network.
 
     :raises InvalidReference, CredentialsError: if the options make no sense.
     """
@@ -203,7 +203,7 @@ def finish(
     references: list[tuple[str, Reference]],
     outcomes: dict[Reference, PullOutcome],
 ) -> None:
-    """End the task with what became of each image; it fails if one did, with the results of all."""
+    """End the task with the outcome of each image; it fails if one did, with the results of all."""
     if not module.check_mode:
         # Also where nothing was made: what a killed run left may have been too young for the run that made it up.
         for directory in sorted({os.path.dirname(outcome.path) for outcome in outcomes.values() if outcome.path}):
