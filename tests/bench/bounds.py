@@ -53,7 +53,7 @@ class Bound:
 
 
 def bounds(results: Results) -> list[Bound]:
-    """All promises about which the run has something to say."""
+    """Return all promises about which the run has something to say."""
     found = [bound for comparison in results.comparisons for bound in _of_image(comparison)]
     return [*found, *_of_plays(results.plays)]
 

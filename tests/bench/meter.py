@@ -73,7 +73,7 @@ def _family(process: int) -> list[int]:
 
 
 def _resident(process: int) -> tuple[int, int]:
-    """Peak and present resident memory of a process; nothing when it ended."""
+    """Return the peak and present resident memory of a process; nothing when it ended."""
     try:
         status = Path(f"/proc/{process}/status").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -85,13 +85,13 @@ def _resident(process: int) -> tuple[int, int]:
 
 
 def _written() -> int:
-    """Bytes that this process and the children it has waited for caused to be written to block devices."""
+    """Count bytes that this process and the children it has waited for caused to be written to block devices."""
     lines = Path("/proc/self/io").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("write_bytes:"))
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file, or of all files below a directory."""
+    """Count the bytes of a file, or of all files below a directory."""
     if path.is_dir():
         return sum(each.stat().st_size for each in path.rglob("*") if each.is_file() and not each.is_symlink())
     return path.stat().st_size

@@ -14,7 +14,7 @@ HEADS = ("runs", "median s", "from … to", f"{TIMES} ours", "CPU s", "process M
 
 
 def terminal(results: Results) -> str:
-    """All tables, one after the other."""
+    """Return all tables, one after the other."""
     rows = [(each.image.name, *row) for each in results.comparisons for row in _rows(each)]
     parts = [Table(("image", "command", *HEADS), rows, texts=2).text()]
     if results.plays:

@@ -69,7 +69,7 @@ class Block:
 
 @cache
 def blocks() -> tuple[Block, ...]:
-    """All examples in YAML or INI of the repository, document by document."""
+    """Return all examples in YAML or INI of the repository, document by document."""
     found = []
     for path in documents():
         text = path.read_text(encoding="utf-8")
@@ -79,7 +79,7 @@ def blocks() -> tuple[Block, ...]:
 
 
 def documents() -> list[Path]:
-    """Every file that may hold examples: README files, guides, and all modules and plugins."""
+    """Return every file that may hold examples: README files, guides, and all modules and plugins."""
     guides = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("roles/*/*.md"))]
     kinds = ("modules", "lookup", "filter", "connection", "doc_fragments", "action")
     return [*guides, *(path for kind in kinds for path in sorted(ROOT.glob(f"plugins/{kind}/*.py")))]

@@ -123,7 +123,7 @@ def _of_defaults(defaults: Mapping[str, Any]) -> Faults:
 
 
 def _of_variables(data: Any) -> Faults:
-    """Values of roles' variables in data, such as a file of ``group_vars``, have the role's types; a lock is one."""
+    """Yield a fault for each variable in data, such as a file of ``group_vars``, of a wrong type; a lock is data."""
     if not isinstance(data, dict):
         return
     if data.keys() == {"images"}:

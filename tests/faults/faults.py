@@ -51,7 +51,7 @@ def truncated(size: int, stall: float = 0.0) -> Fault:
 
 
 def corrupted(position: int = -1) -> Fault:
-    """One byte of the body is another one."""
+    """Change one byte of the body."""
 
     def fault(request: Request, upstream: Upstream) -> Answer:
         answer = upstream(request)
@@ -64,7 +64,7 @@ def corrupted(position: int = -1) -> Fault:
 
 
 def padded(extra: bytes) -> Fault:
-    """More bytes than there should be."""
+    """Give more bytes than there should be."""
 
     def fault(request: Request, upstream: Upstream) -> Answer:
         answer = upstream(request)
@@ -94,7 +94,7 @@ def redirected(base: str, code: int = 307) -> Fault:
 
 
 def challenged(challenge: str, accepted: Collection[str]) -> Fault:
-    """Status 401 with a challenge, unless the request has one of the accepted Authorization headers."""
+    """Give status 401 with a challenge, unless the request has one of the accepted Authorization headers."""
 
     def fault(request: Request, upstream: Upstream) -> Answer:
         if request.headers.get("authorization") in accepted:
@@ -111,7 +111,7 @@ def basic(username: str, password: str) -> str:
 
 
 def together(*faults: Fault) -> Fault:
-    """Several faults at once; the first sees the real registry through the others."""
+    """Give several faults at once; the first sees the real registry through the others."""
     first, *others = faults
     if not others:
         return first

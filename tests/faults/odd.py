@@ -98,7 +98,7 @@ def _another_each_time() -> Fault:
 
 
 def _signed(row: str) -> Fault:
-    """Blobs lie at an address that is signed as it is written: of the same meaning in other letters, it is refused."""
+    """Serve blobs at an address that is signed as it is written; other letters that mean the same are refused."""
     signature = "?X-Sig=a%7Eb%2d%2D~c%2fd&n=1"
 
     def fault(request: Request, upstream: Upstream) -> Answer:
@@ -113,7 +113,7 @@ def _signed(row: str) -> Fault:
 
 
 def _led(row: str, hops: int) -> Fault:
-    """All is there after so many redirects."""
+    """Serve everything, but after so many redirects."""
 
     def fault(request: Request, upstream: Upstream) -> Answer:
         path, _mark, query = request.path.partition("?")

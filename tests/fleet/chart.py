@@ -50,7 +50,7 @@ PANELS: tuple[tuple[str, Callable[[Pair], float]], ...] = (
 
 
 def near(pair: Pair) -> int:
-    """Bytes that mirror and store sent."""
+    """Count the bytes that mirror and store sent."""
     return sum(pair.cold.registries[name].traffic.sent for name in (strategies.MIRROR, strategies.STORE))
 
 

@@ -132,7 +132,7 @@ def _connections(port: int) -> int:
 
 
 def _written(process: int) -> int:
-    """Bytes that a process gave to system calls that write (proc_pid_io(5))."""
+    """Count the bytes that a process gave to system calls that write (proc_pid_io(5))."""
     try:
         lines = Path(f"/proc/{process}/io").read_text(encoding="ascii").splitlines()
     except OSError:

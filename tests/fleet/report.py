@@ -99,12 +99,12 @@ def _promises(results: Results) -> Table:
 
 
 def _build(pair: Pair) -> float:
-    """CPU seconds of one build."""
+    """Return the CPU seconds of one build."""
     return statistics.median(node.cpu for node in pair.cold.those(run.BUILT))
 
 
 def _idle(pair: Pair) -> float:
-    """CPU seconds of a node that finds all done."""
+    """Return the CPU seconds of a node that finds all done."""
     return statistics.median(node.cpu for node in pair.again.nodes.values())
 
 
@@ -133,7 +133,7 @@ def _curve(results: Results) -> Table:
 
 
 def _nodes(results: Results) -> Table:
-    """CPU seconds of one host, by what it did."""
+    """Return the CPU seconds of one host, by what it did."""
     rows = []
     for pair in _all(results):
         build = _build(results.of(pair.strategy)[0])
@@ -245,7 +245,7 @@ def _walls(figures: Measured) -> Table:
 
 
 def _levels(figures: Measured) -> Table:
-    """Seconds of the data alone, from one store, several, and peers that pass on what they have."""
+    """Return the seconds of the data alone, from one store, several, and peers that pass on what they have."""
     rows = [
         (f"{nodes:,}", str(stores), *(_duration(nodes * figures.sif / (stores * rate * GIGABIT)) for rate in RATES))
         for nodes in FLEETS

@@ -92,9 +92,9 @@ class Results(Record):
     pairs: list[Pair]
 
     def pair(self, strategy: str, hosts: int) -> Pair | None:
-        """One of them, if it was measured."""
+        """Return the pair of a strategy and a number of hosts, if it was measured."""
         return next((each for each in self.pairs if (each.strategy, each.hosts) == (strategy, hosts)), None)
 
     def of(self, strategy: str) -> list[Pair]:
-        """All of one strategy, fewest hosts first."""
+        """Return all pairs of one strategy, fewest hosts first."""
         return sorted((each for each in self.pairs if each.strategy == strategy), key=lambda each: each.hosts)

@@ -108,7 +108,7 @@ def lab() -> Path:
 
 @pytest.fixture(scope="session")
 def hosts(worker_id: str) -> tuple[Host, Host]:
-    """Two hosts that no other worker of pytest-xdist uses, from the number in SREGISTRY_LAB_FIRST on, or from 1."""
+    """Return two hosts that no other worker of pytest-xdist uses, from number SREGISTRY_LAB_FIRST on, or from 1."""
     worker = int(worker_id.removeprefix("gw")) if worker_id.startswith("gw") else 0
     first = int(os.environ.get("SREGISTRY_LAB_FIRST", "1")) + 2 * worker
     return Host(f"node{first}"), Host(f"node{first + 1}")

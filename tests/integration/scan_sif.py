@@ -31,7 +31,7 @@ KINDS = {
 
 
 def scan(root: bytes) -> dict[str, dict[str, Any]]:
-    """Every entry below a directory, by path: kind, mode, owner, time, size, content, target, device, xattrs, links."""
+    """Scan a directory: by path, kind, mode, owner, time, size, content, target, device, xattrs, links."""
     paths = [b"."]
     for parent, directories, files in os.walk(root):
         paths += [os.path.relpath(os.path.join(parent, name), root) for name in directories + files]

@@ -49,7 +49,7 @@ def sha256(host: Host, path: str) -> str:
 
 
 def resigned(content: bytes) -> bytes:
-    """Another file of the same image: its identifier is another one."""
+    """Make another file of the same image: its identifier is another one."""
     return content[:48] + uuid.uuid4().bytes + content[64:]
 
 

@@ -54,12 +54,12 @@ class Bench:
         return result
 
     def store(self) -> str:
-        """All files of the store and the inventory with their content; locks are for ever."""
+        """Return all files of the store and the inventory with their content; locks are for ever."""
         script = f"cd {WORK}/storage && find . -type f ! -path '*/locks/*' -exec sha256sum {{}} + | sort"
         return self.host.as_user("root").shell(script).stdout
 
     def leftovers(self) -> list[str]:
-        """Files that a run should have taken away."""
+        """List files that a run should have taken away."""
         script = f"""
             find {WORK} /tmp -name '*.tmp' -o -path '*/blobs/*.lock' -o -name 'sregistry-*'
             find {WORK}/tmp -mindepth 1
@@ -124,7 +124,7 @@ class Case:
 
 
 def layers(fault: Fault, *parts: str) -> Case:
-    """Something that happens to layers: the first blob is the config."""
+    """Return a case of something that happens to layers: the first blob is the config."""
     return Case(parts, pattern=BLOBS, fault=fault, after=1)
 
 

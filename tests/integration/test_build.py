@@ -26,7 +26,7 @@ SUITES = {"bullseye": "sandbox", "bookworm": "stream", "trixie": "stream", "sid"
 
 @contextmanager
 def packer(host: Host, script: str) -> Iterator[None]:
-    """Another mksquashfs on a host; in the script, the real one is ``mksquashfs.away``."""
+    """Put another mksquashfs on a host; in the script, the real one is ``mksquashfs.away``."""
     place = "/usr/bin/mksquashfs"
     host.shell(f"mv {place} {place}.away; cat > {place} <<'END'\n{script}\nEND\nchmod 755 {place}")
     try:

@@ -83,7 +83,7 @@ def full(name: str) -> str:
 
 
 def built(host: Host, **arguments: Any) -> dict[str, Any]:
-    """Build, and return what became of it."""
+    """Build, and return the outcome."""
     result = host.sregistry("build", **arguments)
     assert not result.get("failed"), result
     return dict(result["images"][0])

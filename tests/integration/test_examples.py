@@ -30,7 +30,7 @@ def name_of(block: Block) -> str:
 def run(
     request: pytest.FixtureRequest, hosts: tuple[Host, Host], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Mapping[str, book.Played], str]:
-    """All examples that this session wants, played in one run of one playbook, and what that printed."""
+    """Play all examples that this session wants, in one run of one playbook, and return what that printed."""
     items = (getattr(item, "callspec", None) for item in request.session.items)
     wanted = {spec.params["block"].place for spec in items if spec and "block" in spec.params}
     first, second = (int(host.name.removeprefix("node")) for host in hosts)

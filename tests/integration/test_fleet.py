@@ -44,7 +44,7 @@ def image() -> Image:
 
 @pytest.fixture(scope="module")
 def once(image: Image) -> Pair:
-    """Built once, and with care, which is what makes it worth to do it once only."""
+    """Build once, and with care: that makes it worth to build only once."""
     return run.pair(strategies.BUILD_ONCE, image, HOSTS, [], prestage_compression="zstd", prestage_compression_level=12)
 
 

@@ -107,7 +107,7 @@ class Case:
 
 
 def given(name: str) -> dict[str, str]:
-    """User name and password as options."""
+    """Return user name and password as options."""
     return {"username": name, "password": PASSWORDS[name]}
 
 

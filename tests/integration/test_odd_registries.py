@@ -59,7 +59,7 @@ def table(node1: Host) -> Iterator[Table]:
 
 
 def summary(result: dict[str, Any]) -> dict[str, tuple[str, bool, str]]:
-    """Of each row, what was done, whether that changed something, and why it failed."""
+    """Return of each row what was done, whether that changed something, and why it failed."""
     return {image["name"]: (image["action"], image["changed"], image.get("error", "")) for image in result["images"]}
 
 
@@ -69,7 +69,7 @@ def steady(result: dict[str, Any]) -> list[Any]:
 
 
 def files_of(host: Host) -> str:
-    """Inode, size, time and path of all files of the store."""
+    """Return inode, size, time and path of all files of the store."""
     return host.shell("cd; find .singularity .apptainer -name '*.sif' -printf '%i %s %T@ %p\\n' | sort -k 4").stdout
 
 

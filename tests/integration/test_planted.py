@@ -41,7 +41,7 @@ def play(host: Host, tasks: list[tuple[str, dict[str, Any]]]) -> str:
 
 
 def look(host: Host) -> str:
-    """All of the canary: names, modes, owners, times and content."""
+    """Return all of the canary: names, modes, owners, times and content."""
     return host.shell(
         f"find {CANARY} -printf '%p %i %m %U:%G %T@\\n' | sort; find {CANARY} -type f | sort | xargs sha256sum"
     ).stdout

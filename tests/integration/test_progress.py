@@ -118,7 +118,7 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(hosts: tuple[Host, Host], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """All runs, which take their time side by side."""
+    """Start all runs, which take their time side by side."""
     lab = json.loads((LAB / "inventory.yml").read_text())["lab"]
     address = lab["hosts"][hosts[1].name]
     members = {host.name: lab["hosts"][host.name] for host in hosts}

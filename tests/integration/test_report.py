@@ -93,7 +93,7 @@ def run_role(
 
 @pytest.fixture(scope="module")
 def unlike(hosts: tuple[Host, Host]) -> Iterator[tuple[Host, Host]]:
-    """Two hosts: the first has an outdated image and a recorded one, the second has lost a file."""
+    """Yield two hosts: the first has an outdated image and a recorded one, the second has lost a file."""
     first, second = hosts
     clean = "rm -rf ~/.singularity ~/.apptainer"
     for host in hosts:
@@ -187,7 +187,7 @@ def test_a_missing_directory_is_found_before_any_host_is_asked(
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium; each test opens pages of its own."""
+    """Start Chromium; each test opens pages of its own."""
     with chromium() as browser:
         yield browser
 

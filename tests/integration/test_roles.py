@@ -89,7 +89,7 @@ def run_play(inventory: Path, content: dict[str, Any], *options: str) -> Run:
 
 @pytest.fixture(scope="module")
 def site(hosts: tuple[Host, Host], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Two new hosts without what the roles install; afterwards new ones are there, as all others are."""
+    """Yield two new hosts without what the roles install; afterwards new ones are there, as all others are."""
     directory = tmp_path_factory.mktemp("roles")
     lab.renew(*(host.name for host in hosts))
     try:
@@ -413,7 +413,7 @@ def test_what_is_pulled_through_the_proxy_is_fetched_from_upstream_once(site: Si
     lab.push(f"{name}:1", catalogue.tiny_with(layer, Cmd=["/bin/busybox", "cat", "/mark"]))
 
     def asked_by_a_pull_of(host: Host) -> tuple[list[str], set[str]]:
-        """Methods of the requests for manifests, and the blobs that were fetched."""
+        """Return the methods of the requests for manifests, and the blobs that were fetched."""
         begin = lab.log_offset("plain")
         image = host.sregistry("pull", f"127.0.0.1:{site.proxy}/{name}:1", disable_cache=True)["images"][0]
         assert host.shell(f"apptainer run {image['path']}").stdout == name

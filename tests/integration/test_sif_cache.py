@@ -43,7 +43,7 @@ def pull(host: Host, cache: str, check: bool = False, **how: Any) -> dict[str, A
 
 
 def image(result: dict[str, Any]) -> dict[str, Any]:
-    """Its only image."""
+    """Return its only image."""
     (one,) = result["images"]
     return dict(one)
 

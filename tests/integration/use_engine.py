@@ -136,7 +136,7 @@ def run() -> Outcomes:
 
 
 def make_keys() -> tuple[str, str]:
-    """Two pairs of PEM keys, a certificate, and two PGP keys, the second with a passphrase; their fingerprints."""
+    """Make two pairs of PEM keys, a certificate, and two PGP keys, one with a passphrase; return the fingerprints."""
     for name in ("ours", "theirs"):
         program("openssl", "genpkey", "-algorithm", "ed25519", "-out", f"{name}.pem")
         program("openssl", "pkey", "-in", f"{name}.pem", "-pubout", "-out", f"{name}.pub")

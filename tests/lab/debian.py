@@ -65,7 +65,7 @@ def _install(packages: list[str]) -> None:
 
 @contextmanager
 def _no_services() -> Iterator[None]:
-    """Meanwhile, package installation starts no service (a policy that exists is left alone)."""
+    """Keep package installation from starting a service meanwhile (a policy that exists is left alone)."""
     ours = not POLICY.exists()
     if ours:
         POLICY.write_text("#!/bin/sh\nexit 101\n", encoding="utf-8")

@@ -47,7 +47,7 @@ def difference(old: Path, new: Path) -> Iterator[bytes]:
 
 
 def whole(tar: Path) -> Iterator[bytes]:
-    """All of a tar in pieces."""
+    """Yield all of a tar in pieces."""
     with tar.open("rb") as stream:
         while piece := stream.read(large.MEBIBYTE):
             yield piece
@@ -80,7 +80,7 @@ def _is_directory(entry: Entry | None) -> bool:
 
 
 def _name(name: str) -> str:
-    """``./usr/bin`` and ``usr/bin/`` as ``usr/bin``; the root directory is ``.``."""
+    """Write ``./usr/bin`` and ``usr/bin/`` as ``usr/bin``; the root directory is ``.``."""
     return str(PurePosixPath(name))
 
 

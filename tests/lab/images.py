@@ -30,12 +30,12 @@ def ensure(repositories: list[str] | None = None) -> list[str]:
 
 
 def names() -> list[str]:
-    """Names of all images of the catalogue that are pushed now."""
+    """Return the names of all images of the catalogue that are pushed now."""
     return [name for recipe in RECIPES for name in recipe.names if _tag_link(name).exists()]
 
 
 def listing() -> list[str]:
-    """One line an image: name, digest, number of layers or members, stored size, kind."""
+    """Write one line an image: name, digest, number of layers or members, stored size, kind."""
     return [_line(name) if _tag_link(name).exists() else f"{name:<28} not pushed" for name in _all_names()]
 
 

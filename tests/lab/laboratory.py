@@ -123,7 +123,7 @@ def delete(name: str) -> None:
 
 @contextmanager
 def _locked() -> Iterator[None]:
-    """One command at a time works on a lab directory."""
+    """Let one command at a time work on a lab directory."""
     if os.geteuid() != 0:
         raise NotRoot("the lab makes namespaces, mounts and Debian trees; run it as root")
     paths.lab_dir().mkdir(parents=True, exist_ok=True)

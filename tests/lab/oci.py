@@ -49,7 +49,7 @@ def digest_of(data: bytes) -> str:
 
 
 def to_json(document: Mapping[str, Any]) -> bytes:
-    """``document`` in a stable form."""
+    """Write ``document`` in a stable form."""
     return json.dumps(document, indent=3, ensure_ascii=False).encode()
 
 
@@ -343,7 +343,7 @@ class Client:
 
 
 def _blobs(manifest: Mapping[str, Any]) -> list[str]:
-    """Digests of the blobs that a manifest of any schema names, each once."""
+    """Return the digests of the blobs that a manifest of any schema names, each once."""
     named = [each["digest"] for each in [manifest.get("config"), *manifest.get("layers", [])] if each]
     return list(dict.fromkeys([*named, *(each["blobSum"] for each in manifest.get("fsLayers", []))]))
 

@@ -50,12 +50,12 @@ def logs() -> Path:
 
 
 def run() -> Path:
-    """One record for each process that ``up`` started."""
+    """Return the directory of one record for each process that ``up`` started."""
     return _within("run")
 
 
 def cache() -> Path:
-    """Parts that are slow to build: the hosts' root file system, the Debian base tar."""
+    """Return the directory of parts that are slow to build: the hosts' root file system, the Debian base tar."""
     return _within("cache")
 
 
@@ -85,12 +85,12 @@ def shared() -> Path:
 
 
 def images() -> Path:
-    """One record for each image recipe that was pushed."""
+    """Return the directory of one record for each image recipe that was pushed."""
     return _within("images")
 
 
 def config() -> Path:
-    """Written configuration: one file a registry, and the password file."""
+    """Return the directory of written configuration: one file a registry, and the password file."""
     return _within("config")
 
 

@@ -46,7 +46,7 @@ def recorded(name: str) -> Started | None:
 
 
 def names() -> list[str]:
-    """Names of all recorded processes."""
+    """Return the names of all recorded processes."""
     return sorted(file.stem for file in paths.run().glob("*.json"))
 
 
@@ -109,7 +109,7 @@ def _record(name: str) -> Path:
 
 
 def _start_ticks(pid: int) -> int | None:
-    """Field 22 of ``/proc/PID/stat`` (proc(5)); None for a process that is gone or only waits to be reaped.
+    """Return field 22 of ``/proc/PID/stat`` (proc(5)); None for a process that is gone or only waits to be reaped.
 
     A first thread that has ended says little: as long as another one ends, files and ports are held.
     """

@@ -148,7 +148,7 @@ class TokenRequest(BaseHTTPRequestHandler):
         self._answer(200, answer)
 
     def do_POST(self) -> None:  # the name is the base class's; pylint: disable=invalid-name
-        """OAuth2: answer with an access token for a refresh token, or for user name and password."""
+        """Answer, by OAuth2, with an access token for a refresh token, or for user name and password."""
         form = parse_qs(self.rfile.read(min(MAX_FORM, int(self.headers.get("Content-Length", "0")))).decode())
         given = {key: values[0] for key, values in form.items()}
         self.login = str(given.get("grant_type", "-"))

@@ -45,19 +45,19 @@ def compiler() -> list[Stream]:
 
 
 def science() -> list[Stream]:
-    """MPI, HDF5, SciPy, two compilers and an application: four layers, 560 MB compressed, 53,000 entries."""
+    """Return MPI, HDF5, SciPy, two compilers and an application: four layers, 560 MB compressed, 53,000 entries."""
     science_tar = _tree("science", *COMPILER, *NUMERICS, *CLANG)
     more = Stream(difference(_compiler_tar(), science_tar), "RUN apt-get install science", LEVEL)
     return [_base(), _compiler(), more, _application()]
 
 
 def files() -> list[Stream]:
-    """60,000 small files of text, as in a package tree or a data set: two layers, 140 MB compressed."""
+    """Return 60,000 small files of text, as in a package tree or a data set: two layers, 140 MB compressed."""
     return [_base(), Stream(_small_files(), "COPY files /opt/files", LEVEL)]
 
 
 def single() -> list[Stream]:
-    """All in one layer of 400 MB compressed, as squashed images are."""
+    """Return all in one layer of 400 MB compressed, as squashed images are."""
     return [Stream(whole(_tree("single", *COMPILER, *NUMERICS)), "ADD rootfs", LEVEL)]
 
 

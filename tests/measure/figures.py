@@ -11,11 +11,11 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 
 
 def decimal(value: float) -> str:
-    """Three significant digits, as far as a stop watch would go."""
+    """Write three significant digits, as far as a stop watch would go."""
     return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
 
 
 def megabytes(count: float) -> str:
-    """Megabytes without a fraction, unless there is little."""
+    """Write megabytes without a fraction, unless there is little."""
     value = count / MEGABYTE
     return f"{value:.0f}" if value >= 10 else f"{value:.1f}"

@@ -18,12 +18,12 @@ TITLES = {
 
 
 def reference(name: str) -> str:
-    """``repository:tag`` of one of them."""
+    """Return ``repository:tag`` of an image of the benchmark."""
     return f"bench/{name}:latest"
 
 
 def manifest(image: str) -> tuple[str, dict[str, int]]:
-    """Of ``repository:tag``: the digest of its one manifest, and the bytes of its layers by digest, oldest first."""
+    """Return the digest of ``repository:tag``'s one manifest, and the bytes of its layers by digest, oldest first."""
     with oci.Client() as client:
         document = client.manifest(oci.reference(image))[0]
     return oci.digest_of(document), {each["digest"]: each["size"] for each in json.loads(document)["layers"]}

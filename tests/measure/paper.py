@@ -60,6 +60,6 @@ class Paper:
 """
 
     def text(self, x: float, y: float, words: str, kind: str = "", anchor: str = "") -> str:
-        """Words at a place, of a class of the style sheet."""
+        """Write words at a place, of a class of the style sheet."""
         attributes = (f' class="{kind}"' if kind else "") + (f' text-anchor="{anchor}"' if anchor else "")
         return f'<text x="{x:.{self.places}f}" y="{y:.{self.places}f}"{attributes}>{escape(words)}</text>'

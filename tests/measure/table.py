@@ -27,13 +27,13 @@ class Table:
         return cls([head for head, _cell in columns], rows, texts)
 
     def markdown(self) -> str:
-        """With figures to the right."""
+        """Write it with figures to the right."""
         marks = ["---" if number < self.texts else "---:" for number in range(len(self.heads))]
         lines = [[cell.replace("|", "\\|") for cell in line] for line in (self.heads, marks, *self.rows)]
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
     def text(self) -> str:
-        """In columns; a line separates rows whose first cell differs where words fill two columns or more."""
+        """Write it in columns; a line separates rows whose first cell differs where words fill two columns or more."""
         widths = [max(map(len, column)) for column in zip(self.heads, *self.rows, strict=True)]
         lines = [self._line(self.heads, widths), "  ".join("-" * width for width in widths)]
         before = self.rows[0][0] if self.rows else ""

@@ -35,7 +35,7 @@ def image_names(count: int) -> list[str]:
 def row(
     uri: str, number: int = 0, build: int = 0, day: int = 1, state: str = "present", **other: Any
 ) -> dict[str, Any]:
-    """One row of the facts: build 1 of an image is newer than build 0."""
+    """Return one row of the facts: build 1 of an image is newer than build 0."""
     manifest = f"sha256:{_digest(uri, build)}"
     name = uri.rpartition("/")[2].replace(":", "-")
     return {
@@ -61,7 +61,7 @@ def result(rows: list[dict[str, Any]], storage: str = "/local/images") -> dict[s
 
 
 def facts(hosts: int, images: int, alike: bool = True) -> dict[str, dict[str, Any]]:
-    """By host, its result. Most are alike, some have fallen behind, some have lost files, some do not answer.
+    """Return each host's result. Most are alike, some have fallen behind, some have lost files, some do not answer.
 
     :param alike: whether hosts with the same images have the same files; if not, each file of each host is one of its
         own, which is the most that a report may have to tell.

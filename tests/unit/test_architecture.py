@@ -27,7 +27,7 @@ FILES = {
 
 
 def from_statements(node: ast.AST) -> Iterator[ast.ImportFrom]:
-    """Every ``from … import`` of a file, also those in functions, and those that only types need."""
+    """Yield every ``from … import`` of a file, also those in functions, and those that only types need."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.ImportFrom):
             yield child

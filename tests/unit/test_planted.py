@@ -147,7 +147,7 @@ class World:
         self.give(self.root / "home")
 
     def look(self) -> dict[str, tuple[Any, ...]]:
-        """All of the canary, but the number of a file's names, which the user can change."""
+        """Return all of the canary, but the number of a file's names, which the user can change."""
         seen = {}
         for path in sorted([self.canary, *self.canary.rglob("*")]):
             status = path.lstat()
@@ -156,7 +156,7 @@ class World:
         return seen
 
     def leaks(self) -> list[str]:
-        """Files outside of the canary that hold the secret, and that the user can read."""
+        """List files outside of the canary that hold the secret, and that the user can read."""
         found = []
         own = {(path.stat().st_dev, path.stat().st_ino) for path in self.canary.rglob("*")}
         for path in self.root.rglob("*"):
@@ -271,7 +271,7 @@ def _partial(make: str) -> Callable[[World], None]:
 
 
 def _locks(make: str) -> Callable[[World], None]:
-    """Files of root in the place of the locks of the pulled image; another for each, or none would be free."""
+    """Put files of root in the place of the pulled image's locks; another for each, or none would be free."""
 
     def plant(world: World) -> None:
         world.run("pull", name=[world.app], no_https=True)

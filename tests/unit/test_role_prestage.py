@@ -37,7 +37,7 @@ def options_of_pull() -> set[str]:
 
 
 def variables() -> set[str]:
-    """Those that the tasks use."""
+    """Return the variables that the tasks use."""
     text = "".join(path.read_text(encoding="utf-8") for path in ROLE.glob("*/*.yml") if path.parent.name != "meta")
     return set(re.findall(r"(?<![\w.])prestage_\w+", text))
 

@@ -91,7 +91,7 @@ def carried(module: str) -> set[str]:
 
 
 def imported(tmp_path: Path, name: str) -> set[str]:
-    """All that a run imports which finds a file there, and that it is the right one."""
+    """Return all that a run imports which finds a file there, and check that it is the right one."""
     storage, path = tmp_path / "images", tmp_path / "images" / "app.sif"
     storage.mkdir()
     path.write_bytes(b"an image")

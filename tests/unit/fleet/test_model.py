@@ -23,7 +23,7 @@ SIF = 1200
 
 
 def measured(strategy: str, hosts: int, fetch: float = 1.0) -> Pair:
-    """Ten seconds a build, half a second for nothing, two seconds of the controller and one more for each host."""
+    """Make runs: ten seconds a build, half a second for nothing, two of the controller and one more for each host."""
     each = strategy in (strategies.EACH, strategies.MIRRORED)
     follows = (run.BUILT, 10.0) if each else (run.FETCHED, fetch)
     if strategy in (strategies.SHARED, strategies.AT_ONCE):

@@ -36,7 +36,7 @@ def action(template: Any = lambda value: value, **task: Any) -> ActionModule:
 
 @pytest.fixture(autouse=True)
 def nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No terminal, no variable, Ansible's own callback."""
+    """Take terminal and variable away, and leave Ansible's own callback."""
     monkeypatch.setattr(module, "_TERMINAL", False)
     monkeypatch.delenv("SREGISTRY_PROGRESS", raising=False)
     monkeypatch.setattr(constants, "DEFAULT_STDOUT_CALLBACK", "default")

@@ -97,7 +97,7 @@ cd {tmp_path}/box && exec "$@"
 
 
 def run(command: str, given: bytes | None = None) -> tuple[int, bytes, bytes]:
-    """As a connection to a host does: by a shell, and with an error if it does not take all input."""
+    """Run a command as a connection to a host does: by a shell, and with an error if it does not take all input."""
     pipe = subprocess.PIPE
     with subprocess.Popen(["/bin/sh", "-c", command], stdin=pipe, stdout=pipe, stderr=pipe, cwd="/") as process:
         assert process.stdin

@@ -60,7 +60,7 @@ class Stored:
 
 @pytest.fixture(scope="session")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stored]:
-    """Debian's registry on a free port, with a few small images."""
+    """Start Debian's registry on a free port, with a few small images."""
     if not shutil.which("docker-registry"):
         pytest.skip("there is no docker-registry here; install the package docker-registry")
     directory = tmp_path_factory.mktemp("registry")
@@ -105,14 +105,14 @@ def connect() -> Iterator[Connect]:
 
 @pytest.fixture(autouse=True)
 def _secrets() -> Iterator[None]:
-    """Nothing that one test hides is hidden in another one."""
+    """Forget after each test all that it hides: it must not be hidden in another one."""
     yield
     secrecy.forget()
 
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Seconds that the client would have slept; it does not."""
+    """Return the seconds that the client would have slept; it does not."""
     recorded: list[float] = []
     monkeypatch.setattr(time, "sleep", recorded.append)
     return recorded

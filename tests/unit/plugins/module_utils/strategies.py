@@ -21,7 +21,7 @@ _ALIASES = {"docker.io", "index.docker.io", "registry-1.docker.io", "registry.hu
 
 
 def _joined(part: st.SearchStrategy[str], separators: tuple[str, ...], least: int, most: int) -> st.SearchStrategy[str]:
-    """Parts with separators between them: ``a``, ``a.b``, ``a__b-c``."""
+    """Draw parts with separators between them: ``a``, ``a.b``, ``a__b-c``."""
     pairs = st.tuples(st.sampled_from(separators), part)
     return st.tuples(part, st.lists(pairs, min_size=least - 1, max_size=most - 1)).map(
         lambda drawn: drawn[0] + "".join(separator + more for separator, more in drawn[1])
@@ -56,7 +56,7 @@ digests = st.one_of(
 
 @st.composite
 def references(draw: st.DrawFn) -> Reference:
-    """Any reference that parsing can give."""
+    """Draw any reference that parsing can give."""
     hub = draw(st.booleans())
     registry = "docker.io" if hub else draw(registries)
     repository = "/".join(draw(st.lists(components, min_size=2 if hub else 1, max_size=5)))
@@ -67,7 +67,7 @@ def references(draw: st.DrawFn) -> Reference:
 
 @st.composite
 def web_references(draw: st.DrawFn) -> Reference:
-    """Any reference to a file on a web server, with no query."""
+    """Draw any reference to a file on a web server, with no query."""
     scheme, other = draw(st.sampled_from([("https", ":443"), ("http", ":80")]))
     registry = draw(registries.filter(lambda host: not host.endswith(other)))
     path = draw(st.lists(st.text(string.ascii_letters + string.digits + "_:+~-", min_size=1), min_size=1, max_size=4))
@@ -105,7 +105,7 @@ _optional_inputs = {"from": st.text(min_size=1), "files": digests, "sections": s
 
 
 def _files(sandbox: bool, builder: st.SearchStrategy[str], inputs: dict[str, Any], **more: Any) -> Any:
-    """Files, or sandboxes, of some builders with some inputs."""
+    """Draw files, or sandboxes, of some builders with some inputs."""
     return st.builds(
         File,
         path=st.one_of(paths, undecodable_paths).map("/".__add__),

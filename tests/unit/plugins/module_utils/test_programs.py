@@ -52,7 +52,7 @@ RUNS: dict[str, tuple[str, Callable[[str], object]]] = {
 
 
 def secrets() -> set[str]:
-    """All variables that options fall back to, and those that engines read a login from."""
+    """Return all variables that options fall back to, and those that engines read a login from."""
     bare = {"DOCKER_USERNAME", "DOCKER_PASSWORD", "APPTAINERENV_TOKEN", "SINGULARITYENV_TOKEN"}
     spec = {**options.registry_options(), **options.store_options(), **options.build_options()}
     falling_back = [option["fallback"] for option in spec.values() if "fallback" in option]

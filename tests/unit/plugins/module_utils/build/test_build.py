@@ -239,19 +239,19 @@ def box(path: Path) -> None:
 
 
 def directory(path: Path) -> None:
-    """Somebody's directory."""
+    """Make somebody's directory."""
     path.mkdir(parents=True)
     (path / "precious").touch()
 
 
 def text_file(path: Path) -> None:
-    """Somebody's file."""
+    """Make somebody's file."""
     path.parent.mkdir()
     path.write_text("precious")
 
 
 def image(path: Path) -> None:
-    """Somebody's image."""
+    """Make somebody's image."""
     path.parent.mkdir()
     path.write_bytes(b"hsqs")
 

@@ -27,7 +27,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def rewrite(path: Path) -> None:
-    """Another content of the same size, later."""
+    """Write another content of the same size, later."""
     path.write_text("HELLO")
     os.utime(path, ns=(1, path.stat().st_mtime_ns + 1))
 

@@ -106,12 +106,12 @@ def test_a_version_that_is_not_known_is_the_newest(kind: str, oldest: str) -> No
 
 
 def read_list(text: str) -> dict[str, str]:
-    """StringSlice of spf13/pflag: one line of CSV."""
+    """Read a StringSlice of spf13/pflag: one line of CSV."""
     return dict(pair.split("=", 1) for pair in next(csv.reader([text], strict=True)))
 
 
 def read_map(text: str) -> dict[str, str]:
-    """StringToString of spf13/pflag: CSV where there is more than one equals sign."""
+    """Read a StringToString of spf13/pflag: CSV where there is more than one equals sign."""
     return read_list(text) if text.count("=") > 1 else dict([text.strip('"').split("=", 1)])
 
 

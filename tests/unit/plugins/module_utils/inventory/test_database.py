@@ -65,7 +65,7 @@ def document_path(inventory: Inventory, name: str) -> Path:
 
 
 def images(inventory: Inventory) -> list[Path]:
-    """All that lies in the directory of documents."""
+    """List all that lies in the directory of documents."""
     directory = Path(inventory.directory, "images")
     return sorted(directory.iterdir()) if directory.exists() else []
 
@@ -741,7 +741,7 @@ def test_a_copy_of_a_document_is_an_error_that_says_what_to_do(inventory: Invent
 
 @pytest.fixture(scope="module")
 def validator() -> Any:
-    """Of the published schema."""
+    """Return a validator of the published schema."""
     schema = json.loads(SCHEMA.read_bytes())
     jsonschema.Draft202012Validator.check_schema(schema)
     return jsonschema.Draft202012Validator(schema)

@@ -97,5 +97,5 @@ def test_a_backup_of_a_symlink_is_the_symlink_and_of_nothing_none(root: Path) ->
 
 
 def refused(*_paths: object, **_options: object) -> None:
-    """As ``os.link`` on a file system without hard links."""
+    """Fail as ``os.link`` does on a file system without hard links."""
     raise OSError(errno.EPERM, os.strerror(errno.EPERM))

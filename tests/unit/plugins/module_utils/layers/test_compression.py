@@ -42,12 +42,12 @@ def opened(tmp_path: Path) -> Open:
 
 
 def gzipped(content: bytes, **how: Any) -> bytes:
-    """One gzip member."""
+    """Return one gzip member."""
     return gzip.compress(content, mtime=0, **how)
 
 
 def zstd(content: bytes, *options: str) -> bytes:
-    """One zstd frame, made by the program."""
+    """Return one zstd frame, made by the program."""
     program = shutil.which("zstd")
     if not program:
         pytest.skip("there is no zstd here to make frames with; install the package zstd")

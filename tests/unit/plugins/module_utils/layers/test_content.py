@@ -35,7 +35,7 @@ BLOB = gzip.compress(ARCHIVE, 1)
 
 
 def ignore(_position: int) -> None:
-    """Nobody wants to know how much has been read."""
+    """Take no notice of how much has been read."""
 
 
 def digest(data: bytes, algorithm: str = "sha256") -> str:
@@ -44,7 +44,7 @@ def digest(data: bytes, algorithm: str = "sha256") -> str:
 
 @pytest.fixture(autouse=True)
 def no_thread_left() -> Iterator[None]:
-    """Whatever happens, no thread goes on reading."""
+    """Check that no thread goes on reading, whatever happens."""
     before = set(threading.enumerate())  # one of another test may end meanwhile
     yield
     assert set(threading.enumerate()) <= before

@@ -124,7 +124,7 @@ class Counted(Content):
 
 
 def ignore(_position: int) -> None:
-    """Nobody wants to know how much has been read."""
+    """Take no notice of how much has been read."""
 
 
 def stored(directory: str | Path, stack: Sequence[Members]) -> list[Counted]:

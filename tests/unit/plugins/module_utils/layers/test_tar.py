@@ -154,7 +154,7 @@ identifiers = st.one_of(
 
 @st.composite
 def python_members(draw: st.DrawFn, format: int) -> tuple[tarfile.TarInfo, bytes]:
-    """Any member that the tests' own Python can write in a format."""
+    """Draw any member that the tests' own Python can write in a format."""
     kind = draw(st.sampled_from([flag for flag in KINDS if flag != tarfile.GNUTYPE_SPARSE]))
     name = draw(st.sampled_from([b"", b"", b"./", b"/", b".//", b"../"])) + draw(path)
     if kind == tarfile.AREGTYPE:  # with a slash it is a directory, and tarfile cuts a long name anywhere
@@ -1066,7 +1066,7 @@ def test_whatever_is_damaged_an_archive_is_read_or_refused(data: st.DataObject) 
 
 @st.composite
 def entries_to_write(draw: st.DrawFn) -> tuple[Entry, bytes | None]:
-    """Any entry that the reader can give, with its data."""
+    """Draw any entry that the reader can give, with its data."""
     kind = draw(st.sampled_from(["file", "directory", "symlink", "link", "char", "block", "fifo"]))
     data = draw(file_data) if kind == "file" else None
     xattrs = draw(

@@ -67,7 +67,7 @@ class Shelf:
         return change
 
     def tree(self) -> dict[str, str]:
-        """All files but locks, with the hash of their content."""
+        """Return all files but locks, with the hash of their content."""
         return {
             str(path): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sorted(self.root.rglob("*"))

@@ -70,7 +70,7 @@ class House:
         return done
 
     def state(self) -> dict[str, tuple[int, str]]:
-        """Time and content of each file."""
+        """Return time and content of each file."""
         return {
             str(path): (path.stat().st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest())
             for path in self.root.rglob("*")

@@ -79,7 +79,7 @@ class Shelf:
         return {str(path): path.read_text() for path in self.root.rglob("*") if path.suffix in (".sif", ".simg")}
 
     def states(self) -> dict[str, list[tuple[str, str]]]:
-        """Each name's files, and whether they are what the inventory says."""
+        """Return each name's files, and whether they are what the inventory says."""
         return {
             one.reference.uri: [
                 (file.path, storage.state(file.path, file.size, file.mtime_ns, file.sha256, False))
@@ -145,7 +145,7 @@ def test_a_new_name_and_a_new_place_at_once(shelf: Shelf) -> None:
 
 
 def no_links(monkeypatch: pytest.MonkeyPatch, code: int = errno.EXDEV) -> None:
-    """As between file systems."""
+    """Fail as between file systems."""
 
     def refuse(*_arguments: Any, **_named: Any) -> None:
         raise OSError(code, os.strerror(code))
@@ -342,7 +342,7 @@ def test_a_symlink_that_would_lead_elsewhere_does_not_move(shelf: Shelf) -> None
 
 
 def fail_to_put(shelf: Shelf, **given: Any) -> str:
-    """Rename an image where there is no room for its document; what the task says."""
+    """Rename an image where there is no room for its document; return the task's message."""
 
     def no_room(*_arguments: Any) -> None:
         raise NoSpace("no space left")

@@ -45,7 +45,7 @@ def add_signature(path: str, keyid: str) -> None:
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Signs with the fingerprint as the key's name; the list is of the files that were signed."""
+    """Sign with the fingerprint as the key's name; return the list of the files that were signed."""
     signed: list[str] = []
 
     def stand_in(_engine: object, path: str, key: SigningKey, _tmpdir: str) -> None:

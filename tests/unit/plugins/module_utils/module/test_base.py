@@ -91,11 +91,11 @@ class Mouth(AnsibleModule):  # type: ignore[misc]
         self.no_log_values: set[str] = set()
 
     def exit_json(self, **result: Any) -> None:
-        """End well."""
+        """Raise the words of a module that ends well."""
         raise Said("exit", result)
 
     def fail_json(self, msg: str, **result: Any) -> None:
-        """End badly."""
+        """Raise the words of a module that ends badly."""
         raise Said("fail", {"msg": msg, **result})
 
     def warn(self, warning: str) -> None:

@@ -32,7 +32,7 @@ class Told:
         return self
 
     def warnings(self, reference: Reference) -> list[str]:
-        """As registries tell them."""
+        """Return warnings as registries tell them."""
         return self.words.get(reference, [])
 
 

@@ -210,7 +210,7 @@ print(BlobCache(directory).obtain(blob, source_of(session, "team/big", blob), "t
 
 
 def begin_process(cache: BlobCache, registry: FaultyRegistry, blob: Descriptor) -> subprocess.Popen[str]:
-    """Another run that fetches a blob."""
+    """Start another run that fetches a blob."""
     command = [sys.executable, "-c", _PROCESS, cache.directory, registry.address, blob.digest, str(blob.size)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)

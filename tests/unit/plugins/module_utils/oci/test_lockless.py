@@ -38,7 +38,7 @@ main()
 
 
 def options(site: FaultyRegistry, store: Path) -> list[str]:
-    """Those of a pull of one finished file into a store, through a cache beside it."""
+    """Return the options of a pull of one finished file into a store, through a cache beside it."""
     given = {
         "name": [f"{site.url}/team/a.sif", f"{site.url}/team/b.sif"],
         "storage": str(store),

@@ -98,7 +98,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    """Cache and store on one file system."""
+    """Return cache and store on one file system."""
     (tmp_path / "store").mkdir()
     return Site(tmp_path / "cache", tmp_path / "store", monkeypatch)
 

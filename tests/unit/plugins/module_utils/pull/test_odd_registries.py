@@ -69,7 +69,7 @@ class Runs:
         return Session(registries, self.cache, self._inventory, AMD64, 1, check)
 
     def record(self, row: str, check: bool = False) -> PullOutcome:
-        """One record."""
+        """Make one record."""
         session, name = self.session(check), self.name(row)
         outcome = record(session, [name])[name]
         session.registries.close()

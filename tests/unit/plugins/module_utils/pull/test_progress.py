@@ -46,7 +46,7 @@ def sending(*chunks: bytes, begin: int | None = None) -> Source:
 
 
 def drawn(source: Source, position: int = 0) -> bytes:
-    """All that comes from a source."""
+    """Return all that comes from a source."""
     with source(position) as (_begin, chunks):
         return b"".join(chunks)
 

@@ -69,7 +69,7 @@ class Case:
         self.blob.chmod(0o600)
 
     def shipment(self, again: bytes | None = None) -> Shipment:
-        """One that fetches the right content, or other content, again."""
+        """Return a download that fetches the right content, or other content, again."""
         layer = Descriptor(self.digest, len(self._content), "application/vnd.sylabs.sif.layer.v1.sif")
         image = Artifact(NAME, "sha256:0", "", "sha256:0", Descriptor("sha256:1", 2), layer, {})
         session = Session(cast(Any, None), self.cache, cast(Any, None), AMD64, 1)
@@ -221,7 +221,7 @@ class Site:
         self.server.when(r"/team/app\.sif\?signature=secret$", faults.served(content, etag))
 
     def trust(self, mark: str | None = "mark") -> Trust:
-        """One that counts what it verifies."""
+        """Return a trust that counts what it verifies."""
         site = self
 
         class Counting(Trust):
@@ -235,7 +235,7 @@ class Site:
         return Counting((), mark)
 
     def pull(self, check: bool = False, name: Reference | None = None, **how: Any) -> PullOutcome:
-        """One run; the engine that verifies needs to be there, the packer not."""
+        """Make one run; the engine that verifies needs to be there, the packer not."""
         registries = Registries(Keychain(), Transport(http=True, timeout=20.0, retries=0))
         inventory = Inventory(str(self.directory / "inventory"))
         session = Session(registries, BlobCache(str(self.directory / "cache")), inventory, AMD64, 2, check)
@@ -249,7 +249,7 @@ class Site:
         return outcome
 
     def record(self, check: bool = False) -> PullOutcome:
-        """One run that only looks."""
+        """Make one run that only looks."""
         registries = Registries(Keychain(), Transport(http=True, timeout=20.0, retries=0))
         inventory = Inventory(str(self.directory / "inventory"))
         session = Session(registries, BlobCache(str(self.directory / "cache")), inventory, AMD64, 2, check)

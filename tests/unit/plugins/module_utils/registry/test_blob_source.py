@@ -49,7 +49,7 @@ def elsewhere() -> Iterator[FaultyRegistry]:
 
 @pytest.fixture
 def registry(faulty: FaultyRegistry, connect: Connect) -> Registry:
-    """One that wants a login, and has it."""
+    """Return a session with a registry that wants a login, and has it."""
     faulty.when("", faults.challenged('Basic realm="x"', {faults.basic(*LOGIN)}))
     return connect(faulty.address, LOGIN, retries=0)
 

@@ -1009,7 +1009,7 @@ def test_a_challenge_of_the_largest_length_costs_no_time(length: int, faulty: Fa
 
 
 def bomb(size: int, layers: int = 2) -> bytes:
-    """Zeros, compressed more than once."""
+    """Return zeros, compressed more than once."""
     content = bytes(size)
     for _layer in range(layers):
         content = gzip.compress(content)

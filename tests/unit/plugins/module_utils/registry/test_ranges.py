@@ -34,7 +34,7 @@ TRIAL = 300_000
 
 @pytest.fixture(autouse=True)
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ranges of half a megabyte, for a blob of three, from a server that is never quick enough."""
+    """Make ranges half a megabyte, for a blob of three, and no server quick enough."""
     monkeypatch.setattr(ranges, "_RANGE", STEP)
     monkeypatch.setattr(ranges, "_LARGE", 2 * STEP)
     monkeypatch.setattr(ranges, "_TRIAL", TRIAL)
@@ -57,7 +57,7 @@ class Case:
         )
 
     def obtain(self, connections: int = 4) -> bytes:
-        """All of it, by way of the cache."""
+        """Return all of it, by way of the cache."""
         obtained = self.cache.obtain(self.descriptor, self.source(connections), "the blob")
         return Path(obtained.path).read_bytes()
 

@@ -164,11 +164,11 @@ class Lookup(LookupModule):
         self._given = {**defaults, "known": {}, **options}
 
     def set_options(self, **_how: Any) -> None:
-        """They are given."""
+        """Take the options that were given."""
         self._options = self._given
 
     def get_option(self, option: str, hostvars: Any = None) -> Any:
-        """One of them."""
+        """Return one of the options."""
         return self._given.get(option)
 
 

@@ -46,20 +46,20 @@ PIECE = 64
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pieces of 64 bytes, 4 at the least."""
+    """Let pieces be of 64 bytes, 4 at the least."""
     monkeypatch.setattr(upload, "_PIECE", PIECE)
     monkeypatch.setattr(upload, "_SMALLEST_PIECE", 4)
 
 
 @pytest.fixture
 def content() -> bytes:
-    """Three pieces and a bit, which no registry has."""
+    """Return three pieces and a bit, which no registry has."""
     return (uuid.uuid4().bytes * 16)[: 3 * PIECE + 10]
 
 
 @pytest.fixture
 def repository() -> str:
-    """One of its own for each test."""
+    """Return a repository of its own for each test."""
     return f"pushed/{uuid.uuid4().hex}"
 
 
@@ -494,7 +494,7 @@ def test_content_that_cannot_be_read_is_said(
 ) -> None:
     class Bad(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
-            """No luck."""
+            """Fail with an error of input or output."""
             raise OSError(5, "Input/output error")
 
     with pytest.raises(StorageError, match=r"cannot read the content of the blob .*: Input/output error"):

@@ -347,7 +347,7 @@ def place(tmp_path: Path) -> Iterator[Partition]:
 
 
 def called(path: str) -> tuple[list[str], dict[str, str]]:
-    """Arguments and environment of the stand-in's last call."""
+    """Return arguments and environment of the stand-in's last call."""
     lines = Path(f"{path}.environment").read_text(encoding="utf-8").splitlines()
     arguments = Path(f"{path}.arguments").read_text(encoding="utf-8").splitlines()
     return arguments, dict(line.partition("=")[::2] for line in lines)
@@ -481,7 +481,7 @@ def unsquashfs(option: str, image: Path, offset: int = 0) -> str:
 
 
 def listing(image: Path, offset: int = 0) -> dict[str, tuple[str, str, str]]:
-    """Mode, numeric owner and date of each path in a squashfs image."""
+    """Return mode, numeric owner and date of each path in a squashfs image."""
     lines = [line for line in unsquashfs("-lln", image, offset).splitlines() if "squashfs-root" in line]
     fields = (line.split(maxsplit=5) for line in lines)
     return {field[5].partition("squashfs-root")[2]: (field[0], field[1], f"{field[3]} {field[4]}") for field in fields}
@@ -554,7 +554,7 @@ def test_the_callers_environment_does_not_reach_the_image(
 
 @pytest.fixture
 def reads_tar() -> None:
-    """Only with a mksquashfs that can."""
+    """Skip without a mksquashfs that can."""
     if REAL is None or shutil.which("unsquashfs") is None:
         pytest.skip("the package squashfs-tools is not installed")
     obstacle = real().refuses(ROOT, 0, None)
@@ -569,7 +569,7 @@ MANY = [
 
 
 def write_tree(pipe: IO[bytes], more: Sequence[tuple[Entry, bytes]] = ()) -> None:
-    """Files before their directories, as a build writes them."""
+    """Write files before their directories, as a build does."""
     writer = TarWriter(pipe)
     for entry, data in (
         (Entry(b"d/tool", "file", 0o4755, 12, 34, 86400, 3), b"abc"),
@@ -683,7 +683,7 @@ def children() -> set[str]:
 
 @pytest.fixture
 def no_process_left() -> Iterator[None]:
-    """Whatever happens, the program ends."""
+    """Check that the program ends, whatever happens."""
     before = children()
     yield
     assert children() == before

@@ -38,7 +38,7 @@ Enter = Callable[["dict[str, str] | None"], Registry]
 
 @pytest.fixture
 def token_server() -> Iterator[FaultyRegistry]:
-    """Another host, which gives tokens."""
+    """Yield another host, which gives tokens."""
     with FaultyRegistry() as server:
         yield server
 

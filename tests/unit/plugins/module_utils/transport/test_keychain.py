@@ -43,7 +43,7 @@ def authfile(tmp_path: Path) -> Authfile:
 
 @pytest.fixture
 def helper(install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Installs ``docker-credential-NAME``, which writes down what it is asked; returns where."""
+    """Install ``docker-credential-NAME``, which writes down what it is asked; return where."""
     monkeypatch.setattr(credential_helper, "_DIRECTORIES", ())
 
     def write(name: str, body: str = "", **logins: tuple[str, str]) -> Path:

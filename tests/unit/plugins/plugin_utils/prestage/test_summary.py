@@ -30,7 +30,7 @@ MIB = 1024 * 1024
 
 
 def image(name: str, action: str = "present", **more: Any) -> dict[str, Any]:
-    """One entry of a result of sregistry_pull."""
+    """Return one entry of a result of sregistry_pull."""
     return {
         "name": name,
         "reference": name,
@@ -525,7 +525,7 @@ def test_who_did_nothing_yet_is_not_taken_for_one_that_had_its_turn() -> None:
 
 
 def row(name: str, state: str = "present", **more: Any) -> dict[str, Any]:
-    """One entry of a result of sregistry_info."""
+    """Return one entry of a result of sregistry_info."""
     return {"reference": name, "path": f"/store/{name}.sif", "sha256": "c" * 64, "state": state, **more}
 
 
