@@ -2,13 +2,14 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What was built and its place: what may be replaced there, room to build in, and how the result gets its name."""
+"""The path of a build: what is there, a directory to build in, and the way in which a result gets its name."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from ..errors import InvalidSif, StorageError
 from ..fs import guard, permit
@@ -16,87 +17,102 @@ from ..fs.digest import hash_of
 from ..fs.files import read_regular, replacing, swap_in
 from ..fs.tempdir import beside
 from ..inventory.paths import back_up, backup_name
-from ..pull.outcome import PullOutcome
 from ..sif import container
 from ..sif.formats import SANDBOX, SIF
-from . import inputs
+from .inputs import size_of_tree
 from .request import BuildRequest
 from .source import MAX_DEFINITION
 
 
-def definition_in(path: str) -> str | None:
-    """The definition that an image says it was built from; None if it tells none."""
-    try:
-        if os.path.isdir(path):
-            with guard.reached(os.path.join(path, ".singularity.d"), path) as place:
-                content: bytes | None = read_regular(os.path.join(place, "Singularity"), MAX_DEFINITION)
-        else:
-            with permit.reading(path) as held:
-                content = container.read_object(held, "", MAX_DEFINITION, container.DEFINITION)
-    except (OSError, InvalidSif, StorageError):
-        return None
-    return None if content is None else content.decode("utf-8", "replace")
+@dataclass(frozen=True)
+class Installed:
+    """A result in its place: its size in bytes, its mtime in ns, and its sha256, which is empty for a directory."""
+
+    size: int
+    mtime_ns: int
+    sha256: str
 
 
-@contextmanager
-def build_directory(request: BuildRequest, work: str, warnings: list[str]) -> Iterator[str]:
-    """A directory to build in, for a block: for a directory tree one from where it can be renamed to its path.
+class Target:
+    """The path of a build.
 
-    :param work: where a file is built.
-    :param warnings: are added to, if something stays behind.
-    :raises StorageError: if it cannot be made.
+    :ivar backup_file: the path that what was replaced has now; None if nothing was kept.
     """
-    if request.format == SIF:
-        yield work
-        return
-    with beside(request.path) as place:
-        yield place
-    if os.path.lexists(place):
-        warnings.append(f"not all of {place} could be removed; remove it as root")
 
+    def __init__(self, request: BuildRequest) -> None:
+        self._request = request
+        self.backup_file: str | None = None
 
-def install(request: BuildRequest, built: str, outcome: PullOutcome) -> tuple[int, int, str]:
-    """Put what was built into its place; returns its size in bytes, its mtime in ns and its sha256, empty for a
-    directory.
+    def definition(self) -> str | None:
+        """Return the definition that the image there says it was built from; None if it says none."""
+        path = self._request.path
+        try:
+            if os.path.isdir(path):
+                with guard.reached(os.path.join(path, ".singularity.d"), path) as place:
+                    content: bytes | None = read_regular(os.path.join(place, "Singularity"), MAX_DEFINITION)
+            else:
+                with permit.reading(path) as held:
+                    content = container.read_object(held, "", MAX_DEFINITION, container.DEFINITION)
+        except (OSError, InvalidSif, StorageError):
+            return None
+        return None if content is None else content.decode("utf-8", "replace")
 
-    :param built: where it is, in its ``build_directory``.
-    :param outcome: whether something was there before, and may be replaced; it is told where a backup of that lies.
-    :raises StorageError, NoSpace: if that fails; what was there is then as before.
-    """
-    path = request.path
-    if outcome.path_before is None and os.path.lexists(path):
-        raise StorageError(f"{path} appeared while it was built; look what it is, and run this again")
-    if request.format == SANDBOX:
-        size, mtime_ns = inputs.size_of_tree(built), os.stat(built).st_mtime_ns
-        _swap(request, built, f"{built}.before", outcome)
-        return size, mtime_ns, ""
-    if not os.path.isdir(path):
-        return _copied(request, built, path, outcome)
-    with beside(path) as place:
-        new = os.path.join(place, "new")
-        told = _copied(request, built, new, None)
-        _swap(request, new, os.path.join(place, "before"), outcome)
-        return told
+    @contextmanager
+    def build_directory(self, work: str, warnings: list[str]) -> Iterator[str]:
+        """Make a directory to build in, for a block: for a directory tree one from where it can be renamed to its path.
 
+        :param work: a directory to build a file in.
+        :param warnings: get one more if something stays behind.
+        :raises StorageError: if it cannot be made.
+        """
+        if self._request.format == SIF:
+            yield work
+            return
+        with beside(self._request.path) as place:
+            yield place
+        if os.path.lexists(place):
+            warnings.append(f"not all of {place} could be removed; remove it as root")
 
-def _swap(request: BuildRequest, new: str, aside: str, outcome: PullOutcome) -> None:
-    """Put something at the path where a directory is, or is to be. What was there goes aside, or stays as a backup."""
-    if request.backup and os.path.lexists(request.path):
-        aside = outcome.backup_file = backup_name(request.path)
-    swap_in(new, request.path, aside)
+    def install(self, built: str, replaces: bool) -> Installed:
+        """Put what was built into its place.
 
+        :param built: its path in the ``build_directory``.
+        :param replaces: something was there when that was decided, and may be replaced.
+        :raises StorageError, NoSpace: if that fails; what was there is then as before.
+        """
+        path = self._request.path
+        if not replaces and os.path.lexists(path):
+            raise StorageError(f"{path} appeared while it was built; look what it is, and run this again")
+        if self._request.format == SANDBOX:
+            size, mtime_ns = size_of_tree(built), os.stat(built).st_mtime_ns
+            self._swap(built, f"{built}.before")
+            return Installed(size, mtime_ns, "")
+        if not os.path.isdir(path):
+            return self._copy(built, path, backup=self._request.backup)
+        with beside(path) as place:
+            new = os.path.join(place, "new")
+            installed = self._copy(built, new, backup=False)
+            self._swap(new, os.path.join(place, "before"))
+            return installed
 
-def _copied(request: BuildRequest, source: str, path: str, outcome: PullOutcome | None) -> tuple[int, int, str]:
-    """Copy a finished file to where it appears whole; returns its size in bytes, its mtime in ns and its sha256."""
+    def _swap(self, new: str, aside: str) -> None:
+        """Put something at the path of a directory, which goes aside or stays as a backup."""
+        path = self._request.path
+        if self._request.backup and os.path.lexists(path):
+            aside = self.backup_file = backup_name(path)
+        swap_in(new, path, aside)
 
-    def finish(temporary: str) -> None:
-        request.prepare(temporary)
-        if request.backup and outcome:
-            outcome.backup_file = back_up(path, outcome.backup_file)
+    def _copy(self, source: str, path: str, backup: bool) -> Installed:
+        """Copy a finished file to a path, where it appears whole."""
 
-    with open(source, "rb") as finished, replacing(path, mode=0o777, prepare=finish) as stream:
-        sha256 = hash_of(finished, copy=stream).hexdigest()
-        stream.flush()
-        os.fsync(stream.fileno())
-        status = os.fstat(stream.fileno())
-        return status.st_size, status.st_mtime_ns, sha256
+        def finish(temporary: str) -> None:
+            self._request.prepare(temporary)
+            if backup:
+                self.backup_file = back_up(path, self.backup_file)
+
+        with open(source, "rb") as finished, replacing(path, mode=0o777, prepare=finish) as stream:
+            sha256 = hash_of(finished, copy=stream).hexdigest()
+            stream.flush()
+            os.fsync(stream.fileno())
+            status = os.fstat(stream.fileno())
+            return Installed(status.st_size, status.st_mtime_ns, sha256)

@@ -380,7 +380,11 @@ def test_a_build_argument_that_cannot_be_passed_on_is_refused_in_check_mode_as_w
             InvalidReference,
             "docker://a is in the inventory by its own name, as each image in a registry; leave name out",
         ),
-        ({"definition": None, "source": "docker://a", "arguments": {"A": "1"}}, InvalidDefinition, "is no definition"),
+        (
+            {"definition": None, "source": "docker://a", "arguments": {"A": "1"}},
+            InvalidDefinition,
+            "is not a definition",
+        ),
         ({"definition": None, "source": "docker://A"}, InvalidReference, "must be lower case"),
     ],
 )

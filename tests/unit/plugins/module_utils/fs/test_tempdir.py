@@ -136,7 +136,7 @@ def key_file(directory: str) -> AbstractContextManager[object]:
 
 def definition_file(directory: str) -> AbstractContextManager[object]:
     source: Any = SimpleNamespace(text="Bootstrap: docker")
-    return nullcontext(engine_build._given_to_engine(source, directory))
+    return nullcontext(engine_build._argument(source, directory))
 
 
 @pytest.mark.parametrize("write", [argument_file, key_file, definition_file])
