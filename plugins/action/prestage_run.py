@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""``prestage_run``: a module on those hosts of a play whose turn it is.
+"""``prestage_run``: run a module on those hosts of a play whose turn it is.
 
-The keyword ``when`` would do, if there were not ``run_once``: where no host has to do anything, one line shall say so
-and not one for each. Before ansible-core 2.19, a host that ``when`` skips takes a template in ``run_once`` for true,
+The keyword ``when`` would do, if there were not ``run_once``: where no host has to do anything, one line must say so,
+not one for each. Before ansible-core 2.19, a host that ``when`` skips takes a template in ``run_once`` for true,
 whatever it means, and registers its result for all hosts. A task that runs does not.
 """
 
@@ -39,7 +39,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The result of the module, one that says ``skipped``, or one that says ``unreachable``."""
+        """Return the result of the module, or one that says ``skipped`` or ``unreachable``."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         _validation, given = self.validate_argument_spec(_OPTIONS)
         mark = {"use": given["use"]} if given["use"] else {}

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""``prestage_show``: lines as they are, whatever Ansible shows of results and however it writes them.
+"""``prestage_show``: show lines as they are, however Ansible shows and writes results.
 
 ``debug`` shows nothing with ``display_ok_hosts=false``, and breaks rows of a table in YAML.
 """
@@ -25,7 +25,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     _requires_connection = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """A result that has the lines as well, for programs that read it."""
+        """Return a result that has the lines as well, for programs that read it."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         _validation, given = self.validate_argument_spec(_OPTIONS)
         if not is_machine_read():

@@ -34,7 +34,7 @@ from ..plugin_utils._internal.display.output import is_machine_read
 
 
 def _copied(stream: TextIO | None) -> int | None:
-    """A descriptor of its own for what a stream writes to, if there is such a thing."""
+    """Return a descriptor of its own for what a stream writes to; None if there is none."""
     try:
         return os.dup(stream.fileno()) if stream else None
     except (OSError, ValueError):
@@ -57,7 +57,7 @@ class ActionModule(Normal):  # type: ignore[misc]
     """The module, and its progress where somebody watches."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The result of the module."""
+        """Return the result of the module."""
         variables = task_vars or {}
         if not self._is_watched(variables):
             return self._result(tmp, task_vars)
@@ -67,7 +67,7 @@ class ActionModule(Normal):  # type: ignore[misc]
             return result
 
     def _result(self, tmp: str | None, task_vars: dict[str, Any] | None) -> dict[str, Any]:
-        """The result of the module, run as Ansible runs any other.
+        """Return the result of the module, run as Ansible runs any other.
 
         To bundle it Ansible parses all its files, and Python looks for garbage in these trees again and again, where
         there is none: half of what bundling takes. This process ends with the task.
@@ -145,7 +145,7 @@ class _File:
         self._other: Normal | None = None
 
     def read(self) -> str:
-        """What the module tells; an empty text if it tells nothing.
+        """Return what the module tells; an empty text if it tells nothing.
 
         The directory belongs to everybody: only a file of the user who runs the module counts, and no link.
         """
@@ -166,7 +166,7 @@ class _File:
 
 
 def _twin(action: ActionModule) -> Normal:
-    """An action for the same task with a connection of its own: one that waits for the module cannot be used meanwhile.
+    """Return an action for the same task with its own connection: the first one is busy until the module ends.
 
     It is never closed: some kinds of connections share with all others of a process what they are made of.
     """

@@ -261,7 +261,7 @@ _FILE_HINTS = (
 
 @dataclass(frozen=True)
 class Inside:
-    """How to run a command inside an image: the options of the connection, as they were given."""
+    """The options of the connection, as they were given: they say how to run a command inside an image."""
 
     image: str
     executable: str | None = None
@@ -275,7 +275,7 @@ class Inside:
 
     @property
     def is_instance(self) -> bool:
-        """Whether it is an instance that runs already."""
+        """True if it is an instance that runs already."""
         return self.image.startswith(_INSTANCE)
 
     def check(self) -> None:
@@ -293,7 +293,9 @@ class Inside:
                 "bring images from a registry to the host with hpc.sregistry.sregistry_pull first"
             )
         if self.executable and self.executable.startswith("-"):
-            raise AnsibleError(f"ansible_singularity_executable is {self.executable!r}, which is no name of a program")
+            raise AnsibleError(
+                f"ansible_singularity_executable is {self.executable!r}, which is not the name of a program"
+            )
         if self.is_instance:
             ignored = [name for name in ("overlay", "writable", "fakeroot") if getattr(self, name)]
             if ignored:
@@ -303,7 +305,7 @@ class Inside:
                 )
 
     def engine_arguments(self) -> list[str]:
-        """The arguments of the engine, up to and with the image."""
+        """Return the arguments of the engine, up to and with the image."""
         arguments = ["--silent", "exec"]
         arguments += ["--cleanenv"] * self.cleanenv
         if not self.is_instance:
@@ -313,7 +315,7 @@ class Inside:
         return [*arguments, *self.exec_args, "--", self.image]
 
     def command(self, command: str, drain: bool = False) -> str:
-        """The command of a shell of the host that runs a command of a shell of the image.
+        """Return the command for a shell of the host that runs a command in a shell of the image.
 
         :param command: for ``/bin/sh -c`` inside.
         :param drain: read standard input to its end if the command fails, so that whoever writes to it is not cut off.
@@ -330,8 +332,8 @@ class Inside:
         return shlex.join(["/bin/sh", "-c", script, "sh", *self.engine_arguments(), *inside])
 
 
-def told(result: Result) -> Result | None:
-    """The result of the command inside, or None if it was never run to its end.
+def inner_result(result: Result) -> Result | None:
+    """Return the result of the command inside; None if it was never run to its end.
 
     :param result: status, output and errors of what :meth:`Inside.command` gives.
     """
@@ -352,7 +354,7 @@ def _last_status(text: bytes) -> re.Match[bytes] | None:
 
 
 def complaint(result: Result) -> tuple[str, str]:
-    """What the engine complains of, and what may help."""
+    """Return the complaint of the engine, and what may help."""
     status, output, errors = result
     text = re.sub(r"\x1b\[[0-9;]*m", "", to_text(errors + b"\n" + output))
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("Shared connection to")]
@@ -400,11 +402,11 @@ class Connection(ConnectionBase):  # type: ignore[misc]  # ansible-core has no t
         args, kwargs = self._arguments
         made = None if name == self.transport else connection_loader.get(name, self._play_context, *args, **kwargs)
         if made is None:
-            raise AnsibleError(f"ansible_singularity_transport is {name!r}, which is no connection plugin to a host")
+            raise AnsibleError(f"ansible_singularity_transport is {name!r}, which is not a connection plugin to a host")
         return made
 
     def get_option(self, option: str, hostvars: Any = None) -> Any:
-        """An option of this plugin, or of the one that reaches the host."""
+        """Return an option of this plugin, or of the one that reaches the host."""
         if option == "remote_user":
             # By this name ansible-core would look for the home directory, as ~NAME. But inside one may be another user
             # than outside, or one without a name; without a name here, it asks for ~.
@@ -417,7 +419,7 @@ class Connection(ConnectionBase):  # type: ignore[misc]  # ansible-core has no t
             return self.ssh_type_conn.get_option(option, hostvars=hostvars)
 
     def is_pipelining_enabled(self, wrap_async: bool = False) -> bool:
-        """Whether modules go by standard input, which the connection to the host decides."""
+        """Tell whether modules go by standard input, which the connection to the host decides."""
         self.ssh_type_conn.become = self.become
         return bool(self.ssh_type_conn.is_pipelining_enabled(wrap_async))
 
@@ -438,7 +440,7 @@ class Connection(ConnectionBase):  # type: ignore[misc]  # ansible-core has no t
         # Input follows only when a become plugin has got through.
         command = inside.command(cmd, drain=bool(in_data) and not (sudoable and self.become))
         result = self.ssh_type_conn.exec_command(command, in_data=in_data, sudoable=sudoable)
-        answer = told(result)
+        answer = inner_result(result)
         if answer is None:
             said, hint = complaint(result)
             where = f"the image {inside.image} on {self._play_context.remote_addr}"

@@ -125,8 +125,8 @@ def fleet(
 
 
 class FilterModule:
-    """What Ansible asks for filters."""
+    """Ansible asks this class for filters."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        """The one filter of this file."""
+        """Return the one filter of this file."""
         return {"fleet": fleet}

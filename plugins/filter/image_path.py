@@ -76,10 +76,10 @@ _PRESENT = "present"
 def image_path(
     value: object, name: object, platform: str | None = None, default: Any = None, registry: str = DOCKER_HUB
 ) -> Any:
-    """The path of an image's file, or of several.
+    """Return the path of an image's file, or of several.
 
-    :raises AnsibleFilterError: if the input is no inventory, a name or platform is malformed, or it is not clear which
-        platform is meant.
+    :raises AnsibleFilterError: if the input is not an inventory, a name or platform is malformed, or files of several
+        platforms are meant.
     """
     rows = rows_of(value)
     if isinstance(name, (list, tuple)):
@@ -103,8 +103,8 @@ def _path(rows: list[Row], name: object, platform: str | None, default: Any, reg
 
 
 class FilterModule:
-    """What Ansible loads."""
+    """Ansible asks this class for filters."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        """The filter by its name."""
+        """Return the one filter of this file."""
         return {"image_path": image_path}

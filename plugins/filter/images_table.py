@@ -51,9 +51,9 @@ _MISSING = "missing"
 
 
 def images_table(value: object) -> str:
-    """The table of an inventory.
+    """Return the table of an inventory.
 
-    :raises AnsibleFilterError: if the input is none.
+    :raises AnsibleFilterError: if the input is not an inventory.
     """
     rows = by_age(rows_of(value))
     return "\n".join([_HEADER, *(_line(number, row) for number, row in enumerate(rows, 1))]) if rows else ""
@@ -66,8 +66,8 @@ def _line(number: int, row: Row) -> str:
 
 
 class FilterModule:
-    """What Ansible loads."""
+    """Ansible asks this class for filters."""
 
     def filters(self) -> dict[str, Callable[..., str]]:
-        """The filter by its name."""
+        """Return the one filter of this file."""
         return {"images_table": images_table}

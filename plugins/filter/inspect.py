@@ -64,9 +64,9 @@ _HUB = "https://index.docker.io"
 
 
 def inspect(value: object, name: str | None = None, registry: str = DOCKER_HUB) -> Any:
-    """What sregistry says of an image, or of all.
+    """Return what ``sregistry inspect`` prints of an image, or of all.
 
-    :raises AnsibleFilterError: if the input is no inventory, or does not know the name.
+    :raises AnsibleFilterError: if the input is not an inventory, or does not know the name.
     """
     rows = by_age(rows_of(value))
     collections = list(dict.fromkeys(row["collection"] for row in rows))
@@ -81,7 +81,7 @@ def inspect(value: object, name: str | None = None, registry: str = DOCKER_HUB) 
 
 
 def _inspect(number: int, collection: int, row: Row) -> dict[str, Any]:
-    """The object of one row; its keys are in alphabetical order, as sregistry prints them."""
+    """Return the object of one row; its keys are in alphabetical order, as sregistry prints them."""
     history = row.get("metrics", {}).get(_SREGISTRY)
     former = next((one for one in history or () if one["image"] == row["path"]), history[-1] if history else None)
     taken = former if former and row["digest"] is None else {}
@@ -102,13 +102,13 @@ def _inspect(number: int, collection: int, row: Row) -> dict[str, Any]:
 
 
 def _url(row: Row) -> str:
-    """Where the image is from; what a registry serves, sregistry says without a scheme."""
+    """Return the source of the image; sregistry writes an image of a registry without a scheme."""
     url = str(row.get("url", row["reference"]))
     return str(row["reference"]) if url.startswith("docker://") and row["digest"] else url
 
 
 def _metrics(row: Row) -> dict[str, Any]:
-    """The manifests by their schema versions; ``1`` shows the layers as schema 1 does, the newest first."""
+    """Return the manifests by their schema versions; ``1`` shows the layers as schema 1 does, the newest first."""
     manifest = row.get("metrics", {}).get("manifest")
     if not isinstance(manifest, Mapping):
         return {}
@@ -130,8 +130,8 @@ def _metrics(row: Row) -> dict[str, Any]:
 
 
 class FilterModule:
-    """What Ansible loads."""
+    """Ansible asks this class for filters."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        """The filter by its name."""
+        """Return the one filter of this file."""
         return {"inspect": inspect}

@@ -66,9 +66,9 @@ _MOST = 64
 
 
 def inventory_table(value: object, digits: int = 12) -> str:
-    """The table of the inventories of many hosts.
+    """Return the table of the inventories of many hosts.
 
-    :raises AnsibleFilterError: if the input is none, or the number of digits makes no sense.
+    :raises AnsibleFilterError: if the input is something else, or the number of digits makes no sense.
     """
     if not isinstance(value, Mapping):
         raise AnsibleFilterError("inventory_table wants a dictionary of hosts and what sregistry_facts returned there")
@@ -80,7 +80,7 @@ def inventory_table(value: object, digits: int = 12) -> str:
 
 
 def _rows(host: object, given: object) -> list[Row]:
-    """The rows of a host; what is none, such as the result of a task that failed, is told with the name of the host."""
+    """Return the rows of a host. An error, such as for the result of a task that failed, names the host."""
     try:
         return rows_of(given)
     except AnsibleFilterError as error:
@@ -106,8 +106,8 @@ def _padded(line: tuple[str, ...], widths: list[int]) -> Iterator[str]:
 
 
 class FilterModule:
-    """What Ansible loads."""
+    """Ansible asks this class for filters."""
 
     def filters(self) -> dict[str, Callable[..., str]]:
-        """The filter by its name."""
+        """Return the one filter of this file."""
         return {"inventory_table": inventory_table}

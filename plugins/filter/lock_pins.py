@@ -8,15 +8,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: lock_pins
-short_description: What a lock file says of a list of images
+short_description: The pins that a lock file has for a list of images
 version_added: 0.1.0
 author:
   - hpc.sregistry contributors (@hpc-sregistry)
 description:
   - Reads a lock file, and refuses an image that is not in it. Names are read as the modules read them.
   - A lock that names no image is refused, and so is a file that is empty, is not YAML, has a key twice, as after a
-    merge that kept both sides, or pins a name to what is no digest. The message tells path and line.
-  - The role P(hpc.sregistry.prestage#role) reads its lock so.
+    merge that kept both sides, or pins a name to something else than a digest. The message names path and line.
+  - The role P(hpc.sregistry.prestage#role) reads its lock with it.
 positional: _input
 options:
   _input:
@@ -69,7 +69,7 @@ from ansible.errors import AnsibleFilterError
 from ..module_utils._internal.errors import InvalidReference
 from ..module_utils._internal.oci.reference import DOCKER_HUB, Reference, parse_registry
 from ..module_utils._internal.text import shown
-from ..plugin_utils._internal.user_input.lock_file import AGAIN, IMAGES, InvalidLock, read
+from ..plugin_utils._internal.user_input.lock_file import AGAIN, IMAGES, InvalidLock, read_lock
 
 _MAX_NAMED = 10
 
@@ -77,11 +77,11 @@ _MAX_NAMED = 10
 def lock_pins(
     lock: Any, images: Sequence[str] | None = None, registry: str = DOCKER_HUB, path: str = "the lock"
 ) -> dict[str, Any]:
-    """The part of a lock that is about some images.
+    """Return the part of a lock that is about some images.
 
     :param lock: the text of a lock file, or its content.
     :param path: of the file, for errors.
-    :raises AnsibleFilterError: if it is none, or lacks one of them.
+    :raises AnsibleFilterError: if it cannot be read, or lacks one of them.
     """
     try:
         host = parse_registry(registry)
@@ -107,11 +107,11 @@ def lock_pins(
 
 def _entries(lock: Any, path: str, registry: str) -> Mapping[Any, Any]:
     if isinstance(lock, str):
-        return read(str(lock), str(path), registry)
+        return read_lock(str(lock), str(path), registry)
     entries = lock.get(IMAGES, lock) if isinstance(lock, Mapping) else None
     if not isinstance(entries, Mapping):
         raise InvalidLock(
-            f"{path}: {shown(lock, 80)!r} is no lock; it must be a dictionary with the key images, as the playbook "
+            f"{path}: {shown(lock, 80)!r} is not a lock; it must be a dictionary with the key images, as the playbook "
             "hpc.sregistry.lock writes it"
         )
     if not entries:
@@ -120,8 +120,8 @@ def _entries(lock: Any, path: str, registry: str) -> Mapping[Any, Any]:
 
 
 class FilterModule:
-    """What Ansible asks for filters."""
+    """Ansible asks this class for filters."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        """The one filter of this file."""
+        """Return the one filter of this file."""
         return {"lock_pins": lock_pins}

@@ -51,7 +51,7 @@ from ..plugin_utils._internal.user_input.names import names_in
 
 
 def name_list(value: object) -> list[str]:
-    """The names in a list or a text.
+    """Return the names in a list or a text.
 
     :raises AnsibleFilterError: if it is something else.
     :raises UndefinedError: if it is not defined, which Ansible before 2.19 leaves to filters to find out.
@@ -65,8 +65,8 @@ def name_list(value: object) -> list[str]:
 
 
 class FilterModule:
-    """What Ansible loads."""
+    """Ansible asks this class for filters."""
 
     def filters(self) -> dict[str, Callable[..., list[str]]]:
-        """The filter by its name."""
+        """Return the one filter of this file."""
         return {"name_list": name_list}

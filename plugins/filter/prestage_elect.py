@@ -8,13 +8,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: prestage_elect
-short_description: Which host of each group pulls first, and what the others learn from it
+short_description: Elect the host of each group that pulls first
 version_added: 0.1.0
 author:
   - hpc.sregistry contributors (@hpc-sregistry)
 description:
-  - Chooses one host of each group. Where nothing of what it pulled is in its place, the next one gets a turn.
-  - The role P(hpc.sregistry.prestage#role) goes by it.
+  - Elects one host of each group, and tells what the others learn from it. Where not a single image is in its place
+    there, the next host gets a turn.
+  - The role P(hpc.sregistry.prestage#role) uses it.
 positional: _input
 options:
   _input:
@@ -44,7 +45,7 @@ options:
     default: []
   patient:
     description:
-      - V(false) if the others need nothing from who goes first. Then it is no error.
+      - V(false) if the others need nothing from the host that goes first. Then it is not an error.
     type: bool
     default: true
 seealso:
@@ -79,7 +80,7 @@ _value:
       elements: str
     candidates:
       description:
-        - The hosts that may get a turn from now on, which are those of RV(_value.next) and who would come after.
+        - The hosts that may get a turn from now on, those of RV(_value.next) and those that would come after them.
       type: list
       elements: str
     group_of:
@@ -88,7 +89,7 @@ _value:
     groups:
       description:
         - For each group C(led), whether any host of it may go first, its C(leader), the host that did, null if none
-          could, and what the others learn from it. This is C(names), the images that they shall try, C(failed), why not
+          could, and what the others learn from it. This is C(names), the images that they must try, C(failed), why not
           the others, C(digests), what the names point at, as the option
           O(hpc.sregistry.sregistry_pull#module:digests) takes it, and C(images), what the leader has in its place.
       type: dict

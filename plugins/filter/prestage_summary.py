@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: prestage_summary
-short_description: What became of a list of images on many hosts
+short_description: Sum up the pulls of many hosts
 version_added: 0.1.0
 author:
   - hpc.sregistry contributors (@hpc-sregistry)
@@ -32,7 +32,7 @@ options:
     required: true
   strategy:
     description:
-      - How the images came to the hosts.
+      - The strategy that brought the images to the hosts.
     type: str
     choices: [each, build_once, shared]
     default: each
@@ -43,7 +43,7 @@ options:
     default: false
   locked:
     description:
-      - Whether a host that has other files than it shall have is a failure in check mode.
+      - Whether a host that has other files than it must have is a failure in check mode.
     type: bool
     default: false
   election:
@@ -58,7 +58,7 @@ options:
     default: false
   doubt:
     description:
-      - Why it is not known what all hosts of a shared file system shall have, so that nothing was removed; empty if it
+      - Why it is not known what all hosts of a shared file system must have, so that nothing was removed; empty if it
         is known.
     type: str
     default: ''
@@ -174,7 +174,7 @@ _value:
       type: list
       elements: str
     differs:
-      description: The names of the hosts that had other files than they shall have, or in check mode have.
+      description: The names of the hosts that had other files than they must have, or in check mode have.
       type: list
       elements: str
     unseen:

@@ -44,7 +44,7 @@ from ..plugin_utils._internal.prestage.result import without_query as hidden
 
 
 def without_query(value: object) -> Any:
-    """A name, or a list of them, without queries.
+    """Return a name, or a list of names, without queries.
 
     :raises AnsibleFilterError: if it is something else.
     """
@@ -56,8 +56,8 @@ def without_query(value: object) -> Any:
 
 
 class FilterModule:
-    """What Ansible loads."""
+    """Ansible asks this class for filters."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        """The filter by its name."""
+        """Return the one filter of this file."""
         return {"without_query": without_query}

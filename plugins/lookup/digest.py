@@ -29,12 +29,12 @@ options:
   platform:
     description:
       - Give the digest of the manifest for this platform, for example V(linux/arm64).
-      - By default it is the digest of what the name points at, which is that of an index if there is one. That is what
-        to give to hosts of different platforms.
+      - By default it is the digest that the name points at, which is that of an index if there is one. Give this one to
+        hosts of different platforms.
     type: str
   platforms:
     description:
-      - Give a dictionary for each name, with C(digest), what the name points at, and C(platforms), the digest of the
+      - Give a dictionary for each name, with C(digest), that the name points at, and C(platforms), the digest of the
         manifest for each of these platforms. It is what O(hpc.sregistry.sregistry_pull#module:digests) takes.
       - An image that is not there for one of them is an error. A lone SIF file does not tell its platform, and its
         dictionary has no C(platforms).
@@ -180,12 +180,12 @@ from ..module_utils._internal.transport.options import Transport
 
 
 class LookupModule(LookupBase):  # type: ignore[misc]  # Ansible is untyped here
-    """What Ansible loads."""
+    """Ansible asks this class for the values."""
 
     def run(self, terms: list[Any], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[Any]:
-        """The digest of each name, or a dictionary for each.
+        """Return the digest of each name, or a dictionary for each.
 
-        :raises AnsibleLookupError: naming an option that there is not, or with the words of the library.
+        :raises AnsibleLookupError: naming an unknown option, or with the message of the library.
         """
         self.set_options(var_options=variables, direct=kwargs)
         # Ansible lets them pass, and gives with_… loops a wantlist
@@ -227,9 +227,9 @@ class LookupModule(LookupBase):  # type: ignore[misc]  # Ansible is untyped here
         return [one.platforms.get(wanted[0], one.digest) if wanted else one.digest for one in found]
 
     def _login(self, references: list[Reference]) -> Login | None:
-        """The login that is given, which no other registry may see.
+        """Return the login that is given, which no other registry may see.
 
-        :raises CredentialsError: if it is none, or there are several registries.
+        :raises CredentialsError: if it is not complete, or there are several registries.
         """
         login = Login.given(self.get_option("username"), self.get_option("password"))
         hosts = sorted({reference.registry for reference in references})

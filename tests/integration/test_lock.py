@@ -105,4 +105,4 @@ def test_a_lock_file_is_written_again_only_for_what_moved(tmp_path: Path) -> Non
     lock.path.write_text("images: {}\nprecious: true\n", encoding="utf-8")
     changed, said = lock.write(name)
     assert (changed, lock.path.read_text(encoding="utf-8")) == (-1, "images: {}\nprecious: true\n")
-    assert f"{lock.path.name}, line 2: 'precious' is no key of a lock file" in said
+    assert f"{lock.path.name}, line 2: 'precious' is not a key of a lock file" in said

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What on this host goes into a build, as digests: files that are copied, images, directories."""
+"""The things on this host that go into a build, as digests: files that are copied, images, directories."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ..fs.files import storage_error
 
 
 def digest_of_text(text: str) -> str:
-    """The digest of a text in UTF-8."""
+    """Return the digest of a text in UTF-8."""
     return f"sha256:{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()}"
 
 
 def digest_of_image(path: str) -> str:
-    """The digest of an image on this host: of a file's content, or of what a directory tree looks like.
+    """Return the digest of an image on this host: of a file's content, or of a directory tree as ``digest_of_tree``.
 
     :raises StorageError: if it is not there, or cannot be read.
     """
@@ -30,7 +30,7 @@ def digest_of_image(path: str) -> str:
 
 
 def digest_of_file(path: str) -> str:
-    """The digest of a file's content.
+    """Return the digest of a file's content.
 
     :raises StorageError: if it cannot be read.
     """
@@ -38,7 +38,7 @@ def digest_of_file(path: str) -> str:
 
 
 def digest_of_tree(root: str) -> str:
-    """The digest of what can be told of a tree without reading its files: path, kind and mode, owner, size, time of the
+    """Return the digest of a tree, without reading its files: of each path, kind and mode, owner, size, time of the
     last change, target of a link, numbers of a device.
 
     One ``lstat`` for each entry, so some seconds for a million. A change that keeps size and time goes unnoticed, as
@@ -54,13 +54,13 @@ def digest_of_tree(root: str) -> str:
         except OSError as error:
             raise storage_error(error, os.fsdecode(path)) from error
         is_file = stat.S_ISREG(status.st_mode)
-        told = (status.st_mode, status.st_uid, status.st_gid, status.st_rdev, status.st_size if is_file else 0)
-        hasher.update(repr((name, told, status.st_mtime_ns, target)).encode())
+        known = (status.st_mode, status.st_uid, status.st_gid, status.st_rdev, status.st_size if is_file else 0)
+        hasher.update(repr((name, known, status.st_mtime_ns, target)).encode())
     return f"sha256:{hasher.hexdigest()}"
 
 
 def size_of_tree(root: str) -> int:
-    """Bytes of all regular files below a directory, each inode once, as far as this user may look."""
+    """Return the bytes of all regular files below a directory, each inode once, as far as this user may look."""
     sizes: dict[tuple[int, int], int] = {}
     for _name, path in _walk(os.fsencode(root)):
         status = os.lstat(path)
@@ -70,7 +70,7 @@ def size_of_tree(root: str) -> int:
 
 
 def _walk(root: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """All paths of a tree below its root and in full, in an order that depends on nothing but the names.
+    """Yield all paths of a tree, below its root and in full, in an order that depends on nothing but the names.
 
     :raises StorageError: if a directory cannot be read, though this user may.
     """
@@ -88,12 +88,12 @@ def _walk(root: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def is_plain(source: str) -> bool:
-    """Whether the shell of an engine takes a source of ``%files`` as it is, but for ``*``, ``?`` and ``[…]``."""
+    """Tell whether the shell of an engine takes a source of ``%files`` as it is, but for ``*``, ``?`` and ``[…]``."""
     return not any(character in source for character in "$`{}~\\()|&;<>'\"")
 
 
 def missing_files(sources: Sequence[str], directory: str) -> list[str]:
-    """What a definition copies from the host, but is not there.
+    """Return the paths that a definition copies from the host, and that are not there.
 
     :param sources: as they stand in ``%files``: names, or patterns of a shell.
     :param directory: what relative ones start from.
@@ -103,8 +103,8 @@ def missing_files(sources: Sequence[str], directory: str) -> list[str]:
 
 
 def digest_of_files(sources: Sequence[str], directory: str) -> str:
-    """The digest of the content and the permissions of what a definition copies from the host, through symlinks, as
-    ``cp -fLr`` does. What is not there counts as that.
+    """Return the digest of the content and the permissions of all that a definition copies from the host, through
+    symlinks, as ``cp -fLr`` does. A path that is not there counts as such.
 
     :param sources, directory: as for ``missing_files``.
     :raises StorageError: if something cannot be read.
@@ -113,19 +113,19 @@ def digest_of_files(sources: Sequence[str], directory: str) -> str:
     for source in sources:
         hasher.update(os.fsencode(source) + b"\0")
         for path in _matching(source, directory) if is_plain(source) else ():
-            for told in _contents(path) if os.path.exists(path) else ():
-                hasher.update(repr(told).encode("utf-8", "backslashreplace"))
+            for content in _contents(path) if os.path.exists(path) else ():
+                hasher.update(repr(content).encode("utf-8", "backslashreplace"))
     return f"sha256:{hasher.hexdigest()}"
 
 
 def _matching(source: str, directory: str) -> list[str]:
-    """The paths that a pattern stands for; where there is none, the pattern, as a shell has it."""
+    """Return the paths that a pattern stands for; the pattern itself if there are none, as a shell does."""
     path = os.path.join(directory, source)
     return sorted(glob.glob(path, recursive=True)) or [path]
 
 
 def _contents(path: str) -> Iterator[tuple[str, int, str]]:
-    """Each file and directory at or below a path: its name from there, its permissions, the digest of a file."""
+    """Yield each file and directory at or below a path: its name from there, its permissions, the digest of a file."""
     visited: set[tuple[int, int]] = set()
 
     def below(full: str, name: str) -> Iterator[tuple[str, int, str]]:

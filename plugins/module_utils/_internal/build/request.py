@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""An request for a build: what shall be built, where, and how."""
+"""The request of a build: what is to be built, where, and how."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from ..sif.toolchain import Toolchain
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """What shall be built, and how.
+    """The request of a build.
 
-    :ivar path: where it shall be, absolute.
+    :ivar path: of the result, absolute.
     :ivar format: ``sif`` or ``sandbox``.
     :ivar source: a URI, or the path of a definition, a SIF or a sandbox; None if there is a ``definition``, a text.
-    :ivar directory: that relative names in a definition start from; None for the one of the definition's file.
+    :ivar directory: relative names in a definition start from it; None for the one of the definition's file.
     :ivar arguments: values of the definition's build arguments.
-    :ivar fakeroot: None for what suits: an ordinary user needs it to run a definition.
-    :ivar sections: of the definition that shall run, all if there are none.
+    :ivar fakeroot: None for the usual: an ordinary user needs it to run a definition.
+    :ivar sections: of the definition that are run; all if there are none.
     :ivar name: of the result in the inventory.
     :ivar checksum: read a whole file to find out whether it was modified.
     :ivar cachedir: of the engine; None means that nothing is cached.
@@ -62,16 +62,16 @@ class BuildRequest:
 
     @property
     def image(self) -> Reference | None:
-        """The image of a registry to build from, which needs no engine to be read."""
+        """The image of a registry to build from, which is read without an engine."""
         return image_of(self.source) if self.source else None
 
 
 def path_in_store(store: str, name: Reference | None, source: str | None, format: str) -> str:
-    """Where a build goes that has no path: where a pull of its name would put its file, in the store.
+    """Return the path of a build that has none: where a pull of its name would put its file, in the store.
 
     :param name: of the result; where it is None, an image in a registry as source has a name of its own.
     :raises InvalidReference: if neither has one.
-    :raises StorageError: if the store is no absolute path.
+    :raises StorageError: if the store is not an absolute path.
     """
     known = name or (image_of(source) if source else None)
     if known is None:
@@ -83,12 +83,12 @@ def path_in_store(store: str, name: Reference | None, source: str | None, format
 
 
 def image_of(source: str) -> Reference | None:
-    """The image of a registry that a source names, which needs no engine to be read."""
+    """Return the image of a registry that a source names; None if an engine is needed to read the source."""
     return Reference.parse(source) if source.startswith(f"{DOCKER}://") else None
 
 
 def local_reference(path: str) -> Reference:
-    """The name in the inventory of what has none, from where it is: ``build://localhost/opt/app.sif:latest``."""
+    """Return a name for the inventory, made from a path: ``build://localhost/opt/app.sif:latest``."""
     quoted = urllib.parse.quote(os.fsencode(path.lstrip("/")), safe="/")
     if len(quoted) > 1000:  # a name that everybody can still read
         quoted = hashlib.sha256(os.fsencode(path)).hexdigest()

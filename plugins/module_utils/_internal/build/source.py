@@ -45,7 +45,7 @@ class BuildSource:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """What is copied from the host, as it is written."""
+        """The sources of ``%files`` on the host, as they are written."""
         return tuple(name for stage in self.definition.stages for name in stage.files)
 
     @property
@@ -54,7 +54,7 @@ class BuildSource:
         return [_remote(base) for base in self.definition.bases if base.agent in _REMOTE]
 
     def missing(self) -> list[str]:
-        """What of the host is not there, but needed. Files that a script may make are not."""
+        """Return the paths on the host that are needed and not there. Files that a script may make are not."""
         paths = (self._local(base) for base in self.definition.bases)
         missing = [path for path in paths if path and not os.path.exists(path)]
         if not any(stage.runs_on_host for stage in self.definition.stages):
@@ -62,7 +62,7 @@ class BuildSource:
         return missing
 
     def check(self) -> list[str]:
-        """Refuse names that start nowhere; returns warnings about what nobody will notice.
+        """Refuse relative names that start nowhere, and return warnings about changes that will not be noticed.
 
         :raises InvalidDefinition: if a name is relative to nothing.
         """
@@ -80,13 +80,13 @@ class BuildSource:
         ]
 
     def needs_fakeroot(self, request: BuildRequest) -> bool:
-        """Whether it is built with fakeroot: as was asked for, or where an ordinary user runs a definition."""
+        """Tell whether it is built with fakeroot: as asked for, or where an ordinary user runs a definition."""
         if request.fakeroot is None:
             return self.text is not None and os.geteuid() != 0
         return request.fakeroot
 
     def origin(self, session: Session) -> dict[str, str]:
-        """The input ``from``: what the stages start from, each with its digest now; nothing where nobody can tell it.
+        """Return the input ``from``: the images that the stages start from, with their digests; nothing without any.
 
         :raises RegistryError: as a registry raises it.
         :raises StorageError: if a base on this host cannot be read.
@@ -105,9 +105,7 @@ class BuildSource:
                 yield base, None
 
     def _local(self, base: Base) -> str:
-        """The path of what tells a base on this host from another; empty if it is none. An OCI layout's index tells
-        all.
-        """
+        """Return the path of a base on this host, or of the index of an OCI layout; empty if it is elsewhere."""
         if base.agent == LOCAL_IMAGE:
             return os.path.join(self.directory, base.source)
         if base.agent in (*_ARCHIVES, "oci"):
@@ -121,13 +119,13 @@ def _remote(base: Base) -> Reference:
 
 
 def read_source(request: BuildRequest) -> BuildSource | None:
-    """What is to be built; None if its source is not there.
+    """Return the source of a build; None if it is not there.
 
-    :raises InvalidDefinition: if the engine would refuse it, or the source is nothing that can be built from.
+    :raises InvalidDefinition: if the engine would refuse it, or nothing can be built from it.
     :raises StorageError: if it cannot be read.
     """
     if request.directory and not os.path.isabs(request.directory):
-        raise StorageError(f"{request.directory!r} is no absolute path; write chdir with a leading '/'")
+        raise StorageError(f"{request.directory!r} is not an absolute path; write chdir with a leading '/'")
     if request.definition is not None:
         return _of_text(request, request.definition, "the definition", "the definition", request.directory or "")
     source = request.source or ""
@@ -158,7 +156,7 @@ def _of_text(request: BuildRequest, text: str, what: str, source: str, directory
 def _of_image(request: BuildRequest, uri: str, source: str, directory: str) -> BuildSource:
     if request.arguments or request.sections:
         raise InvalidDefinition(
-            f"{request.source} is an image and no definition: build_args and sections mean nothing for it"
+            f"{request.source} is an image, not a definition: build_args and sections mean nothing for it"
         )
     return BuildSource(of_uri(uri), None, source, directory)
 
@@ -175,7 +173,7 @@ def _read(path: str) -> str:
 
 
 def inputs_of(session: Session, request: BuildRequest, source: BuildSource) -> dict[str, str]:
-    """What decides the result. The values of build arguments are part of the definition's digest alone.
+    """Return the inputs, which decide the result. Values of build arguments are part of the definition's digest alone.
 
     :raises RegistryError, StorageError: as ``BuildSource.origin``.
     """
@@ -195,15 +193,15 @@ def inputs_of(session: Session, request: BuildRequest, source: BuildSource) -> d
 
 
 def agree(before: Mapping[str, str], now: Mapping[str, str]) -> bool:
-    """Whether a build now would have the inputs of one before. Where there is no engine now, any was right."""
+    """Tell whether a build now would have the inputs of an earlier one. Without an engine, any engine was right."""
     free = {name for name in (*FREE, "engine") if name not in now}
     return {name: value for name, value in before.items() if name not in free} == dict(now)
 
 
 def login_for(session: Session, source: BuildSource) -> Login | None:
-    """The login for the engine, which shows the one that it has to all registries.
+    """Return the login for the engine, which shows it to all registries.
 
-    :raises CredentialsError: if it would be shown to one that it is not for, or is none that an engine takes.
+    :raises CredentialsError: if it would be shown to a registry that it is not for, or the engine does not take it.
     :raises CertificateError: if certificates need not be valid: no engine leaves them unverified.
     """
     registries = {reference.registry: reference for reference in source.remotes}

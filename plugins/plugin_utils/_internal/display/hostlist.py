@@ -18,13 +18,13 @@ _SPECIAL = frozenset("[],")
 
 
 def natural(text: str) -> list[tuple[int, int, str]]:
-    """A key that sorts ``node9`` before ``node10``."""
+    """Return a key that sorts ``node9`` before ``node10``."""
     parts = re.split(r"([0-9]+)", text)
     return [(1, int(part[:4000]), part) if at % 2 else (0, 0, part) for at, part in enumerate(parts)]
 
 
 def fold(names: Iterable[str]) -> str:
-    """A list of hosts in short form, in their natural order, each host once.
+    """Return a list of hosts in short form, in their natural order, each host once.
 
     A name that itself holds brackets or commas stands as it is.
     """
@@ -46,7 +46,7 @@ def fold(names: Iterable[str]) -> str:
 
 
 def shortened(folded: str, most: int = 1000) -> str:
-    """The beginning of a list of hosts in short form, of at most about so many characters, which says so."""
+    """Return a list of hosts in short form, cut after about so many characters, with "and more" then."""
     if len(folded) <= most:
         return folded
     begin = folded[: folded.rfind(",", 0, most + 1)]
@@ -54,7 +54,7 @@ def shortened(folded: str, most: int = 1000) -> str:
 
 
 def _same_width(numbers: set[str]) -> Iterator[list[str]]:
-    """Numbers that one bracket can hold: those padded with zeros to one width, and those without padding."""
+    """Yield the numbers that one bracket can hold: those padded with zeros to one width, and those without padding."""
     padded = {len(number) for number in numbers if number[0] == "0" and len(number) > 1}
     groups: dict[int, list[str]] = {}
     for number in numbers:
@@ -64,7 +64,7 @@ def _same_width(numbers: set[str]) -> Iterator[list[str]]:
 
 
 def _ranges(numbers: list[str]) -> Iterator[str]:
-    """The ranges of numbers that are in order: ``1-3``, ``7``."""
+    """Yield the ranges of numbers that are in order: ``1-3``, ``7``."""
     first = last = numbers[0]
     for number in [*numbers[1:], ""]:
         if number and int(number) == int(last) + 1:

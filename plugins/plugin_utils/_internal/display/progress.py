@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The progress of many hosts, as lines for people: what each host tells, how fast it goes, what all of them make.
+"""The progress of many hosts, as lines for people: of each host, or of all of them together.
 
 Each host has a process of its own on the controller. They know of each other by small files in a directory of the run.
 """
@@ -43,7 +43,7 @@ _WORKING, _ENDED = ".working", ".ended"
 
 @dataclass(frozen=True)
 class Report:
-    """What a host tells of itself, see ``Progress.state``; sizes are in bytes, times in seconds."""
+    """The progress that a host tells, see ``Progress.state``; sizes are in bytes, times in seconds."""
 
     at: float = 0.0
     images: int = 0
@@ -60,27 +60,27 @@ class Report:
 
     @classmethod
     def parse(cls, text: str) -> Report | None:
-        """A report from JSON, None if it is none. The host is not trusted: nothing in it can move the cursor."""
+        """Read a report from JSON; None if it is none. The host is not trusted: nothing in it can move the cursor."""
         with suppress(ValueError, TypeError, OverflowError, RecursionError):
-            told = json.loads(text)
-            if isinstance(told, dict):
-                known = {field.name: field.default for field in fields(cls) if field.name in told}
-                return cls(**{name: _plain(name, told[name], like) for name, like in known.items()})
+            read = json.loads(text)
+            if isinstance(read, dict):
+                known = {field.name: field.default for field in fields(cls) if field.name in read}
+                return cls(**{name: _plain(name, read[name], like) for name, like in known.items()})
         return None
 
     @property
     def fetches(self) -> bool:
-        """Whether something has yet to arrive; else the host only reads what is there."""
+        """True if something has yet to arrive; otherwise the host only reads what is there."""
         return self.arrived < self.blobs
 
     @property
     def amount(self) -> tuple[int, int | None]:
-        """Bytes that are done, and of how many, of what the host is at."""
+        """The bytes of the present work that are done, and of how many."""
         return (self.fetched, self.to_fetch) if self.fetches else (self.read, self.to_read)
 
     @property
     def share(self) -> float:
-        """How much of all is done, from 0 to 1."""
+        """The part of all work that is done, from 0 to 1."""
         whole = (self.to_fetch or 0) + self.to_read
         return min(1.0, (self.fetched + self.read) / whole) if whole else 0.0
 
@@ -97,8 +97,8 @@ def _plain(name: str, value: Any, like: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Row:
-    """A host with what it told last, and its rate in bytes a second where that is known."""
+class HostRow:
+    """A host with its last report, and its rate in bytes a second where that is known."""
 
     host: str
     report: Report
@@ -106,12 +106,12 @@ class Row:
 
     @property
     def left(self) -> float | None:
-        """Seconds until what the host is at is done, at this rate."""
+        """The seconds until the present work is done, at this rate."""
         here, whole = self.report.amount
         return (whole - here) / self.rate if whole and whole >= here and self.rate else None
 
     def to_line(self) -> str:
-        """What a person reads of it."""
+        """Return the line about it."""
         report = self.report
         which = f" ({min(report.done + 1, report.images)} of {report.images})" if report.images > 1 else ""
         here, whole = report.amount
@@ -127,11 +127,11 @@ class Row:
         return f"{self.host}: {image}{', '.join(parts)}"
 
 
-def summary(rows: Sequence[Row], ended: int, working: int, hosts: int) -> str:
-    """One line for many hosts.
+def summary_line(rows: Sequence[HostRow], ended: int, working: int, hosts: int) -> str:
+    """Return one line about many hosts.
 
-    :param rows: of all that told something, also of those that have ended.
-    :param ended: how many have ended; ``working``: how many are at work; ``hosts``: how many the play has.
+    :param rows: of all hosts that have told something, also of those that have ended.
+    :param ended, working, hosts: the numbers of hosts that have ended, that are at work, and in the play.
     """
     line = f"{ended} of {max(hosts, ended + working)} hosts done, {working} at work"
     if not rows:
@@ -158,8 +158,8 @@ def _amount(here: int, whole: int | None) -> str:
 
 
 def _pace(rate: float | None, left: float | None) -> list[str]:
-    told = [f"{rate / _MIB:.1f} MiB/s" if rate >= _MIB else f"{rate / 1024:.0f} KiB/s"] if rate else []
-    return [*told, f"{_duration(left)} left"] if left is not None else told
+    parts = [f"{rate / _MIB:.1f} MiB/s" if rate >= _MIB else f"{rate / 1024:.0f} KiB/s"] if rate else []
+    return [*parts, f"{_duration(left)} left"] if left is not None else parts
 
 
 def _duration(seconds: float) -> str:
@@ -175,51 +175,51 @@ class Meter:
     def __init__(self) -> None:
         self._past = deque([Report()])
 
-    def row(self, host: str, report: Report) -> Row:
-        """The host with the rate that this report and those before give, by the host's own clock."""
+    def row(self, host: str, report: Report) -> HostRow:
+        """Return the host with the rate that follows from this report and those before, by the host's own clock."""
         last = self._past[-1]
-        if last.at and last.fetches != report.fetches:  # it is at something else since
+        if last.at and last.fetches != report.fetches:  # it does something else since
             self._past = deque([last])
         self._past.append(report)
         while len(self._past) > 2 and report.at - self._past[1].at >= _WINDOW:
             self._past.popleft()
         first, took = self._past[0], report.at - self._past[0].at
         went = report.fetched - first.fetched if report.fetches else report.read - first.read
-        return Row(host, report, went / took if took > 0 and went >= _TELLING else None)
+        return HostRow(host, report, went / took if took > 0 and went >= _TELLING else None)
 
 
 class Board:
-    """What the processes of one task tell each other: a directory with a file for each host."""
+    """A directory by which the processes of one task know of each other: it has a file for each host."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
 
     def begin(self, host: str) -> None:
-        """A host is at work."""
+        """Note that a host is at work."""
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
         with suppress(FileNotFoundError):
             os.unlink(self._path(host, _ENDED))
         with open(self._path(host, _WORKING), "w", encoding="utf-8"):
             pass
 
-    def put(self, row: Row) -> None:
-        """What a host has told."""
+    def put(self, row: HostRow) -> None:
+        """Note the last report of a host."""
         new = self._path(row.host, ".new")
         with open(new, "w", encoding="utf-8") as stream:
             json.dump(asdict(row), stream)
         os.replace(new, self._path(row.host, _WORKING))
 
     def end(self, host: str) -> None:
-        """A host has ended; what it told last stays."""
+        """Note that a host has ended; its last report stays."""
         os.replace(self._path(host, _WORKING), self._path(host, _ENDED))
 
     def counts(self) -> tuple[int, int]:
-        """How many hosts have ended, and how many are at work."""
+        """Return how many hosts have ended, and how many are at work."""
         names = os.listdir(self._directory)
         return sum(name.endswith(_ENDED) for name in names), sum(name.endswith(_WORKING) for name in names)
 
-    def rows(self) -> list[Row]:
-        """What all hosts told last. Who has ended has all of what it had to do, and no rate."""
+    def rows(self) -> list[HostRow]:
+        """Return the last report of each host. A host that has ended has all its work done, and no rate."""
         rows = []
         for name in os.listdir(self._directory):
             if name.endswith((_WORKING, _ENDED)):
@@ -228,7 +228,7 @@ class Board:
         return rows
 
     def take_turn(self, now: float) -> bool:
-        """Whether it is time for the next line about all hosts: once for each that is due, whoever asks. The first one
+        """Tell whether the caller must write the next line about all hosts, which only one of them does. The first line
         waits until others have told something too.
 
         :param now: seconds since the epoch.
@@ -247,24 +247,24 @@ class Board:
         finally:
             os.close(descriptor)
 
-    def _row(self, name: str) -> Row:
+    def _row(self, name: str) -> HostRow:
         with open(os.path.join(self._directory, name), encoding="utf-8") as stream:
-            told = json.load(stream)
-        row = Row(told["host"], Report(**told["report"]), told["rate"])
+            read = json.load(stream)
+        row = HostRow(read["host"], Report(**read["report"]), read["rate"])
         if name.endswith(_WORKING):
             return row
         report = row.report
         all_of_it = replace(
             report, fetched=report.to_fetch or report.fetched, read=report.to_read, arrived=report.blobs
         )
-        return Row(row.host, all_of_it)
+        return HostRow(row.host, all_of_it)
 
     def _path(self, host: str, state: str) -> str:
         return os.path.join(self._directory, quote(host, safe="") + state)
 
 
-def pause(took: float, working: int) -> float:
-    """Seconds until the next look at a host: looking must cost little, also where it is slow, or hosts are many.
+def seconds_to_next_look(took: float, working: int) -> float:
+    """Return the seconds until the next look at a host: looks must cost little, also where they are slow or many.
 
     :param took: seconds that the last look took.
     :param working: how many hosts are at work.
@@ -282,7 +282,7 @@ def follow(
 ) -> None:
     """Show lines about a host, or about all of them, until it has ended.
 
-    :param look: reads what the host tells; an empty text if it tells nothing.
+    :param look: returns what the host tells; an empty text if it tells nothing.
     :param hosts: how many the play has.
     """
     meter, shown, wait, silence = Meter(), float("-inf"), _FIRST, _LOOK
@@ -297,10 +297,10 @@ def follow(
             return
         board.put(row)
         done, working = board.counts()
-        wait = pause(time.monotonic() - begin, working)
+        wait = seconds_to_next_look(time.monotonic() - begin, working)
         if working > FEW:
             if board.take_turn(time.time()):
-                show(summary(board.rows(), done, working, hosts))
+                show(summary_line(board.rows(), done, working, hosts))
         elif time.monotonic() - shown >= _LINE:
             shown = time.monotonic()
             show(row.to_line())

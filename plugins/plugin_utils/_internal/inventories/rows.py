@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Rows of an inventory, as the modules return them, in the hands of a playbook."""
+"""Rows of an inventory, as the modules return them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Row = Mapping[str, Any]
 
 
 def rows_of(value: object) -> list[Row]:
-    """The rows in what a playbook has: a list of them, one, the facts, or what ``sregistry_facts`` returned.
+    """Return the rows of what a playbook has: a list of them, one, the facts, or what ``sregistry_facts`` returned.
 
     :raises AnsibleFilterError: if it is something else.
     """
@@ -51,14 +51,14 @@ def rows_of(value: object) -> list[Row]:
         if len(rows) == len(value):
             return rows
     raise AnsibleFilterError(
-        "this is no inventory of images; give ansible_facts.sregistry, or the images that sregistry_facts returned"
+        "this is not an inventory of images; give ansible_facts.sregistry, or the images that sregistry_facts returned"
     )
 
 
 def uri_of(name: object, registry: str = DOCKER_HUB) -> str:
-    """A name in its canonical form.
+    """Return a name in its canonical form.
 
-    :raises AnsibleFilterError: if it is none.
+    :raises AnsibleFilterError: if it is not a name.
     """
     try:
         return Reference.parse_known(str(name), parse_registry(registry)).uri
@@ -67,27 +67,27 @@ def uri_of(name: object, registry: str = DOCKER_HUB) -> str:
 
 
 def by_age(rows: Sequence[Row]) -> list[Row]:
-    """Rows in the order in which their images came, which is that of sregistry's table."""
+    """Return rows in the order in which their images came, which is that of sregistry's table."""
     return sorted(rows, key=lambda row: (str(row["created_at"]), row["reference"], str(row["path"])))
 
 
 def long_date(time: str) -> str:
-    """A time as RFC 3339 writes it, as a day that people read: ``January 14, 2018``, in English everywhere."""
+    """Return the day of a time in RFC 3339 as people read it: ``January 14, 2018``, in English everywhere."""
     year, month, day = time[:10].split("-")
     return f"{_MONTHS[int(month) - 1]} {day}, {year}"
 
 
 def digest_of(row: Row) -> str | None:
-    """The digest of the image that a file was made of, or of one that is only recorded; None for what has none."""
+    """Return the digest of the image that a file was made of, or that is only recorded; None if there is none."""
     found = row.get("built_from") or row.get("manifest_digest")
     return str(found) if found else None
 
 
 def versioned(row: Row) -> str:
-    """The name with its version, as sregistry shows it; a name by digest has one already.
+    """Return the name with its version, as sregistry shows it; a name by digest has one already.
 
-    What stands behind ``@`` is the digest of the image: behind a name, that of the file would be taken for it. The
-    version that sregistry itself gave to a file, an MD5, cannot be.
+    The version is the digest of the image: behind a name, the digest of the file would be taken for it. The version
+    that sregistry itself gave to a file, an MD5, is shown as it is.
     """
     version = str(row.get("sha256") or "")
     if len(version) == _SHA256:

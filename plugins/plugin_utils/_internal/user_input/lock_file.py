@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Lock files, read so that what is wrong with one is named by its path and line: people edit and merge them."""
+"""Lock files, which people edit and merge: errors name path and line."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class InvalidLock(SregistryError):
-    """A lock file that nobody should rely on."""
+    """A lock file that cannot be relied on."""
 
 
 @functools.lru_cache(maxsize=8)  # a role reads it for each host
-def read(text: str, path: str, registry: str) -> dict[str, Any]:
-    """The entries of a lock file by name, as they are written there.
+def read_lock(text: str, path: str, registry: str) -> dict[str, Any]:
+    """Return the entries of a lock file by name, as they are written there.
 
     :param path: of the file, for errors.
     :param registry: the host of names that name none.
     :raises InvalidLock: naming path and line, if it is not YAML, has a key twice, locks nothing, or pins a name to what
         is not a digest.
     """
-    return _File(path).entries(text, registry)
+    return _LockFile(path).entries(text, registry)
 
 
-class _File:
-    """A lock file, of which errors tell the path."""
+class _LockFile:
+    """A lock file, whose errors name its path."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -57,16 +57,16 @@ class _File:
         if root is None:
             raise self._refused(f"it is empty; restore it, or remove it and {AGAIN}")
         if not isinstance(root, yaml.MappingNode):
-            raise self._refused(f"it is no dictionary with the key {IMAGES}; {AGAIN}", root)
+            raise self._refused(f"it is not a dictionary with the key {IMAGES}; {AGAIN}", root)
         self._need_keys_once(root)
         images = None
         for key, value in root.value:
             if key.value != IMAGES:
                 only = f"which has nothing but {IMAGES}; remove it, or name another file"
-                raise self._refused(f"{shown(key.value)!r} is no key of a lock file, {only}", key)
+                raise self._refused(f"{shown(key.value)!r} is not a key of a lock file, {only}", key)
             images = value
         if images is not None and not isinstance(images, yaml.MappingNode) and images.value not in _NOTHING:
-            raise self._refused(f"{IMAGES} is no dictionary of names and their digests; {AGAIN}", images)
+            raise self._refused(f"{IMAGES} is not a dictionary of names and their digests; {AGAIN}", images)
         if images is None or not isinstance(images, yaml.MappingNode) or not images.value:
             raise self._refused(
                 f"{IMAGES} names no image, so that nothing is locked; restore it, or remove the file and {AGAIN}", root
@@ -114,7 +114,7 @@ class _File:
         return {str(name): entry for name, entry in found.items()}
 
     def _need_pins(self, images: yaml.MappingNode, found: dict[str, Any], registry: str) -> None:
-        """Each name means an image, and is pinned to a digest, to the same one by each of its spellings."""
+        """Raise unless each name means an image, and is pinned to a digest, the same one in each of its spellings."""
         first: dict[Reference, tuple[yaml.Node, Pin]] = {}
         for key, _value in images.value:
             try:
@@ -132,7 +132,7 @@ class _File:
 
 
 def _mappings(node: yaml.Node, seen: set[int]) -> Iterator[yaml.MappingNode]:
-    """All dictionaries of a document; what an alias names again is not followed again."""
+    """Yield all dictionaries of a document; those that an alias names again only once."""
     if id(node) in seen:
         return
     seen.add(id(node))

@@ -16,7 +16,7 @@ _QUERY = re.compile(r"https?://[^\s,]*\?")
 
 
 def names_in(value: object) -> list[str]:
-    """The names in a list, or in a text where commas or line ends separate them, or in the JSON of a list.
+    """Return the names in a list, or in a text where commas or line ends separate them, or in the JSON of a list.
 
     :raises ValueError: if it is neither list nor text, or anything in the list is not.
     """
@@ -39,8 +39,8 @@ def _of_text(text: str) -> Iterator[str]:
             yield from names_in(json.loads(text))
         except ValueError as error:
             raise ValueError(
-                f"wants a list of names, and {shown(text.strip())!r} begins as one in JSON and is none; put each name "
-                f"in double quotes, or leave out the brackets: {error}"
+                f"wants a list of names, and {shown(text.strip())!r} begins as one in JSON and is not one; put each "
+                f"name in double quotes, or leave out the brackets: {error}"
             ) from error
         return
     for line in text.splitlines():

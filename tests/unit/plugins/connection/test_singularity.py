@@ -12,7 +12,7 @@ import pytest
 from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
 from ansible.playbook.play_context import PlayContext
 from ansible_collections.hpc.sregistry.plugins.connection import singularity
-from ansible_collections.hpc.sregistry.plugins.connection.singularity import Connection, Inside, complaint, told
+from ansible_collections.hpc.sregistry.plugins.connection.singularity import Connection, Inside, complaint, inner_result
 
 START = ["--silent", "exec"]
 NASTY = (
@@ -136,7 +136,7 @@ def test_nothing_breaks_out_of_its_quotes(engine: Path, tmp_path: Path) -> None:
     ],
 )
 def test_the_status_of_a_command_is_its_own(engine: Path, command: str, result: tuple[int, bytes, bytes]) -> None:
-    answer = told(run(Inside("/i.sif", executable=str(engine)).command(command)))
+    answer = inner_result(run(Inside("/i.sif", executable=str(engine)).command(command)))
     assert answer is not None
     assert answer[:2] == result[:2]
     assert answer[2] == result[2] or command in ("if", "kill -9 $$")
@@ -146,12 +146,16 @@ def test_the_status_of_a_command_is_its_own(engine: Path, command: str, result: 
 def test_the_status_is_found_in_what_a_terminal_shows() -> None:
     ended = singularity._ENDED.encode()
     shown = b"out\r\nerr\r\n" + ended + b"255\r\n"
-    assert told((254, shown, b"Shared connection to n closed.\r\n")) == (
+    assert inner_result((254, shown, b"Shared connection to n closed.\r\n")) == (
         255,
         b"out\r\nerr\r\n",
         b"Shared connection to n closed.\r\n",
     )
-    assert told((3, b"out", b"err\n" + ended + b"3\nShared connection\n")) == (3, b"out", b"err\nShared connection\n")
+    assert inner_result((3, b"out", b"err\n" + ended + b"3\nShared connection\n")) == (
+        3,
+        b"out",
+        b"err\nShared connection\n",
+    )
 
 
 @pytest.mark.parametrize("status", [255, 254, 1, 137])
@@ -161,13 +165,13 @@ def test_a_failure_of_the_engine_is_no_status_of_a_command(tmp_path: Path, statu
     engine.chmod(0o755)
     result = run(Inside("/i.sif", executable=str(engine)).command("true"))
     assert result[0] == (254 if status == 255 else status)  # 255 is SSH's own
-    assert told(result) is None
+    assert inner_result(result) is None
     assert complaint(result)[0] == "no instance found with name x" and "instance start" in complaint(result)[1]
 
 
 def test_a_host_without_an_engine(tmp_path: Path) -> None:
     result = run(Inside("/i.sif", executable=str(tmp_path / "none")).command("true"))
-    assert result[0] == 254 and told(result) is None
+    assert result[0] == 254 and inner_result(result) is None
     assert complaint(result)[0] == "there is no engine"
 
 

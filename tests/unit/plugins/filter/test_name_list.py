@@ -50,7 +50,7 @@ def test_what_is_no_list_of_names_is_an_error(value: Any) -> None:
 
 
 def test_a_list_without_quotes_is_shown_with_the_way_out() -> None:
-    words = r"wants a list of names, and '\[a:1, b\]' begins as one in JSON and is none; put each name in double"
+    words = r"wants a list of names, and '\[a:1, b\]' begins as one in JSON and is not one; put each name in double"
     with pytest.raises(AnsibleFilterError, match=words):
         name_list("[a:1, b]")
 

@@ -55,10 +55,10 @@ def test_all_names_of_a_lock_are_meant_where_none_is_given() -> None:
 @pytest.mark.parametrize(
     ("lock", "images", "message"),
     [
-        (["text"], None, "the lock: .*text.* is no lock"),
+        (["text"], None, "the lock: .*text.* is not a lock"),
         ({}, None, "the lock names no image, so that nothing is locked"),
         ({"images": {}}, None, "the lock names no image, so that nothing is locked"),
-        ({"images": []}, None, "is no lock"),
+        ({"images": []}, None, "is not a lock"),
         ({"images": {"a b": PIN}}, None, "the lock: invalid image name 'a b'"),
         ({"images": {"a": PIN}}, ["a", "b:1", "c"], "the lock does not know b:1, c; lock them"),
         (

@@ -128,7 +128,7 @@ def test_the_images_of_many_hosts_are_one_table() -> None:
     ("value", "digits", "words"),
     [
         ([], 12, "wants a dictionary of hosts"),
-        ({"node1": {"failed": True, "msg": "no"}}, 12, "^inventory_table, node1: this is no inventory"),
+        ({"node1": {"failed": True, "msg": "no"}}, 12, "^inventory_table, node1: this is not an inventory"),
         ({}, 3, "from 8 to 64 digits of a digest, not 3"),
     ],
 )
@@ -241,9 +241,9 @@ def test_the_path_of_an_image(name: Any, given: dict[str, Any], expected: Any) -
         (ROWS, "UPPER", {}, "invalid image name"),
         (ROWS, "app:1", {"platform": "amd64"}, "invalid platform"),
         (ROWS, "app:1", {"registry": "//"}, "invalid registry"),
-        ("text", "app:1", {}, "this is no inventory of images"),
-        ([{"path": "/a"}], "app:1", {}, "this is no inventory of images"),
-        (None, "app:1", {}, "this is no inventory of images"),
+        ("text", "app:1", {}, "this is not an inventory of images"),
+        ([{"path": "/a"}], "app:1", {}, "this is not an inventory of images"),
+        (None, "app:1", {}, "this is not an inventory of images"),
     ],
 )
 def test_what_makes_no_sense_is_an_error(rows: Any, name: str, given: dict[str, Any], words: str) -> None:

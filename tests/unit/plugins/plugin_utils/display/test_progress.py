@@ -19,12 +19,12 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.progr
 from ansible_collections.hpc.sregistry.plugins.plugin_utils._internal.display import progress as module
 from ansible_collections.hpc.sregistry.plugins.plugin_utils._internal.display.progress import (
     Board,
+    HostRow,
     Meter,
     Report,
-    Row,
     follow,
-    pause,
-    summary,
+    seconds_to_next_look,
+    summary_line,
 )
 
 MIB = 1024 * 1024
@@ -84,97 +84,103 @@ def test_a_host_is_not_trusted(told: dict[str, Any], report: Report) -> None:
 
 LINES = {
     "fetching": (
-        Row("node7", FETCHING, RATE),
+        HostRow("node7", FETCHING, RATE),
         "node7: org/app:1: fetch, fetched 120.0 of 546.0 MiB, 3 of 5 layers, 60.0 MiB/s, 7 s left",
     ),
-    "packing": (Row("node7", PACKING, RATE), "node7: org/app:1: pack, read 300.0 of 600.0 MiB, 60.0 MiB/s, 5 s left"),
+    "packing": (
+        HostRow("node7", PACKING, RATE),
+        "node7: org/app:1: pack, read 300.0 of 600.0 MiB, 60.0 MiB/s, 5 s left",
+    ),
     "packing while layers arrive": (
-        Row("node7", replace(FETCHING, step="pack"), RATE),
+        HostRow("node7", replace(FETCHING, step="pack"), RATE),
         "node7: org/app:1: pack, fetched 120.0 of 546.0 MiB, 3 of 5 layers, 60.0 MiB/s, 7 s left",
     ),
-    "no rate yet": (Row("node7", PACKING), "node7: org/app:1: pack, read 300.0 of 600.0 MiB"),
+    "no rate yet": (HostRow("node7", PACKING), "node7: org/app:1: pack, read 300.0 of 600.0 MiB"),
     "nothing fetched yet": (
-        Row("node7", replace(FETCHING, step="metadata", fetched=0, arrived=0)),
+        HostRow("node7", replace(FETCHING, step="metadata", fetched=0, arrived=0)),
         "node7: org/app:1: metadata, fetched 0.0 of 546.0 MiB, 0 of 5 layers",
     ),
-    "all read": (Row("node7", UNPACKING, RATE), "node7: org/app:1: unpack for 21 s"),
+    "all read": (HostRow("node7", UNPACKING, RATE), "node7: org/app:1: unpack for 21 s"),
     "nothing yet": (
-        Row("node7", Report(image="org/app:1", step="resolve", since=4.2)),
+        HostRow("node7", Report(image="org/app:1", step="resolve", since=4.2)),
         "node7: org/app:1: resolve for 4 s",
     ),
-    "between steps": (Row("node7", Report(image="org/app:1", since=4.2)), "node7: org/app:1: at it for 4 s"),
-    "before the first image": (Row("node7", Report(since=0.2)), "node7: at it for 0 s"),
+    "between steps": (HostRow("node7", Report(image="org/app:1", since=4.2)), "node7: org/app:1: at it for 4 s"),
+    "before the first image": (HostRow("node7", Report(since=0.2)), "node7: at it for 0 s"),
     "one of several images": (
-        Row("node7", replace(PACKING, images=3, done=1), RATE),
+        HostRow("node7", replace(PACKING, images=3, done=1), RATE),
         "node7: org/app:1 (2 of 3): pack, read 300.0 of 600.0 MiB, 60.0 MiB/s, 5 s left",
     ),
     "the last of several images": (
-        Row("node7", replace(UNPACKING, images=3, done=3)),
+        HostRow("node7", replace(UNPACKING, images=3, done=3)),
         "node7: org/app:1 (3 of 3): unpack for 21 s",
     ),
     "one file": (
-        Row("node7", replace(FETCHING, blobs=1, arrived=0), RATE),
+        HostRow("node7", replace(FETCHING, blobs=1, arrived=0), RATE),
         "node7: org/app:1: fetch, fetched 120.0 of 546.0 MiB, 60.0 MiB/s, 7 s left",
     ),
     "a size that is not known": (
-        Row("node7", replace(FETCHING, to_fetch=None), RATE),
+        HostRow("node7", replace(FETCHING, to_fetch=None), RATE),
         "node7: org/app:1: fetch, fetched 120.0 MiB, 3 of 5 layers, 60.0 MiB/s",
     ),
     "slow": (
-        Row("node7", FETCHING, 60 * 1024.0),
+        HostRow("node7", FETCHING, 60 * 1024.0),
         "node7: org/app:1: fetch, fetched 120.0 of 546.0 MiB, 3 of 5 layers, 60 KiB/s, 2 h left",
     ),
     "minutes": (
-        Row("node7", FETCHING, 2.0 * MIB),
+        HostRow("node7", FETCHING, 2.0 * MIB),
         "node7: org/app:1: fetch, fetched 120.0 of 546.0 MiB, 3 of 5 layers, 2.0 MiB/s, 4 min left",
     ),
     "huge": (
-        Row("node7", replace(FETCHING, to_fetch=20 * 1024 * MIB), 512.0 * MIB),
+        HostRow("node7", replace(FETCHING, to_fetch=20 * 1024 * MIB), 512.0 * MIB),
         "node7: org/app:1: fetch, fetched 0.1 of 20.0 GiB, 3 of 5 layers, 512.0 MiB/s, 40 s left",
     ),
 }
 
 
 @pytest.mark.parametrize(("row", "line"), LINES.values(), ids=LINES.keys())
-def test_a_line_about_one_host(row: Row, line: str) -> None:
+def test_a_line_about_one_host(row: HostRow, line: str) -> None:
     assert row.to_line() == line
 
 
 SUMMARIES = {
     "nobody told anything": ([], "3 of 40 hosts done, 12 at work"),
     "all fetch": (
-        [Row("node1", FETCHING, RATE), Row("node2", replace(FETCHING, fetched=60 * MIB, step="resolve"), RATE / 2)],
+        [
+            HostRow("node1", FETCHING, RATE),
+            HostRow("node2", replace(FETCHING, fetched=60 * MIB, step="resolve"), RATE / 2),
+        ],
         (
             "3 of 40 hosts done, 12 at work: fetched 180.0 of 1092.0 MiB, 90.0 MiB/s, 16 s left, "
             "node2 is last (resolve, 5%)"
         ),
     ),
     "one packs already": (
-        [Row("node1", FETCHING, RATE), Row("node2", PACKING, RATE)],
+        [HostRow("node1", FETCHING, RATE), HostRow("node2", PACKING, RATE)],
         "3 of 40 hosts done, 12 at work: fetched 666.0 of 1092.0 MiB, 60.0 MiB/s, 7 s left, node1 is last (fetch, 10%)",
     ),
     "one has ended": (
-        [Row("node1", FETCHING, RATE), Row("node2", UNPACKING)],
+        [HostRow("node1", FETCHING, RATE), HostRow("node2", UNPACKING)],
         "3 of 40 hosts done, 12 at work: fetched 666.0 of 1092.0 MiB, 60.0 MiB/s, 7 s left, node1 is last (fetch, 10%)",
     ),
     "all pack": (
-        [Row("node1", PACKING, RATE), Row("node2", PACKING, RATE)],
+        [HostRow("node1", PACKING, RATE), HostRow("node2", PACKING, RATE)],
         "3 of 40 hosts done, 12 at work: read 600.0 of 1200.0 MiB, 120.0 MiB/s, 5 s left, node1 is last (pack, 74%)",
     ),
     "a size that is not known": (
-        [Row("node1", FETCHING), Row("node2", replace(FETCHING, to_fetch=None))],
+        [HostRow("node1", FETCHING), HostRow("node2", replace(FETCHING, to_fetch=None))],
         "3 of 40 hosts done, 12 at work: fetched 240.0 MiB, node1 is last (fetch, 10%)",
     ),
 }
 
 
 @pytest.mark.parametrize(("rows", "line"), SUMMARIES.values(), ids=SUMMARIES.keys())
-def test_a_line_about_many_hosts(rows: list[Row], line: str) -> None:
-    assert summary(rows, 3, 12, 40) == line
+def test_a_line_about_many_hosts(rows: list[HostRow], line: str) -> None:
+    assert summary_line(rows, 3, 12, 40) == line
 
 
 def test_hosts_that_the_play_does_not_count_count() -> None:
-    assert summary([], 3, 2, 0) == "3 of 5 hosts done, 2 at work"
+    assert summary_line([], 3, 2, 0) == "3 of 5 hosts done, 2 at work"
 
 
 # Rates
@@ -207,7 +213,7 @@ def test_the_first_bytes_have_no_rate(fetched: int) -> None:
     ("took", "working", "seconds"), [(0.01, 1, 2.5), (1.0, 1, 20.0), (0.01, 50, 10.0), (0.01, 10**6, 60.0)]
 )
 def test_looking_costs_little(took: float, working: int, seconds: float) -> None:
-    assert pause(took, working) == seconds
+    assert seconds_to_next_look(took, working) == seconds
 
 
 @pytest.fixture
@@ -219,12 +225,15 @@ def board(tmp_path: Path) -> Board:
 def test_hosts_at_work_and_hosts_that_have_ended(board: Board) -> None:
     for host in ("node1", "node2", "a/../b"):
         board.begin(host)
-    board.put(Row("node1", FETCHING, RATE))
-    board.put(Row("a/../b", FETCHING, RATE))
+    board.put(HostRow("node1", FETCHING, RATE))
+    board.put(HostRow("a/../b", FETCHING, RATE))
     board.end("a/../b")
     assert board.counts() == (1, 2)
     ended = replace(FETCHING, fetched=546 * MIB, arrived=5, read=600 * MIB)
-    assert sorted(board.rows(), key=lambda row: row.host) == [Row("a/../b", ended), Row("node1", FETCHING, RATE)]
+    assert sorted(board.rows(), key=lambda row: row.host) == [
+        HostRow("a/../b", ended),
+        HostRow("node1", FETCHING, RATE),
+    ]
     board.begin("a/../b")  # the next item of a loop
     assert board.counts() == (0, 3)
 
