@@ -14,15 +14,23 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGINS = ROOT / "plugins"
-LIBRARY = PLUGINS / "module_utils" / "_internal"
-TEXT = (ROOT / "docs" / "architecture.md").read_text()
+LIBRARY, CONTROLLER = (PLUGINS / name / "_internal" for name in ("module_utils", "plugin_utils"))
+PAGE = (ROOT / "docs" / "architecture.md").read_text().partition("## On the controller")
+TEXTS = {LIBRARY: PAGE[0], CONTROLLER: PAGE[2]}
 ROW = re.compile(r"^\| `(\w+)/` \|[^|]+\| ([\w, ]+) \|$", re.MULTILINE)
-ARROWS = {package: set(re.findall(r"\w+", allowed)) - {"nothing"} for package, allowed in ROW.findall(TEXT)}
+ARROWS = {
+    root / package: set(re.findall(r"\w+", allowed)) - {"nothing"}
+    for root, text in TEXTS.items()
+    for package, allowed in ROW.findall(text)
+}
 TABLE = re.compile(
     r"^\*\*(?:`(\w+)/`|The ground)\*\*:.*\n\n\| file \| owns \|\n\|---\|---\|\n((?:\|.*\n)+)", re.MULTILINE
 )
 FILES = {
-    Path(package, name) for package, rows in TABLE.findall(TEXT) for name in re.findall(r"\| `(\w+\.py)` \|", rows)
+    root / package / name
+    for root, text in TEXTS.items()
+    for package, rows in TABLE.findall(text)
+    for name in re.findall(r"\| `(\w+\.py)` \|", rows)
 }
 
 
@@ -35,7 +43,7 @@ def from_statements(node: ast.AST) -> Iterator[ast.ImportFrom]:
 
 
 def imported(path: Path) -> set[Path]:
-    """Return the files of the library that a file of it imports, relative to its root."""
+    """Return the files of both libraries that a file of them imports."""
     found = set()
     for statement in from_statements(ast.parse(path.read_text())):
         if not statement.level:
@@ -44,15 +52,16 @@ def imported(path: Path) -> set[Path]:
         named = {(start / f"{alias.name}.py") for alias in statement.names}
         files = {file for file in named if file.is_file()} or {start.with_suffix(".py")}
         assert all(file.is_file() for file in files), f"{path}: {ast.unparse(statement)}"
-        found |= {file.relative_to(LIBRARY) for file in files}
+        found |= files
     return found
 
 
-GRAPH = {path.relative_to(LIBRARY): imported(path) for path in sorted(LIBRARY.rglob("*.py"))}
+GRAPH = {path: imported(path) for root in TEXTS for path in sorted(root.rglob("*.py"))}
 
 
 def test_every_package_and_every_file_has_its_row() -> None:
-    assert set(ARROWS) == {path.name for path in LIBRARY.iterdir() if path.is_dir()} - {"__pycache__"}
+    packages = {path for root in TEXTS for path in root.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert set(ARROWS) == packages
     assert set(GRAPH) == FILES
 
 
@@ -67,13 +76,13 @@ def test_packages_import_as_the_arrows_say() -> None:
         f"{path} imports {file}"
         for path, files in GRAPH.items()
         for file in sorted(files)
-        if len(file.parts) > 1 and file.parts[0] not in {path.parts[0], *ARROWS.get(path.parts[0], ())}
+        if file.parent not in (LIBRARY, path.parent) and file.parent.name not in ARROWS.get(path.parent, ())
     ]
     assert wrong == []
 
 
 def test_no_package_leads_back_to_itself() -> None:
-    TopologicalSorter(ARROWS).prepare()
+    TopologicalSorter({package.name: allowed for package, allowed in ARROWS.items()}).prepare()
 
 
 def test_no_file_leads_back_to_itself() -> None:
