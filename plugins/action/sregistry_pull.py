@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""``sregistry_pull`` as it always runs, and beside it, for who watches, lines that tell how far it is.
+"""``sregistry_pull`` as Ansible runs it, and beside it, for people who watch, lines that tell how far it is.
 
 The module writes its progress into a small file on its host, and a thread here reads that over a second connection. The
 module itself runs as without this plugin, in one call that ends when it ends: its result, an interruption, a time limit

@@ -22,8 +22,8 @@ description:
 options:
   image:
     description:
-      - What to run tasks in, which is the absolute path of a SIF file or of a sandbox directory, or C(instance://NAME)
-        for a running instance.
+      - The image to run tasks in, by the absolute path of a SIF file or of a sandbox directory, or by
+        C(instance://NAME) for a running instance.
       - It is a path on the host that has the engine. An instance must have been started by the same user.
       - It must be given.
     type: str

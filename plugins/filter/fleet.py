@@ -32,13 +32,13 @@ options:
     required: true
   images:
     description:
-      - The names of the images that each host shall have. A host without a file of one of them counts as missing it.
+      - The names of the images that each host must have. A host without a file of one of them counts as missing it.
       - Nothing is expected if it is not given.
     type: list
     elements: str
   digests:
     description:
-      - What names point at now, as a dictionary of names and digests, those of an index or of a manifest.
+      - The digests that names point at now, as a dictionary; they may be those of an index or of a manifest.
       - For a name that is not in it, the newest entry that any of the hosts has is taken for current.
     type: dict
     default: {}

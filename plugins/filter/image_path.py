@@ -32,7 +32,7 @@ options:
     type: str
   default:
     description:
-      - What to return for an image without a file.
+      - The value for an image without a file.
     type: raw
   registry:
     description:

@@ -12,9 +12,9 @@ author:
   - hpc.sregistry contributors (@hpc-sregistry)
 description:
   - Makes the object that C(sregistry inspect) prints, with the same keys in the same order.
-  - What was taken over from a database of C(sregistry) keeps its C(id), C(collection_id), C(version) and C(metrics).
-    For other images C(id) is the number in the table of P(hpc.sregistry.images_table#filter), and C(collection_id) that
-    of the collection in the same order.
+  - An image that was taken over from a database of C(sregistry) keeps its C(id), C(collection_id), C(version) and
+    C(metrics). For other images C(id) is the number in the table of P(hpc.sregistry.images_table#filter), and
+    C(collection_id) that of the collection in the same order.
 positional: _input, name
 options:
   _input:

@@ -71,7 +71,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: What is next, and what is known by now.
+  description: The next hosts, and all that is known by now.
   type: dict
   contains:
     next:

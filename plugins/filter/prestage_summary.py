@@ -48,7 +48,7 @@ options:
     default: false
   election:
     description:
-      - What P(hpc.sregistry.prestage_elect#filter) returned last, where some hosts went first.
+      - The last result of P(hpc.sregistry.prestage_elect#filter), where some hosts went first.
     type: dict
     default: {}
   clean:

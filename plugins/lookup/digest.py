@@ -42,7 +42,7 @@ options:
     elements: str
   known:
     description:
-      - What was found out before with O(platforms), as a dictionary of names, such as C(images) of a lock file. For a
+      - The earlier results with O(platforms), as a dictionary of names, such as C(images) of a lock file. For a
         name that still points at the same digest, one C(HEAD) request is then enough.
     type: dict
     default: {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: prestage_probe
-short_description: Note what a host shall have, and ask what decides which files it gets
+short_description: Ask a host for all that decides which files it gets
 version_added: 0.1.0
 author:
   - hpc.sregistry contributors (@hpc-sregistry)
@@ -30,7 +30,7 @@ attributes:
 options:
   names:
     description:
-      - The names of the images that the host shall have.
+      - The names of the images that the host must have.
     type: list
     elements: str
     required: true
@@ -56,7 +56,7 @@ options:
     default: false
   content:
     description:
-      - What decides, besides platform and engine, which files the host gets.
+      - All that decides, besides platform and engine, which files the host gets.
     type: list
     elements: raw
     default: []
@@ -83,7 +83,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Note what this host shall have
+- name: Probe the host
   hpc.sregistry.prestage_probe:
     names: [quay.io/org/solver:2.4]
     use: this campaign
@@ -105,7 +105,7 @@ obstacle:
   returned: always
   type: dict
 time:
-  description: When it was noted, in seconds since the epoch, by the clock of the controller.
+  description: When it was asked, in seconds since the epoch, by the clock of the controller.
   returned: always
   type: float
 names:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: prestage_run
-short_description: A module on those hosts of a play whose turn it is
+short_description: Run a module on those hosts of a play whose turn it is
 version_added: 0.1.0
 author:
   - hpc.sregistry contributors (@hpc-sregistry)
@@ -56,7 +56,7 @@ options:
         type: list
         elements: str
       group:
-        description: What P(hpc.sregistry.prestage_elect#filter) says of the group of this host.
+        description: The group of this host, as P(hpc.sregistry.prestage_elect#filter) returned it.
         type: dict
   within:
     description:

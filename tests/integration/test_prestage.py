@@ -300,7 +300,7 @@ def test_a_shared_store_loses_nothing_that_any_host_lists(
         assert "nothing was removed: hosts that --limit leaves out may need other images" in limited.output
         portions = fleet.prestage(None, serial=1, **how)
         assert portions.status == 0, portions.output
-        assert f"nothing was removed: not known is what all hosts shall have; {names[1]} failed" in portions.output
+        assert f"nothing was removed: it is not known what all hosts must have; {names[1]} failed" in portions.output
         assert f"removed from {names[1]}: {old}" in portions.output
         left = hosts[0].shell(f"find {storage} -name '*.sif'").stdout.split()
         assert {path.split("/")[-1] for path in left} == {file_of(one), file_of(two)}
