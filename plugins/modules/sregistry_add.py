@@ -288,7 +288,7 @@ from ..module_utils._internal.manage.add import COPY, METHODS, AddRequest, Named
 from ..module_utils._internal.manage.import_sregistry import Estate, take_over
 from ..module_utils._internal.module.attributes import check_owner, prepare, set_attributes
 from ..module_utils._internal.module.base import failing, inventory_of, platform_of
-from ..module_utils._internal.module.local_images import finish
+from ..module_utils._internal.module.local_images import finish_changes
 from ..module_utils._internal.module.options import (
     default_registry_options,
     from_environment,
@@ -355,7 +355,7 @@ def main() -> None:
         for outcome in outcomes:
             if outcome.action == PRESENT:  # a new file got them before it got its name
                 set_attributes(module, outcome)
-        finish(module, inventory, outcomes, **more)
+        finish_changes(module, inventory, outcomes, **more)
 
 
 def _items(module: AnsibleModule) -> list[NamedFile]:

@@ -215,9 +215,9 @@ ansible_facts:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils._internal.manage.push import PushRequest, check_annotations, parse_destination, push
+from ..module_utils._internal.manage.push import PushRequest, check_annotations, parse_destination, push_file
 from ..module_utils._internal.module.base import failing
-from ..module_utils._internal.module.local_images import finish
+from ..module_utils._internal.module.local_images import finish_changes
 from ..module_utils._internal.module.options import (
     default_registry_options,
     gather_options,
@@ -258,8 +258,8 @@ def main() -> None:
             request = PushRequest(
                 reference, session.platform, params["path"], to, annotations, params["force"], module.check_mode
             )
-            outcome = push(session.inventory, session.registries, request)
-        finish(module, session.inventory, [outcome])
+            outcome = push_file(session.inventory, session.registries, request)
+        finish_changes(module, session.inventory, [outcome])
 
 
 if __name__ == "__main__":

@@ -258,7 +258,7 @@ from ..module_utils._internal.manage.outcome import ABSENT
 from ..module_utils._internal.manage.remove import FORGOTTEN, STATES, RemoveOutcome, RemoveRequest, meaningless, remove
 from ..module_utils._internal.manage.sweep import prune_cache, sweep_store
 from ..module_utils._internal.module.base import blob_directory, failing, inventory_of
-from ..module_utils._internal.module.local_images import finish
+from ..module_utils._internal.module.local_images import finish_changes
 from ..module_utils._internal.module.options import (
     cache_options,
     default_registry_options,
@@ -316,7 +316,7 @@ def main() -> None:
             _clean(module, inventory, cache, outcomes, more)
         except SregistryError as error:  # what is gone must be told all the same
             more["error"] = error
-        finish(module, inventory, outcomes, **more)
+        finish_changes(module, inventory, outcomes, **more)
 
 
 def _request(module: AnsibleModule) -> RemoveRequest:

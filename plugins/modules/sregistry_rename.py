@@ -154,7 +154,7 @@ from ..module_utils._internal.manage.move import RenameRequest
 from ..module_utils._internal.manage.rename import rename
 from ..module_utils._internal.module.attributes import check_owner, prepare, set_attributes
 from ..module_utils._internal.module.base import failing, inventory_of
-from ..module_utils._internal.module.local_images import finish
+from ..module_utils._internal.module.local_images import finish_changes
 from ..module_utils._internal.module.options import default_registry_options, gather_options, store_options
 from ..module_utils._internal.oci.platform import Platform
 from ..module_utils._internal.oci.reference import Reference, parse_registry
@@ -198,7 +198,7 @@ def main() -> None:
         for outcome in outcomes:
             if outcome.action == PRESENT:  # a file that was moved has them
                 set_attributes(module, outcome)
-        finish(module, inventory, outcomes)
+        finish_changes(module, inventory, outcomes)
 
 
 if __name__ == "__main__":

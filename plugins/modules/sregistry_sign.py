@@ -165,7 +165,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._internal.engine import cli
-from ..module_utils._internal.manage.sign import Signer, sign
+from ..module_utils._internal.manage.sign import SigningTools, sign_files
 from ..module_utils._internal.module.base import blob_directory, facts_after, failing, inventory_of
 from ..module_utils._internal.module.keys import scratch_directory, signing_key
 from ..module_utils._internal.module.options import (
@@ -205,8 +205,8 @@ def main() -> None:
         paths = targets_of(module, inventory, changing=True)
         cache = BlobCache(blob_directory(module))
         with signing_key(module) as key:
-            signer = Signer(cli.find_engine(module.params["engine"]), key, scratch_directory(module))
-            images = sign(inventory, cache, signer, paths, module.check_mode)
+            tools = SigningTools(cli.find_engine(module.params["engine"]), key, scratch_directory(module))
+            images = sign_files(inventory, cache, tools, paths, module.check_mode)
         changed = [image for image in images if image.changed]
         result: dict[str, Any] = {"changed": bool(changed), "images": [image.to_result("") for image in images]}
         if module._diff:

@@ -54,11 +54,11 @@ class Inventory:
 
     @property
     def begun(self) -> bool:
-        """Whether anything was ever recorded here."""
+        """True if anything was ever recorded here."""
         return os.path.isdir(self.images)
 
     def get(self, reference: Reference, platform: Platform) -> Document | None:
-        """The document of an image of one platform; None if it was never recorded.
+        """Return the document of an image of one platform; None if it was never recorded.
 
         :raises InventoryError: if there is one that cannot be read.
         """
@@ -128,7 +128,7 @@ class Inventory:
             yield
 
     def documents(self) -> Iterator[Document]:
-        """All documents, in the order of their file names.
+        """Yield all documents, in the order of their file names.
 
         :raises InventoryError: at the first that cannot be read, or has the name of another one. To pass it over would
             be to take its files for nobody's.
@@ -143,7 +143,7 @@ class Inventory:
                     yield document
 
     def rows(self) -> list[dict[str, Any]]:
-        """The whole inventory in short form, by name.
+        """Return the whole inventory in short form, by name.
 
         :raises InventoryError: if a document cannot be read.
         """
@@ -151,12 +151,12 @@ class Inventory:
         return sorted(rows, key=lambda row: (row["reference"], row["platform"], row["path"] or ""))
 
     def count(self) -> int:
-        """How many documents there are."""
+        """Return the number of documents."""
         with self._listed() as (_place, names):
             return len(names)
 
     def owners(self, path: str, besides: tuple[Reference, Platform] | None = None) -> list[Document]:
-        """The images that have a file at a path, looked for in all documents.
+        """Return the images that have a file at a path, looked for in all documents.
 
         :param besides: an image that does not count.
         """
@@ -185,7 +185,7 @@ class Inventory:
 
     @contextmanager
     def _listed(self) -> Iterator[tuple[str, list[str]]]:
-        """The directory of the documents, held for a block, and their names there, in order."""
+        """Hold the directory of the documents for a block; yield it and their names there, in order."""
         with ExitStack() as stack:
             place, names = self.images, []
             try:
@@ -203,7 +203,7 @@ class Inventory:
 
 
 def taken(path: str, owner: Document, way_out: str) -> StorageError:
-    """The error of who would have the path that another image's file has."""
+    """Return the error of who would have the path that another image's file has."""
     return StorageError(f"{path} is the file of {owner.reference} for {owner.platform}; {way_out}")
 
 
@@ -220,7 +220,7 @@ def _is_document(name: str) -> bool:
 
 
 def _file_name(reference: Reference, platform: Platform) -> str:
-    """A readable name without ``/`` and ``:``, one for each image; names that are too long end in a hash."""
+    """Return a readable name without ``/`` and ``:``, one for each image; a name that is too long ends in a hash."""
     text = "" if reference.scheme == DOCKER else f"{reference.scheme}://"
     text += f"{reference.registry}/{reference.repository}"
     text += f"@{reference.digest}" if reference.digest else f"={reference.tag}" if reference.tag else ""
@@ -231,7 +231,7 @@ def _file_name(reference: Reference, platform: Platform) -> str:
 
 
 def _encode(data: dict[str, Any]) -> bytes:
-    """JSON in UTF-8; what UTF-8 cannot say (a path's undecodable byte, half a surrogate pair) is a JSON escape."""
+    """Return JSON in UTF-8. What UTF-8 cannot say, as an undecodable byte of a path, is a JSON escape."""
     return json.dumps(data, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
@@ -252,7 +252,7 @@ def _unreadable(path: str, error: OSError) -> InventoryError:
 
 
 def _load(path: str, place: str) -> Document | None:
-    """The document of a path, read from its directory as that is held."""
+    """Return the document of a path, read from its directory as that is held."""
     try:
         content, word = read_word(os.path.join(place, os.path.basename(path)), _MAX_DOCUMENT)
         data = json.loads(content.decode("utf-8", "surrogateescape"))

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is known of one image: what its name pointed at when it was last asked for, and its files on this host.
+"""The document of one image: what its name pointed at when it was last asked for, and its files on this host.
 
 ``docs/inventory.schema.json`` is the schema of the JSON that is stored.
 """
@@ -63,7 +63,7 @@ _LARGEST = 2**53  # bytes of a file; what reads JSON elsewhere counts no further
 
 
 def timestamp() -> str:
-    """Now, in UTC, as RFC 3339 writes it."""
+    """Return the time now, in UTC, as RFC 3339 writes it."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
@@ -101,7 +101,7 @@ class File:
         builder: str | None = None,
         created_at: str | None = None,
     ) -> File:
-        """The file that is at a path now.
+        """Return the file that is at a path now.
 
         :param size, mtime_ns: those of a directory tree, or of what was put there: where locks keep nobody out, another
             run may have replaced it meanwhile. What is not given is looked at.
@@ -132,7 +132,7 @@ class File:
         return {name: value for name, value in self.inputs.items() if name != VERIFIED}
 
     def state(self, checksum: bool = False) -> str:
-        """Whether it is still what was recorded, as ``storage.state`` tells it.
+        """Return whether it is still what was recorded, as ``storage.state`` tells it.
 
         :param checksum: read all of a file.
         :raises StorageError: if it cannot be looked at.
@@ -175,7 +175,7 @@ class Document:
         created_at: str | None = None,
         updated_at: str | None = None,
     ) -> Document:
-        """The document of an image that comes from no registry; times that are not given are now."""
+        """Return the document of an image that comes from no registry; times that are not given are now."""
         now = timestamp()
         return cls(
             reference=reference,
@@ -195,25 +195,25 @@ class Document:
 
     @property
     def key(self) -> tuple[Reference, Platform]:
-        """What makes it another image than others."""
+        """The name and platform, which no other image has both."""
         return self.reference, self.platform
 
     def file(self, path: str) -> File | None:
-        """The file at a path, if this image has one there."""
+        """Return the file at a path, if this image has one there."""
         return next((file for file in self.files if file.path == path), None)
 
     def with_file(self, file: File) -> Document:
-        """This document with a file added, or put in place of the one at the same path."""
+        """Return this document with a file added, or put in place of the one at the same path."""
         others = tuple(other for other in self.files if other.path != file.path)
         return dataclasses.replace(self, files=(*others, file))
 
     def with_changed(self, file: File) -> Document:
-        """This document with what is known by now of the file at a path. It does not become the newest by that."""
+        """Return this document with what is known by now of a file. It does not become the newest by that."""
         files = tuple(file if other.path == file.path else other for other in self.files)
         return dataclasses.replace(self, files=files)
 
     def without_file(self, path: str) -> Document:
-        """This document without the file at a path."""
+        """Return this document without the file at a path."""
         return dataclasses.replace(self, files=tuple(file for file in self.files if file.path != path))
 
     @property
@@ -223,7 +223,7 @@ class Document:
 
     @classmethod
     def of_json(cls, data: dict[str, Any], word: int = guard.ROOT) -> Document:
-        """The document that was stored.
+        """Return the document that was stored.
 
         :param word: whose word it is.
         :raises KeyError, TypeError, AttributeError, InvalidPlatform: if it is none.
@@ -255,7 +255,7 @@ class Document:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The document as it is stored; its first keys are those that ``sregistry inspect`` shows."""
+        """Return the document as it is stored; its first keys are those that ``sregistry inspect`` shows."""
         newest = self.files[-1] if self.files else None
         return {
             "schema_version": SCHEMA_VERSION,
@@ -282,7 +282,7 @@ class Document:
         }
 
     def rows(self) -> list[dict[str, Any]]:
-        """The short form for facts: one row a file, or one with ``path`` null where there is none."""
+        """Return the short form for facts: one row a file, or one with ``path`` null where there is none."""
         common = {
             "reference": self.reference.uri,
             "registry": self.reference.registry,
@@ -348,7 +348,7 @@ def _misfit(name: str, value: object) -> TypeError:
 
 
 def _file_of(data: dict[str, Any]) -> File:
-    """A file that was stored. What names no builder is of a time when there was one.
+    """Return a file that was stored. One that names no builder is of a time when there was only one.
 
     :raises TypeError: if it is none.
     """
@@ -372,7 +372,7 @@ def _file_of(data: dict[str, Any]) -> File:
 
 
 def reference_of(row: dict[str, Any]) -> Reference:
-    """The reference of a row of the short form, also of one that is in no registry."""
+    """Return the reference of a row of the short form, also of one that is in no registry."""
     repository = "/".join(filter(None, (row["collection"], row["name"])))
     return Reference(
         row["registry"], repository, row["tag"] or None, _pinned(row["reference"]), _scheme(row["reference"])
@@ -380,10 +380,10 @@ def reference_of(row: dict[str, Any]) -> Reference:
 
 
 def _pinned(uri: str) -> str | None:
-    """The digest that is part of the name, if the name is by digest."""
+    """Return the digest that is part of the name, if the name is by digest."""
     return uri.partition("@")[2] or None
 
 
 def _scheme(uri: str) -> str:
-    """The scheme that is part of the name, if it is not Docker's."""
+    """Return the scheme that is part of the name, if it is not Docker's."""
     return uri.rpartition("://")[0] or DOCKER

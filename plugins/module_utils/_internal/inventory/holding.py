@@ -17,7 +17,7 @@ from .document import Document
 
 
 @contextmanager
-def hold(
+def hold_all(
     inventory: Inventory,
     paths: Iterable[str],
     images: Iterable[tuple[Reference, Platform]],

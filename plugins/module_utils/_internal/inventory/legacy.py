@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What sregistry left on a host: its SQLite database, and the names of the files in its storage.
+"""The remains of sregistry on a host: its SQLite database, and the names of the files in its storage.
 
 Source: ``sregistry/database/models.py``, ``sregistry/utils/names.py`` and ``get_storage_name`` of all releases of
 singularityhub/sregistry-cli.
@@ -69,12 +69,12 @@ class Container:
 
     @property
     def uri(self) -> str:
-        """What sregistry calls it, without the version."""
+        """The name that sregistry gives it, without the version."""
         return f"{self.collection}/{self.name}:{self.tag}"
 
 
 def read_containers(path: str) -> list[Container]:
-    """All containers of a database, in the order in which they were entered. Nothing is written.
+    """Return all containers of a database, in the order in which they were entered. Nothing is written.
 
     :param path: of the database, or of the directory with it.
     :raises InvalidDatabase: if it is none of sregistry's, is damaged, or is being written to.
@@ -150,7 +150,7 @@ def _container(columns: dict[str, Any]) -> Container:
 
 
 def _json(text: object) -> Any:
-    """The metrics, which sregistry keeps as JSON; what is none stays as it is."""
+    """Return the metrics, which sregistry keeps as JSON; what is not JSON stays as it is."""
     try:
         return json.loads(str(text))
     except (ValueError, RecursionError):
@@ -158,7 +158,7 @@ def _json(text: object) -> Any:
 
 
 def name_of(path: str, collections: Collection[str]) -> str | None:
-    """The name that a file in sregistry's storage has, as ``collection/name:tag``, told by its path.
+    """Return the name that a file in sregistry's storage has, as ``collection/name:tag``, told by its path.
 
     Releases wrote ``collection-name:tag``, then ``collection-name-tag``, then ``collection/name/tag``, each with or
     without ``@version``. Where the first two could be read in two ways, the collection must be one that is known.

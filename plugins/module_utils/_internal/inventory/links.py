@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 
 from ..errors import StorageError
 from . import scan
-from .paths import Entry, entries, entry
+from .paths import DirectoryEntry, entries, entry
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where symlinks are looked for.
+    """The places where symlinks are looked for.
 
     :ivar store: a directory, looked through with all below it that belongs to no other store and to no image.
     :ivar inventory: the directory of the inventory of the store.
@@ -36,12 +36,12 @@ class Places:
 
 @dataclass(frozen=True)
 class Needed:
-    """What the symlinks of some places lead to: by each entry that one needs, the path of that symlink."""
+    """The entries that the symlinks of some places need, each with the path of such a symlink."""
 
-    links: Mapping[Entry, str] = field(default_factory=dict)
+    links: Mapping[DirectoryEntry, str] = field(default_factory=dict)
 
     def by(self, path: str) -> str | None:
-        """A symlink that would lead to nothing if a path were gone; None if there is none."""
+        """Return a symlink that would lead to nothing if a path were gone; None if there is none."""
         return self.links.get(entry(path))
 
 
@@ -54,7 +54,7 @@ def needed(places: Places, paths: Collection[str], going: Iterable[str] = ()) ->
     if not paths:
         return Needed()
     gone = {entry(path) for path in (*paths, *going)}
-    links: dict[Entry, str] = {}
+    links: dict[DirectoryEntry, str] = {}
     for link in _links(places, paths):
         own = entry(link)
         if own in gone:
@@ -75,9 +75,9 @@ def need_absolute(paths: Iterable[str]) -> None:
 
 
 def _links(places: Places, paths: Iterable[str]) -> Iterator[str]:
-    looked: set[Entry] = set()
+    looked: set[DirectoryEntry] = set()
     beside = sorted({os.path.dirname(path) for path in paths})
-    for directory in (*scan.directories(places.store, places.inventory), *places.given, *beside):
+    for directory in (*scan.store_directories(places.store, places.inventory), *places.given, *beside):
         if os.path.islink(directory) and directory in places.given:
             yield directory
         elif entry(os.path.join(directory, "")) not in looked:

@@ -20,7 +20,7 @@ from ..fs.files import link_in_place, make_directory, nearest, need_space, need_
 from ..fs.tempdir import beside, need_safe
 from ..sif.formats import is_sandbox
 
-Entry = tuple[object, str]
+DirectoryEntry = tuple[object, str]
 """A directory itself, as device and inode, and a name in it: what all spellings of a path have in common."""
 
 _NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS, errno.EACCES)
@@ -28,8 +28,8 @@ _MAX_NAME = 255  # bytes of one name
 _MAX_LINKS = 40  # that Linux follows for one path (path_resolution(7))
 
 
-def entry(path: str) -> Entry:
-    """The entry that a path names; a symlink is one itself."""
+def entry(path: str) -> DirectoryEntry:
+    """Return the entry that a path names; a symlink is one itself."""
     directory, name = os.path.split(path)
     try:
         status = os.stat(directory)
@@ -38,8 +38,8 @@ def entry(path: str) -> Entry:
     return (status.st_dev, status.st_ino), name
 
 
-def entries(path: str) -> set[Entry]:
-    """All entries that a path needs: the one that it names and, where that is a symlink, those that follow from it."""
+def entries(path: str) -> set[DirectoryEntry]:
+    """Return all entries that a path needs: the one that it names and, if that is a symlink, those that it leads to."""
     found = {entry(path)}
     for _link in range(_MAX_LINKS):
         try:
@@ -52,17 +52,17 @@ def entries(path: str) -> set[Entry]:
 
 
 def needs(path: str, other: str) -> bool:
-    """Whether a path has no file without another one: both name one entry, or it is a symlink that leads there."""
+    """Return whether a path has no file without another one: both name one entry, or it is a symlink to that."""
     return entry(other) in entries(path)
 
 
 def leads_to(path: str, other: str) -> bool:
-    """Whether a path is a symlink that would lead to nothing if another one were gone."""
+    """Return whether a path is a symlink that would lead to nothing if another one were gone."""
     return needs(path, other) and entry(path) != entry(other)
 
 
 def is_second_name(path: str, other: str) -> bool:
-    """Whether two paths are hard links to one file, or one name of it; a symlink to a file is no name of the file."""
+    """Return whether two paths are hard links to one file, or one name of it. A symlink is not a name of the file."""
     try:
         return os.path.samestat(os.lstat(path), os.lstat(other))
     except OSError:
@@ -127,7 +127,7 @@ def move_aside(source: str, path: str) -> None:
 
 
 def backup_name(path: str) -> str:
-    """A free name beside a path, as ``AnsibleModule.backup_local`` calls a copy of what lies there."""
+    """Return a free name beside a path, as ``AnsibleModule.backup_local`` calls a copy of what lies there."""
     directory, name = os.path.split(path)
     moment = f".{os.getpid()}.{time.strftime('%Y-%m-%d@%H:%M:%S')}"
     for end in (f"{moment}{more}~" for more in ("", *(f".{number}" for number in range(1, 100)))):
@@ -193,7 +193,7 @@ def need_movable(source: str, path: str) -> None:
 
 
 def is_one_name(path: str, other: str) -> bool:
-    """Whether two spellings lead to one name of one file, as through a symlink to its directory, or a bind mount.
+    """Return whether two spellings lead to one name of one file, as through a symlink to its directory.
 
     Two hard links are two names: one can go and the other stays.
     """
@@ -261,7 +261,7 @@ def _elsewhere(source: str, path: str) -> StorageError:
 
 
 def _at(place: str, path: str) -> str:
-    """A path in its directory, as that is held."""
+    """Return a path in its directory, as that is held."""
     return os.path.join(place, os.path.basename(path))
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How the SIF file of an image came to be, as annotations of the manifest that has the file in a registry.
+"""The provenance of the SIF file of an image, as annotations of the manifest that has the file in a registry.
 
 ``org.opencontainers.image.base.name`` and ``org.opencontainers.image.base.digest`` are standard (OCI image
 specification 1.1, annotations.md, "Pre-Defined Annotation Keys"): the full name of what the file was built from, and
@@ -29,7 +29,7 @@ _PLATFORM = f"{OURS}platform"
 
 @dataclass(frozen=True)
 class Provenance:
-    """How a file came to be.
+    """The origin of a file: the image that it was built from, and the way it was built.
 
     ``name`` is the image in its short form, ``digest`` what that pointed at, ``manifest_digest`` that of the platform's
     manifest, ``inputs`` those of the build. What is not known is None.
@@ -46,7 +46,7 @@ class Provenance:
 
     @classmethod
     def of(cls, document: Document, file: File) -> Provenance:
-        """What the inventory knows of a file of an image.
+        """Return what the inventory knows of a file of an image.
 
         If the name was found to point elsewhere since the file was built, what it pointed at then is not known.
         A name that is a path of this host tells others nothing.
@@ -84,7 +84,7 @@ class Provenance:
 
     @classmethod
     def parse(cls, annotations: Mapping[str, object]) -> Provenance | None:
-        """What the annotations of a manifest say; None if they are not ours, or malformed. Anybody may write them."""
+        """Return what annotations of a manifest say; None if they are not ours, or wrong. Anybody may write them."""
         told: dict[str, str] = {}
         for key, value in annotations.items():
             if key.startswith(OURS):
@@ -107,7 +107,7 @@ class Provenance:
 
 
 def origin_of(document: Document) -> Reference:
-    """The name that an image has where it comes from; here it may have been renamed."""
+    """Return the name that an image has where it comes from; here it may have been renamed."""
     if document.digest and document.url:
         try:
             return Reference.parse(document.url)

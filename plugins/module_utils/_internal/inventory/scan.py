@@ -4,7 +4,7 @@
 
 # pylint: disable=contextmanager-generator-missing-cleanup  # contextlib ends a suspended generator, and its blocks
 
-"""What lies below a store, and is no other store's: files that are named as images are, and what killed runs left."""
+"""The files below a store that are named as images, and the leftovers of killed runs; not those of other stores."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SUFFIXES = tuple(SUFFIXES.values())
 
 
 def image_files(store: str, inventory: str) -> Iterator[str]:
-    """The files below a store that are named as images are; no symlink is followed.
+    """Yield the files below a store that are named as images are; no symlink is followed.
 
     :param inventory: the directory of the inventory that this is for. What lies below a directory with another one
         belongs to that.
@@ -49,8 +49,8 @@ def leftovers(store: str, inventory: str, check: bool) -> Iterator[str]:
                         yield os.path.join(place, os.path.basename(path))
 
 
-def directories(store: str, inventory: str) -> Iterator[str]:
-    """A store and the directories below it; no image and no other store is entered, and nothing hidden.
+def store_directories(store: str, inventory: str) -> Iterator[str]:
+    """Yield a store and the directories below it; no image and no other store is entered, and nothing hidden.
 
     :param inventory: as for ``image_files``.
     """
@@ -71,8 +71,8 @@ def need_no_other_inventory(store: str, inventory: str) -> None:
 
 
 def other_store(path: str, inventory: str) -> str | None:
-    """The nearest directory above a path that is a store with another inventory; None if there is none before the
-    store of this one.
+    """Return the nearest directory above a path that is a store with another inventory; None if there is none before
+    the store of this one.
     """
     directory = os.path.dirname(path)
     while True:
@@ -85,8 +85,8 @@ def other_store(path: str, inventory: str) -> str | None:
 
 
 def _directories(store: str, inventory: str) -> Iterator[tuple[str, list[str]]]:
-    """A store and the directories below it, each with the names of its files; no image and no other store is entered,
-    and nothing hidden.
+    """Yield a store and the directories below it, each with the names of its files; no image and no other store is
+    entered, and nothing hidden.
     """
     for place, directories, names in os.walk(store):
         directories[:] = sorted(
@@ -98,7 +98,7 @@ def _directories(store: str, inventory: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def _is_anothers(directory: str, inventory: str) -> bool:
-    """Whether a directory has an inventory, and that is another one."""
+    """Return whether a directory has an inventory, and that is another one."""
     own = os.path.join(directory, SUBDIRECTORY)
     if not os.path.lexists(own):
         return False

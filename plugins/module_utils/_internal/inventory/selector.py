@@ -66,7 +66,7 @@ class WordSearch:
 
     @classmethod
     def of(cls, words: Iterable[str]) -> WordSearch:
-        """An empty word, like ``*``, finds everything."""
+        """Return a search for some words. An empty word, like ``*``, finds everything."""
         return cls(tuple(_DOCKER.sub("", word.strip()).lower() for word in words))
 
     def finds(self, uri: str) -> bool:

@@ -56,7 +56,7 @@ def _file_name_of_web(reference: Reference) -> str:
 
 
 def place(storage: str, reference: Reference, dest: str | None = None, many: bool = False) -> str:
-    """The absolute path of an image's file.
+    """Return the absolute path of an image's file.
 
     :param storage: root of the store, used where no ``dest`` is given.
     :param dest: a file; or a directory for files, if it is one (and no sandbox), ends with a slash, or there are
@@ -75,7 +75,7 @@ def place(storage: str, reference: Reference, dest: str | None = None, many: boo
 
 
 def state(path: str, size: int, mtime_ns: int, sha256: str, checksum: bool) -> str:
-    """Whether a recorded file is there and unchanged, by size and mtime, or by its whole content.
+    """Return whether a recorded file is there and unchanged, by size and mtime, or by its whole content.
 
     :param size: in bytes, as recorded; so are ``mtime_ns`` (ns since the epoch) and ``sha256`` (hexadecimal; empty for
         a directory, which is there to be changed).

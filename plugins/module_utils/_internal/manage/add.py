@@ -20,7 +20,7 @@ from ..fs.files import need_writable, storage_error
 from ..inventory import scan, storage
 from ..inventory.database import Inventory, taken
 from ..inventory.document import Document, File, timestamp
-from ..inventory.holding import hold
+from ..inventory.holding import hold_all
 from ..inventory.links import Places, needed
 from ..inventory.outcome import PRESENT
 from ..inventory.paths import adopt, back_up, copy, discard, is_one_name, needs
@@ -29,7 +29,7 @@ from ..oci.platform import Platform
 from ..oci.reference import Reference
 from ..sif.formats import SUFFIXES, Format, identify
 from .outcome import ChangeOutcome
-from .source_file import SourceFile, read_source, store_path
+from .source_file import SourceFile, describe_source, store_path
 
 COPY, MOVE, IN_PLACE = "copy", "move", "in_place"
 METHODS = (COPY, MOVE, IN_PLACE)
@@ -133,7 +133,7 @@ def _add(inventory: Inventory, request: AddRequest, item: NamedFile) -> ChangeOu
         path = os.path.normpath(item.path)
         store = None if request.method == IN_PLACE else request.storage
         try:
-            source = read_source(path, item.reference, store, request.platform)
+            source = describe_source(path, item.reference, store, request.platform)
         except FileNotFoundError as error:
             moved = _moved_before(inventory, request, item) if request.method == MOVE else None
             if moved is None:
@@ -167,7 +167,7 @@ def _add_source(inventory: Inventory, request: AddRequest, source: SourceFile, o
     """
     reference, platform = outcome.reference, source.platform
     assert reference is not None
-    held = nullcontext() if request.check else hold(inventory, [source.target], [(reference, platform)])
+    held = nullcontext() if request.check else hold_all(inventory, [source.target], [(reference, platform)])
     with outcome.catching(), held:
         document = inventory.get(reference, platform)
         if document and document.digest is not None:

@@ -21,7 +21,7 @@ from ..fs.digest import sha256_of
 from ..inventory import legacy, scan
 from ..inventory.database import Inventory
 from ..inventory.document import CLIENT_LOCAL, SREGISTRY, Document, File, timestamp
-from ..inventory.holding import hold
+from ..inventory.holding import hold_all
 from ..inventory.legacy import Container
 from ..inventory.outcome import RECORDED
 from ..oci.platform import Platform
@@ -34,7 +34,9 @@ from .source_file import file_platform
 
 @dataclass(frozen=True)
 class Estate:
-    """What is taken over: the database (None for none) and the storage (None to look for no more files).
+    """The parts of sregistry that are taken over.
+
+    ``database`` may be None for no database, ``directory`` None to look for no more files.
 
     ``platform`` is that of images that do not tell theirs.
     """
@@ -48,13 +50,13 @@ class Estate:
 
 @dataclass(frozen=True)
 class Left:
-    """What could not be taken over, and why."""
+    """A thing that could not be taken over, and the reason."""
 
     what: str
     reason: str
 
     def to_result(self) -> dict[str, str]:
-        """As a module returns it."""
+        """Return it as a module returns it."""
         return {"what": self.what, "reason": self.reason}
 
 
@@ -100,7 +102,7 @@ def take_over(inventory: Inventory, estate: Estate) -> tuple[list[ChangeOutcome]
 def _heirs(
     inventory: Inventory, estate: Estate, containers: Sequence[Container], known: set[str]
 ) -> tuple[list[_Heir], list[Left]]:
-    """The images that containers and files make, by name and platform.
+    """Return the images that containers and files make, by name and platform.
 
     :param known: the paths that the inventory has.
     """
@@ -135,14 +137,14 @@ def _heirs(
 
 
 def _strangers(inventory: Inventory, estate: Estate, mentioned: set[str]) -> Iterable[str]:
-    """The files of the storage that neither the database nor the inventory mentions."""
+    """Return the files of the storage that neither the database nor the inventory mentions."""
     if not estate.directory:
         return []
     return [path for path in scan.image_files(estate.directory, inventory.directory) if path not in mentioned]
 
 
 def _look(estate: Estate, path: str | None, created_at: str | None) -> tuple[_Find | None, Platform]:
-    """The file at a path and its platform; no file where there is none, or the path is none.
+    """Return the file at a path and its platform; no file where there is none, or the path is none.
 
     :raises InvalidImage: if what is there is no image.
     """
@@ -161,7 +163,7 @@ def _look(estate: Estate, path: str | None, created_at: str | None) -> tuple[_Fi
 
 
 def _identified(estate: Estate, path: str) -> Format:
-    """The format of a file. Whoever could write the database could have entered any file of this host.
+    """Return the format of a file. Whoever could write the database could have entered any file of this host.
 
     :raises InvalidImage, FileNotFoundError: as ``identify``.
     :raises StorageError: if it is not one that whoever could write the database could have read and changed himself.
@@ -175,7 +177,7 @@ def _identified(estate: Estate, path: str) -> Format:
 
 def _inherit(inventory: Inventory, estate: Estate, heir: _Heir, known: set[str]) -> ChangeOutcome:
     outcome = ChangeOutcome(heir.reference, heir.platform, name=heir.reference.uri)
-    held = nullcontext() if estate.check else hold(inventory, [], [(heir.reference, heir.platform)])
+    held = nullcontext() if estate.check else hold_all(inventory, [], [(heir.reference, heir.platform)])
     with outcome.catching(), held:
         before = inventory.get(heir.reference, heir.platform)
         after = _merged(before, heir, known)
@@ -194,7 +196,7 @@ def _inherit(inventory: Inventory, estate: Estate, heir: _Heir, known: set[str])
 
 
 def _merged(document: Document | None, heir: _Heir, known: set[str]) -> Document:
-    """The document of an image after the takeover: what is newer than sregistry, from a registry or added, wins.
+    """Return the document of an image after the takeover: what is newer than sregistry, from a registry or added, wins.
 
     :param known: paths that this or another image has by now; such a file may have been renamed since.
     """

@@ -123,7 +123,7 @@ class PushOutcome(ChangeOutcome):
         return self.shown
 
 
-def push(inventory: Inventory, registries: Registries, request: PushRequest) -> PushOutcome:
+def push_file(inventory: Inventory, registries: Registries, request: PushRequest) -> PushOutcome:
     """Make sure that a name in a registry means a file."""
     name = request.reference.uri if request.reference else str(request.path)
     outcome = PushOutcome(request.to, name=name)
@@ -214,7 +214,7 @@ def _push_parcel(
 
 
 def _chosen(inventory: Inventory, request: PushRequest) -> tuple[Document | None, File | None]:
-    """The file that is meant, and its image, as far as the inventory knows them.
+    """Return the file that is meant, and its image, as far as the inventory knows them.
 
     :raises InventoryError: if an image is named that has no such file, or several that differ.
     """
@@ -237,7 +237,7 @@ def _chosen(inventory: Inventory, request: PushRequest) -> tuple[Document | None
 
 
 def _known_at(inventory: Inventory, path: str) -> tuple[Document | None, File | None]:
-    """Who names a link means the file, and the inventory may know it by either."""
+    """Return the file at a path, and its image. A link means the file, and the inventory may know it by either."""
     if not path.startswith("/"):
         raise StorageError(f"{path!r} is no absolute path; write it with a leading '/'")
     for spelling in dict.fromkeys((os.path.normpath(path), os.path.realpath(path))):

@@ -18,7 +18,7 @@ from ..fs.guard import intruders
 from ..inventory import storage
 from ..inventory.database import Inventory
 from ..inventory.document import Document, File
-from ..inventory.holding import hold, need_unchanged
+from ..inventory.holding import hold_all, need_unchanged
 from ..inventory.links import Places, needed
 from ..inventory.outcome import PRESENT, RECORDED
 from ..inventory.paths import discard, entries, entry, need_removable
@@ -212,7 +212,7 @@ def _remove(
     outcome = RemoveOutcome(document.reference, document.platform, name=name, files=[])
     with outcome.catching():
         inventory.need_writable()
-        with nullcontext() if request.check else hold(inventory, paths, [document.key]):
+        with nullcontext() if request.check else hold_all(inventory, paths, [document.key]):
             if not request.check:
                 if inventory.get(*document.key) is None:  # another run has done it while this one waited
                     return dataclasses.replace(outcome, action=ABSENT)

@@ -16,7 +16,7 @@ from ..fs.files import need_writable
 from ..inventory import storage
 from ..inventory.database import Inventory
 from ..inventory.document import Document, timestamp
-from ..inventory.holding import changed_meanwhile, hold, need_unchanged
+from ..inventory.holding import changed_meanwhile, hold_all, need_unchanged
 from ..inventory.paths import discard, leads_to
 from ..inventory.trusted import need_trusted
 from ..oci.platform import Platform
@@ -110,7 +110,7 @@ def _finish(inventory: Inventory, request: RenameRequest, document: Document, af
     with outcome.catching():
         moves = [move for move in moves_of(request, document) if move.path != move.file.path]
         gone = [move for move in moves if move.there and not move.is_one_name]
-        with nullcontext() if request.check else hold(inventory, _paths(moves), [document.key, after.key]):
+        with nullcontext() if request.check else hold_all(inventory, _paths(moves), [document.key, after.key]):
             others = [one for one in inventory.documents() if one.key not in (document.key, after.key)]
             for move in gone:
                 need_trusted(inventory, document, move.file.path, "remove the file yourself")
@@ -135,7 +135,7 @@ def _rename(inventory: Inventory, request: RenameRequest, document: Document) ->
         if moves:
             outcome.path = moves[0].file.path
         new = (request.new, document.platform)
-        with nullcontext() if request.check else hold(inventory, _paths(moves), [document.key, new]):
+        with nullcontext() if request.check else hold_all(inventory, _paths(moves), [document.key, new]):
             if not request.check:
                 need_unchanged(inventory, document)
                 if new != document.key and inventory.get(*new):

@@ -36,7 +36,7 @@ _SCRATCH = 1024 * 1024  # bytes of a file system that is none
 
 
 @dataclass(frozen=True)
-class Signer:
+class SigningTools:
     """The engine and the key that sign, and a directory for scratch files that exists."""
 
     engine: Engine
@@ -64,14 +64,14 @@ class SignOutcome(Outcome):
         return before, after
 
 
-def sign(
-    inventory: Inventory, cache: BlobCache, signer: Signer, paths: Sequence[str], check: bool
+def sign_files(
+    inventory: Inventory, cache: BlobCache, tools: SigningTools, paths: Sequence[str], check: bool
 ) -> list[SignOutcome]:
     """Make sure that files are signed with a key; the error of one does not keep the others from it.
 
     :raises EngineError, StorageError: if nothing can be signed with this key at all.
     """
-    key = _key_name(signer)
+    key = _key_name(tools)
     outcomes = []
     for path in paths:
         outcome = SignOutcome(path=path)
@@ -79,15 +79,15 @@ def sign(
             # who names a link means the file, and the inventory may know it by either
             known_as = path if inventory.owners(path) else os.path.realpath(path)
             with _held(inventory, known_as, check):
-                outcome = _sign(inventory, cache, signer, key, path, check)
+                outcome = _sign(inventory, cache, tools, key, path, check)
         outcomes.append(outcome)
     return outcomes
 
 
-def _key_name(signer: Signer) -> str:
+def _key_name(tools: SigningTools) -> str:
     """Return the name that a key gets in a signature, found out by signing a scratch file."""
     item = container.DataObject(container.JSON, "scratch", b"{}")
-    with temporary_directory(signer.tmpdir) as directory:
+    with temporary_directory(tools.tmpdir) as directory:
         path = os.path.join(directory, "scratch.sif")
         try:
             with open(path, "w+b") as stream:
@@ -96,10 +96,10 @@ def _key_name(signer: Signer) -> str:
                 container.write(stream, container.HeaderFields("amd64", uuid.uuid4(), 0), [item], offset)
         except OSError as error:
             raise storage_error(error, path) from error
-        signature.sign(signer.engine, path, signer.key, signer.tmpdir)
+        signature.sign(tools.engine, path, tools.key, tools.tmpdir)
         found = container.signers(path)
     if len(found) != 1:
-        raise InvalidSif(f"{signer.engine.path} signed a scratch file, and its signature names {len(found)} keys")
+        raise InvalidSif(f"{tools.engine.path} signed a scratch file, and its signature names {len(found)} keys")
     return next(iter(found))
 
 
@@ -110,7 +110,9 @@ def _held(inventory: Inventory, path: str, check: bool) -> AbstractContextManage
     return inventory.locked_path(path, BUILD_TIMEOUT)  # it may be built meanwhile
 
 
-def _sign(inventory: Inventory, cache: BlobCache, signer: Signer, key: str, given: str, check: bool) -> SignOutcome:
+def _sign(
+    inventory: Inventory, cache: BlobCache, tools: SigningTools, key: str, given: str, check: bool
+) -> SignOutcome:
     path = os.path.realpath(given)
     need_file(path)
     try:
@@ -135,7 +137,7 @@ def _sign(inventory: Inventory, cache: BlobCache, signer: Signer, key: str, give
     need_writable(os.path.dirname(path))
     need_space(os.path.dirname(path), size, f"the copy of {path} that is signed")
     if not check:
-        _sign_copy(signer, path)
+        _sign_copy(tools, path)
         sha256, status = sha256_of(path), os.stat(path)
         for owner, before_signing in known:
             with inventory.locked(owner.reference, owner.platform, BUILD_TIMEOUT):
@@ -159,7 +161,7 @@ def _refuse_modified(file: File) -> None:
         )
 
 
-def _sign_copy(signer: Signer, path: str) -> None:
+def _sign_copy(tools: SigningTools, path: str) -> None:
     """Sign a copy, which then gets the name of the file.
 
     The engine writes in place: killed meanwhile, it leaves a damaged file. And the file may be running, or have another
@@ -174,7 +176,7 @@ def _sign_copy(signer: Signer, path: str) -> None:
             os.fchmod(descriptor, status.st_mode & 0o777 | 0o600)  # it may be read-only, and is to be so again
             try:
                 with guard.safe_path(descriptor, temporary) as held:
-                    signature.sign(signer.engine, held, signer.key, signer.tmpdir)
+                    signature.sign(tools.engine, held, tools.key, tools.tmpdir)
             except SregistryError as error:
                 raise type(error)(str(error).replace(temporary, path)) from error
             os.fchmod(descriptor, status.st_mode & 0o777)

@@ -38,7 +38,7 @@ class SourceFile:
         return self.path == self.target
 
 
-def read_source(path: str, reference: Reference, store: str | None, platform: Platform | None) -> SourceFile:
+def describe_source(path: str, reference: Reference, store: str | None, platform: Platform | None) -> SourceFile:
     """Return what a file is, and where it goes.
 
     :param store: the directory of the store that it goes to; None if it stays where it is.

@@ -17,7 +17,7 @@ from ..manage.outcome import ChangeOutcome
 from .base import facts_after, failure
 
 
-def finish(
+def finish_changes(
     module: AnsibleModule,
     inventory: Inventory,
     outcomes: Sequence[ChangeOutcome],

@@ -28,7 +28,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.pus
     PushRequest,
     check_annotations,
     parse_destination,
-    push,
+    push_file,
 )
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
@@ -79,7 +79,7 @@ class Case:
     def push(self, name: Reference | None = NAME, path: str | None = None, **more: Any) -> PushOutcome:
         """Push the image, or what else is said."""
         to, annotations = more.pop("to", self.to), more.pop("annotations", {})
-        return push(self.inventory, self.registries, PushRequest(name, AMD64, path, to, annotations, **more))
+        return push_file(self.inventory, self.registries, PushRequest(name, AMD64, path, to, annotations, **more))
 
     def manifest(self, to: Reference | None = None) -> dict[str, Any]:
         """Return the manifest of the name."""

@@ -23,7 +23,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.fs import 
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory import scan
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.database import Inventory
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.document import Document
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.holding import hold
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.holding import hold_all
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.links import Places
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.selector import Selector, WordSearch
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage import remove as use_case
@@ -325,7 +325,7 @@ def test_what_a_kept_image_needs_stays_too(shelf: Shelf) -> None:
 
 def test_links_are_looked_for_only_where_something_goes(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     shelf.image("solver:1")
-    monkeypatch.setattr(scan, "directories", lambda *_places: pytest.fail("it was looked for"))
+    monkeypatch.setattr(scan, "store_directories", lambda *_places: pytest.fail("it was looked for"))
     assert shelf.remove("other:1")[0].action == "absent"
     assert shelf.remove(keep=("solver:1",)) == []
     assert shelf.sweep() == ([], [])
@@ -753,9 +753,9 @@ def test_what_another_run_removes_first_is_absent_and_no_failure(shelf: Shelf, m
     def beaten(inventory: Inventory, *given: Any, **more: Any) -> Any:
         Path(one.files[0].path).unlink(missing_ok=True)
         inventory.remove(*one.key)
-        return hold(inventory, *given, **more)
+        return hold_all(inventory, *given, **more)
 
-    monkeypatch.setattr(use_case, "hold", beaten)
+    monkeypatch.setattr(use_case, "hold_all", beaten)
     keep = [Selector.parse("team/other:1")]
     wanted = RemoveRequest(None, keep, None, "absent", False, check=False, places=shelf.places())
     (change,) = remove(shelf.inventory, shelf.cache, wanted)

@@ -19,7 +19,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory 
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.database import Inventory
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.document import Document, File
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage import sign
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.sign import Signer, SignOutcome
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.sign import SigningTools, SignOutcome
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.blobs import BlobCache
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
@@ -77,8 +77,8 @@ def image(tmp_path: Path) -> Path:
 @pytest.fixture
 def run(tmp_path: Path, inventory: Inventory, engine: list[str]) -> Any:
     def signed(path: Path, key: str = "mine", check: bool = False) -> SignOutcome:
-        means = Signer(cast(Any, None), SigningKey(fingerprint=key), str(tmp_path))
-        (result,) = sign.sign(inventory, BlobCache(str(tmp_path / "cache")), means, [str(path)], check)
+        tools = SigningTools(cast(Any, None), SigningKey(fingerprint=key), str(tmp_path))
+        (result,) = sign.sign_files(inventory, BlobCache(str(tmp_path / "cache")), tools, [str(path)], check)
         return result
 
     return signed

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.database import Inventory
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.holding import hold
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.holding import hold_all
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.destination import locked
@@ -72,13 +72,13 @@ def test_who_waits_for_another_run_says_so(
 def test_what_was_claimed_is_let_go_of_also_after_an_error(session: Session) -> None:
     with pytest.raises(ZeroDivisionError), locked(session, PullOutcome(IMAGE, AMD64), PATH):
         raise ZeroDivisionError
-    with hold(session.inventory, [PATH], [(IMAGE, AMD64)], 0):
+    with hold_all(session.inventory, [PATH], [(IMAGE, AMD64)], 0):
         pass
 
 
 def test_other_images_and_files_are_free_meanwhile(session: Session) -> None:
     with (
         locked(session, PullOutcome(IMAGE, AMD64), PATH),
-        hold(session.inventory, ["/store/org/other-1.sif"], [(OTHER, AMD64)], 0),
+        hold_all(session.inventory, ["/store/org/other-1.sif"], [(OTHER, AMD64)], 0),
     ):
         pass
