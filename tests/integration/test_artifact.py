@@ -150,7 +150,7 @@ def test_a_file_of_a_web_server_is_pulled_once_for_each_change(node1: Host, sif:
         server.when(SIGNED, faults.served(b"x" * 200_000, '"four"'))
         rubbish = node1.sregistry("pull", name, **secure)
         assert (
-            "is no sound SIF file: what was sent is no SIF image (195.3 KiB of application/octet-stream)"
+            "is no sound SIF file: what was sent is not a SIF image (195.3 KiB of application/octet-stream)"
             in rubbish["msg"]
         )
         assert sha256(node1, image["path"]) == hashlib.sha256(moved).hexdigest()

@@ -237,7 +237,7 @@ def test_facts_of_a_replaced_file_start_nothing_that_is_in_it(node1: Host, tag: 
     node1.shell(f"printf '#!/bin/sh\ntouch /tmp/started\n' > {path}")
     facts = node1.sregistry("info", tag.name, inspect=True)
     assert (facts["images"][0]["state"], facts["images"][0]["inspect"]) == ("modified", None)
-    assert "is no SIF image" in facts["warnings"][0]
+    assert "is not a SIF image" in facts["warnings"][0]
     assert node1.shell("ls /tmp/started", check=False).returncode != 0
 
 

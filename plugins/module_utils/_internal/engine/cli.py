@@ -107,7 +107,7 @@ class RunOptions:
 
     :ivar binds: each ``SOURCE[:TARGET[:OPTIONS]]``.
     :ivar home: ``SOURCE[:TARGET]``.
-    :ivar env: variables inside of the container. They stand in the argument vector, so they are no place for secrets;
+    :ivar env: variables inside of the container. They stand in the argument vector, so they must not hold secrets;
         ``Engine.inside`` names the variables that are.
     """
 

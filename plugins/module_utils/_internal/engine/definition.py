@@ -155,7 +155,7 @@ def values_of(given: Mapping[str, object]) -> dict[str, str]:
     for name, value in given.items():
         if value is None or isinstance(value, (list, dict)):
             raise InvalidDefinition(
-                f"the build argument {name} {'has no value' if value is None else 'is no single value'}; give it a "
+                f"the build argument {name} {'has no value' if value is None else 'is not a single value'}; give it a "
                 "text, or leave it out, so that the definition's own value counts"
             )
     return {name: str(value) for name, value in given.items()}

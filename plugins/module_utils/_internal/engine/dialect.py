@@ -25,7 +25,7 @@ _NAMES = {APPTAINER: "Apptainer", SINGULARITY_CE: "SingularityCE", SINGULARITY: 
 
 @dataclass(frozen=True)
 class Span:
-    """The versions that know an option, of Singularity and of Apptainer; None is no version at all."""
+    """The versions that know an option, of Singularity and of Apptainer; None stands for no version."""
 
     singularity: str | None = "3.5"
     apptainer: str | None = "1.0"
@@ -125,7 +125,7 @@ def fault_of(arguments: Mapping[str, str]) -> str | None:
     """
     for name, value in arguments.items():
         if not _ARGUMENT_NAME.match(name):
-            return f"{name!r} is no name of a build argument: it has letters, digits and _ only"
+            return f"{name!r} is not a name of a build argument: it has letters, digits and _ only"
         if not value or value != value.strip() or len(value.splitlines()) != 1 or len(value) > _MAX_ARGUMENT:
             return (
                 f"the value of the build argument {name} cannot be passed on: it must be one line, not empty, "

@@ -37,7 +37,7 @@ def locate(given: str | None = None) -> str | None:
 def kind_and_version(path: str) -> tuple[str, str]:
     """Run an executable to learn which engine it is; return the kind and the version.
 
-    :raises EngineError: if it is none, or broken.
+    :raises EngineError: if it is not an engine, or broken.
     """
     try:
         result = subprocess.run(

@@ -93,7 +93,7 @@ class KeySource:
 
 
 @dataclass(frozen=True)
-class Signer:
+class VerifiedSigner:
     """A signer of objects of an image.
 
     :ivar fingerprint: of the PGP key, in upper-case hexadecimal; empty for a PEM key.
@@ -113,14 +113,14 @@ class Verification:
     """An image whose signatures are all valid: how many there are, and whose."""
 
     signatures: int
-    signers: tuple[Signer, ...]
+    signers: tuple[VerifiedSigner, ...]
 
 
 def sign(engine: Engine, image: str, key: SigningKey, tmpdir: str | None = None) -> None:
     """Add a signature of all objects to a SIF, in its place: to have the file whole or not at all, sign a copy.
 
     :raises EngineError: if the key cannot be used, or this version knows no such keys.
-    :raises StorageError: if ``tmpdir`` is no place for a key.
+    :raises StorageError: if ``tmpdir`` cannot hold a key.
     """
     if not key.path:
         _sign_with_keyring(engine, image, key, key.keyring, tmpdir)
@@ -141,7 +141,7 @@ def verify(engine: Engine, image: str, source: KeySource | None = None, tmpdir: 
     :raises Unsigned: with "no signatures found".
     :raises UnknownSigner: if a signature is by none of the keys.
     :raises BadSignature: if the image is not what was signed, or a signature is damaged.
-    :raises EngineError: if it is no SIF, or this version knows no such keys.
+    :raises EngineError: if it is not a SIF, or this version knows no such keys.
     """
     source = source or KeySource()
     key, fingerprints, say = source.key, source.fingerprints, engine.dialect.option
@@ -230,13 +230,13 @@ def _verified(engine: Engine, image: str, command: list[str], keyring: str | Non
     return verified
 
 
-def _signers(entries: list[dict[str, dict[str, object]]]) -> tuple[Signer, ...]:
+def _signers(entries: list[dict[str, dict[str, object]]]) -> tuple[VerifiedSigner, ...]:
     objects: dict[tuple[str, str, bool], list[str]] = {}
     for entry in entries:
         one = entry["Signer"]
         who = (str(one["Fingerprint"]).upper(), str(one["Name"]), bool(one["KeyLocal"]))
         objects.setdefault(who, []).append(str(one["Partition"]))
-    return tuple(Signer(*who, tuple(dict.fromkeys(parts))) for who, parts in objects.items())
+    return tuple(VerifiedSigner(*who, tuple(dict.fromkeys(parts))) for who, parts in objects.items())
 
 
 def _failure(image: str, result: EngineResult) -> EngineError:

@@ -55,7 +55,7 @@ def read_word(path: str, limit: int) -> tuple[bytes, int]:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is no regular file of a sane size", path)
+        raise OSError(errno.EINVAL, "it is not a regular file of a reasonable size", path)
     with os.fdopen(descriptor, "rb") as stream:
         return stream.read(limit), guard.word_of(status)
 
@@ -285,7 +285,7 @@ def storage_error(error: OSError, path: str) -> StorageError | NoSpace:
     :param path: what was worked at; the one that the system names counts more, since others may be written meanwhile.
     """
     concerned = error.filename2 or error.filename  # of a rename, what was to be replaced
-    # A directory that is held is reached through /proc, which is no name for people.
+    # A directory that is held is reached through /proc, which says nothing to people.
     named = concerned if isinstance(concerned, str) and not concerned.startswith("/proc/self/fd/") else path
     if error.errno in _FULL:
         if os.path.dirname(named) == os.path.dirname(path):

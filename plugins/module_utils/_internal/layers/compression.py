@@ -88,7 +88,7 @@ class _DecompressedStream(io.RawIOBase):
 
 
 class _GzipStream(_DecompressedStream):
-    """Gzip with any number of members (RFC 1952, section 2.2). What follows the last and is none, such as padding, is
+    """Gzip with any number of members (RFC 1952, section 2.2). What follows the last member, such as padding, is
     ignored, as gzip itself does: the digest of the content tells whether that was right.
     """
 

@@ -76,7 +76,7 @@ class _TreeWriter:
                 raise _error(error, path, entry) from error
 
     def _make(self, path: bytes, entry: Entry, data: Data | None) -> bool:
-        """Create what is no directory and no link; False if this user cannot, and need not."""
+        """Create anything but a directory or a link; False if this user cannot, and need not."""
         if data is not None:
             with open(path, "xb", buffering=0) as stream:
                 for piece in data:

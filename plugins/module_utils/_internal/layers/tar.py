@@ -92,7 +92,7 @@ def read(archive: IO[bytes], what: str) -> Iterator[tuple[Entry, Data | None]]:
     follows the end of the archive is left in the stream, but for what was read ahead of it.
 
     :param what: names the archive in errors.
-    :raises InvalidLayer: if it is no tar archive, ends too early, or holds what no Linux file system holds.
+    :raises InvalidLayer: if it is not a tar archive, ends too early, or holds what no Linux file system holds.
     """
     try:
         yield from _ArchiveReader(archive, what).entries()
@@ -309,7 +309,7 @@ class _ArchiveReader:
             if lines:
                 wanted = 1 + 2 * _natural(lines[0])
             if len(lines) < wanted and len(rest.rstrip(b"\0")) > _MAX_DIGITS:
-                raise ValueError("a sparse file's map holds what is no number")
+                raise ValueError("a sparse file's map holds something that is not a number")
             if wanted > 2 * _MAX_SEGMENTS:
                 raise ValueError("a sparse file's map is too long")
         return [_natural(line) for line in lines[1:wanted]]
@@ -377,7 +377,7 @@ class _ArchiveReader:
 
 
 def _unsound(what: str, why: str) -> InvalidLayer:
-    return InvalidLayer(f"{what} is no sound tar archive: {why}")
+    return InvalidLayer(f"{what} is not a sound tar archive: {why}")
 
 
 def _hole(count: int) -> Data:
@@ -413,7 +413,7 @@ def _parse(field: bytes) -> int:
     if not digits:
         return 0
     if not digits.isdigit():
-        raise ValueError(f"invalid header: {digits!r} is no number")
+        raise ValueError(f"invalid header: {digits!r} is not a number")
     return int(digits, 8)
 
 
@@ -442,7 +442,7 @@ def _records(content: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def _natural(text: bytes) -> int:
     if not text.isdigit() or len(text) > _MAX_DIGITS:
-        raise ValueError(f"invalid header: {text[:30]!r} is no number")
+        raise ValueError(f"invalid header: {text[:30]!r} is not a number")
     return int(text)
 
 

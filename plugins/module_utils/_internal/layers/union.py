@@ -330,7 +330,7 @@ class Union:
         return self._follow(path, what, None)
 
     def _make_directory(self, path: bytes, what: str, number: int) -> Directory:
-        """Return the same, but what is missing, or is no directory, is made for a layer, as unpacking it would."""
+        """Return the same, but what is missing, or not a directory, is made for a layer, as unpacking it would."""
         return self._follow(path, what, number) or self.root
 
     def _follow(self, path: bytes, what: str, create: int | None) -> Directory | None:

@@ -137,16 +137,16 @@ def _packed_header(fields: HeaderFields, code: bytes, used: int, size: int) -> b
 def read_header(path: str) -> Header:
     """Read and check the header of a SIF.
 
-    :raises InvalidSif: if the file is none, or is shorter than its header says.
+    :raises InvalidSif: if the file is not a SIF, or is shorter than its header says.
     :raises OSError: if it cannot be read.
     """
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
         status = os.fstat(stream.fileno())
         if not stat.S_ISREG(status.st_mode):  # nobody may ever write to a pipe
-            raise InvalidSif(f"{path} is no SIF image, nor a regular file")
+            raise InvalidSif(f"{path} is not a SIF image, nor a regular file")
         raw, length = stream.read(_HEADER.size), status.st_size
     if len(raw) < _HEADER.size or raw[32:42] != _MAGIC:
-        raise InvalidSif(f"{path} is no SIF image")
+        raise InvalidSif(f"{path} is not a SIF image")
     fields = _HEADER.unpack(raw)
     code, data_offset, data_size = fields[3].rstrip(b"\0"), fields[-2], fields[-1]
     end = data_offset + data_size
@@ -161,7 +161,7 @@ def read_object(path: str, name: str, limit: int, kind: int | None = None) -> by
 
     :param kind: the type that it also has to be of.
     :param limit: bytes; a larger object is refused.
-    :raises InvalidSif: if the file is no SIF, or damaged.
+    :raises InvalidSif: if the file is not a SIF, or damaged.
     :raises OSError: if it cannot be read.
     """
     read_header(path)
@@ -180,7 +180,7 @@ def signers(path: str) -> frozenset[str]:
 
     Source: sylabs/sif, ``pkg/sif/descriptor.go`` (``signature``) and ``pkg/integrity/dsse.go``.
 
-    :raises InvalidSif: if the file is no SIF, or damaged.
+    :raises InvalidSif: if the file is not a SIF, or damaged.
     :raises OSError: if it cannot be read.
     """
     read_header(path)

@@ -20,7 +20,7 @@ from ..fs.files import storage_error
 from ..late import importing
 
 SIF, SQUASHFS, EXT3, SANDBOX = "sif", "squashfs", "ext3", "sandbox"
-SUFFIXES = {SIF: ".sif", SQUASHFS: ".simg", EXT3: ".img"}  # a sandbox is no file
+SUFFIXES = {SIF: ".sif", SQUASHFS: ".simg", EXT3: ".img"}  # a sandbox is not a file
 
 _LAUNCH = b" run-singularity"
 _HEAD = 4096  # bytes that hold all that is looked at
@@ -49,7 +49,7 @@ class Format:
 def identify(path: str) -> Format:
     """Tell the format of a file, and whether all of it is there.
 
-    :raises InvalidImage: if it is no image, or a truncated one.
+    :raises InvalidImage: if it is not an image, or a truncated one.
     :raises FileNotFoundError: if there is none.
     """
     head, size = _head(path)
@@ -60,7 +60,7 @@ def identify(path: str) -> Format:
             raise InvalidImage(f"{path} is truncated: it has {size} of {end} bytes; fetch or copy it again")
         return Format(name)
     raise InvalidImage(
-        f"{path} is no image: it is neither a SIF nor one of Singularity 2 (squashfs or ext3); "
+        f"{path} is not an image: it is neither a SIF nor one of Singularity 2 (squashfs or ext3); "
         "build an image of it first, with apptainer build or singularity build"
     )
 
@@ -81,7 +81,7 @@ def is_image(path: str) -> bool:
 def begins_as_image(path: str) -> bool:
     """Tell whether a file begins as an image of any format does, whole or not.
 
-    :raises InvalidImage: if it is no regular file, or cannot be read.
+    :raises InvalidImage: if it is not a regular file, or cannot be read.
     :raises FileNotFoundError: if there is none.
     """
     head, _size = _head(path)
@@ -135,7 +135,9 @@ def _is_sif(head: bytes) -> bool:
 
 
 def _irregular(path: str) -> InvalidImage:
-    return InvalidImage(f"{path} is no regular file; give the path of an image file (of a sandbox, build a SIF first)")
+    return InvalidImage(
+        f"{path} is not a regular file; give the path of an image file (of a sandbox, build a SIF first)"
+    )
 
 
 def _sif(path: str) -> Format:

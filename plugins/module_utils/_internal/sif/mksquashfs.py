@@ -60,7 +60,7 @@ class Partition:
 
 @dataclass(frozen=True)
 class Packer:
-    """A mksquashfs executable with its version, and how it shall pack.
+    """A mksquashfs executable with its version, and the options that it packs with.
 
     ``level`` is None for a compression that has none. ``processors`` is None for all; ``memory`` is in MiB.
     """
@@ -88,7 +88,7 @@ class Packer:
 
         :param root: the root directory.
         :param newest: the latest time of any entry.
-        :param moment: the time stamp that the image shall have; None for none in particular.
+        :param moment: the time stamp that the image must have; None for any.
         """
         version = _numbers(self.version)
         if version < _READS_TAR:

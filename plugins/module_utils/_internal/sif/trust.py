@@ -53,7 +53,7 @@ class Trust:
 
         :param what: names the image in errors.
         :raises Unsigned, UnknownSigner, BadSignature: if it is not so.
-        :raises InvalidSif: if it is no SIF, or cut off.
+        :raises InvalidSif: if it is not a SIF, or cut off.
         :raises StorageError: if it cannot be read.
         :raises EngineError: if the engine cannot verify.
         """

@@ -11,13 +11,13 @@ import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine import signature
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine.signature import (
     KeySource,
-    Signer,
     Verification,
+    VerifiedSigner,
 )
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif.trust import Trust
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.sif_files import written
 
-ALICE = Signer("A" * 40, "Alice", True, ("FS",))
+ALICE = VerifiedSigner("A" * 40, "Alice", True, ("FS",))
 
 
 def trust(*keys: str) -> Trust:

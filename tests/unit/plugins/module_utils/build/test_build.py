@@ -358,7 +358,7 @@ def test_what_cannot_end_well_is_refused_before_the_engine_runs(
     [
         ("A", "", "the value of the build argument A cannot be passed on"),
         ("A", "a\nb", "the value of the build argument A cannot be passed on"),
-        ("A-B", "1", "'A-B' is no name of a build argument"),
+        ("A-B", "1", "'A-B' is not a name of a build argument"),
     ],
 )
 @pytest.mark.parametrize("check", [True, False])

@@ -434,7 +434,7 @@ def test_a_value_that_the_engine_would_change_is_refused(newest: StandIn, value:
 
 @pytest.mark.parametrize("name", ["", "a b", "a-b", "a=b", "a\n", "ü"])
 def test_a_name_that_no_definition_can_use_is_refused(newest: StandIn, name: str) -> None:
-    with pytest.raises(EngineError, match="is no name of a build argument"):
+    with pytest.raises(EngineError, match="is not a name of a build argument"):
         engine_of(newest).build("/target", "/definition", BuildOptions(arguments={name: "value"}))
 
 

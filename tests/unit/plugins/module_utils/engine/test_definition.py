@@ -152,7 +152,9 @@ def test_values_of_build_arguments_are_texts() -> None:
     assert values_of({"A": "x", "B": 1.5, "C": 0}) == {"A": "x", "B": "1.5", "C": "0"}
 
 
-@pytest.mark.parametrize(("value", "words"), [(None, "has no value"), (["a"], "no single"), ({"a": 1}, "no single")])
+@pytest.mark.parametrize(
+    ("value", "words"), [(None, "has no value"), (["a"], "not a single"), ({"a": 1}, "not a single")]
+)
 def test_a_build_argument_without_one_value_is_refused_by_name(value: object, words: str) -> None:
     with pytest.raises(InvalidDefinition, match=f"the build argument VERSION .*{words}"):
         values_of({"VERSION": value})

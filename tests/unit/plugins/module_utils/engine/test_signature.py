@@ -16,8 +16,8 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine.sig
     Certificate,
     KeySource,
     PgpKey,
-    Signer,
     SigningKey,
+    VerifiedSigner,
 )
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors import (
     BadSignature,
@@ -119,7 +119,9 @@ def test_every_version_verifies_with_a_keyring(version: StandIn) -> None:
     version.answers("verify", signed((ALICE, "Alice <alice@example.org>")))
     result = signature.verify(engine_of(version), "/image", KeySource(keyring="/keys"), "/scratch")
     assert result.signatures == 1
-    assert result.signers == (Signer(ALICE, "Alice <alice@example.org>", True, ("Def.FILE", "JSON.Generic", "FS")),)
+    assert result.signers == (
+        VerifiedSigner(ALICE, "Alice <alice@example.org>", True, ("Def.FILE", "JSON.Generic", "FS")),
+    )
     (call,) = version.calls
     assert call["arguments"] == ["verify", "--json", "--local", "/image"]
     assert call["variables"]["APPTAINER_KEYSDIR" if version.kind == "apptainer" else "SINGULARITY_SYPGPDIR"] == "/keys"

@@ -425,7 +425,10 @@ def _as_link(path: Path) -> None:
     path.symlink_to("../elsewhere.json")
 
 
-NO_FILE = "it is no regular file of a sane size; let this user read it, or remove it and pull or record the image again"
+NO_FILE = (
+    "it is not a regular file of a reasonable size; let this user read it, or remove it and pull or record the image "
+    "again"
+)
 A_LINK = "it is a symlink, which is not followed; put the document itself there, or remove the link"
 
 

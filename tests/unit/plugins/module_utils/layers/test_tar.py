@@ -32,7 +32,7 @@ from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
 WHAT = "the layer"
-UNSOUND = r"^the layer is no sound tar archive: "
+UNSOUND = r"^the layer is not a sound tar archive: "
 KINDS = {
     tarfile.REGTYPE: "file",
     tarfile.AREGTYPE: "file",
@@ -786,7 +786,7 @@ def sparse01(listed: bytes, size: bytes = b"10", stored: bytes = ROOM) -> bytes:
 
 
 DAMAGED: dict[str, tuple[bytes, str]] = {
-    "text": (b"no tar archive at all" * 100, "no number|bad checksum"),
+    "text": (b"no tar archive at all" * 100, "not a number|bad checksum"),
     "a file cut off": (python_archive([file("a", b"b" * 5000)], 0)[:3000], "unexpected end of data"),
     "a file without a byte of its data": (python_archive([file("a", b"b")], 0)[:512], "unexpected end of data"),
     "a header cut off": (THREE[: 1024 + 100], "unexpected end of data"),
@@ -795,13 +795,13 @@ DAMAGED: dict[str, tuple[bytes, str]] = {
     "a header with two bytes exchanged for others of the same value": (
         b"b" + block(uid=b"0000012\0")[1:], "bad checksum",
     ),
-    "a checksum that is no number": (block()[:148] + b"12x456\0 " + block()[156:], "is no number"),
+    "a checksum that is no number": (block()[:148] + b"12x456\0 " + block()[156:], "is not a number"),
     "a checksum of nothing": (block()[:148] + bytes(8) + block()[156:], "bad checksum"),
     "a block of zeros in the middle": (THREE[:1024] + bytes(512) + THREE[1024:], "a block of zeros in the middle"),
     "half a block of zeros": (THREE[:1024] + bytes(512) + bytes(100), "unexpected end of data"),
-    "a number with a wrong digit": (block(uid=b"0000008\0"), "invalid literal|is no number"),
-    "a number with a sign": (block(uid=b"-000001\0"), "is no number"),
-    "a number with a gap": (block(uid=b"12 34\0"), "is no number"),
+    "a number with a wrong digit": (block(uid=b"0000008\0"), "invalid literal|is not a number"),
+    "a number with a sign": (block(uid=b"-000001\0"), "is not a number"),
+    "a number with a gap": (block(uid=b"12 34\0"), "is not a number"),
     "an unknown type": (block(flag=b"Z"), "'/a' is of an unknown type, b'Z'"),
     "a volume's name": (block(flag=b"V"), "is of an unknown type, b'V'"),
     "a negative size": (block(size=binary(-1, 12)), "'/a' has -1 bytes"),
@@ -857,18 +857,18 @@ DAMAGED: dict[str, tuple[bytes, str]] = {
         gnu_sparse(octals([(0, 600)]), octal(600), b"x" * 600)[:1100], "unexpected end of data",
     ),
     "0.1, an odd map": (sparse01(b"1,2,8"), "the sparse file '/a' has no sound map"),
-    "0.1, no number": (sparse01(b"1,2,x,3"), "b'x' is no number"),
-    "0.1, a sign": (sparse01(b"-1,2"), "b'-1' is no number"),
+    "0.1, no number": (sparse01(b"1,2,x,3"), "b'x' is not a number"),
+    "0.1, a sign": (sparse01(b"-1,2"), "b'-1' is not a number"),
     "0.1, beyond the size": (sparse01(b"9,2"), UNFIT),
     "0.1, beyond the data": (sparse01(b"0,9", stored=b"x"), UNFIT),
     "0.1, no size": (pax(GNU__sparse__map=b"1,2") + block(), "the sparse file '/a' has no sound map"),
     "0.1, a negative size": (sparse01(b"1,2", b"-1"), "the sparse file '/a' has no sound map"),
     "1.0, no map": (sparse10(b"", size=0), "a sparse file's map has no end"),
     "1.0, a map that never ends": (sparse10(b"3\n1\n2\n"), "a sparse file's map has no end"),
-    "1.0, no number": (sparse10(b"1\n1\nx\n"), "is no number"),
+    "1.0, no number": (sparse10(b"1\n1\nx\n"), "is not a number"),
     "1.0, no size": (sparse10(b"1\n1\n1\n", b""), "the sparse file '/a' has no sound map"),
     "1.0, too many segments": (sparse10(b"%d\n" % (2**17 + 1)), "a sparse file's map is too long"),
-    "1.0, a number of a hundred digits": (sparse10(b"9" * 100 + b"\n"), "is no number"),
+    "1.0, a number of a hundred digits": (sparse10(b"9" * 100 + b"\n"), "is not a number"),
 }  # fmt: skip
 
 

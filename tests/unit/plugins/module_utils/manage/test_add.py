@@ -226,7 +226,7 @@ def test_a_file_in_the_store_that_nobody_knows(shelf: Shelf, mesher: Path, same:
     [
         (None, "copy", "there is no file {path} to add as tools/mesher:1.9"),
         (None, "move", "there is no file {path} to add as tools/mesher:1.9"),
-        (b"text", "copy", "{path} is no image"),
+        (b"text", "copy", "{path} is not an image"),
         (sif_bytes()[:-1], "copy", "{path} is truncated"),
     ],
 )

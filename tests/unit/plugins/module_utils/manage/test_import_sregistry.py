@@ -192,7 +192,7 @@ def test_files_that_the_database_does_not_know_are_entered_by_their_paths(house:
         ("vsoch/hello:latest", str(nested)),
     ]
     assert [(one.what, one.reason.partition(";")[0].replace(str(damaged), "it")) for one in left] == [
-        (str(damaged), "it is no image: it is neither a SIF nor one of Singularity 2 (squashfs or ext3)"),
+        (str(damaged), "it is not an image: it is neither a SIF nor one of Singularity 2 (squashfs or ext3)"),
         (str(doubtful), "its name cannot be told from its path"),
     ]
     again, _left = house.take()

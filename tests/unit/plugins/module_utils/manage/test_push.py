@@ -253,7 +253,7 @@ def test_what_cannot_be_pushed_is_named(case: Case) -> None:
     cut = case.file("cut.sif", case.content[:200])
     expected = {
         str(sandbox): "only SIF files can be pushed, so build one of it first",
-        text: "is no SIF image; only SIF files can be pushed",
+        text: "is not a SIF image; only SIF files can be pushed",
         cut: "only SIF files can be pushed",
         "/no/such.sif": "there is no file /no/such.sif to push; pull or build it first",
         "relative.sif": "is no absolute path",

@@ -265,7 +265,9 @@ def test_a_key_that_cannot_be_used_touches_no_file(run: Any, image: Path, engine
     assert [os.path.basename(path) for path in engine] == ["scratch.sif"]
 
 
-@pytest.mark.parametrize(("content", "why"), [(None, "there is no file {} to sign"), (b"<html>", "{} is no SIF image")])
+@pytest.mark.parametrize(
+    ("content", "why"), [(None, "there is no file {} to sign"), (b"<html>", "{} is not a SIF image")]
+)
 def test_what_cannot_be_signed_is_named(run: Any, tmp_path: Path, content: bytes | None, why: str) -> None:
     path = tmp_path / "other"
     if content:

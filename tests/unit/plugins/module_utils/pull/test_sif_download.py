@@ -171,7 +171,11 @@ def test_who_refuses_a_file_leaves_all_as_it_was(tmp_path: Path, linked: bool) -
 @pytest.mark.parametrize(
     ("content", "kind", "why"),
     [
-        (b"<html>" * 100, InvalidSif, "is no sound SIF file: what was sent is no SIF image (600 B of application/vnd"),
+        (
+            b"<html>" * 100,
+            InvalidSif,
+            "is no sound SIF file: what was sent is not a SIF image (600 B of ",
+        ),
         (SIF[:-1], InvalidSif, "is no sound SIF file: what was sent is truncated"),
         (
             written(architecture="arm64"),

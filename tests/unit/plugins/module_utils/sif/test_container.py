@@ -191,7 +191,7 @@ def test_an_unknown_code_and_appended_data_are_no_error(tmp_path: Path) -> None:
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.sif")
-    with pytest.raises(InvalidSif, match=r"pipe\.sif is no SIF image, nor a regular file"):
+    with pytest.raises(InvalidSif, match=r"pipe\.sif is not a SIF image, nor a regular file"):
         container.read_header(str(tmp_path / "pipe.sif"))
 
 
@@ -201,7 +201,7 @@ def test_what_is_no_sif_is_named(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(InvalidSif) as error:
         container.read_header(str(path))
-    assert str(error.value) == f"{path} is no SIF image"
+    assert str(error.value) == f"{path} is not a SIF image"
 
 
 @pytest.mark.parametrize("missing", [1, len(SQUASHFS)])
@@ -226,7 +226,7 @@ def test_a_data_object_is_read_back_by_its_name(tmp_path: Path) -> None:
 def test_no_data_object_is_read_from_what_is_no_sif(tmp_path: Path) -> None:
     path = tmp_path / "image.sif"
     path.write_bytes(b"#!/bin/sh\nexit 1\n" * 100)
-    with pytest.raises(InvalidSif, match="is no SIF image"):
+    with pytest.raises(InvalidSif, match="is not a SIF image"):
         container.read_object(str(path), "inspect-metadata.json", 100)
 
 

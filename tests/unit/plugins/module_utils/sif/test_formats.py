@@ -50,10 +50,10 @@ def test_images_of_all_formats_are_known(tmp_path: Path, content: bytes, expecte
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "is no image"),
-        (b"#!/bin/sh\necho\n", "is no image"),
-        (b"\x1f\x8b\x08" + bytes(5000), "is no image"),
-        (LAUNCH, "is no image"),
+        (b"", "is not an image"),
+        (b"#!/bin/sh\necho\n", "is not an image"),
+        (b"\x1f\x8b\x08" + bytes(5000), "is not an image"),
+        (LAUNCH, "is not an image"),
         (sif_bytes()[:-1], "is truncated"),
         (squashfs_bytes()[:-1], "is truncated"),
         (LAUNCH + squashfs_bytes()[:-1], "is truncated"),
@@ -73,7 +73,7 @@ def test_what_is_no_image_is_refused_by_name(tmp_path: Path, content: bytes, wor
 def test_a_directory_and_a_pipe_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe"):
-        with pytest.raises(InvalidImage, match="no regular file"):
+        with pytest.raises(InvalidImage, match="not a regular file"):
             identify(str(path))
 
 

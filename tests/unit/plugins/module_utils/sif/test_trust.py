@@ -51,7 +51,7 @@ def test_of_several_refusals_the_one_that_says_most_is_told(
 def test_what_is_no_sif_never_reaches_the_engine(tmp_path: Path, answers: dict[str, Exception]) -> None:
     path = tmp_path / "page.sif"
     path.write_bytes(b"<html>" * 100)
-    with pytest.raises(InvalidSif, match=r"^verification failed: name is no SIF image$"):
+    with pytest.raises(InvalidSif, match=r"^verification failed: name is not a SIF image$"):
         trust("alice").verify(str(path), "name")
     with pytest.raises(StorageError):
         trust("alice").verify(str(tmp_path / "absent"), "name")
