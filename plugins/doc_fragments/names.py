@@ -13,7 +13,7 @@ options:
       - Images in Docker or OCI registries, as V([docker://][REGISTRY/]REPOSITORY[:TAG][@DIGEST]).
       - Finished SIF files in such registries, as V(oras://[REGISTRY/]REPOSITORY[:TAG][@DIGEST]).
       - Finished SIF files on web servers, as V(https://HOST/PATH[?QUERY][@DIGEST]), or with V(http://). The query is
-        only asked with. It is no part of the name, and neither stored nor returned, since it may be a signature.
+        only asked with. It is not part of the name, and neither stored nor returned, since it may be a signature.
       - The first part is a registry only if it holds a dot or a colon, or is V(localhost). Otherwise the registry is
         O(registry), where V(ubuntu) stands for V(library/ubuntu) if that is Docker Hub. Without a tag, V(latest) is
         meant.

@@ -28,7 +28,7 @@ options:
       keyring:
         description:
           - A directory of PGP keyrings on the managed host, such as C(~/.apptainer/keys), instead of the user's own.
-          - The engine looks into the global keyring of the host too. Give O(verify[].fingerprints) where that shall not
+          - The engine looks into the global keyring of the host too. Give O(verify[].fingerprints) where that must not
             count.
         type: path
       fingerprints:

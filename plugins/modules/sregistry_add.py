@@ -40,7 +40,7 @@ attributes:
 options:
   name:
     description:
-      - The name that the image shall have, as V([REGISTRY/]COLLECTION/NAME[:TAG]). Without a tag, V(latest) is meant,
+      - The name that the image must have, as V([REGISTRY/]COLLECTION/NAME[:TAG]). Without a tag, V(latest) is meant,
         and V(ubuntu) is V(library/ubuntu), as everywhere.
       - It must not be the name of an image that was pulled or recorded from a registry.
     type: str

@@ -34,7 +34,7 @@ options:
     description:
       - The images to remove, by name, or by patterns with C(*) and C(?) that a name in its canonical form follows, such
         as V(quay.io/org/*) or V(ubuntu:*). V(*) is every image.
-      - A name that the inventory does not know is no error.
+      - A name that the inventory does not know is not an error.
     type: list
     elements: str
     aliases: [uri, image]
@@ -61,7 +61,7 @@ options:
     default: false
   state:
     description:
-      - What shall be left of the images.
+      - What must be left of the images.
       - V(absent) leaves nothing.
       - V(forgotten) leaves the files, and the inventory does not know them any more.
       - V(recorded) leaves the entry in the inventory, as M(hpc.sregistry.sregistry_record) makes it, without a file.
@@ -118,7 +118,7 @@ notes:
   - The inventory says which files go. As root, better do not work with one that other users can write. Without
     O(force=true) it can only make root remove images, and only those whose SHA-256 its writer knows.
   - A file that another image has by a symlink stays, as does each symlink on the way to it.
-  - A byte of a file name that is no UTF-8 is shown as an escape, such as C(\xff), in all that modules return.
+  - A byte of a file name that is not UTF-8 is shown as an escape, such as C(\xff), in all that modules return.
   - Files go, and directories that an engine has built. Other directories that become empty stay, as another task may
     be about to build in them.
 seealso:

@@ -116,7 +116,7 @@ images:
         - V(unknown_signer) means that it is signed, but with a key that is not accepted. A damaged signature may look
           the same.
         - V(damaged) means that it was changed after it was signed.
-        - V(no_sif) means that it is no SIF file, such as a sandbox, or that it is cut off.
+        - V(no_sif) means that it is not a SIF file, such as a sandbox, or that it is cut off.
         - V(missing) means that it is not there, or cannot be read.
         - V(failed) means that the engine could not verify it, as RV(images[].error) tells.
       type: str

@@ -27,7 +27,7 @@ class Treatment:
 
     For what runs: tasks run on ``hosts``, after facts were gathered if ``facts``. ``before`` makes what the example
     takes for granted, ``variables`` and ``environment`` are what it leaves to the reader, ``replace`` gives the text to
-    put in the place of another. ``after`` asserts what shall have come of it, and ``again`` names the tasks that change
+    put in the place of another. ``after`` asserts the result, and ``again`` names the tasks that change
     something in each run.
     """
 

@@ -28,10 +28,10 @@ from tests.faults.server import Answer, Fault, FaultyRegistry, Request, Upstream
 from tests.lab.oci import digest_of
 
 ELSEWHERE = "/elsewhere/"
-"""Where the foreign layers are: it is no part of the registry's API."""
+"""The path of the foreign layers: it is not part of the registry's API."""
 
 LOGIN = ("me", "secret")
-"""What some of the rows want."""
+"""The login that some of the rows want."""
 
 _ZEROS = "sha256:" + 64 * "0"
 _CUT = 1000  # bytes of a layer that come before its connection breaks

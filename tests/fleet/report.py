@@ -21,7 +21,7 @@ FLEETS = (1_000, 10_000)
 MODELLED = (strategies.EACH, strategies.MIRRORED, strategies.BUILD_ONCE, strategies.SHARED)
 RATES = (10, 25, 100)
 CORES, FORKS, LINK = 16, 200, 10
-"""What the model takes for granted: the cores of the controller and of the store, forks, and Gbit/s of a node."""
+"""The model takes these for granted: the cores of the controller and of the store, forks, and Gbit/s of a node."""
 
 _SPARING = (
     strategies.MIRRORED,
@@ -30,7 +30,7 @@ _SPARING = (
     strategies.SHARED,
     strategies.AT_ONCE,
 )
-"""What shall ask the origin for each blob once."""
+"""Strategies that must ask the origin for each blob once."""
 
 _WHO: tuple[tuple[str, Callable[[Pair], str]], ...] = (
     ("strategy", lambda pair: strategies.TITLES[pair.strategy]),

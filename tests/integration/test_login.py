@@ -199,7 +199,7 @@ IN_SHORT = (
     "token, private, an expired login",
     "another host",
 )
-"""What an ordinary user does as well: each kind of login, and of failure."""
+"""The cases of an ordinary user: each kind of login, and of failure."""
 
 
 # Watching
@@ -308,7 +308,7 @@ class Run:
     texts: dict[str, str]
     files: list[str]
     others: list[str]
-    """What another host was sent as Authorization."""
+    """The Authorization headers that another host was sent."""
 
 
 def prepare(host: Host) -> None:
@@ -359,7 +359,7 @@ def play(host: Host, cases: Mapping[str, Case], pipelining: bool, directory: Pat
 
 
 PLAYS = {"root": CASES, "hpc": {name: CASES[name] for name in IN_SHORT}}
-"""Who plays what: all as root with pipelining, some as an ordinary user without."""
+"""The cases of each user: all as root with pipelining, some as an ordinary user without."""
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,7 @@ PASSWORD, OF_BOB, OF_UPSTREAM = "correct horse, battery", "staple: of bob", "of-
 
 @dataclass(frozen=True)
 class Site:
-    """Two hosts, the inventory that says what they shall become, and the ports of proxy and store."""
+    """Two hosts, the inventory that says what they must become, and the ports of proxy and store."""
 
     first: Host
     second: Host

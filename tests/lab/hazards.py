@@ -236,5 +236,5 @@ EXPECTED: Mapping[str, str] = {
     **{f"names/{name}": f"file {name}" for name in ODD_NAMES},
     "sparse-posix": "file " + "data".ljust(1 << 20, "\0") + "data".ljust((2 << 20) - 4, "\0") + "data",
 }
-"""What each path of ``lab/hazards`` must be: ``absent``, ``directory``, ``fifo``, ``link TARGET``, ``file CONTENT``,
+"""The state of each path of ``lab/hazards``: ``absent``, ``directory``, ``fifo``, ``link TARGET``, ``file CONTENT``,
 ``mode OCTAL`` (also of a directory), ``device`` (an empty file when an ordinary user builds), ``same as PATH``."""

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ..registry.mirror import Mirrors
 
 BUILD, FAIL = "build", "fail"
-"""What to do about a file that the cache of finished files does not have."""
+"""The ways to go on without a file that the cache of finished files does not have."""
 
 _MAX_THREADS = 256
 _MAX_TIMEOUT = 86400

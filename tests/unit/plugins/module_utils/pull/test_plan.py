@@ -117,7 +117,7 @@ class Host:
 
     @property
     def asked(self) -> str:
-        """What the registry was asked."""
+        """The kind of thing that the registry was asked for."""
         methods = {request.method for request in self.registry.requests if "/manifests/" in request.path}
         return "documents" if "GET" in methods else "digest" if methods else "nothing"
 
