@@ -247,7 +247,8 @@ def _known_at(inventory: Inventory, path: str) -> tuple[Document | None, File | 
 
 
 def _need_sif(path: str) -> None:
-    """
+    """Refuse a path that has no SIF file.
+
     :raises StorageError: if there is no file.
     :raises InvalidSif: if it is none that can be pushed.
     """
