@@ -18,7 +18,8 @@ from ..inventory.database import LOCK_TIMEOUT, Inventory
 from ..inventory.document import Document
 from ..inventory.links import Places, needed
 from ..inventory.paths import discard, entries, entry, need_removable
-from ..oci.blobs import BlobCache, Pruned
+from ..oci.blobs import BlobCache
+from ..oci.prune import Pruned, prune
 from ..sif.formats import is_left_by_an_engine
 from .remove import RemoveOutcome
 
@@ -106,7 +107,7 @@ def prune_cache(inventory: Inventory, cache: BlobCache, removed: Sequence[Remove
         if rest:
             needed |= _needs(rest)
     dropped = {digest for outcome in removed for digest in outcome.dropped}
-    return [pruned for pruned in cache.prune(needed, check) if pruned.what not in dropped]
+    return [pruned for pruned in prune(cache, needed, check) if pruned.what not in dropped]
 
 
 def _needs(document: Document) -> set[str]:

@@ -10,17 +10,14 @@ for them, so either finds what the other fetched.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
 import stat
 import threading
-import time
-import weakref
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
@@ -40,9 +37,6 @@ Arrival = Callable[["Descriptor"], Callable[[int], None]]
 
 ALGORITHMS = ("sha256", "sha512")
 _ENCODED = re.compile("[0-9a-f]+")
-_BLOB = re.compile(r"[0-9a-f]+|\.[0-9a-f]+\..+")  # a blob, and what is made for it
-_LOCK = ".sregistry.lock"  # held shared by who uses blobs, and alone by who prunes them
-_TURNS, _PAUSE = 600, 0.1  # how often that lock is tried, and seconds between
 
 
 @dataclass(frozen=True)
@@ -54,16 +48,8 @@ class Obtained:
     received: int
 
 
-_Identity = tuple[int, int, int, int]
+_FileIdentity = tuple[int, int, int, int]
 """Device, inode, size in bytes and mtime in ns of a file."""
-
-
-@dataclass(frozen=True)
-class Pruned:
-    """A removal from the cache: a digest or path, and the size in bytes."""
-
-    what: str
-    size: int
 
 
 class BlobCache:
@@ -79,7 +65,7 @@ class BlobCache:
         self._breaks = breaks
         self._lock = threading.Lock()
         self._running: dict[str, Future[Obtained]] = {}
-        self._received: dict[str, _Identity] = {}
+        self._received: dict[str, _FileIdentity] = {}
         self._seen: dict[str, list[str]] = {}
         self._unguarded = shared
 
@@ -97,7 +83,7 @@ class BlobCache:
 
     def holds(self, descriptor: Descriptor) -> bool:
         """Tell whether a blob is there with its right size; where the size is unknown its digest is computed."""
-        size = _size(self.path(descriptor.digest))
+        size = size_of(self.path(descriptor.digest))
         if size is None:
             return False
         if descriptor.size is not None:
@@ -227,76 +213,26 @@ class BlobCache:
 
         :raises StorageError: if it cannot be removed.
         """
-        self._remove(self.path(digest))
-
-    def prune(self, needed: Collection[str], check: bool) -> list[Pruned]:
-        """Remove all blobs and kept files but those that are needed, and what killed runs left of blobs.
-
-        :param needed: their digests.
-        :param check: remove nothing, only tell.
-        :returns: what was removed, by its digest or, of what has none, its path.
-        :raises StorageError: if another run uses the cache, or a file cannot be removed.
-        """
-        with self._alone(check):
-            pruned = []
-            for algorithm in ALGORITHMS:
-                directory = os.path.join(self.directory, "blobs", algorithm)
-                with _held(directory, self.directory) as place:
-                    for name in sorted(filter(_BLOB.fullmatch, _names(place))):
-                        path, digest = os.path.join(directory, name), f"{algorithm}:{name}"
-                        size = _size(os.path.join(place, name))
-                        if size is None or digest in needed:
-                            continue
-                        pruned.append(Pruned(path if name.startswith(".") else digest, size))
-                        if not check:
-                            self._remove(path)
-            return pruned
+        self.remove(self.path(digest))
 
     def _unnamed(self, key: str) -> str:
         """Return where a blob would lie whose digest is not known yet: its partial file is named after this."""
         return self.path(f"sha256:{hashlib.sha256(key.encode()).hexdigest()}")
 
     def _use(self) -> None:
-        """Keep others from pruning the cache for as long as this object lives, as far as the file system has locks."""
+        """Keep others from pruning the cache for as long as this object lives."""
         with self._lock:
-            if not self._unguarded:
-                return
-            self._unguarded = False
-            descriptor = self._open_lock()
-            if descriptor is not None:
-                weakref.finalize(self, os.close, descriptor)
-                _share(descriptor)
+            if self._unguarded:
+                self._unguarded = False
+                with importing:
+                    from .cache_lock import share
+                share(self.directory, self)
 
-    @contextmanager
-    def _alone(self, check: bool) -> Iterator[None]:
-        """Keep others from using the cache; who prunes is quick, so that they wait."""
-        descriptor = None if check or not os.path.isdir(self.directory) else self._open_lock()
-        if descriptor is None:
-            yield
-            return
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(descriptor)
-            raise StorageError(f"another run uses the cache {self.directory}; prune it when that has ended") from error
-        except OSError:
-            pass
-        try:
-            yield
-        finally:
-            os.close(descriptor)
+    def remove(self, path: str) -> None:
+        """Remove a file of the cache.
 
-    def _open_lock(self) -> int | None:
-        """Open the file that stands for the use of the whole cache; None where this user can have none."""
-        flags = os.O_CLOEXEC | os.O_NOFOLLOW
-        path = os.path.join(self.directory, _LOCK)
-        with suppress(OSError, StorageError), guard.reached(self.directory, mode=0o700) as place:
-            return guard.made(os.path.join(place, _LOCK), os.O_RDWR, 0o666)
-        with suppress(OSError):
-            return os.open(path, os.O_RDONLY | flags)
-        return None
-
-    def _remove(self, path: str) -> None:
+        :raises StorageError: if it cannot be removed.
+        """
         try:
             with suppress(FileNotFoundError), guard.reached(os.path.dirname(path), self.directory) as place:
                 os.unlink(os.path.join(place, os.path.basename(path)))
@@ -356,24 +292,11 @@ class BlobCache:
         """Return the hidden names of a directory, as this run first saw it: there may be thousands."""
         with self._lock:
             if directory not in self._seen:
-                self._seen[directory] = [name for name in _names(directory) if name.startswith(".")]
+                self._seen[directory] = [name for name in names_in(directory) if name.startswith(".")]
             return self._seen[directory]
 
 
-def _share(descriptor: int) -> None:
-    """Wait a while for who prunes a cache, and go on without the lock then: what is removed meanwhile is fetched again.
-
-    Everybody who may open the file can hold its lock for ever, as a user in their own cache.
-    """
-    with suppress(OSError):  # where there are no locks
-        for _time in range(_TURNS):
-            with suppress(BlockingIOError):
-                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                break
-            time.sleep(_PAUSE)
-
-
-def _size(path: str) -> int | None:
+def size_of(path: str) -> int | None:
     """Return the size of a file; None if there is none, or something else. A link is not followed."""
     try:
         status = os.lstat(path)
@@ -387,24 +310,11 @@ def _rest(path: str, size: int) -> int:
     with importing:
         from .partial import partial_path
 
-    begun = _size(partial_path(path)) or 0
+    begun = size_of(partial_path(path)) or 0
     return size - begun if begun <= size else size
 
 
-@contextmanager
-def _held(directory: str, cache: str) -> Iterator[str]:
-    """Hold a directory of a cache for a block, so that nobody's link leads root elsewhere. It need not be there."""
-    with ExitStack() as stack:
-        try:
-            place = stack.enter_context(guard.reached(directory, cache))
-        except FileNotFoundError:
-            place = directory
-        except OSError as error:
-            raise storage_error(error, directory) from error
-        yield place
-
-
-def _names(directory: str) -> list[str]:
+def names_in(directory: str) -> list[str]:
     """Return the names in a directory; none where there is no directory."""
     try:
         return os.listdir(directory)
@@ -414,7 +324,7 @@ def _names(directory: str) -> list[str]:
         raise storage_error(error, directory) from error
 
 
-def _identity(status: os.stat_result) -> _Identity:
+def _identity(status: os.stat_result) -> _FileIdentity:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 

@@ -158,8 +158,7 @@ class AuthenticatedConnections:
         if refusal.status in (401, 403) and not exchange.at_home:
             error = RegistryError(
                 f"{self.host} redirects {request.what} to {host_of(response.url)}, which refuses it "
-                f"({refusal.words}); the "
-                "login was not sent there. Try again, or ask whoever runs the registry"
+                f"({refusal.words}); the login was not sent there. Try again, or ask whoever runs the registry"
             )
         else:
             sent = exchange.authorization if exchange.at_home else Authorization()

@@ -36,6 +36,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.manage.swe
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.blobs import BlobCache
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.descriptor import Descriptor
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.prune import prune
 from ansible_collections.hpc.sregistry.tests.unit.plugins.module_utils.documents import (
     AMD64,
     ARM64,
@@ -641,16 +642,16 @@ def test_a_cache_in_use_is_not_pruned(shelf: Shelf) -> None:
     descriptor = Descriptor(f"sha256:{path.name}", len(content))
     assert user.obtain(descriptor, lambda _offset: pytest.fail("it is cached"), "a blob").size == len(content)
     with pytest.raises(StorageError, match="another run uses the cache"):
-        shelf.cache.prune((), check=False)
+        prune(shelf.cache, (), check=False)
     assert path.exists()
-    assert len(shelf.cache.prune((), check=True)) == 1
+    assert len(prune(shelf.cache, (), check=True)) == 1
     del user
-    assert len(shelf.cache.prune((), check=False)) == 1
+    assert len(prune(shelf.cache, (), check=False)) == 1
     assert not path.exists()
 
 
 def test_a_cache_that_is_not_there_needs_no_pruning(tmp_path: Path) -> None:
-    assert BlobCache(str(tmp_path / "none")).prune((), check=False) == []
+    assert prune(BlobCache(str(tmp_path / "none")), (), check=False) == []
     assert not (tmp_path / "none").exists()
 
 

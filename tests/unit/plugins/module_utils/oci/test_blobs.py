@@ -27,7 +27,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors imp
     StorageError,
     Unreachable,
 )
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci import blobs
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci import cache_lock
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci import partial as partial_module
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.blobs import BlobCache, Obtained, tally
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.descriptor import Descriptor
@@ -522,7 +522,7 @@ def test_what_another_user_holds_is_neither_written_to_nor_waited_for(
 
 
 def test_who_holds_the_whole_cache_for_good_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blobs, "_TURNS", 2)
+    monkeypatch.setattr(cache_lock, "_TURNS", 2)
     cache = BlobCache(str(tmp_path / "shared"), shared=True)
     (tmp_path / "shared").mkdir()
     with (tmp_path / "shared" / ".sregistry.lock").open("w") as held:
@@ -548,10 +548,10 @@ def test_a_cached_blob_of_another_user_that_cannot_be_read_is_named(public: Path
     cause = (
         "import os, sys\n"
         "from ansible_collections.hpc.sregistry.plugins.module_utils._internal import errors\n"
-        "from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci import blobs, manifest\n"
+        "from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci import blobs, descriptor\n"
         "os.seteuid(65534)\n"
         "cache = blobs.BlobCache(sys.argv[1])\n"
-        "blob = manifest.Descriptor(sys.argv[2], int(sys.argv[3]))\n"
+        "blob = descriptor.Descriptor(sys.argv[2], int(sys.argv[3]))\n"
         "for get in (cache.obtain, lambda *more: cache.read(blob, 1 << 30, *more[1:])):\n"
         "    try:\n"
         "        get(blob, None, 'the blob')\n"
