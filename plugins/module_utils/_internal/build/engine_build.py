@@ -22,7 +22,7 @@ from ..sif.formats import SANDBOX, SIF
 from ..transport.keychain import Login
 from .request import BuildRequest
 from .run import BUILT, BuildDecision, BuildRun, Existing, is_present
-from .source import BuildSource, agree, inputs_of, login_for, read_source
+from .source import BuildSource, agree, inputs_of, login_for, read_build_source
 
 _ATTEMPTS = 3  # builds of one run, where a base is moved while they go on
 _PACKER_OPTION = ("build", "--mksquashfs-args")
@@ -65,7 +65,7 @@ class EngineBuild(BuildRun):
 
         :raises StorageError: if some of it is not there.
         """
-        source = read_source(self.request)
+        source = read_build_source(self.request)
         if source:
             self.outcome.warnings.extend(source.check())
         missing = ", ".join(source.missing()) if source else str(self.request.source)

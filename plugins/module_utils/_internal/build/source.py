@@ -118,7 +118,7 @@ def _remote(base: Base) -> Reference:
     return Reference.parse(f"{DOCKER}://{base.source}")
 
 
-def read_source(request: BuildRequest) -> BuildSource | None:
+def read_build_source(request: BuildRequest) -> BuildSource | None:
     """Return the source of a build; None if it is not there.
 
     :raises InvalidDefinition: if the engine would refuse it, or nothing can be built from it.
