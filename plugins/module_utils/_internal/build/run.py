@@ -18,7 +18,7 @@ from ..inventory.document import Document, File
 from ..inventory.outcome import PRESENT
 from ..inventory.replace import BUILD, Newcomer, Occupant, need_replaceable
 from ..oci.reference import Reference
-from ..pull.destination import locked
+from ..pull.destination import lock_destination
 from ..pull.plan import REBUILT, REPAIRED
 from ..pull.resolve import to_merged
 from ..pull.session import Session
@@ -136,7 +136,7 @@ class BuildRun:
     def _carry_out(self, decision: BuildDecision) -> BuildDecision:
         """Do what was decided, unless another run has done it meanwhile, and return what was done."""
         session, path = self.session, self.request.path
-        with locked(session, self.outcome, path) as destination:
+        with lock_destination(session, self.outcome, path) as destination:
             latest = session.inventory.get(*self.outcome.key)
             found = latest.file(path) if latest else None
             if found and found != self.existing.file and not self.request.force and self._was_done(decision, found):

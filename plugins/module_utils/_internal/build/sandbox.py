@@ -15,7 +15,7 @@ from ..inventory.document import File
 from ..inventory.outcome import PRESENT, RECORDED
 from ..late import importing
 from ..oci.blobs import Arrival
-from ..pull.layer_download import Delivery, threads_for
+from ..pull.layer_download import LayerDownloads, threads_for
 from ..pull.resolve import is_current, resolve, to_document
 from ..registry.image import ResolvedImage
 from ..sif.formats import SANDBOX
@@ -27,7 +27,7 @@ class SandboxBuild(BuildRun):
     """The build of a sandbox from the layers of an image."""
 
     _image: ResolvedImage
-    _layers: Delivery
+    _layers: LayerDownloads
     _replaces = False
 
     def _decide(self) -> BuildDecision:
@@ -68,7 +68,7 @@ class SandboxBuild(BuildRun):
 
     def _carry_out(self, decision: BuildDecision) -> BuildDecision:
         with threads_for(self.session) as pool:
-            self._layers = Delivery(self.session, self._image, self.outcome)
+            self._layers = LayerDownloads(self.session, self._image, self.outcome)
             if not decision.recorded:
                 self._layers.begin(pool)
             return super()._carry_out(decision)

@@ -53,7 +53,7 @@ class Destination:
 
 
 @contextmanager
-def locked(session: Session, outcome: PullOutcome, path: str) -> Iterator[Destination]:
+def lock_destination(session: Session, outcome: PullOutcome, path: str) -> Iterator[Destination]:
     """Lock a path and the document of its image, for a block; waiting for other runs is the step ``wait``.
 
     :raises StorageError: if another run does not release them in time.
@@ -66,7 +66,7 @@ def locked(session: Session, outcome: PullOutcome, path: str) -> Iterator[Destin
         yield Destination(session, outcome, path, image)
 
 
-def need_replaceable(job: Job, file: File | None) -> Replaced:
+def need_destination(job: Job, file: File | None) -> Replaced:
     """Raise unless the file of an image may be put at a path; return what it replaces there.
 
     Who writes the path in ``dest`` means to replace it, as a new version under a fixed name. A path that follows from

@@ -34,7 +34,7 @@ _SHRINKS = 3  # times, when such a layer is; a low estimate of the file, which r
 
 @dataclass
 class _Disk:
-    """What is wanted of one file system, in bytes: ``held`` after each step, ``most`` at any time, by each image."""
+    """The demands on one file system, in bytes: ``held`` after each step, ``most`` at any time, by each image."""
 
     cache: list[str] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
@@ -43,7 +43,7 @@ class _Disk:
     most: int = 0
 
     def take(self, directories: list[str], directory: str, size: int, image: Reference) -> None:
-        """Something is written to a directory, which joins those that are written to for the same reason."""
+        """Take room for something that is written to a directory; it joins those written to for this reason."""
         if size:
             directories.append(directory)
             self.images[image] = self.images.get(image, 0) + size
@@ -51,11 +51,11 @@ class _Disk:
         self.most = max(self.most, self.held)
 
     def give_back(self, size: int) -> None:
-        """What was there before is replaced."""
+        """Give back the room of a file that is replaced."""
         self.held -= size
 
 
-def need_room(session: Session, plans: Sequence[Plan]) -> None:
+def need_disk_space(session: Session, plans: Sequence[Plan]) -> None:
     """Refuse work that does not fit.
 
     :param plans: in the order in which their files are made, one after the other, while all is fetched at once.
@@ -90,19 +90,19 @@ def _disk(disks: dict[int, _Disk], directory: str) -> _Disk:
 
 
 def _coming(plan: Plan) -> Resolved:
-    """What is fetched: the image itself, or the file that somebody else has built of it."""
+    """Return what is fetched: the image itself, or the file that somebody else has built of it."""
     return plan.entry.artifact if plan.entry else plan.image
 
 
 def _missing(cache: BlobCache, image: Resolved) -> list[tuple[str, int]]:
-    """What has to be fetched, each with a name of its own and its bytes that are not there."""
+    """Return what has to be fetched, each with a name of its own and its bytes that are not there."""
     if isinstance(image, ResolvedImage):
         return [(layer.digest, cache.missing(layer)) for layer in image.layers]
     return [sif_download.missing(cache, image)]
 
 
 def _size_of_file(cache: BlobCache, plan: Plan) -> int:
-    """Bytes that the file of an image takes in its place; a finished one may be another name of the cached one."""
+    """Return the bytes of the file of an image in its place; a finished one may be another name of the cached one."""
     image = _coming(plan)
     if isinstance(image, ResolvedImage):
         layers = {layer.digest: layer for layer in image.layers}
@@ -118,7 +118,7 @@ def _packed(layer: Descriptor) -> int:
 
 
 def _freed(plan: Plan) -> int:
-    """Bytes that are free again when a new file has its name. The cache does not keep the one before any longer."""
+    """Return the bytes that are free again when a new file has its name: the cache lets go of the one before."""
     try:
         status = os.lstat(plan.path)
     except OSError:
@@ -128,7 +128,7 @@ def _freed(plan: Plan) -> int:
 
 
 def _lack(disk: _Disk) -> str | None:
-    """What a file system lacks; None if it has enough."""
+    """Return what a file system lacks; None if it has enough."""
     directories = [os.path.commonpath(written) for written in (disk.cache, disk.places) if written]
     if not directories:
         return None

@@ -15,7 +15,7 @@ from .request import PullRequest
 from .session import Session
 
 if TYPE_CHECKING:
-    from .sif_cache import Entry
+    from .sif_cache import CacheEntry
 
 HIT, MISS, PUSHED, THERE = "hit", "miss", "pushed", "present"
 """States of an image in the SIF cache: its file came from there, was not there, was put there, or was there."""
@@ -26,7 +26,7 @@ class CacheResult:
     """The result of asking the SIF cache: its state, and the file that it has; no state if it did not answer."""
 
     state: str | None = None
-    entry: Entry | None = None
+    entry: CacheEntry | None = None
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ _Result = TypeVar("_Result")
 
 
 @dataclass
-class Delivery:
+class LayerDownloads:
     """The layers of one image, each digest once; what is fetched counts in an outcome."""
 
     session: Session
@@ -98,7 +98,7 @@ class Delivery:
 
 @contextmanager
 def threads_for(session: Session) -> Iterator[ThreadPoolExecutor]:
-    """The threads that fetch, for a block. What they have not begun when it ends, they need not begin."""
+    """Give the threads that fetch, for a block. What they have not begun when it ends, they need not begin."""
     pool = ThreadPoolExecutor(max(1, session.threads))
     try:
         yield pool

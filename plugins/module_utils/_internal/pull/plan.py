@@ -28,7 +28,7 @@ from .session import Session
 
 if TYPE_CHECKING:
     from .resolve import Resolved
-    from .sif_cache import Entry
+    from .sif_cache import CacheEntry
 
 PULLED, REBUILT, REPAIRED = "pulled", "rebuilt", "repaired"
 """Actions: there was no file; its image, or the way it is built, is another one now; it was missing or damaged."""
@@ -53,7 +53,7 @@ class Plan:
     make: bool
     lost: File | None
     fresh: File | None
-    entry: Entry | None = None
+    entry: CacheEntry | None = None
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def _comes_again(session: Session, image: Resolved, file: File) -> bool:
     with importing:
         from . import sif_download
 
-    return sif_download.comes_again(session, cast("sif_download.Ready", image), file.manifest_digest)
+    return sif_download.comes_again(session, cast("sif_download.FinishedSif", image), file.manifest_digest)
 
 
 def _resolve(job: Job) -> tuple[Resolved, CacheResult]:
@@ -231,9 +231,9 @@ def _is_guarded(path: str) -> bool:
 
 def _need_replaceable(job: Job, file: File | None) -> Replaced:
     with importing:
-        from .destination import need_replaceable  # most runs replace nothing
+        from .destination import need_destination  # most runs replace nothing
 
-    return need_replaceable(job, file)
+    return need_destination(job, file)
 
 
 def _need_means(job: Job, cached: CacheResult) -> None:

@@ -19,10 +19,10 @@ from ..late import importing
 from ..registry.image import ResolvedImage
 from . import sif_download
 from .job import Job
-from .layer_download import Delivery
+from .layer_download import LayerDownloads
 from .plan import Plan
 from .sif_cache import SifCache
-from .sif_download import Shipment
+from .sif_download import SifDownload
 
 
 class Producer(Protocol):
@@ -46,17 +46,17 @@ def producer_of(job: Job, plan: Plan) -> Producer:
     """Return the producer that suits an image: a download, if it is a finished file or the SIF cache has one."""
     session, image, cache, entry = job.session, plan.image, job.request.sif_cache, job.cached.entry
     if cache and entry:
-        download, key = Shipment(session, entry.artifact, job.outcome, cache.source(entry)), entry.key
-        return CachedSif(job, download, dict(key.inputs), key.manifest_digest, None, cache, entry.provenance)
+        download, key = SifDownload(session, entry.artifact, job.outcome, cache.source(entry)), entry.key
+        return CacheProducer(job, download, dict(key.inputs), key.manifest_digest, None, cache, entry.provenance)
     if isinstance(image, ResolvedImage):
-        return _Build(job, image, Delivery(session, image, job.outcome))
+        return _LayerProducer(job, image, LayerDownloads(session, image, job.outcome))
     trust = job.request.trust
     mark = {VERIFIED: trust.mark} if trust and trust.mark else {}
     inputs = {**sif_download.inputs(image.reference), **mark}
-    return _Download(job, Shipment(session, image, job.outcome), inputs, image.manifest_digest, plan.fresh)
+    return _SifProducer(job, SifDownload(session, image, job.outcome), inputs, image.manifest_digest, plan.fresh)
 
 
-def finish(job: Job, temporary: str) -> None:
+def finish_file(job: Job, temporary: str) -> None:
     """Do the last for a finished file, before it gets its name: verify it, set owner and mode, back up the old one.
 
     :raises SregistryError: if the file is not signed as it has to be, or something cannot be written.
@@ -70,15 +70,15 @@ def finish(job: Job, temporary: str) -> None:
 
 
 @dataclass
-class _Build:
+class _LayerProducer:
     """A build, while the layers arrive."""
 
     job: Job
     image: ResolvedImage
-    delivery: Delivery
+    downloads: LayerDownloads
 
     def prefetch(self, pool: ThreadPoolExecutor) -> None:
-        self.delivery.begin(pool)
+        self.downloads.begin(pool)
 
     def produce(self) -> File:
         # Ansible compiles a module's code each time it runs: most runs build nothing, and need not know how.
@@ -86,9 +86,9 @@ class _Build:
             from ..sif.builder import ImageBuild
 
         job, image, cache, outcome = self.job, self.image, self.job.session.cache, self.job.outcome
-        toolchain, workers, last = job.request.toolchain, job.session.threads, partial(finish, job)
+        toolchain, workers, last = job.request.toolchain, job.session.threads, partial(finish_file, job)
         inputs = toolchain.inputs  # what misses a program ends here
-        built = self.delivery.serve(
+        built = self.downloads.serve(
             lambda arrival: ImageBuild(image, cache, toolchain, arrival, outcome.clock, workers).write_sif(
                 job.path, last
             )
@@ -110,11 +110,11 @@ class _Build:
 
 
 @dataclass
-class _Download:
+class _SifProducer:
     """A download of a finished file. What comes again as it came before leaves the file that is there in its place."""
 
     job: Job
-    download: Shipment
+    download: SifDownload
     inputs: dict[str, str]
     manifest_digest: str | None
     there: File | None
@@ -136,7 +136,7 @@ class _Download:
             job.session.cache.keep(there.path, fetched.digest)  # so that it is there once
             return there
         with job.outcome.clock("place"):
-            placed = self.download.place(fetched, job.path, partial(finish, job))
+            placed = self.download.place(fetched, job.path, partial(finish_file, job))
         return File.at(
             job.path,
             placed.sha256,
@@ -148,7 +148,7 @@ class _Download:
 
 
 @dataclass
-class CachedSif(_Download):
+class CacheProducer(_SifProducer):
     """A download of a file that somebody else has built. It may not come: then the image is built, if that is
     allowed.
     """

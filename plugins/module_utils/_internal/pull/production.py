@@ -15,10 +15,10 @@ from ..errors import InvalidSif, PlatformNotFound, RegistryError
 from ..fs.files import make_directory
 from ..inventory.document import Document, File
 from ..inventory.outcome import PRESENT
-from .destination import locked, need_replaceable
+from .destination import lock_destination, need_destination
 from .job import MISS, CacheResult, Job, Replaced
 from .plan import Decision, Plan, is_kept, search_cache, serves
-from .producer import CachedSif, Producer, finish, producer_of
+from .producer import CacheProducer, Producer, finish_file, producer_of
 from .resolve import to_merged
 
 
@@ -51,7 +51,7 @@ class Production:
         """
         job, plan, before, file = self._job, self._plan, self._before, None
         inventory = job.session.inventory
-        with locked(job.session, job.outcome, job.path) as destination:
+        with lock_destination(job.session, job.outcome, job.path) as destination:
             latest = inventory.get(*job.outcome.key)
             document = to_merged(plan.after, latest)
             if plan.make:
@@ -59,7 +59,7 @@ class Production:
                     job.after = latest
                     return PRESENT
                 own = latest.file(job.path) if latest else None
-                replaced = need_replaceable(job, own)  # others had the path since the decision
+                replaced = need_destination(job, own)  # others had the path since the decision
                 if not own:
                     job.replaced = Replaced(replaced.path or job.replaced.path, replaced.owner)
                 file = self._make()
@@ -98,7 +98,7 @@ class Production:
         try:
             return producer.produce()
         except (RegistryError, InvalidSif, PlatformNotFound) as error:
-            if not isinstance(producer, CachedSif) or producer.cache.required:
+            if not isinstance(producer, CacheProducer) or producer.cache.required:
                 raise
             job.outcome.warnings.append(f"the SIF cache {producer.cache} could not be used: {error}")
         job.cached = CacheResult(MISS)
@@ -111,7 +111,7 @@ class Production:
             return False
         with job.outcome.clock("restore"):
             make_directory(os.path.dirname(job.path))
-            return job.session.cache.give(lost.digest, job.path, partial(finish, job))
+            return job.session.cache.give(lost.digest, job.path, partial(finish_file, job))
 
 
 def _with_made(document: Document, file: File) -> Document:

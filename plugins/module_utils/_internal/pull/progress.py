@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a run has done so far of what it has to do, for whoever looks while it goes on."""
+"""The progress of a run: what is done so far of what has to be done, to be read while the run goes on."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Progress:
 
     @contextmanager
     def step(self, image: str, name: str) -> Iterator[None]:
-        """A step of the work for an image, for a block."""
+        """Note a step of the work for an image, for a block."""
         doing = (image, name, self._now())
         self._doing.append(doing)
         try:
@@ -79,11 +79,11 @@ class Progress:
         self._arrived[key] = True
 
     def expect_reading(self, image: str, size: int) -> None:
-        """The layers that an image will be built from, as they are compressed."""
+        """Note the layers that an image will be built from, as they are compressed."""
         self._to_read[image] = size
 
     def reading(self, image: str, digest: str) -> Callable[[int], None]:
-        """Who is to be told how much of a layer has been read for an image."""
+        """Return the function that takes how much of a layer has been read for an image."""
 
         def tell(position: int) -> None:
             self._read[image, digest] = position

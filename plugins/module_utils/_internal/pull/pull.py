@@ -63,13 +63,13 @@ def _need_disk_space(session: Session, images: Sequence[ImagePull]) -> None:
     if not making:
         return
     with importing:
-        from .disk_space import need_room  # most runs make nothing, and need no code for it
+        from .disk_space import need_disk_space  # most runs make nothing, and need no code for it
 
     if not session.check:  # a killed run may have left more than there is room for now
         for image in making:
             stale.remove_files(image.path)
     try:
-        need_room(session, list(making.values()))
+        need_disk_space(session, list(making.values()))
     except SregistryError as error:
         for image in making:
             image.fail(error)

@@ -67,7 +67,7 @@ def _new_document(session: Session, outcome: PullOutcome, before: Document | Non
 
 
 def _tells_nothing(session: Session, document: Document, image: Resolved) -> bool:
-    """Whether all that differs of a file on a web server differs at each request, so that it tells nothing."""
+    """Tell whether all that differs of a file on a web server differs at each request, so that it tells nothing."""
     if not image.reference.from_web or image.digest:
         return False
     told = document.told.get("web", {})

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a name points at, whatever it is, and the document that tells of it."""
+"""Resolve a name, whatever it points at, and make the document that tells of it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .session import Session
 
 if TYPE_CHECKING:
     from ..registry.image import ResolvedImage
-    from .sif_download import Ready
+    from .sif_download import FinishedSif
 
-Resolved = Union["ResolvedImage", "Ready"]
+Resolved = Union["ResolvedImage", "FinishedSif"]
 
 
 def is_current(session: Session, reference: Reference, document: Document) -> bool:
-    """Whether a name still points at what is recorded. One that is pinned points at what it is pinned to.
+    """Tell whether a name still points at what is recorded. One that is pinned points at what it is pinned to.
 
     :raises PlatformNotFound: if it is pinned for other platforms only.
     :raises RegistryError: as the registry raises it.
@@ -39,7 +39,7 @@ def is_current(session: Session, reference: Reference, document: Document) -> bo
 
 
 def is_same(document: Document, image: Resolved) -> bool:
-    """Whether a name points at what is recorded, by what was fetched of it: a HEAD may have told otherwise."""
+    """Tell whether a name points at what is recorded, by what was fetched of it: a HEAD may have told otherwise."""
     if not image.digest:
         return document.told == image.documents
     return (document.digest, document.manifest_digest) == (image.digest, image.manifest_digest)
@@ -71,14 +71,14 @@ def _find(session: Session, reference: Reference, outcome: PullOutcome, digest: 
         from . import sif_download  # a name that points where it did is not resolved again
 
     if reference.is_sif:
-        return sif_download.resolve(session.registries, reference, session.platform, digest)
+        return sif_download.resolve_sif(session.registries, reference, session.platform, digest)
     found = image.resolve_image(session.registries.of(reference), session.cache, reference, session.platform, digest)
     outcome.obtained.extend(found.obtained)
     return found
 
 
 def to_document(image: Resolved, session: Session, previous: Document | None) -> Document:
-    """The inventory document of an image; files and creation time are those of the one before.
+    """Return the inventory document of an image; files and creation time are those of the one before.
 
     So is the digest of what lies on a web server, while it lies there unchanged.
     """
@@ -107,12 +107,12 @@ def _client(reference: Reference) -> str:
 
 
 def _history(document: Document | None) -> dict[str, Any]:
-    """What was taken over from sregistry, which no registry says again."""
+    """Return what was taken over from sregistry, which no registry says again."""
     return {key: value for key, value in document.metrics.items() if key == SREGISTRY} if document else {}
 
 
 def to_merged(document: Document, latest: Document | None) -> Document:
-    """A document with the files that are recorded now."""
+    """Return a document with the files that are recorded now."""
     for file in latest.files if latest else ():
         document = document.with_file(file)
     return document

@@ -46,7 +46,7 @@ class Session:
         return self.real_cache or self.cache
 
     def kept(self, outcome: PullOutcome) -> str:
-        """Another name that the file of an image may have, in the cache; empty if it has no digest."""
+        """Return another name that the file of an image may have, in the cache; empty if it has no digest."""
         file = outcome.file
         return self.cache.path(file.digest) if file and file.digest else ""
 

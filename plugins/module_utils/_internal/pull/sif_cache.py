@@ -41,9 +41,9 @@ _MAX_CONFIG = 16 * 2**20  # bytes
 
 
 @dataclass(frozen=True)
-class Key:
-    """What a SIF is made of: an image by its name and the digest of its platform's manifest, and the inputs of the
-    build. The name belongs to it, since it is in the file.
+class CacheKey:
+    """The things that a SIF is made of: an image by its name and the digest of its platform's manifest, and the inputs
+    of the build. The name belongs to it, since it is in the file.
     """
 
     image: Reference
@@ -59,11 +59,11 @@ class Key:
 
 
 @dataclass(frozen=True)
-class Entry:
+class CacheEntry:
     """A file in the cache, what it is made of, and what else is told of it."""
 
     artifact: Artifact
-    key: Key
+    key: CacheKey
     provenance: Provenance | None
 
 
@@ -87,27 +87,27 @@ class SifCache:
         """Return what the user must know though it answers: a mirror or login that could not be used, each once."""
         return self.registry.warnings(self.location.prefix.rstrip("/"))
 
-    def find(self, keys: Sequence[Key]) -> Entry | None:
-        """The file for the first of some keys that has one.
+    def get(self, keys: Sequence[CacheKey]) -> CacheEntry | None:
+        """Return the file for the first of some keys that has one.
 
         :raises RegistryError, InvalidManifest: if the registry does not say, or what it says makes no sense.
         """
         for key in keys:
             reference = self.reference(key)
-            body = self._look(reference)
+            body = self._get(reference)
             if body:
                 found = artifact.from_manifest(self.registry, reference, body, key.platform)
-                return Entry(found, key, Provenance.parse(found.annotations))
+                return CacheEntry(found, key, Provenance.parse(found.annotations))
         return None
 
-    def has(self, key: Key) -> bool:
-        """Whether there is a file for a key.
+    def has(self, key: CacheKey) -> bool:
+        """Tell whether there is a file for a key.
 
         :raises RegistryError: if the registry does not say.
         """
-        return self._look(self.reference(key)) is not None
+        return self._get(self.reference(key)) is not None
 
-    def documents(self, entry: Entry, cache: BlobCache) -> dict[str, Any]:
+    def documents(self, entry: CacheEntry, cache: BlobCache) -> dict[str, Any]:
         """Return the documents of the image's own registry, as ``image.restore`` takes them; nothing is proven.
 
         :raises RegistryError, StorageError, InvalidManifest: if they cannot be read.
@@ -122,12 +122,12 @@ class SifCache:
             raise InvalidManifest(f"{what} is no JSON object") from error
         return documents if isinstance(documents, dict) else {}
 
-    def source(self, entry: Entry) -> Source:
-        """What ``BlobCache.obtain`` needs to fetch a file."""
+    def source(self, entry: CacheEntry) -> Source:
+        """Return what ``BlobCache.obtain`` needs to fetch a file."""
         found = entry.artifact
         return source_of(self.registry, found.reference.repository, found.layer, self.connections)
 
-    def put(self, key: Key, document: Document, file: File, contents: Mapping[str, bytes]) -> bool:
+    def put(self, key: CacheKey, document: Document, file: File, contents: Mapping[str, bytes]) -> bool:
         """Put a file there, and what is known of it; returns whether it had to be sent.
 
         :param contents: the documents of the image, as ``ResolvedImage`` has them.
@@ -147,8 +147,11 @@ class SifCache:
         except OSError as error:
             raise storage_error(error, file.path) from error
 
-    def _look(self, reference: Reference) -> Manifest | None:
-        """Nobody waits a second time for a registry in trouble. A right that lacks may be there for the next image."""
+    def _get(self, reference: Reference) -> Manifest | None:
+        """Get the manifest of an entry; None if there is none.
+
+        Nobody waits a second time for a registry in trouble. A right that lacks may be there for the next image.
+        """
         if self._troubles:
             raise Unreachable(self._troubles[0])
         try:
@@ -159,8 +162,8 @@ class SifCache:
             self._troubles.append(str(error))
             raise type(error)(self._troubles[0]) from error  # who waits at the same time says the same
 
-    def reference(self, key: Key) -> Reference:
-        """The name of an entry, which engines pull too. A registry's port cannot stand in a repository as it is."""
+    def reference(self, key: CacheKey) -> Reference:
+        """Return the name of an entry, which engines pull too. The port of a registry cannot stand in a repository."""
         host = re.sub(r"[^a-z0-9.]+", "-", key.image.registry).strip("-.")
         repository = f"{self.location.prefix}{host}/{key.image.repository}"
         return Reference(self.location.host, repository, tag=key.tag, scheme=ORAS)

@@ -15,7 +15,7 @@ from ..fs.guard import ROOT
 from ..inventory.document import Document, File
 from ..registry.image import ResolvedImage, contents, restore
 from .job import HIT, MISS, PUSHED, THERE, CacheResult, Job
-from .sif_cache import Key, SifCache
+from .sif_cache import CacheKey, SifCache
 
 if TYPE_CHECKING:
     from .resolve import Resolved
@@ -31,10 +31,10 @@ def search(job: Job, cache: SifCache, manifest_digest: str) -> CacheResult:
     """
     outcome, reference = job.outcome, job.outcome.reference
     acceptable = job.request.toolchain.acceptable_inputs
-    keys = [Key(reference, manifest_digest, outcome.platform, inputs) for inputs in acceptable]
+    keys = [CacheKey(reference, manifest_digest, outcome.platform, inputs) for inputs in acceptable]
     try:
         with outcome.clock("resolve"):
-            entry = cache.find(keys)
+            entry = cache.get(keys)
     except SregistryError as error:
         if cache.required:
             raise
@@ -85,7 +85,7 @@ def publish(job: Job, document: Document, file: File, image: Resolved | None) ->
     cache, known, digest = job.request.sif_cache, job.cached, file.manifest_digest
     if not cache or known.state == HIT or not digest:
         return known
-    key = Key(document.reference, digest, document.platform, file.unmarked_inputs)
+    key = CacheKey(document.reference, digest, document.platform, file.unmarked_inputs)
     with job.outcome.clock("push"):
         if known.state != MISS and not job.request.force and cache.has(key):
             return CacheResult(THERE)
@@ -111,7 +111,7 @@ def foresee(job: Job, image: Resolved, lost: File | None) -> CacheResult:
         return known
     if known.state != MISS:  # by force as well: a registry that does not answer could not be pushed to
         inputs = lost.inputs if lost else job.request.toolchain.acceptable_inputs[0]
-        there = cache.has(Key(image.reference, image.manifest_digest, job.session.platform, inputs))
+        there = cache.has(CacheKey(image.reference, image.manifest_digest, job.session.platform, inputs))
         if there and not job.request.force:
             return CacheResult(THERE)
     return CacheResult(PUSHED)

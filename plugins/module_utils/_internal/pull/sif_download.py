@@ -36,7 +36,7 @@ from .session import Session
 if TYPE_CHECKING:
     from ..oci.partial import Source
 
-Ready = Union[Artifact, Download]
+FinishedSif = Union[Artifact, Download]
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,10 @@ class Placed:
     digest: str
 
 
-def resolve(registries: Registries, reference: Reference, wanted: Platform, digest: str | None = None) -> Ready:
-    """What a name of a finished file points at.
+def resolve_sif(
+    registries: Registries, reference: Reference, wanted: Platform, digest: str | None = None
+) -> FinishedSif:
+    """Resolve the name of a finished file.
 
     :param digest: what a name in a registry points at, where that is known and not to be asked.
     :raises RegistryError, InvalidManifest, PlatformNotFound: as registry and web server raise them.
@@ -68,8 +70,8 @@ def resolve(registries: Registries, reference: Reference, wanted: Platform, dige
     return artifact.resolve_artifact(registries.of(reference), reference, wanted, digest)
 
 
-def comes_again(session: Session, image: Ready, digest: str) -> bool:
-    """Whether the file of a web server has a digest; reads all of it, and keeps nothing.
+def comes_again(session: Session, image: FinishedSif, digest: str) -> bool:
+    """Tell whether the file of a web server has a digest; reads all of it, and keeps nothing.
 
     :raises RegistryError: if it does not come.
     """
@@ -81,12 +83,12 @@ def comes_again(session: Session, image: Ready, digest: str) -> bool:
 
 
 def inputs(reference: Reference) -> dict[str, str]:
-    """What is known of how such a file came to be."""
+    """Return what is known of how such a file came to be."""
     return {"format": SIF, "origin": "web" if reference.from_web else "oras"}
 
 
-def missing(cache: BlobCache, image: Ready) -> tuple[str, int]:
-    """By which name the cache knows a file, or will not know it, and how many bytes have to be fetched."""
+def missing(cache: BlobCache, image: FinishedSif) -> tuple[str, int]:
+    """Return by which name the cache knows a file, or will not know it, and how many bytes have to be fetched."""
     if isinstance(image, Artifact):
         return image.layer.digest, cache.missing(image.layer)
     if image.digest:
@@ -95,19 +97,19 @@ def missing(cache: BlobCache, image: Ready) -> tuple[str, int]:
 
 
 def _version(image: Download) -> str:
-    """What tells this very version of a file, whose digest nobody tells."""
+    """Return what tells this very version of a file, whose digest nobody tells."""
     return f"{image.reference} {image.validators}"
 
 
 @dataclass
-class Shipment:
+class SifDownload:
     """A finished file on its way into the cache; what is fetched counts in an outcome.
 
     :ivar source: where it comes from, if not from what its own name names.
     """
 
     session: Session
-    image: Ready
+    image: FinishedSif
     outcome: PullOutcome
     source: Source | None = None
     _begun: Future[Fetched] | None = None
@@ -118,7 +120,7 @@ class Shipment:
         self._begun = pool.submit(self._fetch)
 
     def arrive(self) -> Fetched:
-        """The file, when it is there.
+        """Wait for the file.
 
         :raises RegistryError, StorageError, NoSpace: if it does not come.
         """
@@ -184,7 +186,7 @@ class _Damaged(Exception):
     """A cached file that is not what its digest says."""
 
 
-def _source(session: Session, image: Ready) -> Source:
+def _source(session: Session, image: FinishedSif) -> Source:
     reference, registries = image.reference, session.registries
     if isinstance(image, Artifact):
         return source_of(registries.of(reference), reference.repository, image.layer, session.threads)
@@ -204,7 +206,7 @@ def _copy(fetched: Fetched, path: str, check: Callable[[str], None]) -> None:
                 raise _Damaged
 
 
-def _require_sif(path: str, image: Ready, wanted: Platform) -> None:
+def _require_sif(path: str, image: FinishedSif, wanted: Platform) -> None:
     try:
         header = container.read_header(path)
     except InvalidSif as error:

@@ -18,7 +18,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.holding import hold_all
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.destination import locked
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.destination import lock_destination
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.outcome import PullOutcome
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.session import Session
 
@@ -55,7 +55,7 @@ def test_who_waits_for_another_run_says_so(
     outcome, had = PullOutcome(IMAGE, AMD64, progress=session.progress), threading.Event()
 
     def want() -> None:
-        with locked(session, outcome, PATH):
+        with lock_destination(session, outcome, PATH):
             had.set()
 
     thread = threading.Thread(target=want)
@@ -70,7 +70,7 @@ def test_who_waits_for_another_run_says_so(
 
 
 def test_what_was_claimed_is_let_go_of_also_after_an_error(session: Session) -> None:
-    with pytest.raises(ZeroDivisionError), locked(session, PullOutcome(IMAGE, AMD64), PATH):
+    with pytest.raises(ZeroDivisionError), lock_destination(session, PullOutcome(IMAGE, AMD64), PATH):
         raise ZeroDivisionError
     with hold_all(session.inventory, [PATH], [(IMAGE, AMD64)], 0):
         pass
@@ -78,7 +78,7 @@ def test_what_was_claimed_is_let_go_of_also_after_an_error(session: Session) -> 
 
 def test_other_images_and_files_are_free_meanwhile(session: Session) -> None:
     with (
-        locked(session, PullOutcome(IMAGE, AMD64), PATH),
+        lock_destination(session, PullOutcome(IMAGE, AMD64), PATH),
         hold_all(session.inventory, ["/store/org/other-1.sif"], [(OTHER, AMD64)], 0),
     ):
         pass

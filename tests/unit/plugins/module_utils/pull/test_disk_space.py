@@ -23,7 +23,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.refere
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull import disk_space
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.plan import Plan
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.session import Session
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.sif_cache import Entry
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.sif_cache import CacheEntry
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.artifact import Artifact
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.image import ResolvedImage
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.web import Download
@@ -84,7 +84,7 @@ class Site:
     def look(self, *plans: Plan) -> None:
         """Look for room, in check mode: what is there lies in the cache of a real run."""
         temporary = BlobCache(str(self.store / "nothing"))
-        disk_space.need_room(Session(NONE, temporary, NONE, AMD64, 1, True, real_cache=self.cache), plans)
+        disk_space.need_disk_space(Session(NONE, temporary, NONE, AMD64, 1, True, real_cache=self.cache), plans)
 
     def refusal(self, free: int, *plans: Plan) -> str | None:
         """Return the message when there is so much room on each file system."""
@@ -182,7 +182,7 @@ def test_a_finished_file_is_there_once_on_one_file_system_and_twice_on_two(site:
 def test_what_somebody_else_has_built_is_fetched_instead_of_the_layers(site: Site) -> None:
     plan = site.plan("one", layer("a", 5000))
     artifact = site.plan("cached", layer("sif", 1000, SIF), scheme="oras").image
-    assert site.needs(replace(plan, entry=Entry(cast(Artifact, artifact), NONE, None))) == 1000
+    assert site.needs(replace(plan, entry=CacheEntry(cast(Artifact, artifact), NONE, None))) == 1000
 
 
 def test_a_file_of_a_web_server_counts_as_far_as_its_size_is_told(site: Site) -> None:

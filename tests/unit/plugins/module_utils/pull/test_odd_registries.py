@@ -16,7 +16,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.blobs import BlobCache
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.layer_download import Delivery
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.layer_download import LayerDownloads
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.outcome import PullOutcome
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.record import record
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.resolve import resolve
@@ -81,10 +81,10 @@ class Runs:
         outcome = PullOutcome(name, AMD64)
         image = resolve(session, name, outcome)
         assert isinstance(image, ResolvedImage)
-        delivery = Delivery(session, image, outcome)
+        downloads = LayerDownloads(session, image, outcome)
         with ThreadPoolExecutor(1) as pool:  # what a mirror lacks is known before the next is asked for
-            delivery.begin(pool)
-            delivery.serve(lambda arrival: [arrival(layer) for layer in image.layers])
+            downloads.begin(pool)
+            downloads.serve(lambda arrival: [arrival(layer) for layer in image.layers])
         session.registries.close()
         blobs = [Path(self.cache.path(layer.digest)).read_bytes() for layer in image.layers]
         assert [oci.digest_of(blob) for blob in blobs] == [layer.digest for layer in image.layers]

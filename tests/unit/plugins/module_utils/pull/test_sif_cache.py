@@ -22,7 +22,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.blobs import BlobCache
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.platform import Platform
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.reference import Reference
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.sif_cache import Key, SifCache
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.sif_cache import CacheKey, SifCache
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.image import (
     contents,
     resolve_image,
@@ -40,7 +40,7 @@ from tests.faults import Fault, FaultyRegistry, faults
 AMD64 = Platform.parse("linux/amd64")
 INPUTS = sif_inputs("entrypoint", "zstd", 3, True, "apptainer")
 DIGEST = f"sha256:{'a' * 64}"
-KEY = Key(Reference.parse("quay.io/org/app:1.0"), DIGEST, AMD64, INPUTS)
+KEY = CacheKey(Reference.parse("quay.io/org/app:1.0"), DIGEST, AMD64, INPUTS)
 CONTENT = b"a SIF" * 100_000
 
 
@@ -59,7 +59,7 @@ CONTENT = b"a SIF" * 100_000
         replace(KEY, inputs=sif_inputs("entrypoint", "zstd", 3, True, "singularity-ce")),
     ],
 )
-def test_whatever_makes_another_file_makes_another_tag(other: Key) -> None:
+def test_whatever_makes_another_file_makes_another_tag(other: CacheKey) -> None:
     assert other.tag != KEY.tag
 
 
@@ -122,7 +122,7 @@ class Case:
             created_at="2026-01-01T00:00:00Z",
             updated_at="2026-01-01T00:00:00Z",
         )
-        self.key = Key(self.reference, self.image.manifest_digest, AMD64, INPUTS)
+        self.key = CacheKey(self.reference, self.image.manifest_digest, AMD64, INPUTS)
         location = Location.parse(f"http://{address}/sif-{uuid.uuid4().hex}", "sif_cache")
         self.cache = SifCache(location, connect(address, retries=0), 4, fills=True, required=False)
 
@@ -133,12 +133,12 @@ def case(stored: Stored, connect: Connect, tmp_path: Path) -> Case:
 
 
 def test_what_was_put_there_is_found_with_all_that_is_known_of_it(case: Case) -> None:
-    assert case.cache.find([case.key]) is None
+    assert case.cache.get([case.key]) is None
     assert not case.cache.has(case.key)
     assert case.cache.put(case.key, case.document, case.file, case.contents)
     assert case.cache.has(case.key)
     other = replace(case.key, platform=Platform.parse("linux/arm64"))
-    entry = case.cache.find([other, case.key])
+    entry = case.cache.get([other, case.key])
     assert entry is not None
     assert entry.key == case.key
     assert entry.provenance is not None
@@ -155,7 +155,7 @@ def test_a_second_time_nothing_is_sent(case: Case) -> None:
 
 def test_an_image_can_be_told_from_the_cache_alone(case: Case) -> None:
     case.cache.put(case.key, case.document, case.file, case.contents)
-    entry = case.cache.find([case.key])
+    entry = case.cache.get([case.key])
     assert entry is not None
     told = case.cache.documents(entry, case.blobs)
     assert told == case.texts
@@ -204,7 +204,7 @@ def test_what_is_no_sif_is_none(case: Case, stored: Stored) -> None:
     name = case.cache.reference(case.key)
     stored.push(f"{name.repository}:{name.tag}", stored.tiny)
     with pytest.raises(InvalidManifest, match="is not a SIF file but a container image"):
-        case.cache.find([case.key])
+        case.cache.get([case.key])
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_a_cache_that_is_out_is_asked_once(
     words = set()
     for digit in "abc":
         with pytest.raises(RegistryError, match=told) as raised:
-            case.cache.find([replace(case.key, manifest_digest=f"sha256:{digit * 64}")])
+            case.cache.get([replace(case.key, manifest_digest=f"sha256:{digit * 64}")])
         words.add(str(raised.value))
     assert len(faulty.asked("/manifests/")) == 1
     assert len(words) == 1, "so that it can be told once"
@@ -235,12 +235,12 @@ def test_a_mirror_of_the_cache_is_asked_first_and_never_written_to(
     cache = SifCache(location, registries.at(location, ()), 4, fills=True, required=False)
     assert cache.put(case.key, case.document, case.file, case.contents)
     assert not faulty.requests
-    entry = cache.find([case.key])
+    entry = cache.get([case.key])
     assert entry is not None
     case.blobs.obtain(entry.artifact.layer, cache.source(entry), "it")
     assert [one.method for one in faulty.requests] == ["GET", "GET"]
     faulty.when("/", faults.status(503))
-    assert cache.find([case.key]) is not None, "the registry itself has it"
+    assert cache.get([case.key]) is not None, "the registry itself has it"
     assert [warning for warning in cache.warnings() if "status 503" in warning]
     assert not cache.warnings(), "told once"
     registries.close()

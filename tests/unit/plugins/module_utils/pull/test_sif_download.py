@@ -34,7 +34,11 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.pull 
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.record import record
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.request import PullRequest
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.session import Session
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.sif_download import Fetched, Placed, Shipment
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull.sif_download import (
+    Fetched,
+    Placed,
+    SifDownload,
+)
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.artifact import Artifact
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.pool import Registries
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif.toolchain import Toolchain
@@ -68,7 +72,7 @@ class Case:
         self.blob.write_bytes(content)
         self.blob.chmod(0o600)
 
-    def shipment(self, again: bytes | None = None) -> Shipment:
+    def sif_download(self, again: bytes | None = None) -> SifDownload:
         """Return a download that fetches the right content, or other content, again."""
         layer = Descriptor(self.digest, len(self._content), "application/vnd.sylabs.sif.layer.v1.sif")
         image = Artifact(NAME, "sha256:0", "", "sha256:0", Descriptor("sha256:1", 2), layer, {})
@@ -79,7 +83,7 @@ class Case:
         def unused(_offset: int) -> Any:
             raise AssertionError("it is fetched in another way here")
 
-        class Again(Shipment):
+        class Again(SifDownload):
             """Without a registry."""
 
             def _fetch(self) -> Fetched:
@@ -96,7 +100,7 @@ class Case:
 
     def into_place(self, prepare: Any = lambda _path: None, again: bytes | None = None) -> Placed:
         """Place it."""
-        return self.shipment(again).place(self.fetched, str(self.place), prepare)
+        return self.sif_download(again).place(self.fetched, str(self.place), prepare)
 
     @property
     def store(self) -> list[str]:
