@@ -390,6 +390,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._internal.engine import cli
+from ..module_utils._internal.engine.run import RunOptions, exec_command
 from ..module_utils._internal.errors import EngineError
 from ..module_utils._internal.inventory.selector import WordSearch
 from ..module_utils._internal.manage.facts import Query, find_images, path_of
@@ -483,7 +484,7 @@ def _command(module: AnsibleModule, found: cli.Engine | EngineError | None, path
     if not isinstance(found, cli.Engine):
         return None
     given = module.params["exec"]
-    options = cli.RunOptions(
+    options = RunOptions(
         binds=tuple(given["binds"]),
         overlays=tuple(given["overlays"]),
         env={name: str(value) for name, value in given["env"].items()},
@@ -491,7 +492,7 @@ def _command(module: AnsibleModule, found: cli.Engine | EngineError | None, path
         pwd=given["pwd"],
     )
     options = dataclasses.replace(options, **{flag: given[flag] for flag in _FLAGS})
-    return found.exec_command(path, given["command"], options, given["action"])
+    return exec_command(found, path, given["command"], options, given["action"])
 
 
 def _lacking(result: dict[str, Any]) -> str:

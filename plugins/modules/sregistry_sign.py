@@ -167,7 +167,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils._internal.engine import cli
 from ..module_utils._internal.manage.sign import SigningTools, sign_files
 from ..module_utils._internal.module.base import blob_directory, facts_after, failing, inventory_of
-from ..module_utils._internal.module.keys import scratch_directory, signing_key
+from ..module_utils._internal.module.keys import scratch_directory
 from ..module_utils._internal.module.options import (
     engine_options,
     gather_options,
@@ -177,6 +177,7 @@ from ..module_utils._internal.module.options import (
     signing_options,
     store_options,
 )
+from ..module_utils._internal.module.signing_key import signing_key
 from ..module_utils._internal.module.targets import targets_of
 from ..module_utils._internal.oci.blobs import BlobCache
 

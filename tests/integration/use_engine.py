@@ -21,17 +21,17 @@ from typing import Any
 
 sys.path.insert(0, os.getcwd())
 
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine import dialect, signature
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine import dialect, keyring, signature, signing
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine.cli import (
     BuildOptions,
-    RunOptions,
     find_engine,
 )
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine.run import RunOptions, exec_command
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine.signature import (
     Certificate,
     KeySource,
-    SigningKey,
 )
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine.signing import SigningKey
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors import SregistryError
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.keychain import Login
 
@@ -110,7 +110,7 @@ def run() -> Outcomes:
     }
 
     def ask(command: Sequence[str], options: RunOptions, image: str = "plain.sif") -> str:
-        vector = engine.exec_command(image, command, options)
+        vector = exec_command(engine, image, command, options)
         return subprocess.run(vector, check=True, stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL).stdout
 
     options = RunOptions(
@@ -119,8 +119,8 @@ def run() -> Outcomes:
     script = "pwd; " + " ".join(f'printf "%s|" "${name}";' for name in awkward)
     said = ask(["/bin/busybox", "sh", "-c", script], options)
     variables = {**os.environ, **engine.inside(awkward)}
-    vector = engine.exec_command(
-        "plain.sif", ["/bin/busybox", "sh", "-c", script], dataclasses.replace(options, env={})
+    vector = exec_command(
+        engine, "plain.sif", ["/bin/busybox", "sh", "-c", script], dataclasses.replace(options, env={})
     )
     return {
         "said by variables": subprocess.run(
@@ -164,7 +164,7 @@ def make_keys() -> tuple[str, str]:
             "-U=false",
         )
     del os.environ["APPTAINER_KEYSDIR"]
-    alice, bob = (key.fingerprint for key in signature.keys(engine, "keys", secret=True))
+    alice, bob = (key.fingerprint for key in keyring.keys(engine, "keys", secret=True))
     return alice, bob
 
 
@@ -190,19 +190,19 @@ def sign() -> Outcomes:
         ("alice.sif", SigningKey(keyring="keys", fingerprint=alice)),
         ("bob.sif", SigningKey(keyring="keys", fingerprint=bob.lower(), passphrase=PHRASE)),
     ):
-        made[f"sign {name}"] = outcome(signature.sign, engine, copy("plain.sif", name), key)
+        made[f"sign {name}"] = outcome(signing.sign, engine, copy("plain.sif", name), key)
     shutil.copy("bob.sif", "both.sif")
-    made["sign both.sif"] = outcome(signature.sign, engine, "both.sif", SigningKey(keyring="keys", fingerprint=alice))
+    made["sign both.sif"] = outcome(signing.sign, engine, "both.sif", SigningKey(keyring="keys", fingerprint=alice))
     os.mkdir("public", 0o700)
     shutil.copy("keys/pgp-public", "all.pgp")
     made["wrong passphrase"] = outcome(
-        signature.sign,
+        signing.sign,
         engine,
         copy("plain.sif", "no.sif"),
         SigningKey(keyring="keys", fingerprint=bob, passphrase="s3cret"),
     )
     made["secret key in a file"] = outcome(
-        signature.sign,
+        signing.sign,
         engine,
         copy("plain.sif", "file.sif"),
         SigningKey("keys/pgp-secret", fingerprint=bob, passphrase=PHRASE),
@@ -225,8 +225,8 @@ def sign() -> Outcomes:
         ("no image", "all.pgp", {"keyring": "keys"}),
     ):
         made[f"verify: {name}"] = outcome(verify, engine, image, KeySource(**named))
-    made["import"] = [outcome(signature.import_key, engine, "all.pgp", "public") for _time in range(2)]
-    made["import of no key"] = outcome(signature.import_key, engine, "ours.pub", "public")
+    made["import"] = [outcome(keyring.import_key, engine, "all.pgp", "public") for _time in range(2)]
+    made["import of no key"] = outcome(keyring.import_key, engine, "ours.pub", "public")
     return made
 
 

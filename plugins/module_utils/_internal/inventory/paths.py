@@ -16,7 +16,7 @@ from contextlib import suppress
 from ..errors import StorageError
 from ..fs import guard, permit
 from ..fs.digest import hash_of
-from ..fs.files import link_in_place, make_directory, nearest, need_space, need_writable, replacing, storage_error
+from ..fs.files import make_directory, need_space, need_writable, replacing, storage_error
 from ..fs.tempdir import beside, need_safe
 from ..sif.formats import is_sandbox
 
@@ -56,11 +56,6 @@ def needs(path: str, other: str) -> bool:
     return entry(other) in entries(path)
 
 
-def leads_to(path: str, other: str) -> bool:
-    """Return whether a path is a symlink that would lead to nothing if another one were gone."""
-    return needs(path, other) and entry(path) != entry(other)
-
-
 def is_second_name(path: str, other: str) -> bool:
     """Return whether two paths are hard links to one file, or one name of it. A symlink is not a name of the file."""
     try:
@@ -86,21 +81,6 @@ def copy(source: str, path: str, prepare: Callable[[str], None]) -> str:
         raise storage_error(error, source) from error
 
 
-def adopt(source: str, path: str, prepare: Callable[[str], None]) -> None:
-    """Give a file another name, in the place of what is there; where that cannot be, copy it. ``source`` stays.
-
-    :raises StorageError, NoSpace: if that fails; what was there is then as before.
-    """
-    make_directory(os.path.dirname(path))
-    try:
-        with permit.reading(source) as held:
-            status = os.stat(held)
-            if not link_in_place(source, path, lambda it: os.path.samestat(os.fstat(it.fileno()), status), prepare):
-                copy(held, path, prepare)
-    except OSError as error:
-        raise storage_error(error, source) from error
-
-
 def move_aside(source: str, path: str) -> None:
     """Give a file a second name that nobody has, with owner, mode and times as they are; ``source`` stays.
 
@@ -114,7 +94,7 @@ def move_aside(source: str, path: str) -> None:
             _move_directory(source, path)
             return
         with guard.reached(os.path.dirname(source)) as old, guard.reached(os.path.dirname(path)) as new:
-            os.link(_at(old, source), _at(new, path), follow_symlinks=False)
+            os.link(entry_in(old, source), entry_in(new, path), follow_symlinks=False)
     except FileExistsError as error:
         if is_second_name(source, path):  # a run before this one was killed
             return
@@ -154,44 +134,6 @@ def back_up(path: str, done: str | None = None) -> str | None:
     return name
 
 
-def move_back(source: str, path: str) -> None:
-    """Undo ``move_aside``.
-
-    :raises OSError: if that fails; there is a whole file at both paths then, or a directory at the new one.
-    """
-    with guard.reached(os.path.dirname(source)) as old, guard.reached(os.path.dirname(path)) as new:
-        if os.path.isdir(path) and not os.path.islink(path):
-            os.rename(_at(new, path), _at(old, source))
-        elif os.path.lexists(source) and not is_one_name(source, path):
-            os.unlink(_at(new, path))
-
-
-def need_movable(source: str, path: str) -> None:
-    """Refuse early what ``move_aside`` could not move: a directory into itself, or to another file system; a symlink
-    that would lead elsewhere from there.
-
-    :raises StorageError: naming both.
-    """
-    place = nearest(os.path.dirname(path))
-    if os.path.islink(source):
-        target, stays = os.readlink(source), os.lstat(source).st_dev == os.stat(place).st_dev  # else it is copied
-        beside_it = place == os.path.dirname(path) and os.path.samefile(os.path.dirname(source), place)
-        if stays and not os.path.isabs(target) and not beside_it:
-            raise StorageError(
-                f"{source} is a symlink to {target}, which leads elsewhere from {os.path.dirname(path)}; let it lead "
-                f"to {os.path.realpath(source)}, or choose a dest beside it"
-            )
-        if not stays and os.path.isdir(source):
-            raise _elsewhere(source, path)
-        return
-    if not os.path.isdir(source):
-        return
-    if os.path.join(os.path.realpath(place), "").startswith(os.path.join(os.path.realpath(source), "")):
-        raise StorageError(f"{source} is a directory, and cannot be moved into itself, to {path}; choose another dest")
-    if os.lstat(source).st_dev != os.stat(place).st_dev:
-        raise _elsewhere(source, path)
-
-
 def is_one_name(path: str, other: str) -> bool:
     """Return whether two spellings lead to one name of one file, as through a symlink to its directory.
 
@@ -224,7 +166,7 @@ def discard(path: str) -> None:
                 raise StorageError(f"not all of {place}, which was {path}, could be removed; remove it as root")
         else:
             with guard.reached(os.path.dirname(path)) as held:
-                os.unlink(_at(held, path))
+                os.unlink(entry_in(held, path))
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
@@ -249,18 +191,19 @@ def _move_directory(source: str, path: str) -> None:
         raise StorageError(f"{path} is there already; remove it, or choose another name or dest")
     try:
         with guard.reached(os.path.dirname(source)) as old, guard.reached(os.path.dirname(path)) as new:
-            os.rename(_at(old, source), _at(new, path))
+            os.rename(entry_in(old, source), entry_in(new, path))
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        raise _elsewhere(source, path) from error
+        raise on_another_file_system(source, path) from error
 
 
-def _elsewhere(source: str, path: str) -> StorageError:
+def on_another_file_system(source: str, path: str) -> StorageError:
+    """Return the error of a directory that would have to move to another file system."""
     return StorageError(f"{source} is a directory, and {path} is on another file system; build it there")
 
 
-def _at(place: str, path: str) -> str:
+def entry_in(place: str, path: str) -> str:
     """Return a path in its directory, as that is held."""
     return os.path.join(place, os.path.basename(path))
 

@@ -23,7 +23,8 @@ from ..inventory.document import Document, File, timestamp
 from ..inventory.holding import hold_all
 from ..inventory.links import Places, needed
 from ..inventory.outcome import PRESENT
-from ..inventory.paths import adopt, back_up, copy, discard, is_one_name, needs
+from ..inventory.paths import back_up, copy, discard, is_one_name, needs
+from ..inventory.relocate import adopt
 from ..inventory.replace import ADD, NOTHING, Newcomer, Occupant, need_replaceable
 from ..oci.platform import Platform
 from ..oci.reference import Reference

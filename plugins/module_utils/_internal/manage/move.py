@@ -25,12 +25,10 @@ from ..inventory.paths import (
     copy,
     is_one_name,
     is_second_name,
-    leads_to,
     move_aside,
-    move_back,
-    need_movable,
     needs,
 )
+from ..inventory.relocate import leads_to, move_back, need_movable
 from ..inventory.replace import RENAME, Newcomer, Occupant, need_replaceable
 from ..inventory.trusted import need_trusted
 from ..oci.platform import Platform

@@ -17,7 +17,8 @@ from ..inventory import storage
 from ..inventory.database import Inventory
 from ..inventory.document import Document, timestamp
 from ..inventory.holding import changed_meanwhile, hold_all, need_unchanged
-from ..inventory.paths import discard, leads_to
+from ..inventory.paths import discard
+from ..inventory.relocate import leads_to
 from ..inventory.trusted import need_trusted
 from ..oci.platform import Platform
 from .move import Move, RenameRequest, checked, moved, moves_of, need_no_link, need_nobodys

@@ -14,9 +14,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from ..engine import signature
+from ..engine import signing
 from ..engine.cli import Engine
-from ..engine.signature import SigningKey
+from ..engine.signing import SigningKey
 from ..errors import InvalidSif, SregistryError, StorageError
 from ..fs import guard, permit
 from ..fs.digest import sha256_of
@@ -96,7 +96,7 @@ def _key_name(tools: SigningTools) -> str:
                 container.write(stream, container.HeaderFields("amd64", uuid.uuid4(), 0), [item], offset)
         except OSError as error:
             raise storage_error(error, path) from error
-        signature.sign(tools.engine, path, tools.key, tools.tmpdir)
+        signing.sign(tools.engine, path, tools.key, tools.tmpdir)
         found = container.signers(path)
     if len(found) != 1:
         raise InvalidSif(f"{tools.engine.path} signed a scratch file, and its signature names {len(found)} keys")
@@ -176,7 +176,7 @@ def _sign_copy(tools: SigningTools, path: str) -> None:
             os.fchmod(descriptor, status.st_mode & 0o777 | 0o600)  # it may be read-only, and is to be so again
             try:
                 with guard.safe_path(descriptor, temporary) as held:
-                    signature.sign(tools.engine, held, tools.key, tools.tmpdir)
+                    signing.sign(tools.engine, held, tools.key, tools.tmpdir)
             except SregistryError as error:
                 raise type(error)(str(error).replace(temporary, path)) from error
             os.fchmod(descriptor, status.st_mode & 0o777)

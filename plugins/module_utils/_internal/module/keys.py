@@ -4,7 +4,7 @@
 
 # pylint: disable=contextmanager-generator-missing-cleanup  # contextlib ends a suspended generator, and its blocks
 
-"""The keys of a task: from a module's parameters to the key that signs, and to the trusted keys."""
+"""The trusted keys of a task, from the parameters of a module."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..engine.signature import Certificate, KeySource, SigningKey, normal_fingerprint
+from ..engine.keyring import normal_fingerprint
+from ..engine.signature import Certificate, KeySource
 from ..errors import EngineError
 from ..fs.files import storage_error
 from ..fs.tempdir import temporary_directory
@@ -41,30 +42,17 @@ def trust_of(module: AnsibleModule) -> Iterator[Trust]:
         yield Trust(sources, _mark(sources), module.params["engine"], scratch_directory(module))
 
 
-@contextmanager
-def signing_key(module: AnsibleModule) -> Iterator[SigningKey]:
-    """Give the key to sign with, for a block."""
-    params = module.params
-    with ExitStack() as stack:
-        path = params["key"]
-        if params["key_content"]:
-            path = stack.enter_context(_written(module, params["key_content"]))
-        if path:
-            _read(path)
-        yield SigningKey(path, params["keyring"], params["fingerprint"], params["passphrase"])
-
-
 def _source(module: AnsibleModule, options: dict[str, Any], stack: ExitStack) -> KeySource:
     key = options["key"]
     if options["key_content"]:
-        key = stack.enter_context(_written(module, options["key_content"]))
+        key = stack.enter_context(written(module, options["key_content"]))
     certificate = None
     if options["certificate"]:
         certificate = Certificate(
             options["certificate"], options["intermediates"], options["roots"], ocsp=options["ocsp"]
         )
     for path in filter(None, (key, *(options[name] for name in ("certificate", "intermediates", "roots")))):
-        _read(path)
+        readable(path)
     fingerprints = tuple(sorted(normal_fingerprint(fingerprint) for fingerprint in options["fingerprints"]))
     return KeySource(key, certificate, options["keyring"], fingerprints)
 
@@ -74,13 +62,13 @@ def _mark(sources: tuple[KeySource, ...]) -> str | None:
     for source in sources:
         if source.certificate or not (source.key or source.fingerprints):
             return None
-        key = hashlib.sha256(_read(source.key).strip()).hexdigest() if source.key else None
+        key = hashlib.sha256(readable(source.key).strip()).hexdigest() if source.key else None
         described.append([key, *source.fingerprints])
     return hashlib.sha256(json.dumps(sorted(described, key=str)).encode()).hexdigest()
 
 
 @contextmanager
-def _written(module: AnsibleModule, content: str) -> Iterator[str]:
+def written(module: AnsibleModule, content: str) -> Iterator[str]:
     """Give a key in a file that only this user can read, for a block."""
     with temporary_directory(scratch_directory(module)) as directory:
         path = os.path.join(directory, "key")
@@ -99,7 +87,11 @@ def scratch_directory(module: AnsibleModule) -> str:
     return directory if directory and os.path.isdir(directory) else tempfile.gettempdir()
 
 
-def _read(path: str) -> bytes:
+def readable(path: str) -> bytes:
+    """Return the content of a key file.
+
+    :raises EngineError: if it cannot be read.
+    """
     try:
         with open(path, "rb") as stream:
             return stream.read(_MAX_KEY)

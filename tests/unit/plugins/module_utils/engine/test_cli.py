@@ -17,8 +17,8 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine.cli
     BuildOptions,
     Engine,
     EngineResult,
-    RunOptions,
 )
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine.run import RunOptions, exec_command
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors import EngineError
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.keychain import Login
 from ansible_collections.hpc.sregistry.tests.unit.engines import standin
@@ -375,7 +375,7 @@ def test_every_version_runs_a_command(version: StandIn, action: str) -> None:
         writable_tmpfs=True,
     )
     spoken = engine_of(version)
-    command = spoken.exec_command("/image", ["--flag", "of the command"], options, action)
+    command = exec_command(spoken, "/image", ["--flag", "of the command"], options, action)
     inside = spoken.inside({"SECRET": "value"})
     assert version.description.refusal(command[1:], inside) is None
     assert command[-3:] == ["/image", "--flag", "of the command"]
@@ -399,12 +399,12 @@ def test_an_option_is_given_where_it_is_known_and_refused_elsewhere(
 ) -> None:
     spoken = engine_of(version)
     if option in version.description.options["exec"]:
-        command = spoken.exec_command("/image", ["true"], options)
+        command = exec_command(spoken, "/image", ["true"], options)
         assert option in command
         assert version.description.refusal(command[1:]) is None
     else:
         with pytest.raises(EngineError, match=f" does not know {option} of exec; use "):
-            spoken.exec_command("/image", ["true"], options)
+            exec_command(spoken, "/image", ["true"], options)
 
 
 # Building with secrets

@@ -10,15 +10,15 @@ import json
 from pathlib import Path
 
 import pytest
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine import signature
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine import keyring, signature, signing
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine.cli import Engine
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine.keyring import PgpKey
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine.signature import (
     Certificate,
     KeySource,
-    PgpKey,
-    SigningKey,
     VerifiedSigner,
 )
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine.signing import SigningKey
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors import (
     BadSignature,
     EngineError,
@@ -131,7 +131,7 @@ def test_every_version_signs_with_a_key_of_a_keyring(version: StandIn) -> None:
     old = version.kind == "singularity" or version.version.startswith(("3.8", "3.9"))
     version.answers("key list", (OLD_LIST if old else NEW_LIST).format(ALICE, BOB))
     key = SigningKey(keyring="/keys", fingerprint=f"0x{BOB.lower()}", passphrase="pass phrase")
-    signature.sign(engine_of(version), "/image", key)
+    signing.sign(engine_of(version), "/image", key)
     assert arguments(version) == [["key", "list", "--secret"], ["sign", "--keyidx", "1", "/image"]]
     assert str(version.calls[1]["input"]).startswith("pass phrase\npass phrase\n")
     assert "pass" not in str(version.calls[1]["arguments"]) + str(version.calls[1]["variables"])
@@ -159,7 +159,7 @@ def test_pem_keys_are_for_the_versions_that_know_them(version: StandIn, pem: str
     first = (1, 2) if version.kind == "apptainer" else (3, 11)
     certificate = Certificate("/leaf.pem", "/between.pem", "/root.pem", ocsp=True)
     if spoken.version_tuple >= first:
-        signature.sign(spoken, "/image", SigningKey(pem, passphrase="pass phrase"))
+        signing.sign(spoken, "/image", SigningKey(pem, passphrase="pass phrase"))
         assert signature.verify(spoken, "/image", KeySource(pem)).signers[0].fingerprint == ""
         signature.verify(spoken, "/image", KeySource(certificate=certificate))
         assert arguments(version) == [
@@ -175,7 +175,7 @@ def test_pem_keys_are_for_the_versions_that_know_them(version: StandIn, pem: str
         with pytest.raises(
             EngineError, match=r" does not know --key of sign; use SingularityCE 3\.11 or Apptainer 1\.2 "
         ):
-            signature.sign(spoken, "/image", SigningKey(pem))
+            signing.sign(spoken, "/image", SigningKey(pem))
         with pytest.raises(EngineError, match=" does not know --key of verify; "):
             signature.verify(spoken, "/image", KeySource(pem))
         with pytest.raises(EngineError, match=" does not know --certificate of verify; "):
@@ -259,7 +259,7 @@ def test_the_hosts_global_keyring_does_not_vouch_for_a_given_key(newest: StandIn
 
 def test_a_pgp_key_in_a_file_signs_from_a_keyring_of_its_own(newest: StandIn, pgp: str, tmp_path: Path) -> None:
     newest.answers("key list", ONE_KEY)
-    signature.sign(engine_of(newest), "/image", SigningKey(pgp, passphrase="pass phrase"), str(tmp_path))
+    signing.sign(engine_of(newest), "/image", SigningKey(pgp, passphrase="pass phrase"), str(tmp_path))
     assert arguments(newest) == [
         ["key", "import", pgp],
         ["key", "list", "--secret"],
@@ -280,14 +280,14 @@ def test_a_pgp_key_in_a_file_signs_from_a_keyring_of_its_own(newest: StandIn, pg
 def test_a_key_that_is_not_clear_is_asked_for(newest: StandIn, listing: str, key: SigningKey, message: str) -> None:
     newest.answers("key list", listing)
     with pytest.raises(EngineError) as error:
-        signature.sign(engine_of(newest), "/image", key)
+        signing.sign(engine_of(newest), "/image", key)
     assert str(error.value) == message
 
 
 def test_of_several_keys_one_must_be_named(newest: StandIn) -> None:
     newest.answers("key list", NEW_LIST.format(ALICE, BOB))
     with pytest.raises(EngineError) as error:
-        signature.sign(engine_of(newest), "/image", SigningKey())
+        signing.sign(engine_of(newest), "/image", SigningKey())
     assert str(error.value) == (
         "there are several secret PGP keys in this user's keyring; say which by its fingerprint: "
         f"{ALICE} (Alice A. (work) <alice@example.org>), {BOB} (Bob () <bob@example.org>)"
@@ -296,7 +296,7 @@ def test_of_several_keys_one_must_be_named(newest: StandIn) -> None:
 
 def test_keys_are_listed(newest: StandIn) -> None:
     newest.answers("key list", OLD_LIST.format(ALICE, BOB))
-    assert signature.keys(engine_of(newest), "/keys") == [
+    assert keyring.keys(engine_of(newest), "/keys") == [
         PgpKey(0, ALICE, "Alice A. (work) <alice@example.org>"),
         PgpKey(1, BOB, "Bob () <bob@example.org>"),
     ]
@@ -317,13 +317,13 @@ def test_importing_a_key_tells_whether_it_was_new(
     newest: StandIn, pgp: str, said: str, status: int, changed: bool
 ) -> None:
     newest.answers("key import", errors=said, status=status)
-    assert signature.import_key(engine_of(newest), pgp, "/keys") is changed
+    assert keyring.import_key(engine_of(newest), pgp, "/keys") is changed
 
 
 def test_a_file_without_a_key_is_named(newest: StandIn) -> None:
     newest.answers("key import", errors="ERROR:   key import command failed: unable to get entity\n", status=2)
     with pytest.raises(EngineError) as error:
-        signature.import_key(engine_of(newest), "/key", "/keys", "s3cret")
+        keyring.import_key(engine_of(newest), "/key", "/keys", "s3cret")
     assert str(error.value) == "cannot import the key /key: key import command failed: unable to get entity"
 
 
@@ -339,5 +339,5 @@ def test_a_passphrase_shows_nowhere(newest: StandIn, pem: str) -> None:
         EngineError,
         match=r"; give the passphrase of the key. It said: FATAL:   it was \*{8}: private key checksum failure$",
     ):
-        signature.sign(engine_of(newest), "/image", key)
+        signing.sign(engine_of(newest), "/image", key)
     assert "s3cret" not in repr(key)

@@ -19,8 +19,8 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.
     entry,
     is_one_name,
     is_second_name,
-    leads_to,
 )
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.relocate import leads_to
 
 
 @pytest.fixture

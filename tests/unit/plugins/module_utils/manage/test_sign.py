@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine import signature
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine.signature import SigningKey
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine import signing
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.engine.signing import SigningKey
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors import EngineError
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.fs.digest import sha256_of
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory import storage
@@ -57,7 +57,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             raise KeyboardInterrupt
         add_signature(path, str(key.fingerprint))
 
-    monkeypatch.setattr(signature, "sign", stand_in)
+    monkeypatch.setattr(signing, "sign", stand_in)
     return signed
 
 
@@ -202,7 +202,7 @@ def test_a_link_in_the_place_of_the_copy_opens_no_other_file(
     victim = tmp_path / "shadow"
     victim.write_text("root:x")
     victim.chmod(0o600)
-    add = signature.sign
+    add = signing.sign
 
     def planting(engine: Any, path: str, key: SigningKey, tmpdir: str) -> None:
         add(engine, path, key, tmpdir)
@@ -210,7 +210,7 @@ def test_a_link_in_the_place_of_the_copy_opens_no_other_file(
             copy.unlink()
             copy.symlink_to(victim)
 
-    monkeypatch.setattr(signature, "sign", planting)
+    monkeypatch.setattr(signing, "sign", planting)
     before = image.read_bytes()
     assert "somebody put another file in the place of the copy" in str(run(image).error)
     assert (victim.stat().st_mode & 0o777, image.read_bytes()) == (0o600, before)
@@ -222,7 +222,7 @@ def test_the_engine_signs_the_copy_and_no_other_file_in_its_place(
 ) -> None:
     victim = tmp_path / "victim.sif"
     victim.write_bytes(written())
-    add = signature.sign
+    add = signing.sign
 
     def planting(engine: Any, path: str, key: SigningKey, tmpdir: str) -> None:
         for copy in image.parent.glob(".image.sif.*"):
@@ -230,7 +230,7 @@ def test_the_engine_signs_the_copy_and_no_other_file_in_its_place(
             copy.symlink_to(victim)
         add(engine, path, key, tmpdir)
 
-    monkeypatch.setattr(signature, "sign", planting)
+    monkeypatch.setattr(signing, "sign", planting)
     assert "somebody put another file in the place of the copy" in str(run(image).error)
     assert victim.read_bytes() == written()
 
