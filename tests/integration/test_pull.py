@@ -203,7 +203,7 @@ def test_a_path_of_the_store_is_not_taken_from_another_platform(node1: Host) -> 
     path = node1.sregistry("pull", "lab/multi")["images"][0]["path"]
     for check in (True, False):
         refused = node1.sregistry("pull", "lab/multi", platform="linux/arm64", check=check)
-        assert re.search(r"multi-latest.sif is the file of .* for linux/amd64; give .* another dest", refused["msg"])
+        assert re.search(r"multi-latest.sif is the file of .* for linux/amd64; give another dest", refused["msg"])
     assert not node1.sregistry("pull", "lab/multi")["changed"]
     assert node1.sregistry("pull", "lab/multi", platform="linux/arm64", force=True)["changed"]
     rows = node1.sregistry("info", "lab/multi")["images"]

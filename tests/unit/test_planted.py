@@ -501,7 +501,11 @@ def test_what_a_user_says_of_a_file_does_not_bring_it_into_the_cache_of_all(
     path.write_bytes(_image())
     inputs = sif_inputs("entrypoint", "gzip", 9, True, "apptainer")
     sha256 = hashlib.sha256(_image()).hexdigest()
-    file = File.at(str(path), sha256, inputs, manifest_digest=image.manifest_digest, builder="stream")
+    file = dataclasses.replace(
+        File.at(str(path), sha256, inputs),
+        manifest_digest=image.manifest_digest,
+        builder="stream",
+    )
     document = Document.local(reference, platform, file, url=reference.url, client="dockerhub")
     told: dict[str, Any] = {
         "digest": image.digest,

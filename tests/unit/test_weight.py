@@ -16,6 +16,7 @@ in the function, and whether a constant or a type drags in a file that nothing e
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 import os
 import subprocess
@@ -107,7 +108,12 @@ def imported(tmp_path: Path, name: str) -> set[str]:
         metrics={},
         created_at="2026-01-01T00:00:00Z",
         updated_at="2026-01-01T00:00:00Z",
-        files=(File.at(str(path), "2" * 64, inputs, manifest_digest=DIGEST),),
+        files=(
+            dataclasses.replace(
+                File.at(str(path), "2" * 64, inputs),
+                manifest_digest=DIGEST,
+            ),
+        ),
     )
     Inventory(str(storage / ".sregistry")).put(document)
     options = {"name": name, "storage": str(storage), "dest": str(path), "no_https": True, "platform": "linux/amd64"}

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -109,10 +110,8 @@ class EngineBuild(BuildRun):
             built, inputs = self._build(engine, _argument(self._source, work), options, place)
             with self.outcome.clock("assemble"):
                 installed = self.target.install(built, self._replaces)
-                file = File.at(
-                    request.path,
-                    installed.sha256,
-                    {**inputs, **packing.inputs},
+                file = dataclasses.replace(
+                    File.at(request.path, installed.sha256, {**inputs, **packing.inputs}),
                     size=installed.size,
                     mtime_ns=installed.mtime_ns,
                     engine_version=engine.version,

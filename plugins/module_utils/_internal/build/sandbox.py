@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
 
@@ -99,10 +100,8 @@ class SandboxBuild(BuildRun):
             root, warnings = self._layers.serve(write)
             outcome.warnings.extend(warnings)
             installed = self.target.install(root, self._replaces)
-            file = File.at(
-                self.request.path,
-                installed.sha256,
-                inputs,
+            file = dataclasses.replace(
+                File.at(self.request.path, installed.sha256, inputs),
                 size=installed.size,
                 mtime_ns=installed.mtime_ns,
                 manifest_digest=image.manifest_digest,

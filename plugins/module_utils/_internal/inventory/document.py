@@ -87,38 +87,20 @@ class File:
     created_at: str
 
     @classmethod
-    def at(
-        cls,
-        path: str,
-        sha256: str,
-        inputs: dict[str, str],
-        *,
-        size: int | None = None,
-        mtime_ns: int | None = None,
-        manifest_digest: str | None = None,
-        engine_version: str | None = None,
-        packer: str | None = None,
-        builder: str | None = None,
-        created_at: str | None = None,
-    ) -> File:
-        """Return the file that is at a path now.
-
-        :param size, mtime_ns: those of a directory tree, or of what was put there: where locks keep nobody out, another
-            run may have replaced it meanwhile. What is not given is looked at.
-        :param created_at: now, if it is not given.
-        """
+    def at(cls, path: str, sha256: str, inputs: dict[str, str]) -> File:
+        """Return the file that is at a path now, with the size and time that it has; how it was made is not known."""
         status = os.stat(path)
         return cls(
             path=path,
-            size=status.st_size if size is None else size,
-            mtime_ns=status.st_mtime_ns if mtime_ns is None else mtime_ns,
+            size=status.st_size,
+            mtime_ns=status.st_mtime_ns,
             sha256=sha256,
-            manifest_digest=manifest_digest,
+            manifest_digest=None,
             inputs=inputs,
-            engine_version=engine_version,
-            packer=packer,
-            builder=builder,
-            created_at=created_at or timestamp(),
+            engine_version=None,
+            packer=None,
+            builder=None,
+            created_at=timestamp(),
         )
 
     @property
@@ -166,16 +148,9 @@ class Document:
 
     @classmethod
     def local(
-        cls,
-        reference: Reference,
-        platform: Platform,
-        *files: File,
-        url: str = "",
-        client: str = CLIENT_LOCAL,
-        created_at: str | None = None,
-        updated_at: str | None = None,
+        cls, reference: Reference, platform: Platform, *files: File, url: str = "", client: str = CLIENT_LOCAL
     ) -> Document:
-        """Return the document of an image that comes from no registry; times that are not given are now."""
+        """Return the document, new now, of an image that comes from no registry."""
         now = timestamp()
         return cls(
             reference=reference,
@@ -186,8 +161,8 @@ class Document:
             layers=(),
             size=None,
             metrics={},
-            created_at=created_at or now,
-            updated_at=updated_at or now,
+            created_at=now,
+            updated_at=now,
             files=files,
             client=client,
             url=url,

@@ -205,13 +205,9 @@ def _merged(document: Document | None, heir: _Heir, known: set[str]) -> Document
         last = heir.containers[-1] if heir.containers else None
         times = [container.created_at for container in heir.containers] or [heir.finds[-1].created_at]
         document = Document.local(
-            heir.reference,
-            heir.platform,
-            url=last.url if last else "",
-            client=last.client if last else CLIENT_LOCAL,
-            created_at=min(times),
-            updated_at=max(times),
+            heir.reference, heir.platform, url=last.url if last else "", client=last.client if last else CLIENT_LOCAL
         )
+        document = dataclasses.replace(document, created_at=min(times), updated_at=max(times))
     if rows and document.metrics.get(SREGISTRY) != rows:
         document = dataclasses.replace(document, metrics={**document.metrics, SREGISTRY: rows})
     finds = {find.path: find for find in heir.finds if find.path not in known}
@@ -220,4 +216,7 @@ def _merged(document: Document | None, heir: _Heir, known: set[str]) -> Document
 
 
 def _to_file(find: _Find) -> File:
-    return File.at(find.path, sha256_of(find.path), {"format": find.format}, created_at=find.created_at)
+    return dataclasses.replace(
+        File.at(find.path, sha256_of(find.path), {"format": find.format}),
+        created_at=find.created_at,
+    )

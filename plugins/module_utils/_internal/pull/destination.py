@@ -12,16 +12,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import StorageError
-from ..inventory import storage
-from ..inventory.database import BUILD_TIMEOUT, LOCK_TIMEOUT, taken
-from ..sif.formats import is_image
+from ..inventory.database import BUILD_TIMEOUT, LOCK_TIMEOUT
+from ..inventory.replace import NOTHING, PULL, Newcomer, Occupant, need_replaceable
 from .job import Job, Replaced
 from .outcome import PullOutcome
 from .session import Session
 
 if TYPE_CHECKING:
-    from ..inventory.document import File
+    from ..inventory.document import Document
 
 
 @dataclass(frozen=True)
@@ -66,47 +64,20 @@ def lock_destination(session: Session, outcome: PullOutcome, path: str) -> Itera
         yield Destination(session, outcome, path, image)
 
 
-def need_destination(job: Job, file: File | None) -> Replaced:
+def need_destination(job: Job, document: Document | None) -> Replaced:
     """Raise unless the file of an image may be put at a path; return what it replaces there.
 
-    Who writes the path in ``dest`` means to replace it, as a new version under a fixed name. A path that follows from
-    the name alone is not taken from another image: with two such images each run would undo the other. What nobody
-    could fetch again, a file that was added or built here or is not an image, is only replaced by force.
-
-    :param file: what the inventory says the image has at the path.
-    :raises StorageError: naming what is there.
+    :param document: of the image.
+    :raises StorageError: naming what is there; ``inventory/replace.py`` has the rules.
     """
-    path, outcome, force = job.path, job.outcome, job.request.force
-    if file:
-        if file.manifest_digest is None and not force:
-            raise StorageError(
-                f"{path} is the file of {outcome.reference} that was not pulled but added or built here; rename that "
-                "one, give another dest, or replace it with force: true"
-            )
-        return Replaced(path)
-    if not os.path.lexists(path):
-        return Replaced()
-    if not os.path.isfile(path) and not os.path.islink(path):
-        raise StorageError(f"{path} is there and is no regular file; remove it, or give another dest")
-    owners = job.session.inventory.owners(path, besides=outcome.key)
-    if not owners:
-        if not force and os.path.isfile(path) and os.path.getsize(path) and not is_image(path):
-            raise StorageError(
-                f"{path} is a file, and no image; remove it, give another dest, or force: true to replace it"
-            )
-        unknown = f"{path} was there and is replaced; the inventory does not know it"
-        if unknown not in outcome.warnings:
-            outcome.warnings.append(unknown)
-        return Replaced(path)
-    for owner in owners:
-        known = owner.file(path)
-        if known and known.manifest_digest is None and not force and known.state() != storage.MISSING:
-            raise taken(path, owner, "it was added or built here; give another dest, or force: true to replace it")
-        if job.request.dest is None and not force:
-            raise taken(
-                path,
-                owner,
-                f"give {outcome.reference} for {outcome.platform} another dest or storage, or force: true to take it "
-                "over",
-            )
-    return Replaced(path, owners[-1])
+    path, outcome = job.path, job.outcome
+    owners: list[Document] = []
+    own = document.file(path) if document else None
+    if not own and os.path.lexists(path):
+        owners = job.session.inventory.owners(path, besides=outcome.key)
+    there = Occupant(path, document, tuple(owners))
+    need_replaceable(Newcomer(PULL, job.request.force, derived=job.request.dest is None), there)
+    unknown = f"{path} was there and is replaced; the inventory does not know it"
+    if there.kind != NOTHING and not there.known and unknown not in outcome.warnings:
+        outcome.warnings.append(unknown)
+    return Replaced(path if own or there.kind != NOTHING else None, owners[-1] if owners else None)

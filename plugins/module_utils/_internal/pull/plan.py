@@ -76,7 +76,7 @@ def decide(job: Job) -> Decision:
     session, request, before, path = job.session, job.request, job.before, job.path
     file = before.file(path) if before else None
     if file and file.manifest_digest is None:
-        _need_replaceable(job, file)
+        _need_replaceable(job, before)
     state = file.state(request.checksum) if file else storage.MISSING
     alike = not request.force and has_inputs(request, job.outcome.reference, file)
     fresh = file if state == storage.PRESENT and alike else None
@@ -94,7 +94,7 @@ def decide(job: Job) -> Decision:
             return Decision(PRESENT, replaced, cached)
         action = RECORDED  # the index moved, this platform's image in it did not
     elif file is None:
-        action, replaced = PULLED, _need_replaceable(job, None)
+        action, replaced = PULLED, _need_replaceable(job, before)
     else:
         action = REBUILT if state == storage.PRESENT else REPAIRED
     lost, make = file if same and alike else None, not (fresh and same)
@@ -229,11 +229,11 @@ def _is_guarded(path: str) -> bool:
     return status.st_uid in (0, os.geteuid()) and not writable and not intruders(os.path.dirname(path))
 
 
-def _need_replaceable(job: Job, file: File | None) -> Replaced:
+def _need_replaceable(job: Job, document: Document | None) -> Replaced:
     with importing:
         from .destination import need_destination  # most runs replace nothing
 
-    return need_destination(job, file)
+    return need_destination(job, document)
 
 
 def _need_means(job: Job, cached: CacheResult) -> None:

@@ -96,10 +96,8 @@ class _LayerProducer:
         outcome.warnings.extend(built.warnings)
         job.builder = {"name": built.builder, "reason": built.reason}
         cache.keep(built.path, f"sha256:{built.sha256}")  # who deletes it by mistake gets it back at once
-        return File.at(
-            built.path,
-            built.sha256,
-            inputs,
+        return dataclasses.replace(
+            File.at(built.path, built.sha256, inputs),
             size=built.size,
             mtime_ns=built.mtime_ns,
             manifest_digest=image.manifest_digest,
@@ -137,10 +135,8 @@ class _SifProducer:
             return there
         with job.outcome.clock("place"):
             placed = self.download.place(fetched, job.path, partial(finish_file, job))
-        return File.at(
-            job.path,
-            placed.sha256,
-            self.inputs,
+        return dataclasses.replace(
+            File.at(job.path, placed.sha256, self.inputs),
             size=placed.size,
             mtime_ns=placed.mtime_ns,
             manifest_digest=self.manifest_digest or placed.digest,

@@ -59,7 +59,7 @@ class Production:
                     job.after = latest
                     return PRESENT
                 own = latest.file(job.path) if latest else None
-                replaced = need_destination(job, own)  # others had the path since the decision
+                replaced = need_destination(job, latest)  # others had the path since the decision
                 if not own:
                     job.replaced = Replaced(replaced.path or job.replaced.path, replaced.owner)
                 file = self._make()

@@ -10,6 +10,7 @@ written.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 from dataclasses import dataclass
@@ -84,7 +85,10 @@ class Host:
         inputs = {"command": "cmd" if kind == "other inputs" else "entrypoint", "reproducible": "yes"}
         sha256 = hashlib.sha256(SIF).hexdigest()
         origin = {"added": None, "of an older image": OTHER_DIGEST}.get(kind, manifest_digest)
-        recorded = File.at(str(self.path), sha256, {**inputs, "engine": "apptainer"}, manifest_digest=origin)
+        recorded = dataclasses.replace(
+            File.at(str(self.path), sha256, {**inputs, "engine": "apptainer"}),
+            manifest_digest=origin,
+        )
         if kind == "missing":
             self.path.unlink()
         elif kind == "modified":
@@ -235,7 +239,10 @@ def test_what_is_in_the_place_of_a_new_file(host: Host, there: str, dest: bool, 
         host.path.write_bytes(b"text" if there == "text" else SIF)
     if "another" in there:
         other = Reference.parse("host/other:1")
-        file = File.at(str(host.path), "5" * 64, {}, manifest_digest=None if "added" in there else OTHER_DIGEST)
+        file = dataclasses.replace(
+            File.at(str(host.path), "5" * 64, {}),
+            manifest_digest=None if "added" in there else OTHER_DIGEST,
+        )
         host.inventory.put(Document(other, AMD64, OTHER_DIGEST, OTHER_DIGEST, "", (), 1, {}, TIME, TIME, (file,)))
     how: dict[str, Any] = {"dest": str(host.path) if dest else None, "force": force}
     if result == "refused":

@@ -101,10 +101,8 @@ class Case:
         path = directory / "image.sif"
         path.write_bytes(CONTENT)
         sha256 = hashlib.sha256(CONTENT).hexdigest()
-        self.file = File.at(
-            str(path),
-            sha256,
-            INPUTS,
+        self.file = replace(
+            File.at(str(path), sha256, INPUTS),
             manifest_digest=self.image.manifest_digest,
             engine_version="1.4.5",
             packer="mksquashfs 4.6.1",
