@@ -42,6 +42,7 @@ def search(job: Job, cache: SifCache, manifest_digest: str) -> CacheResult:
         return CacheResult()
     outcome.warnings.extend(cache.warnings())
     if entry is None and cache.required:
+        job.cached = CacheResult(MISS)  # the outcome tells of it beside the error
         inputs = ", ".join(f"{name}: {value}" for name, value in sorted(keys[0].inputs.items()))
         raise NotFound(
             f"the SIF cache {cache} has no file of {reference} ({manifest_digest}, {inputs}), and "
