@@ -279,7 +279,6 @@ ansible_facts:
       sample: {storage: /var/lib/sregistry, database: /var/lib/sregistry/.sregistry, complete: true, images: []}
 """
 
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -288,7 +287,7 @@ from ..module_utils._internal.manage.add import COPY, METHODS, AddRequest, Named
 from ..module_utils._internal.manage.import_sregistry import Estate, take_over
 from ..module_utils._internal.module.attributes import check_owner, prepare, set_attributes
 from ..module_utils._internal.module.base import failing, inventory_of, platform_of
-from ..module_utils._internal.module.local_images import finish_changes
+from ..module_utils._internal.module.local_images import BesideImages, finish_changes
 from ..module_utils._internal.module.options import (
     default_registry_options,
     from_environment,
@@ -346,16 +345,16 @@ def main() -> None:
     with failing(module):
         check_owner(module)
         inventory = inventory_of(module)
-        more: dict[str, Any] = {}
+        beside = BesideImages()
         if module.params["takeover"] is not None:
             outcomes, left = take_over(inventory, _estate(module))
-            more["left"] = [item.to_result() for item in left]
+            beside.values["left"] = [item.to_result() for item in left]
         else:
             outcomes = add(inventory, _request(module), _items(module))
         for outcome in outcomes:
             if outcome.action == PRESENT:  # a new file got them before it got its name
                 set_attributes(module, outcome)
-        finish_changes(module, inventory, outcomes, **more)
+        finish_changes(module, inventory, outcomes, beside)
 
 
 def _items(module: AnsibleModule) -> list[NamedFile]:

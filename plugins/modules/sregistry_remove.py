@@ -246,7 +246,6 @@ ansible_facts:
       sample: {storage: /var/lib/sregistry, database: /var/lib/sregistry/.sregistry, complete: true, images: []}
 """
 
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -258,7 +257,7 @@ from ..module_utils._internal.manage.outcome import ABSENT
 from ..module_utils._internal.manage.remove import FORGOTTEN, STATES, RemoveOutcome, RemoveRequest, meaningless, remove
 from ..module_utils._internal.manage.sweep import prune_cache, sweep_store
 from ..module_utils._internal.module.base import blob_directory, failing, inventory_of
-from ..module_utils._internal.module.local_images import finish_changes
+from ..module_utils._internal.module.local_images import BesideImages, finish_changes
 from ..module_utils._internal.module.options import (
     cache_options,
     default_registry_options,
@@ -311,12 +310,12 @@ def main() -> None:
             for text in meaningless(list(inventory.documents()), request.keep):
                 module.warn(f"keep holds {text!r}, which is no image of the inventory")
         outcomes = remove(inventory, cache, request)
-        more: dict[str, Any] = {"diff": []}
+        beside = BesideImages()
         try:
-            _clean(module, inventory, cache, outcomes, more)
+            _clean(module, inventory, cache, outcomes, beside)
         except SregistryError as error:  # what is gone must be told all the same
-            more["error"] = error
-        finish_changes(module, inventory, outcomes, **more)
+            beside.error = error
+        finish_changes(module, inventory, outcomes, beside)
 
 
 def _request(module: AnsibleModule) -> RemoveRequest:
@@ -339,20 +338,20 @@ def _places(module: AnsibleModule) -> Places:
 
 
 def _clean(
-    module: AnsibleModule, inventory: Inventory, cache: BlobCache, outcomes: list[RemoveOutcome], more: dict[str, Any]
+    module: AnsibleModule, inventory: Inventory, cache: BlobCache, outcomes: list[RemoveOutcome], beside: BesideImages
 ) -> None:
     """Remove what no image has: files of the store, blobs of the cache."""
     if module.params["sweep"]:
         swept = sweep_store(inventory, _places(module), outcomes, module.check_mode)
-        more["swept"] = swept.gone
-        _show(more, "files that no image has", swept.gone)
+        beside.values["swept"] = swept.gone
+        _show(beside, "files that no image has", swept.gone)
         _warn_of(module, swept.strangers)
         for path, link in swept.linked[:_NAMED]:
             module.warn(f"sweep leaves {path}, since the symlink {link} leads to it; remove that first")
     if module.params["cache"] == _PRUNE:
         pruned = prune_cache(inventory, cache, outcomes, module.check_mode)
-        more["pruned"] = {"blobs": len(pruned), "bytes": sum(blob.size for blob in pruned)}
-        _show(more, f"the cache {cache.directory}", [blob.what for blob in pruned])
+        beside.values["pruned"] = {"blobs": len(pruned), "bytes": sum(blob.size for blob in pruned)}
+        _show(beside, f"the cache {cache.directory}", [blob.what for blob in pruned])
 
 
 def _warn_of(module: AnsibleModule, strangers: list[str]) -> None:
@@ -364,10 +363,9 @@ def _warn_of(module: AnsibleModule, strangers: list[str]) -> None:
         )
 
 
-def _show(more: dict[str, Any], header: str, gone: list[str]) -> None:
+def _show(beside: BesideImages, header: str, gone: list[str]) -> None:
     if gone:
-        more["changed"] = True
-        more["diff"].append({"before_header": header, "after_header": header, "before": {"gone": gone}, "after": {}})
+        beside.diff.append({"before_header": header, "after_header": header, "before": {"gone": gone}, "after": {}})
 
 
 if __name__ == "__main__":

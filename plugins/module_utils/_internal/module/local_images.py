@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -17,37 +18,39 @@ from ..manage.outcome import ChangeOutcome
 from .base import facts_after, failure
 
 
+@dataclass
+class BesideImages:
+    """The rest of the result of a task: return values, and the differences and the error that are not of an image."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    diff: list[dict[str, Any]] = field(default_factory=list)
+    error: SregistryError | None = None
+
+
 def finish_changes(
     module: AnsibleModule,
     inventory: Inventory,
     outcomes: Sequence[ChangeOutcome],
-    changed: bool = False,
-    diff: Sequence[dict[str, Any]] = (),
-    error: SregistryError | None = None,
-    **more: Any,
+    beside: BesideImages | None = None,
 ) -> None:
-    """End the task with the outcome of each image; it fails if one did, with the results of all.
-
-    :param changed: whether the task changed something beside the images; ``diff`` shows what.
-    :param error: what went wrong beside the images.
-    :param more: other return values.
-    """
+    """End the task with the outcome of each image; it fails if one did, with the results of all."""
+    beside = beside or BesideImages()
     names = [outcome.reference.uri if outcome.reference else outcome.name for outcome in outcomes]
     for name, outcome in zip(names, outcomes):
         for warning in outcome.warnings:
             module.warn(f"{name}: {warning}")
     different = [outcome for outcome in outcomes if outcome.changed]
     result: dict[str, Any] = {
-        **more,
-        "changed": changed or bool(different),
+        **beside.values,
+        "changed": bool(different or beside.diff),
         "images": [outcome.to_result(outcome.name) for outcome in outcomes],
     }
     if module._diff:
-        result["diff"] = [outcome.to_diff() for outcome in different] + list(diff)
+        result["diff"] = [outcome.to_diff() for outcome in different] + beside.diff
     failed = [(name, outcome.error) for name, outcome in zip(names, outcomes) if outcome.error]
     if failed:
         module.fail_json(msg=failure(failed, len(outcomes), module.check_mode), **result)
-    if error:
-        module.fail_json(msg=str(error), **result)
+    if beside.error:
+        module.fail_json(msg=str(beside.error), **result)
     documents = [outcome.document for outcome in outcomes if outcome.document]
     module.exit_json(ansible_facts=facts_after(module, inventory, documents), **result)

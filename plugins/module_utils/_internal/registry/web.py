@@ -12,6 +12,7 @@ and by its size; its digest is known only from the name, or after it was fetched
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -160,29 +161,11 @@ class Web:
         also: frozenset[int] = frozenset(),
         once: bool = False,
     ) -> Iterator[requests.Response]:
-        """One request; yields a response of status 2xx or in ``also``. A login is sent only if it is asked for."""
+        """Send one request; yield a response of status 2xx or in ``also``."""
         url = f"{reference.scheme}://{reference.registry}/{reference.repository}"
         url += f"?{reference.query}" if reference.query else ""
-        with self._lock:
-            guarded = reference.registry in self._guarded
-        login = self._login(reference) if guarded else None
-        headers = {"Accept": "*/*", **headers}
-        while True:
-            try:
-                response, tries = self._connections.send(
-                    HttpRequest(method, url, str(reference), headers, login.basic if login else None, once=once)
-                )
-            except Unreachable as error:
-                error.status = 0 if was_connected(error) else None
-                raise
-            at_home = origin(response.url) == origin(url)
-            if response.status_code == 401 and at_home and not login and self._login(reference):
-                drain(response)
-                login = self._login(reference)
-                with self._lock:
-                    self._guarded.add(reference.registry)
-                continue
-            break
+        request = HttpRequest(method, url, str(reference), {"Accept": "*/*", **headers}, once=once)
+        response, tries, login = self._respond(reference, request)
         with response:
             if response.status_code >= 300 and response.status_code not in also:
                 failure = _error(reference, ErrorResponse.of(response), bool(login), tries)
@@ -198,6 +181,28 @@ class Web:
             yield response
             if method == "HEAD" or response.status_code >= 300 or "Range" in headers:
                 drain(response)
+
+    def _respond(self, reference: Reference, request: HttpRequest) -> tuple[requests.Response, int, Login | None]:
+        """Return the response that counts, its tries, and the login, which is sent only if it is asked for."""
+        with self._lock:
+            guarded = reference.registry in self._guarded
+        login = self._login(reference) if guarded else None
+        while True:
+            try:
+                response, tries = self._connections.send(
+                    dataclasses.replace(request, authorization=login.basic if login else None)
+                )
+            except Unreachable as error:
+                error.status = 0 if was_connected(error) else None
+                raise
+            at_home = origin(response.url) == origin(request.url)
+            wanted = self._login(reference) if response.status_code == 401 and at_home and not login else None
+            if not wanted:
+                return response, tries, login
+            drain(response)
+            login = wanted
+            with self._lock:
+                self._guarded.add(reference.registry)
 
     def _login(self, reference: Reference) -> Login | None:
         """Return the login of the task. Those of an authfile are for registries."""
