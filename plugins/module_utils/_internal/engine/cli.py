@@ -141,7 +141,7 @@ class EngineResult:
         return tuple(line.partition(":")[2].strip() for line in self._lines() if line.startswith("WARNING:"))
 
     def _lines(self) -> Iterator[str]:
-        """Each line as it can be shown: among them is what the scripts of a definition wrote."""
+        """Yield each line as it can be shown: among them is what the scripts of a definition wrote."""
         for line in self.errors.splitlines():
             plain = _ANSI.sub("", line).replace("\t", " ")
             yield shown(plain, len(plain))
@@ -215,7 +215,7 @@ class Engine:
         self.build(target, source, BuildOptions(sandbox=True, tmpdir=tmpdir, timeout=_TIMEOUT))
 
     def inspect(self, image: str, tmpdir: str | None = None) -> dict[str, Any]:
-        """All that ``inspect --all --json`` tells of a SIF or sandbox: the object ``data.attributes``.
+        """Return all that ``inspect --all --json`` tells of a SIF or sandbox: the object ``data.attributes``.
 
         :raises EngineError: with the engine's own words.
         """

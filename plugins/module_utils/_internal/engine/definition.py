@@ -182,7 +182,7 @@ def _parts(text: str) -> list[str]:
 
 
 def _lines(part: str) -> Iterator[tuple[str | None, str]]:
-    """Each line of a stage with the heading of the section that it stands in: None for a header, the line itself."""
+    """Yield each line of a stage with the heading of its section: None for a header, the line itself."""
     heading = None
     for line in part.split("\n"):
         if line.lstrip().startswith("%"):

@@ -147,7 +147,7 @@ def _failure(image: str, result: EngineResult) -> EngineError:
 
 
 def _failure_of_3_5(image: str, result: EngineResult) -> EngineError | None:
-    """Singularity 3.5 gives no reason, but says of each signature whether the data fits; then, only the key is left."""
+    """Find the reason, which 3.5 does not give: it says of each signature whether the data fits; else it is the key."""
     try:
         entries = [entry["Signer"] for entry in json.loads(result.output)["SignerKeys"] or []]
         fits = all(entry["DataCheck"] for entry in entries)

@@ -254,7 +254,7 @@ def need_writable(directory: str) -> None:
 
 
 def free_space(directory: str) -> int:
-    """Bytes that an ordinary user can still write below a directory, which may be yet to be made.
+    """Return the bytes that an ordinary user can still write below a directory, which may be yet to be made.
 
     :raises StorageError: if it cannot be found out.
     """

@@ -79,7 +79,7 @@ def _directory(parent: str, prefix: str, suffix: str = "", known: str = "") -> I
 
 
 def need_safe(directory: str, option: str) -> None:
-    """Root must not build where another user could put a symlink in the place of what root just made.
+    """Refuse to let root build where another user could put a symlink in the place of what root just made.
 
     :param option: what names the directory.
     :raises StorageError: if this is root, and another user could.

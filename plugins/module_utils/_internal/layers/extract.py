@@ -58,7 +58,7 @@ class _TreeWriter:
             raise _error(error, path, entry) from error
 
     def warnings(self) -> list[str]:
-        """One for each kind of loss, with the first few paths that it befell."""
+        """Return a warning for each kind of loss, with the first few paths that it befell."""
         found = []
         for why, paths in self._losses.items():
             found.append(f"{named(paths)} {why}")

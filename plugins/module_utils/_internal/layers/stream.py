@@ -58,7 +58,7 @@ class Archive:
         self._writer.finish()
 
     def warnings(self) -> list[str]:
-        """About what a squashfs cannot hold, with the first few paths that it befell."""
+        """Return a warning about attributes that a squashfs cannot hold, with the first few paths that lack one."""
         return [f"{named(self._unfit)} lacks an attribute that a squashfs cannot hold"] if self._unfit else []
 
 

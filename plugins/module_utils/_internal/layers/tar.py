@@ -266,7 +266,7 @@ class _ArchiveReader:
                 extensions.records[key] = value
 
     def _gnu_segments(self, block: bytes) -> list[tuple[int, int]]:
-        """GNU tar manual, "Old GNU Format": four segments in the header, more in blocks that follow it."""
+        """Read four segments in the header, more in blocks that follow it (GNU tar manual, "Old GNU Format")."""
         fields, more = block[386:482], block[482]
         segments: list[tuple[int, int]] = []
         while True:
@@ -281,7 +281,7 @@ class _ArchiveReader:
     def _pax_segments(
         self, extensions: _Extensions, path: bytes, size: int
     ) -> tuple[bytes, list[tuple[int, int]] | None, int]:
-        """GNU tar manual, "PAX Format, Versions 0.0, 0.1 and 1.0"."""
+        """Read the segments of a PAX archive (GNU tar manual, "PAX Format, Versions 0.0, 0.1 and 1.0")."""
         records = extensions.records
         path = records.get(b"GNU.sparse.name") or path
         if (records.get(b"GNU.sparse.major"), records.get(b"GNU.sparse.minor")) == (b"1", b"0"):

@@ -111,7 +111,7 @@ class TarWriter:
 
 
 def _number(value: int, length: int) -> bytes:
-    """Octal digits, or where these do not suffice the GNU format's binary number."""
+    """Write octal digits, or where these do not suffice the GNU format's binary number."""
     if value < 8 ** (length - 1):
         return b"%0*o" % (length - 1, value)
     return b"\x80" + value.to_bytes(length - 1, "big")

@@ -204,7 +204,7 @@ class Union:
 
     @staticmethod
     def _data(layer: Layer, wanted: dict[int, Node]) -> Iterator[tuple[Node, Data | None]]:
-        """Files of a layer by their ordinals, each with its data, which must be taken before the next is asked for."""
+        """Yield files of a layer by ordinal, each with its data, which must be taken before the next is asked for."""
         with layer.open() as archive:
             left = len(wanted)
             for ordinal, (entry, data) in enumerate(tar.read(archive, layer.what)):
@@ -231,7 +231,7 @@ class Union:
             yield node.entry._replace(path=path, kind=HARD_LINK, target=first, size=0, xattrs=()), None
 
     def _walk(self) -> Iterator[tuple[bytes, Node, bool]]:
-        """Each path with its node, parents first; the flag tells whether the node is met for the first time."""
+        """Yield each path with its node, parents first; the flag tells whether the node is met for the first time."""
         met: set[int] = set()
         stack: list[tuple[bytes, Node]] = [(b"", self.root)]
         while stack:

@@ -76,7 +76,7 @@ def parse_destination(text: str, default_registry: str = DOCKER_HUB) -> Referenc
 
 
 def check_annotations(given: Mapping[Any, Any]) -> dict[str, str]:
-    """Annotations that somebody wants, if they can be had.
+    """Check the annotations that somebody wants.
 
     :raises InvalidReference: if one is no text, or has a key of ours.
     """

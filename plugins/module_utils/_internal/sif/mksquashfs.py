@@ -230,7 +230,7 @@ def _suitable(compression: str | None) -> list[str]:
 
 
 def _candidates() -> list[str]:
-    """All programs of this name; packages of Apptainer 1.4 and later bring one of their own, often a newer one."""
+    """Return all programs of this name; packages of Apptainer 1.4 and later bring one of their own, often newer."""
     paths = (shutil.which("mksquashfs", path=directory) for directory in _search())
     return list(dict.fromkeys(path for path in paths if path))
 
@@ -289,7 +289,7 @@ def _kernel_reads_zstd() -> bool:
 
 
 def _squashfuse_reads_zstd() -> bool:
-    """Ordinary users mount by squashfuse; where there is none installed, the kernel or the engine's own counts."""
+    """Tell whether squashfuse, for mounts of ordinary users, reads zstd; without it, the kernel or the engine's counts."""
     path = shutil.which("squashfuse", path=os.pathsep.join(_search()))
     if not path:
         return True

@@ -53,7 +53,7 @@ class _Paced(io.RawIOBase):
         self._received = 0
 
     def headers_end(self) -> None:
-        """From now on it is the body that comes."""
+        """Note that from now on it is the body that comes."""
         self._end = None
         self._waited, self._received = 0.0, 0
 

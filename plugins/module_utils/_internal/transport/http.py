@@ -213,12 +213,12 @@ def _sent(content: Content) -> Content:
 
 
 def _no_netrc(request: Any) -> Any:
-    """Handed to requests as its authentication, so that it does not send what a ~/.netrc happens to hold."""
+    """Serve requests as its authentication, so that it does not send what a ~/.netrc happens to hold."""
     return request
 
 
 def _no_redirect(_response: requests.Response) -> None:
-    """Handed to requests as its way to see where a response leads."""
+    """Serve requests as its way to see where a response leads."""
 
 
 def retry_delay(attempt: int, retry_after: str | None) -> float:
