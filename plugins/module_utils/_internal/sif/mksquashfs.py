@@ -289,7 +289,7 @@ def _kernel_reads_zstd() -> bool:
 
 
 def _squashfuse_reads_zstd() -> bool:
-    """Tell whether squashfuse, for mounts of ordinary users, reads zstd; without it, the kernel or the engine's counts."""
+    """Tell whether squashfuse, for mounts of ordinary users, reads zstd; without it, others' support counts."""
     path = shutil.which("squashfuse", path=os.pathsep.join(_search()))
     if not path:
         return True
