@@ -52,7 +52,7 @@ class World:
         """The inventory that the examples are played with."""
         return self.directory / "inventory.json"
 
-    def play(self, plays: list[dict[str, Any]], timeout: float = 900) -> subprocess.CompletedProcess[str]:
+    def play(self, plays: list[dict[str, Any]], timeout: float = 7200) -> subprocess.CompletedProcess[str]:
         """Run one playbook of these plays. The callback writes what comes of it to ``self.results``."""
         book = self.directory / "book.yml"
         book.write_text(yaml.safe_dump(plays, sort_keys=False, allow_unicode=True), encoding="utf-8")
@@ -120,7 +120,7 @@ def world(directory: Path, first: int, second: int) -> Iterator[World]:
 
 def _run(host: hosts.Host, script: str, *arguments: str) -> None:
     command = [*hosts.ssh_command(host), shlex.join(["sh", "-s", "--", *arguments])]
-    done = subprocess.run(command, stdin=(HERE / script).open("rb"), capture_output=True, timeout=120, check=False)
+    done = subprocess.run(command, stdin=(HERE / script).open("rb"), capture_output=True, timeout=1200, check=False)
     assert done.returncode == 0, f"{script} on {host.name}: {done.stderr.decode(errors='replace')}"
 
 

@@ -71,7 +71,7 @@ class Host:
         arguments = {key: value for key, value in arguments.items() if value is not None}
         return self.module(f"hpc.sregistry.sregistry_{action}", check=check, diff=diff, env=env, **arguments)
 
-    def shell(self, script: str, check: bool = True, timeout: int = 300) -> subprocess.CompletedProcess[str]:
+    def shell(self, script: str, check: bool = True, timeout: int = 7200) -> subprocess.CompletedProcess[str]:
         """Run a shell script on the host by SSH alone."""
         command = [*self._ssh(), script]
         done = subprocess.run(
@@ -91,7 +91,7 @@ class Host:
         """Copy a directory of this machine to the host, with its modes."""
         with subprocess.Popen(["tar", "-C", source, "-cf", "-", "."], stdout=subprocess.PIPE) as archive:
             command = [*self._ssh(), f"mkdir -p {target} && tar -C {target} -xf -"]
-            subprocess.run(command, stdin=archive.stdout, timeout=300, check=True)
+            subprocess.run(command, stdin=archive.stdout, timeout=7200, check=True)
 
 
 def run(host: Host, path: str) -> str:

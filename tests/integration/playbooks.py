@@ -52,7 +52,7 @@ class _Files:
         return self.directory / "local"
 
 
-def run_playbook(arguments: Sequence[str], text: str = "", timeout: int = 900) -> subprocess.CompletedProcess[str]:
+def run_playbook(arguments: Sequence[str], text: str = "", timeout: int = 7200) -> subprocess.CompletedProcess[str]:
     """Run ``ansible-playbook`` in the environment that this process began with, and return what it printed.
 
     :param text: what it reads from its standard input, such as the playbook ``/dev/stdin``.
@@ -70,7 +70,7 @@ def run_tasks(arguments: Sequence[str], play: Mapping[str, Any]) -> list[dict[st
     """
     with tempfile.TemporaryDirectory(prefix="playbook-") as directory:
         files = _Files(Path(directory))
-        done = _run(files, [*arguments, "/dev/stdin"], json.dumps([play]), 900)
+        done = _run(files, [*arguments, "/dev/stdin"], json.dumps([play]), 7200)
         results = files.results.read_text(encoding="utf-8") if files.results.exists() else ""
     assert results, f"no task has a result: {done.stdout}{done.stderr}"
     return [json.loads(line) for line in results.splitlines()]

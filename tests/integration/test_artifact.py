@@ -30,12 +30,12 @@ def sif(hosts: tuple[Host, Host]) -> bytes:
     made = hosts[0].sregistry("pull", IMAGE, dest="/tmp/artifact.sif")
     assert made["changed"], made
     command = [*hosts[0]._ssh(), "cat /tmp/artifact.sif"]
-    return subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
+    return subprocess.run(command, capture_output=True, check=True, timeout=1200).stdout
 
 
 def put(host: Host, content: bytes, path: str) -> None:
     """Bring bytes to a host."""
-    subprocess.run([*host._ssh(), f"cat > {path}"], input=content, check=True, timeout=60)
+    subprocess.run([*host._ssh(), f"cat > {path}"], input=content, check=True, timeout=1200)
 
 
 def push(host: Host, content: bytes, name: str) -> None:

@@ -253,7 +253,11 @@ NETWORK_CASES: Mapping[str, tuple[str, Mapping[str, Any], tuple[str, ...]]] = {
         {"no_https": False},
         ("TLS failure at 127.0.0.1:5001", "certificate", "ca_path"),
     ),
-    "plain http": (f"{REGISTRY}/lab/tiny", {"no_https": False}, (f"TLS failure at {REGISTRY}", "no_https: true")),
+    "plain http": (
+        f"{REGISTRY}/lab/tiny",
+        {"no_https": False},
+        (f"TLS failure at {REGISTRY}", f"insecure_registries as http://{REGISTRY}"),
+    ),
     "plain http of a store": (
         f"{PRIVATE}/lab/tiny",
         {**SECURE, **LOGIN, "sif_cache": f"{REGISTRY}/sif", "sif_cache_miss": "fail"},

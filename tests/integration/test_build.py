@@ -98,7 +98,7 @@ def test_the_engine_does_with_a_file_all_that_it_does_with_its_own(node1: Host) 
         chmod -R u+w rebuilt; rm -rf rebuilt signed.sif
         echo all of it
     """
-    assert host.shell(f"cd $(mktemp -d) && {script}", timeout=300).stdout.endswith("all of it\n")
+    assert host.shell(f"cd $(mktemp -d) && {script}", timeout=7200).stdout.endswith("all of it\n")
 
 
 def many_files(count: int) -> bytes:

@@ -231,7 +231,7 @@ def test_a_console_inside(host: Host) -> None:
         input=typed,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=1200,
         check=False,
     )
     assert re.search(r"rc=0 >>\ninside\n", done.stdout), done.stdout + done.stderr

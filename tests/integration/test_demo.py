@@ -30,7 +30,7 @@ def test_the_demo_takes_hosts_of_ones_own_and_a_registry_without_tls(node1: Host
     inventory.write_text(json.dumps({"all": {"hosts": {"mine": variables}}}), encoding="utf-8")
     given = {"INVENTORY": str(inventory), "IMAGE": f"{REGISTRY}/lab/tiny:1.0", "NO_HTTPS": "true"}
     done = subprocess.run(
-        ["bash", str(SCRIPT)], env={**os.environ, **given}, capture_output=True, text=True, timeout=300, check=False
+        ["bash", str(SCRIPT)], env={**os.environ, **given}, capture_output=True, text=True, timeout=7200, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     row = rf"mine +{REGISTRY}/lab/tiny:1\.0 +linux/amd64 +1\.\d MiB +[0-9a-f]{{12}} +\d{{4}}-\S+Z +present"

@@ -70,7 +70,7 @@ def apptainer_build(host: Host, image: str) -> str:
     """
     path = "/tmp/theirs.sif"  # on the host
     fast = "--mksquashfs-args '-comp zstd -Xcompression-level 1'"
-    host.shell(f"rm -f {path}; apptainer build {fast} --no-https {path} docker://{REGISTRY}/{image}", timeout=600)
+    host.shell(f"rm -f {path}; apptainer build {fast} --no-https {path} docker://{REGISTRY}/{image}", timeout=7200)
     return path
 
 

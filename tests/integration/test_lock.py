@@ -62,7 +62,7 @@ class LockFile:
         """Run the playbook; how many tasks changed something (-1 if one failed), and all that it said."""
         given = {"lock_images": images, "lock_file": self.path.name, "lock_options": {"no_https": True}, **variables}
         command = ["ansible-playbook", "hpc.sregistry.lock", "--diff", "-e", json.dumps(given)] + ["--check"] * check
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=self.path.parent)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=7200, check=False, cwd=self.path.parent)
         changed = done.stdout.rpartition("changed=")[2].partition(" ")[0]
         return int(changed) if done.returncode == 0 else -1, done.stdout + done.stderr
 

@@ -340,7 +340,7 @@ def play(host: Host, cases: Mapping[str, Case], pipelining: bool, directory: Pat
             env={**os.environ, "ANSIBLE_LOG_PATH": str(directory / "ansible.log")},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=7200,
             check=False,
         )
     found = re.search(f"{marker}([A-Za-z0-9+/=]+){marker}", done.stdout)
@@ -474,7 +474,7 @@ def interactive(command: Sequence[str], answers: Sequence[tuple[str, str]], env:
         if waiting and waiting[0][0] in shown:
             os.write(parent, waiting.pop(0)[1].encode() + b"\n")
     os.close(parent)
-    return process.wait(timeout=60), shown
+    return process.wait(timeout=1200), shown
 
 
 @pytest.fixture

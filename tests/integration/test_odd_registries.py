@@ -47,7 +47,7 @@ def table(node1: Host) -> Iterator[Table]:
     made = node1.sregistry("pull", "lab/tiny:1.0", dest="/tmp/odd.sif")
     assert made["changed"], made
     node1.shell(f"apptainer push --no-https /tmp/odd.sif oras://{REGISTRY}/{ARTIFACT}:1")
-    sif = subprocess.run([*node1._ssh(), "cat /tmp/odd.sif"], capture_output=True, check=True, timeout=60).stdout
+    sif = subprocess.run([*node1._ssh(), "cat /tmp/odd.sif"], capture_output=True, check=True, timeout=1200).stdout
     with odd.registry(f"http://{REGISTRY}") as server:
         yield Table(
             [f"{server.address}/{row}/lab/tiny:1.0" for row in (*odd.FAULTS, *odd.REWORKED)],

@@ -129,7 +129,7 @@ def _run_quietly(arguments: list[str], text: str) -> subprocess.CompletedProcess
         env={**os.environ, **QUIET},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=1200,
         check=False,
     )
 

@@ -97,7 +97,7 @@ def test_thirty_images_at_once_twenty_times(node1: Host, tmp_path: Path) -> None
         ["ansible-playbook", "-i", LAB / "inventory.yml", "-e", json.dumps(variables), tmp_path / "play.yml"],
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=7200,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-5000:]

@@ -116,9 +116,9 @@ def download_engine_and_remove_it(host: Host, directory: Path) -> Path:
     package = directory / "apptainer.deb"
     command = lab_hosts.ssh_command(lab_hosts.Host(int(host.name.removeprefix("node"))))
     with package.open("wb") as file:
-        subprocess.run([*command, "cat /root/apptainer.deb"], stdout=file, timeout=60, check=True)
+        subprocess.run([*command, "cat /root/apptainer.deb"], stdout=file, timeout=1200, check=True)
     with Path("/usr/bin/docker-registry").open("rb") as file:
-        subprocess.run([*command, f"cat > {BINARY} && chmod 755 {BINARY}"], stdin=file, timeout=60, check=True)
+        subprocess.run([*command, f"cat > {BINARY} && chmod 755 {BINARY}"], stdin=file, timeout=1200, check=True)
     remove_engine(host)
     return package
 

@@ -111,7 +111,7 @@ def test_a_login_comes_from_the_environment_and_options_win(node1: Host) -> None
 
 
 def test_each_registry_of_a_task_is_reached_in_its_own_way(node1: Host) -> None:
-    login: dict[str, Any] = {"authfile": "/root/two-registries.json"}
+    login: dict[str, Any] = {"authfile": "/tmp/sregistry-two-registries.json"}
     logins = {"auths": {"127.0.0.1:5001": {"username": "lab", "password": "lab-secret"}}}
     node1.shell(f"umask 077; echo '{json.dumps(logins)}' > {login['authfile']}")
     names = ("127.0.0.1:5000/lab/tiny:1.0", "127.0.0.1:5001/lab/tiny:1.0")
@@ -123,6 +123,7 @@ def test_each_registry_of_a_task_is_reached_in_its_own_way(node1: Host) -> None:
     assert "TLS failure at 127.0.0.1:5001" in refused["images"][1]["error"]
     refused = node1.sregistry("record", *names, no_https=False, tls_verify=False, **login)
     assert "name it in insecure_registries as http://127.0.0.1:5000" in refused["images"][0]["error"]
+    node1.shell(f"rm {login['authfile']}")
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def template(text: str, env: dict[str, str] | None = None, **variables: Any) -> 
         input=json.dumps([play]),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=7200,
         check=False,
         env={**os.environ, **(env or {})},
     )

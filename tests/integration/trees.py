@@ -23,7 +23,7 @@ LOST_BY_APPTAINER = {"devices/block", "devices/char", "modes/none"}
 def scan(host: Host, *sifs: str) -> list[dict[str, Any]]:
     """Return the entries of SIFs on a host."""
     script = (Path(__file__).parent / "scan_sif.py").read_text(encoding="utf-8")
-    done = host.shell(f"python3 - {' '.join(sifs)} <<'END-OF-SCRIPT'\n{script}\nEND-OF-SCRIPT\n", timeout=600)
+    done = host.shell(f"python3 - {' '.join(sifs)} <<'END-OF-SCRIPT'\n{script}\nEND-OF-SCRIPT\n", timeout=7200)
     return list(json.loads(done.stdout))
 
 

@@ -103,7 +103,7 @@ def run(command: str, given: bytes | None = None) -> tuple[int, bytes, bytes]:
         assert process.stdin
         process.stdin.write(given or b"")
         process.stdin.flush()
-        output, errors = process.communicate(timeout=120)
+        output, errors = process.communicate(timeout=1200)
     return process.returncode, output, errors
 
 

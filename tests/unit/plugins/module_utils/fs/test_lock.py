@@ -63,7 +63,7 @@ def test_a_killed_holder_gives_its_lock_back(tmp_path: Path) -> None:
     with pytest.raises(StorageError), lock.locked(str(path), 0.1):
         pass
     holder.kill()
-    holder.communicate(timeout=60)
+    holder.communicate(timeout=1200)
     with lock.locked(str(path), 10):
         pass
 

@@ -219,7 +219,7 @@ def begin_process(cache: BlobCache, registry: FaultyRegistry, blob: Descriptor) 
 def test_several_processes_fetch_a_blob_once(stored: Stored, faulty: FaultyRegistry, cache: BlobCache) -> None:
     faulty.when(BLOBS, faults.delayed(3))
     processes = [begin_process(cache, faulty, big(stored)) for _number in range(4)]
-    received = sorted(int(process.communicate(timeout=120)[0]) for process in processes)
+    received = sorted(int(process.communicate(timeout=1200)[0]) for process in processes)
     assert received == [0, 0, 0, len(stored.blob.blob)]
     assert len(faulty.requests) == 1
     assert files(cache) == [stored.blob.digest[7:]]
@@ -368,7 +368,7 @@ def test_a_killed_run_is_continued(stored: Stored, faulty: FaultyRegistry, conne
         assert time.monotonic() < deadline, "the other run never began"
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=1200)
     had = leftover.stat().st_size
     obtained = cache.obtain(big(stored), source_of(connect, faulty, stored.blob.digest), "the blob")
     assert faulty.requests[-1].headers["range"] == f"bytes={had}-"

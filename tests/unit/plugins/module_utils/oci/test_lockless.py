@@ -50,7 +50,7 @@ def options(site: FaultyRegistry, store: Path) -> list[str]:
 
 
 def result_of(kind: str, host: int, arguments: list[str]) -> dict[str, Any]:
-    told = file_systems.begin(kind, host, _PULL, arguments).communicate(timeout=120)[0]
+    told = file_systems.begin(kind, host, _PULL, arguments).communicate(timeout=1200)[0]
     result: dict[str, Any] = json.loads(told)
     return result
 
@@ -64,7 +64,7 @@ def test_pulls_into_one_store_end_well_whatever_locks_do(kind: str, tmp_path: Pa
             )
         arguments = options(site, tmp_path / "store")
         runs = [file_systems.begin(kind, number % 2, _PULL, arguments) for number in range(4)]
-        told = [run.communicate(timeout=120)[0] for run in runs]
+        told = [run.communicate(timeout=1200)[0] for run in runs]
         results = [json.loads(one) for one in told]
         assert [run.returncode for run in runs] == [0] * 4, "\n".join(told)
         for result in results:
@@ -108,9 +108,9 @@ def test_what_a_run_is_writing_is_left_alone_whatever_locks_do(kind: str, host: 
     assert writer.stdout is not None
     assert writer.stdout.readline() == "writing\n"
     sweeper = file_systems.begin(kind, host, _SWEEP, [path])
-    assert sweeper.communicate(timeout=60)[0] == ""
+    assert sweeper.communicate(timeout=1200)[0] == ""
     assert len(os.listdir(tmp_path)) == 1
-    writer.communicate("\n", timeout=60)
+    writer.communicate("\n", timeout=1200)
     assert writer.returncode == 0
     assert os.listdir(tmp_path) == ["image.sif"]
 
@@ -132,10 +132,10 @@ def test_what_a_killed_run_left_goes_at_once_or_after_a_day(kind: str, age: floa
     assert writer.stdout is not None
     writer.stdout.readline()
     writer.send_signal(signal.SIGKILL)
-    writer.communicate(timeout=60)
+    writer.communicate(timeout=1200)
     later = f"import time; now = time.time() + {age}; time.time = lambda: now\n"
     sweeper = file_systems.begin(kind, 0, later + _SWEEP, [path])
-    assert sweeper.communicate(timeout=60)[0] == ""
+    assert sweeper.communicate(timeout=1200)[0] == ""
     assert len(os.listdir(tmp_path)) == stays
 
 

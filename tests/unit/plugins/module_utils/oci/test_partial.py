@@ -96,7 +96,7 @@ def test_runs_that_share_a_cache_neither_fail_nor_damage_it_whatever_locks_do(ki
         file_systems.begin(kind, number % 2, _RUN, [cache.directory, *wanted[number % 2 :], *wanted[: number % 2]])
         for number in range(6)
     ]
-    told = [process.communicate(timeout=120)[0] for process in processes]
+    told = [process.communicate(timeout=1200)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * 6, "\n".join(told)
     assert all(cache.proven(digest_of(seed)) for seed in (*seeds, 4))
     assert hidden(cache) == []
@@ -114,11 +114,11 @@ def test_what_a_killed_run_left_is_continued_also_while_others_go_on(kind: str, 
         assert time.monotonic() < end, "the run never began"
         time.sleep(0.001)
     killed.send_signal(signal.SIGKILL)
-    killed.communicate(timeout=60)
+    killed.communicate(timeout=1200)
     assert len(left) == 1, left
     had = os.path.getsize(left[0])
     again = file_systems.begin(kind, 0, _RUN, arguments)
-    received = again.communicate(timeout=60)[0]
+    received = again.communicate(timeout=1200)[0]
     assert again.returncode == 0, received
     assert int(received) == STEPS * STEP - had
     assert cache.proven(digest)
