@@ -55,9 +55,10 @@ def definitions() -> dict[str, list[str]]:
     found = defaultdict(list)
     for path in FILES:
         tree = ast.parse(path.read_text())
-        top = [node for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
-        for node in [*top, *(node for node in ast.walk(tree) if isinstance(node, ast.ClassDef))]:
-            found[node.name.lstrip("_")].append(f"{path.relative_to(PLUGINS)}:{node.lineno}")
+        for node in ast.walk(tree):
+            of_module = isinstance(node, ast.FunctionDef) and node in tree.body and not node.name.startswith("_")
+            if isinstance(node, ast.ClassDef) or (isinstance(node, ast.FunctionDef) and of_module):
+                found[node.name.lstrip("_")].append(f"{path.relative_to(PLUGINS)}:{node.lineno}")
     return found
 
 

@@ -5,7 +5,8 @@
 """Reading compressed layers: gzip, zstd or plain, told apart by their first bytes, not by what a manifest calls them.
 
 The fastest decoder that is installed is used, none is required: ``compression.zstd`` (Python 3.14), ``zstandard``, or
-the ``zstd`` program; for gzip ``isal``, else ``zlib``.
+the ``zstd`` program; for gzip ``isal``, else ``zlib``. The compressions of SIF files are another matter: these are in
+``sif/toolchain.py`` and ``sif/mksquashfs.py``.
 """
 
 from __future__ import annotations

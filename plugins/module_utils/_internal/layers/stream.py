@@ -8,6 +8,9 @@ What of a layer survives is decided by newer ones, and these were read before: s
 each layer is decompressed once, and nothing waits for the oldest. All else (directories, links, device nodes) follows
 in the end, from the union of all layers. One thing can only be foreseen: that no path leads through a symlink of an
 older layer, and that no layer brings the same name twice. The union tells whether that was right.
+
+The order of what the union gives is in ``Union.entries`` (``union.py``). Layers are fetched in the order in which they
+are read here (``pull/layer_download.py``).
 """
 
 from __future__ import annotations

@@ -7,8 +7,9 @@
 """Requests to one registry, sent again, once, with the login or the new token that the registry asks for.
 
 The first request goes without a ping: a registry that wants a login answers 401 with a challenge, which is remembered
-for the requests that follow. A token that has ended is answered so too, and renewed. Source: RFC 9110, section 11, and
-distribution, ``docs/content/spec/auth/token.md``.
+for the requests that follow. A token that has ended is answered so too, and renewed. A token is also renewed before
+it ends: ``auth.py`` keeps the tokens, and knows when. Source: RFC 9110, section 11, and distribution,
+``docs/content/spec/auth/token.md``.
 """
 
 from __future__ import annotations

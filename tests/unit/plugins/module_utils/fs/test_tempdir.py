@@ -131,7 +131,7 @@ def argument_file(directory: str) -> AbstractContextManager[object]:
 
 
 def key_file(directory: str) -> AbstractContextManager[object]:
-    return keys._written(cast("Any", SimpleNamespace(params={"tmpdir": directory})), "a key")
+    return keys.written(cast("Any", SimpleNamespace(params={"tmpdir": directory})), "a key")
 
 
 def definition_file(directory: str) -> AbstractContextManager[object]:
