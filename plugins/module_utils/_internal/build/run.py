@@ -16,7 +16,7 @@ from ..fs.files import need_writable
 from ..inventory import storage
 from ..inventory.document import Document, File
 from ..inventory.outcome import PRESENT
-from ..inventory.replace import BUILD, Newcomer, Occupant, need_replaceable
+from ..inventory.replace_rules import BUILD, Newcomer, Occupant, need_replaceable
 from ..oci.reference import Reference
 from ..pull.destination import lock_destination
 from ..pull.plan import REBUILT, REPAIRED

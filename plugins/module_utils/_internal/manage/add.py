@@ -25,7 +25,7 @@ from ..inventory.links import Places, needed
 from ..inventory.outcome import PRESENT
 from ..inventory.paths import back_up, copy, discard, is_one_name, needs
 from ..inventory.relocate import adopt
-from ..inventory.replace import ADD, NOTHING, Newcomer, Occupant, need_replaceable
+from ..inventory.replace_rules import ADD, NOTHING, Newcomer, Occupant, need_replaceable
 from ..oci.platform import Platform
 from ..oci.reference import Reference
 from ..sif.formats import SUFFIXES, Format, identify

@@ -29,7 +29,7 @@ from ..inventory.paths import (
     needs,
 )
 from ..inventory.relocate import leads_to, move_back, need_movable
-from ..inventory.replace import RENAME, Newcomer, Occupant, need_replaceable
+from ..inventory.replace_rules import RENAME, Newcomer, Occupant, need_replaceable
 from ..inventory.trusted import need_trusted
 from ..oci.platform import Platform
 from ..oci.reference import Reference

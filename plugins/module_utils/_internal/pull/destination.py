@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..inventory.database import BUILD_TIMEOUT, LOCK_TIMEOUT
-from ..inventory.replace import NOTHING, PULL, Newcomer, Occupant, need_replaceable
+from ..inventory.replace_rules import NOTHING, PULL, Newcomer, Occupant, need_replaceable
 from .job import Job, Replaced
 from .outcome import PullOutcome
 from .session import Session
@@ -68,7 +68,7 @@ def need_destination(job: Job, document: Document | None) -> Replaced:
     """Raise unless the file of an image may be put at a path; return what it replaces there.
 
     :param document: of the image.
-    :raises StorageError: naming what is there; ``inventory/replace.py`` has the rules.
+    :raises StorageError: naming what is there; ``inventory/replace_rules.py`` has the rules.
     """
     path, outcome = job.path, job.outcome
     owners: list[Document] = []

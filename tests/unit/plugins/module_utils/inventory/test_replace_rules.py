@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors import StorageError
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.document import Document, File
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.replace import (
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.inventory.replace_rules import (
     ADD,
     BUILD,
     PULL,
