@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import cast
 
 from ..errors import InvalidImage, InvalidReference, SregistryError, StorageError
 from ..fs import guard
@@ -166,8 +167,7 @@ def _add_source(inventory: Inventory, request: AddRequest, source: SourceFile, o
 
     :param outcome: names the image and the path of its file. In the case of an error it is what is returned.
     """
-    reference, platform = outcome.reference, source.platform
-    assert reference is not None
+    reference, platform = cast("Reference", outcome.reference), source.platform
     held = nullcontext() if request.check else hold_all(inventory, [source.target], [(reference, platform)])
     with outcome.catching(), held:
         document = inventory.get(reference, platform)

@@ -176,7 +176,7 @@ def _identified(estate: Estate, path: str) -> Format:
 
 
 def _inherit(inventory: Inventory, estate: Estate, heir: _Heir, known: set[str]) -> ChangeOutcome:
-    outcome = ChangeOutcome(heir.reference, heir.platform, name=heir.reference.uri)
+    outcome = ChangeOutcome(reference=heir.reference, platform=heir.platform, name=heir.reference.uri)
     held = nullcontext() if estate.check else hold_all(inventory, [], [(heir.reference, heir.platform)])
     with outcome.catching(), held:
         before = inventory.get(heir.reference, heir.platform)

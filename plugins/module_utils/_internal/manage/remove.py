@@ -11,7 +11,7 @@ import os
 from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from ..errors import InvalidImage, StorageError
 from ..fs.guard import intruders
@@ -116,7 +116,7 @@ def _choose(
         for document in found:
             chosen.setdefault(document.key, (selector.text, document))
         if not found:
-            absent.append(RemoveOutcome(selector.reference, action=ABSENT, name=selector.text))
+            absent.append(RemoveOutcome(reference=selector.reference, action=ABSENT, name=selector.text))
     return list(chosen.values()), absent
 
 
@@ -149,8 +149,8 @@ def _keep(request: RemoveRequest, name: str, document: Document, path: str, link
     image was to go by its own name.
     """
     outcome = RemoveOutcome(
-        document.reference,
-        document.platform,
+        reference=document.reference,
+        platform=document.platform,
         name=name,
         action=KEPT,
         path=document.files[-1].path,
@@ -209,7 +209,7 @@ def _remove(
 ) -> RemoveOutcome:
     """Remove one image: its files first, so that what a killed run leaves is known and removed by the next one."""
     paths = [file.path for file in document.files]
-    outcome = RemoveOutcome(document.reference, document.platform, name=name, files=[])
+    outcome = RemoveOutcome(reference=document.reference, platform=document.platform, name=name, files=[])
     with outcome.catching():
         inventory.need_writable()
         with nullcontext() if request.check else hold_all(inventory, paths, [document.key]):
@@ -229,8 +229,7 @@ def _remove_held(
 
     :param outcome: has its document.
     """
-    document = outcome.before
-    assert document is not None
+    document = cast("Document", outcome.before)
     with outcome.catching():
         after = dataclasses.replace(document, files=()) if request.state == RECORDED else None
         doomed = [] if request.state == FORGOTTEN else _doomed(inventory, request, document, staying)

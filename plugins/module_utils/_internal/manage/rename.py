@@ -102,7 +102,7 @@ def _outcome(request: RenameRequest, document: Document) -> ChangeOutcome:
     """Return the outcome for an image that stays as it is."""
     path = document.files[-1].path if document.files else None
     name = document.reference.uri
-    return ChangeOutcome(request.new, document.platform, name=name, path=path, before=document)
+    return ChangeOutcome(reference=request.new, platform=document.platform, name=name, path=path, before=document)
 
 
 def _finish(inventory: Inventory, request: RenameRequest, document: Document, after: Document) -> ChangeOutcome:

@@ -131,48 +131,46 @@ def host(faulty: FaultyRegistry, stored: Stored, tmp_path: Path) -> Host:
     return Host(faulty, tmp_path, oci.digest_of(stored.tiny.manifest()))
 
 
-# fmt: off
 DECISIONS = [
-    # inventory   file                 policy         pin    force  registry is asked  action      make a file?
+    # inventory, file, policy, pin, force, what the registry is asked for, action, whether a file is made
     # The image is not there yet.
-    ("nothing",   "none",              "always",      False, False, "documents",       "pulled",   True),
-    ("nothing",   "none",              "not_present", False, False, "documents",       "pulled",   True),
-    ("current",   "none",              "always",      False, False, "documents",       "pulled",   True),
-    ("nothing",   "none",              "always",      True,  False, "documents",       "pulled",   True),
+    ("nothing", "none", "always", False, False, "documents", "pulled", True),
+    ("nothing", "none", "not_present", False, False, "documents", "pulled", True),
+    ("current", "none", "always", False, False, "documents", "pulled", True),
+    ("nothing", "none", "always", True, False, "documents", "pulled", True),
     # It is there, and is what its name points at.
-    ("current",   "whole",             "always",      False, False, "digest",          "present",  False),
-    ("current",   "whole",             "not_present", False, False, "nothing",         "present",  False),
-    ("current",   "whole",             "always",      True,  False, "nothing",         "present",  False),
-    ("current",   "whole",             "not_present", True,  False, "nothing",         "present",  False),
+    ("current", "whole", "always", False, False, "digest", "present", False),
+    ("current", "whole", "not_present", False, False, "nothing", "present", False),
+    ("current", "whole", "always", True, False, "nothing", "present", False),
+    ("current", "whole", "not_present", True, False, "nothing", "present", False),
     # The file was lost or changed: it is made again, whatever the policy.
-    ("current",   "missing",           "always",      False, False, "documents",       "repaired", True),
-    ("current",   "missing",           "not_present", False, False, "documents",       "repaired", True),
-    ("current",   "modified",          "always",      False, False, "documents",       "repaired", True),
-    ("current",   "modified",          "not_present", False, False, "documents",       "repaired", True),
+    ("current", "missing", "always", False, False, "documents", "repaired", True),
+    ("current", "missing", "not_present", False, False, "documents", "repaired", True),
+    ("current", "modified", "always", False, False, "documents", "repaired", True),
+    ("current", "modified", "not_present", False, False, "documents", "repaired", True),
     # The file would be built in another way now.
-    ("current",   "other inputs",      "always",      False, False, "documents",       "rebuilt",  True),
-    ("current",   "other inputs",      "not_present", False, False, "documents",       "rebuilt",  True),
+    ("current", "other inputs", "always", False, False, "documents", "rebuilt", True),
+    ("current", "other inputs", "not_present", False, False, "documents", "rebuilt", True),
     # The name points at another image by now: not_present does not want to know, but a pin counts.
-    ("old",       "whole",             "always",      False, False, "documents",       "rebuilt",  True),
-    ("old",       "whole",             "not_present", False, False, "nothing",         "present",  False),
-    ("old",       "whole",             "not_present", True,  False, "documents",       "rebuilt",  True),
-    ("old",       "missing",           "not_present", False, False, "documents",       "repaired", True),
+    ("old", "whole", "always", False, False, "documents", "rebuilt", True),
+    ("old", "whole", "not_present", False, False, "nothing", "present", False),
+    ("old", "whole", "not_present", True, False, "documents", "rebuilt", True),
+    ("old", "missing", "not_present", False, False, "documents", "repaired", True),
     # sregistry_record wrote down that the name has moved; the file is still that of the image before.
-    ("current",   "of an older image", "always",      False, False, "documents",       "rebuilt",  True),
-    ("current",   "of an older image", "not_present", False, False, "nothing",         "present",  False),
+    ("current", "of an older image", "always", False, False, "documents", "rebuilt", True),
+    ("current", "of an older image", "not_present", False, False, "nothing", "present", False),
     # The index of all platforms changed, but not the image of this one: the file stays.
-    ("old index", "whole",             "always",      False, False, "documents",       "recorded", False),
-    ("old index", "whole",             "not_present", False, False, "nothing",         "present",  False),
+    ("old index", "whole", "always", False, False, "documents", "recorded", False),
+    ("old index", "whole", "not_present", False, False, "nothing", "present", False),
     # Force makes each file anew, also one that nobody pulled.
-    ("current",   "whole",             "always",      False, True,  "documents",       "rebuilt",  True),
-    ("current",   "whole",             "not_present", False, True,  "documents",       "rebuilt",  True),
-    ("current",   "missing",           "always",      False, True,  "documents",       "repaired", True),
-    ("current",   "added",             "always",      False, True,  "documents",       "rebuilt",  True),
+    ("current", "whole", "always", False, True, "documents", "rebuilt", True),
+    ("current", "whole", "not_present", False, True, "documents", "rebuilt", True),
+    ("current", "missing", "always", False, True, "documents", "repaired", True),
+    ("current", "added", "always", False, True, "documents", "rebuilt", True),
     # Without it, what nobody could pull again stays, and nobody is asked.
-    ("current",   "added",             "always",      False, False, "nothing",         "refused",  False),
-    ("current",   "added",             "not_present", False, False, "nothing",         "refused",  False),
+    ("current", "added", "always", False, False, "nothing", "refused", False),
+    ("current", "added", "not_present", False, False, "nothing", "refused", False),
 ]
-# fmt: on
 
 
 @pytest.mark.parametrize(("known", "file", "policy", "pinned", "force", "asked", "action", "make"), DECISIONS)
