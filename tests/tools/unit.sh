@@ -19,4 +19,4 @@ if may_install && ! "$ROOT/tests/tools/lab.sh" packages; then
 fi
 export HYPOTHESIS_STORAGE_DIRECTORY="$CACHE/hypothesis"
 cd "$ROOT"
-exec python -m pytest --numprocesses logical --dist worksteal -o testpaths=tests/unit "$@"
+exec python -m pytest --numprocesses logical --dist loadfile -o testpaths=tests/unit "$@"

@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import socket
 from pathlib import Path
 
@@ -42,10 +44,18 @@ def test_sums_and_the_most_connections() -> None:
     assert found.peak_cpu == pytest.approx(0.5)
 
 
+def server_of_its_own() -> socket.socket:
+    """Open a server at a port that no connection of another process gets as its own end (ip(7))."""
+    for port in random.sample(range(20000, 30000), 100):
+        with contextlib.suppress(OSError):
+            return socket.create_server(("127.0.0.1", port))
+    raise OSError("none of a hundred ports is free")
+
+
 def test_a_process_is_watched(tmp_path: Path) -> None:
     log = tmp_path / "access.log"
     log.write_text("one\n")
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with server_of_its_own() as server:
         port = server.getsockname()[1]
         watched = load.Watched(os.getpid(), port, log, since=log.stat().st_size)
         with socket.create_connection(("127.0.0.1", port)) as client, load.watching({"here": watched}) as watch:
