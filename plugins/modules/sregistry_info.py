@@ -233,93 +233,12 @@ EXAMPLES = r"""
 RETURN = r"""
 images:
   description:
-    - One entry for each file of each image that O(name), O(search) and O(platform) ask for, or one without a file for
-      an image that is only recorded. They are sorted by C(reference), C(platform) and C(path).
+    - Those entries of RV(hpc.sregistry.sregistry_facts#module:images) that O(name), O(search) and O(platform) ask for,
+      in the same order and with their C(state). Beside what is described there, each has the following.
   returned: success
   type: list
   elements: dict
   contains:
-    reference:
-      description: The name in its canonical form.
-      type: str
-      sample: library/ubuntu:24.04
-    registry:
-      description: Host of the registry, with its port if it has one.
-      type: str
-      sample: docker.io
-    collection:
-      description: The repository without its last part.
-      type: str
-      sample: library
-    name:
-      description: The last part of the repository.
-      type: str
-      sample: ubuntu
-    tag:
-      description: The tag. Empty for an image that is named by digest.
-      type: str
-      sample: "24.04"
-    platform:
-      description: The platform of the image.
-      type: str
-      sample: linux/amd64
-    client:
-      description:
-        - The client of sregistry that serves such images. V(local) for files that were added or built here.
-      type: str
-      sample: dockerhub
-    digest:
-      description:
-        - Digest of what the name pointed at when the registry was last asked, an index or a manifest. Null for
-          an image that is from no registry.
-      type: str
-      sample: sha256:c4570d2f4665d5d118ae29fb494dee4f8db8fcfaee0e37a2e19b827f399070d3
-    manifest_digest:
-      description: Digest of the manifest for the platform. Null for an image that is from no registry.
-      type: str
-      sample: sha256:35f3a8badf2f74c1b320a643b343536f5132f245cbefc40ef802b6203a166d04
-    updated_at:
-      description: When the entry was last written, in UTC.
-      type: str
-      sample: "2026-11-22T00:20:43Z"
-    path:
-      description: Path of the file. Null for an image that is only recorded.
-      type: str
-      sample: /var/lib/sregistry/library/ubuntu-24.04.sif
-    sha256:
-      description: The SHA-256 of the file. Empty for an image that is only recorded.
-      type: str
-      sample: aa6713067a527f1de25341c8d783d193b09cbaffe108a77dc5f08ef412f33a56
-    size:
-      description: Size of the file in bytes. Null for an image that is only recorded.
-      type: int
-      sample: 29454336
-    mtime_ns:
-      description: When the file was written, in nanoseconds since the epoch. Null without a file.
-      type: int
-      sample: 1795306843120394857
-    created_at:
-      description: When the file was built, or the image was first recorded, in UTC.
-      type: str
-      sample: "2026-11-22T00:20:43Z"
-    built_from:
-      description: Digest of the manifest that the file was built from. Null where there is none.
-      type: str
-      sample: sha256:35f3a8badf2f74c1b320a643b343536f5132f245cbefc40ef802b6203a166d04
-    outdated:
-      description:
-        - Whether the name points at another image by now than the one that the file was built from.
-          Null where that is not known.
-      type: bool
-      sample: false
-    state:
-      description:
-        - V(present) means that the file is there and unchanged.
-        - V(modified) means that it is there, but is not what was pulled.
-        - V(missing) means that it is not there.
-        - V(remote) means that the image is recorded and has no file.
-      type: str
-      sample: present
     metrics:
       description:
         - The documents of the registry as they were received, C(index) (if there is one), C(manifest) and C(config)
