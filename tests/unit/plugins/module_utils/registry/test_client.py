@@ -395,7 +395,8 @@ def test_each_repository_has_its_own_token(faulty: FaultyRegistry, connect: Conn
     ]
 
 
-def test_a_token_that_is_not_accepted_any_more_is_renewed_once(faulty: FaultyRegistry, connect: Connect) -> None:
+def with_a_token_that_ended(faulty: FaultyRegistry, connect: Connect) -> tuple[Registry, set[str]]:
+    """Return a session whose token is not accepted any more since its first request, and what the registry accepts."""
     accepted = {"Bearer old"}
     faulty.when("/v2/", faults.challenged(f'Bearer realm="{faulty.url}/token"', accepted))
     faulty.when("/token", faults.document({"token": "old", "expires_in": 300}), times=1)
@@ -404,6 +405,11 @@ def test_a_token_that_is_not_accepted_any_more_is_renewed_once(faulty: FaultyReg
     session.head(name(faulty))
     accepted.clear()
     accepted.add("Bearer new")
+    return session, accepted
+
+
+def test_a_token_that_is_not_accepted_any_more_is_renewed_once(faulty: FaultyRegistry, connect: Connect) -> None:
+    session, accepted = with_a_token_that_ended(faulty, connect)
     session.head(name(faulty))
     session.head(name(faulty))
     assert [each.status for each in faulty.asked(MANIFESTS)] == [401, 200, 401, 200, 200]
@@ -430,14 +436,7 @@ def test_a_token_whose_time_has_come_is_renewed_before_it_is_refused(
 
 
 def test_threads_that_lose_a_token_at_once_all_go_on(faulty: FaultyRegistry, connect: Connect) -> None:
-    accepted = {"Bearer old"}
-    faulty.when("/v2/", faults.challenged(f'Bearer realm="{faulty.url}/token"', accepted))
-    faulty.when("/token", faults.document({"token": "old", "expires_in": 300}), times=1)
-    faulty.when("/token", faults.document({"token": "new", "expires_in": 300}))
-    session = connect(faulty.address)
-    session.head(name(faulty))
-    accepted.clear()
-    accepted.add("Bearer new")
+    session, _accepted = with_a_token_that_ended(faulty, connect)
     with ThreadPoolExecutor(9) as pool:
         digests = {found.digest for found in pool.map(lambda _n: session.head(name(faulty)), range(30))}
     assert len(digests) == 1
