@@ -10,7 +10,8 @@ class ModuleDocFragment:
 options:
   packer_processors:
     description:
-      - How many processors C(mksquashfs) may use, for nodes that run jobs meanwhile. Normally all.
+      - How many processors C(mksquashfs) may use, and C(rapidgzip) where that is installed, for nodes that run jobs
+        meanwhile. Normally all, but C(rapidgzip) never more than 4.
     type: int
   packer_memory:
     description:

@@ -347,7 +347,7 @@ images:
       type: dict
       sample: {resolve: 0.4, wait: 0.0, build: 41.1, assemble: 0.2, total: 41.8}
     builder:
-      description: The builder that made the file, and why that one.
+      description: The builder that made the file, why that one, and what decompressed the layers for it.
       returned: when a SIF file of an image in a registry was built
       type: dict
       contains:
@@ -359,6 +359,27 @@ images:
           description: Why this one.
           type: str
           sample: mksquashfs reads tar archives
+        decoders:
+          description:
+            - What decompressed the layers, the one that gave most first, how many bytes each gave, and how long it
+              was waited for. A layer that is read twice counts twice, one that is not compressed does not count.
+            - For gzip it is V(rapidgzip), V(isal), V(igzip) or V(zlib), for zstd V(compression.zstd), V(zstandard),
+              or V(zstd).
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The library or program.
+              type: str
+              sample: isal
+            bytes:
+              description: How much it gave, decompressed.
+              type: int
+              sample: 77850112
+            seconds:
+              description: How long it was waited for, in all threads together.
+              type: float
+              sample: 0.18
     backup_file:
       description: Where that lies which was replaced.
       returned: with O(backup=true), if something was replaced, and not in check mode

@@ -410,7 +410,7 @@ images:
       type: str
       sample: /opt/images/solver.sif.4711.2026-11-22@00:20:43~
     builder:
-      description: The builder that made the file, and why that one.
+      description: The builder that made the file, why that one, and what decompressed the layers for it.
       returned: when a file was built
       type: dict
       contains:
@@ -422,6 +422,27 @@ images:
           description: Why this one.
           type: str
           sample: mksquashfs reads tar archives
+        decoders:
+          description:
+            - What decompressed the layers, the one that gave most first, how many bytes each gave, and how long it
+              was waited for. A layer that is read twice counts twice, one that is not compressed does not count.
+            - For gzip it is V(rapidgzip), V(isal), V(igzip) or V(zlib), for zstd V(compression.zstd), V(zstandard),
+              or V(zstd).
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The library or program.
+              type: str
+              sample: isal
+            bytes:
+              description: How much it gave, decompressed.
+              type: int
+              sample: 77850112
+            seconds:
+              description: How long it was waited for, in all threads together.
+              type: float
+              sample: 0.18
     sif_cache:
       description:
         - V(hit) means that the file was fetched from O(sif_cache), V(miss) that it was built, V(pushed) that it was put

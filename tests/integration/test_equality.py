@@ -78,7 +78,8 @@ def pull_with(host: Host, builder: str, image: str, **arguments: Any) -> str:
     """Pull an image with one of the builders; returns the path of the file."""
     result = host.sregistry("pull", image, builder=builder, **arguments)
     assert result["changed"], result
-    assert result["images"][0]["builder"] == {"name": builder, "reason": "asked for"}
+    used = result["images"][0]["builder"]
+    assert (used["name"], used["reason"]) == (builder, "asked for")
     return str(result["images"][0]["path"])
 
 

@@ -20,6 +20,7 @@ NEEDED = {
     "/usr/bin/docker-registry": "docker-registry",
     "/usr/bin/busybox": "busybox-static",
     "/usr/bin/zstd": "zstd",
+    "/usr/bin/igzip": "isal",
     "/usr/bin/htpasswd": "apache2-utils",
     "/usr/bin/openssl": "openssl",
     "/usr/bin/ssh": "openssh-client",

@@ -5,141 +5,55 @@
 """Reading compressed layers: gzip, zstd or plain, told apart by their first bytes, not by what a manifest calls them.
 
 The fastest decoder that is installed is used, none is required: ``compression.zstd`` (Python 3.14), ``zstandard``, or
-the ``zstd`` program; for gzip ``isal``, else ``zlib``. The compressions of SIF files are another matter: these are in
-``sif/toolchain.py`` and ``sif/mksquashfs.py``.
+the ``zstd`` program; those for gzip are in ``inflate.py``. The compressions of SIF files are another matter: these are
+in ``sif/toolchain.py`` and ``sif/mksquashfs.py``.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
-import subprocess
-import zlib
-from typing import IO, Any, cast
+from typing import IO, Any, NamedTuple, cast
 
-from .. import programs
 from ..errors import InvalidLayer
+from .decompressed_stream import CHUNK, Decompressed, DecompressedStream, ProgramStream
+from .inflate import MAGIC as _GZIP
+from .inflate import inflated
 
-CHUNK = 1048576  # bytes
-
-_GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _ZSTD_SKIPPABLE = tuple(bytes([0x50 + n]) + b"\x2a\x4d\x18" for n in range(16))
 _ZSTD_WINDOW_LOG = 31  # the largest window that the format's own program makes, so all that exists can be read
 
-try:
-    from isal import isal_zlib
-except ImportError:
-    _gzip_module: Any = zlib
-else:
-    _gzip_module = isal_zlib
 
-
-def decompressed(source: IO[bytes], what: object) -> IO[bytes]:
+def decompressed(
+    source: IO[bytes], what: object, processors: int | None = None, work: list[Decompressed] | None = None
+) -> IO[bytes]:
     """Return a readable stream of the content of a compressed file.
 
     :param source: at its beginning, seekable; it is closed with the returned stream.
     :param what: names the layer in errors.
+    :param processors: may be used; None for all.
+    :param work: gets which decoder gave how much, when the stream is closed; nothing for what is not compressed.
     :raises InvalidLayer: now or while reading, if the content is damaged or no decoder for it is installed.
     """
     magic = source.read(4)
     source.seek(0)
     if magic[:2] == _GZIP:
-        return cast("IO[bytes]", _GzipStream(source, what))
+        return cast("IO[bytes]", inflated(source, what, processors, [] if work is None else work))
     if magic == _ZSTD or magic in _ZSTD_SKIPPABLE:
-        return cast("IO[bytes]", _zstd(source, what))
+        return cast("IO[bytes]", _zstd(source, what, [] if work is None else work))
     return source
 
 
-class _DecompressedStream(io.RawIOBase):
-    """The common part of the readers: ``_more`` gives the next bytes, none at the end."""
-
-    def __init__(self, source: IO[bytes]) -> None:
-        self._source = source
-        self._rest = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def _more(self) -> bytes:
-        raise NotImplementedError
-
-    def read(self, size: int | None = -1) -> bytes:
-        if size is None or size < 0:
-            return b"".join(iter(lambda: self.read(CHUNK), b""))
-        if not self._rest:
-            more = self._more()
-            if len(more) <= size:
-                return more
-            self._rest = memoryview(more)
-        piece = bytes(self._rest[:size])
-        self._rest = self._rest[size:]
-        return piece
-
-    def readinto(self, buffer: Any) -> int:
-        piece = self.read(len(buffer))
-        buffer[: len(piece)] = piece
-        return len(piece)
-
-    def close(self) -> None:
-        if not self.closed:
-            self._source.close()
-        super().close()
-
-
-class _GzipStream(_DecompressedStream):
-    """Gzip with any number of members (RFC 1952, section 2.2). What follows the last member, such as padding, is
-    ignored, as gzip itself does: the digest of the content tells whether that was right.
-    """
-
-    def __init__(self, source: IO[bytes], what: object) -> None:
-        super().__init__(source)
-        self._what = what
-        self._decoder = _gzip_module.decompressobj(wbits=31)
-        self._ended = False
-
-    def _more(self) -> bytes:
-        try:
-            while not self._ended:
-                data = self._decoder.unconsumed_tail or (self._decoder.unused_data if self._decoder.eof else b"")
-                if self._decoder.eof:
-                    data = data.lstrip(b"\0") or self._next_after_padding()
-                    if len(data) == 1:
-                        data += self._source.read(CHUNK)
-                    if not data.startswith(_GZIP):
-                        self._ended = True
-                        break
-                    self._decoder = _gzip_module.decompressobj(wbits=31)
-                elif not data:
-                    data = self._source.read(CHUNK)
-                    if not data:
-                        raise InvalidLayer(f"{self._what} is cut off: the gzip stream has no end")
-                piece = self._decoder.decompress(data, CHUNK)
-                if piece:
-                    return bytes(piece)
-            return b""
-        except (zlib.error, getattr(_gzip_module, "error", zlib.error)) as error:
-            raise InvalidLayer(f"{self._what} is damaged: {error}") from error
-
-    def _next_after_padding(self) -> bytes:
-        while True:
-            data = self._source.read(CHUNK)
-            if not data:
-                return b""
-            data = data.lstrip(b"\0")
-            if data:
-                return data
-
-
-def _zstd(source: IO[bytes], what: object) -> _DecompressedStream:
+def _zstd(source: IO[bytes], what: object, work: list[Decompressed]) -> DecompressedStream:
     try:
         from compression import zstd
     except ImportError:
         pass
     else:
         options = {zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG}
-        return _LibraryZstdStream(source, zstd.ZstdFile(source, options=options), zstd.ZstdError, what)
+        python = _Library("compression.zstd", zstd.ZstdFile(source, options=options), zstd.ZstdError)
+        return _LibraryZstdStream(source, python, what, work)
     try:
         import zstandard
     except ImportError:
@@ -147,7 +61,7 @@ def _zstd(source: IO[bytes], what: object) -> _DecompressedStream:
     else:
         decoder = zstandard.ZstdDecompressor(max_window_size=2**_ZSTD_WINDOW_LOG)
         stream = decoder.stream_reader(source, read_size=CHUNK, read_across_frames=True)
-        return _LibraryZstdStream(source, stream, zstandard.ZstdError, what)
+        return _LibraryZstdStream(source, _Library("zstandard", stream, zstandard.ZstdError), what, work)
     program = shutil.which("zstd")
     if not program:
         source.close()
@@ -155,13 +69,21 @@ def _zstd(source: IO[bytes], what: object) -> _DecompressedStream:
             f"{what} is compressed with zstd, and nothing here can read that; "
             "install the package zstd (or python3-zstandard) on this host"
         )
-    return _ProgramZstdStream(source, program, what)
+    return _ProgramZstdStream(source, program, what, work)
 
 
-class _LibraryZstdStream(_DecompressedStream):
-    def __init__(self, source: IO[bytes], stream: Any, error: type[Exception], what: object) -> None:
-        super().__init__(source)
-        self._stream, self._error, self._what = stream, error, what
+class _Library(NamedTuple):
+    """A library that reads zstd: its name, its reader, and what that raises."""
+
+    name: str
+    stream: Any
+    error: type[Exception]
+
+
+class _LibraryZstdStream(DecompressedStream):
+    def __init__(self, source: IO[bytes], library: _Library, what: object, work: list[Decompressed]) -> None:
+        super().__init__(source, library.name, work)
+        self._stream, self._error, self._what = library.stream, library.error, what
         self._whole = False
 
     def _more(self) -> bytes:
@@ -205,33 +127,13 @@ def _ends_with_a_frame(source: IO[bytes]) -> bool:
     return position == end
 
 
-class _ProgramZstdStream(_DecompressedStream):
-    def __init__(self, source: IO[bytes], program: str, what: object) -> None:
-        super().__init__(source)
+class _ProgramZstdStream(ProgramStream):
+    def __init__(self, source: IO[bytes], program: str, what: object, work: list[Decompressed]) -> None:
+        super().__init__(source, "zstd", [program, "-dcq", f"--long={_ZSTD_WINDOW_LOG}"], work)
         self._what = what
-        os.lseek(source.fileno(), 0, os.SEEK_SET)  # Python has read ahead; the program reads the file itself
-        self._process = subprocess.Popen(
-            [program, "-dcq", f"--long={_ZSTD_WINDOW_LOG}"],
-            stdin=source,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=programs.inherited(),
-        )
-
-        self._output, self._errors = cast("IO[bytes]", self._process.stdout), cast("IO[bytes]", self._process.stderr)
 
     def _more(self) -> bytes:
-        data = self._output.read(CHUNK)
-        if not data and self._process.wait() != 0:
-            said = self._errors.read(500).decode("utf-8", "replace").strip()
-            raise InvalidLayer(f"{self._what} is damaged: {said}")
+        data = super()._more()
+        if self.failed is not None:
+            raise InvalidLayer(f"{self._what} is damaged: {self.failed}")
         return data
-
-    def close(self) -> None:
-        if not self.closed:
-            if self._process.poll() is None:
-                self._process.kill()
-            self._process.wait()
-            self._output.close()
-            self._errors.close()
-        super().close()

@@ -21,6 +21,7 @@ from ..fs.files import storage_error
 from ..oci.blobs import Arrival, BlobCache
 from ..oci.descriptor import Descriptor
 from .compression import decompressed
+from .decompressed_stream import Decompressed
 
 _CHUNK = 1024 * 1024  # bytes
 _AHEAD = 4  # pieces, of at most _CHUNK each
@@ -44,10 +45,13 @@ class Content:
         what: str,
         cache: BlobCache,
         arrival: Arrival,
+        processors: int | None = None,
     ) -> None:
         """
         :param diff_id: the digest of the uncompressed archive, if the image tells it.
         :param arrival: returns when the blob is in the cache, or raises why it does not come.
+        :param processors: that may decompress it; None for all.
+        :ivar work: which decoder gave how much of it.
         """
         self.what = what
         self._descriptor = descriptor
@@ -55,7 +59,9 @@ class Content:
         self._cache = cache
         self._arrival = arrival
         self._path = cache.path(descriptor.digest)
+        self._processors = processors
         self._verified: tuple[int, ...] | None = None
+        self.work: list[Decompressed] = []
 
     @contextmanager
     def verified(self) -> Iterator[IO[bytes]]:
@@ -130,7 +136,7 @@ class Content:
 
     def _decompressed(self, source: IO[bytes]) -> IO[bytes]:
         try:
-            return decompressed(source, self.what)
+            return decompressed(source, self.what, self._processors, self.work)
         except OSError as error:
             source.close()
             raise storage_error(error, self._path) from error

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..inventory.document import Document
 from .outcome import PullOutcome
@@ -44,7 +44,7 @@ class Job:
     :ivar outcome: gets times, warnings, what was fetched, and the error; the rest of it follows in the end.
     :ivar path: of the file of the image.
     :ivar before, after: the documents of the image; ``after`` is None where it is as before.
-    :ivar builder: the name of the builder that was used, and the reason for it.
+    :ivar builder: the name of the builder that was used, the reason for it, and what decompressed the layers.
     :ivar backup_file: the path that a replaced file has now.
     """
 
@@ -56,5 +56,5 @@ class Job:
     after: Document | None = None
     replaced: Replaced = field(default_factory=Replaced)
     cached: CacheResult = field(default_factory=CacheResult)
-    builder: dict[str, str] | None = None
+    builder: dict[str, Any] | None = None
     backup_file: str | None = None

@@ -27,7 +27,7 @@ class PullOutcome(Outcome):
     :ivar path_before: of what was at the path, or of the file before; None if there was nothing.
     :ivar obtained: the blobs that were fetched, or were there.
     :ivar displaced: the document of another image that had the path.
-    :ivar builder: the name of the builder that was used, and the reason for it.
+    :ivar builder: the name of the builder that was used, the reason for it, and what decompressed the layers.
     :ivar sif_cache: what the cache of finished files had, or got.
     """
 
@@ -36,7 +36,7 @@ class PullOutcome(Outcome):
     path_before: str | None = None
     obtained: list[Obtained] = field(default_factory=list)
     displaced: Document | None = None
-    builder: dict[str, str] | None = None
+    builder: dict[str, Any] | None = None
     sif_cache: str | None = None
     progress: Progress = field(default_factory=Progress)
 

@@ -83,6 +83,7 @@ class _LayerProducer:
     def produce(self) -> File:
         # Ansible compiles a module's code each time it runs: most runs build nothing, and need not know how.
         with importing:
+            from ..layers.decompressed_stream import totals
             from ..sif.builder import ImageBuild
 
         job, image, cache, outcome = self.job, self.image, self.job.session.cache, self.job.outcome
@@ -94,7 +95,7 @@ class _LayerProducer:
             )
         )
         outcome.warnings.extend(built.warnings)
-        job.builder = {"name": built.builder, "reason": built.reason}
+        job.builder = {"name": built.builder, "reason": built.reason, "decoders": totals(built.decompressed)}
         cache.keep(built.path, f"sha256:{built.sha256}")  # who deletes it by mistake gets it back at once
         return dataclasses.replace(
             File.at(built.path, built.sha256, inputs),

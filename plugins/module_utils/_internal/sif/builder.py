@@ -22,6 +22,7 @@ from ..fs.files import make_directory, need_space, replacing, storage_error
 from ..fs.tempdir import temporary_directory
 from ..layers import extract
 from ..layers.content import Content
+from ..layers.decompressed_stream import Decompressed
 from ..layers.stream import Archive, CrowdedDirectory, write_foreseen
 from ..layers.tar import DIRECTORY, Entry, index, shown_path
 from ..layers.union import Census, Layer, Misjudged, Union
@@ -43,7 +44,9 @@ Clock = Callable[[str], AbstractContextManager[None]]
 
 @dataclass(frozen=True)
 class Built:
-    """A finished SIF: path, size in bytes, mtime in ns, sha256; which builder made it, and why that one; warnings."""
+    """A finished SIF: path, size in bytes, mtime in ns, sha256; which builder made it, and why that one; what
+    decompressed its layers; warnings.
+    """
 
     path: str
     size: int
@@ -51,6 +54,7 @@ class Built:
     sha256: str
     builder: str
     reason: str
+    decompressed: tuple[Decompressed, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -94,7 +98,8 @@ class ImageBuild:
                     container.write(stream, fields, tree.added.latest.objects, offset)
                     status, sha256 = _settle(stream)
         warned = (*warnings, *tree.added.warnings)
-        return Built(path, status.st_size, status.st_mtime_ns, sha256, builder, reason, warned)
+        spent = tuple(each for content in tree.contents for each in content.work)
+        return Built(path, status.st_size, status.st_mtime_ns, sha256, builder, reason, spent, warned)
 
     def write_tree(self, root: str) -> list[str]:
         """Unite the layers, and write them with what the engine adds into an existing, empty directory.
@@ -120,8 +125,9 @@ class ImageBuild:
         image, digests = self.image, self.image.config.diff_ids
         count = len(image.layers)
         diff_ids: Sequence[str | None] = digests if digests is not None and len(digests) == count else [None] * count
+        cache, arrival, processors = self.cache, self.arrival, self.toolchain.processors
         return [
-            Content(layer, diff_id, f"the layer {layer.digest} of {image.reference}", self.cache, self.arrival)
+            Content(layer, diff_id, f"the layer {layer.digest} of {image.reference}", cache, arrival, processors)
             for layer, diff_id in zip(image.layers, diff_ids)
         ]
 

@@ -33,7 +33,7 @@ echo 'apptainer version 1.4.5'
 
 def deflated(path: str) -> None:
     with open(path, "rb") as source, suppress(Exception):
-        compression._ProgramZstdStream(source, path, "a layer").read(1)
+        compression._ProgramZstdStream(source, path, "a layer", []).read(1)
 
 
 def asked(_path: str) -> None:

@@ -95,7 +95,7 @@ def test_the_content_is_that_of_the_archive(tmp_path: Path, blob: bytes, algorit
 class Failing(io.RawIOBase):
     """A disk that fails after a few pieces."""
 
-    def __init__(self, source: IO[bytes], _what: object) -> None:
+    def __init__(self, source: IO[bytes], *_more: object) -> None:
         self._source = source
         self._left = 3
 
