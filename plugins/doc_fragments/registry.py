@@ -97,6 +97,8 @@ options:
   threads:
     description:
       - How many images are resolved, and how many layers are fetched, at the same time.
+      - Where some of these connections are free, a large layer or file that comes slowly is fetched in several ranges
+        at once, by up to four connections.
       - If the option is not given, E(SREGISTRY_PYTHON_THREADS) of the managed host is used, then the default.
     type: int
     default: 9

@@ -170,7 +170,7 @@ def sif_cache_of(module: AnsibleModule, session: Session, references: Sequence[R
 
     location = Location.parse(given, "sif_cache")
     registry = session.registries.at(location, {reference.registry for reference in references})
-    return SifCache(location, registry, session.threads, fills, required=miss == FAIL)
+    return SifCache(location, registry, session.slots, fills, required=miss == FAIL)
 
 
 def _insecure(given: Sequence[str]) -> dict[str, bool]:

@@ -26,7 +26,8 @@ from ..fs import flock, guard, stale
 from ..fs.digest import CHUNK, hash_of
 from ..fs.files import free_space, need_space, storage_error
 
-# Opens a blob at a byte offset; gives where the data really begins and its chunks.
+# Opens a blob at a byte offset; gives where the data really begins and its chunks. An empty chunk says that what
+# follows was asked for by another request.
 Source = Callable[[int], AbstractContextManager["tuple[int, Iterator[bytes]]"]]
 
 _MAX_RESUMPTIONS = 100  # of one blob; a registry may break off after every few bytes
@@ -263,6 +264,7 @@ class Transfer:
                     partial.restart()
                 partial.continued = partial.continued or partial.position > 0
                 for chunk in chunks:
+                    partial.continued = partial.continued or not chunk
                     if size is not None and partial.position + len(chunk) > size:
                         raise DigestMismatch(
                             f"digest mismatch for {self.what}: the registry sends more than its {size} bytes"

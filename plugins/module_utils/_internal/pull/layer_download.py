@@ -91,7 +91,7 @@ class LayerDownloads:
 
     def _obtain(self, layer: Descriptor) -> Obtained:
         reference = self.image.reference
-        source = source_of(self.session.registries.of(reference), reference.repository, layer)
+        source = source_of(self.session.registries.of(reference), reference.repository, layer, self.session.slots)
         with self.session.progress.fetching(layer.digest, layer.size, source) as counted:
             return self.session.cache.obtain(layer, counted, f"the layer {layer.digest} of {reference}")
 

@@ -10,16 +10,21 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..inventory.database import Inventory
 from ..inventory.document import Document, timestamp
+from ..late import importing
 from ..oci.blobs import BlobCache
 from ..oci.pins import Pins
 from ..oci.platform import Platform
 from ..registry.pool import Registries
 from .outcome import PullOutcome
 from .progress import Progress
+
+if TYPE_CHECKING:
+    from ..registry.ranges import DownloadSlots
 
 _Result = TypeVar("_Result")
 
@@ -39,6 +44,14 @@ class Session:
     pins: Pins = field(default_factory=Pins)
     real_cache: BlobCache | None = None
     progress: Progress = field(default_factory=Progress)
+
+    @cached_property
+    def slots(self) -> DownloadSlots:
+        """The connections that all downloads of the run share."""
+        with importing:
+            from ..registry.ranges import DownloadSlots  # most runs download nothing
+
+        return DownloadSlots(self.threads)
 
     @property
     def stock(self) -> BlobCache:

@@ -32,6 +32,7 @@ from ..registry.artifact import Artifact, Parcel
 from ..registry.blob_source import source_of
 from ..registry.client import Manifest, Registry
 from ..registry.location import Location
+from ..registry.ranges import DownloadSlots
 
 if TYPE_CHECKING:
     from ..oci.partial import Source
@@ -75,7 +76,7 @@ class SifCache:
 
     location: Location
     registry: Registry
-    connections: int
+    slots: DownloadSlots
     fills: bool
     required: bool
     _troubles: list[str] = field(default_factory=list)
@@ -125,7 +126,7 @@ class SifCache:
     def source(self, entry: CacheEntry) -> Source:
         """Return what ``BlobCache.obtain`` needs to fetch a file."""
         found = entry.artifact
-        return source_of(self.registry, found.reference.repository, found.layer, self.connections)
+        return source_of(self.registry, found.reference.repository, found.layer, self.slots)
 
     def put(self, key: CacheKey, document: Document, file: File, contents: Mapping[str, bytes]) -> bool:
         """Put a file there, and what is known of it; returns whether it had to be sent.

@@ -189,7 +189,7 @@ class _Damaged(Exception):
 def _source(session: Session, image: FinishedSif) -> Source:
     reference, registries = image.reference, session.registries
     if isinstance(image, Artifact):
-        return source_of(registries.of(reference), reference.repository, image.layer, session.threads)
+        return source_of(registries.of(reference), reference.repository, image.layer, session.slots)
     return functools.partial(registries.web.content, image)
 
 

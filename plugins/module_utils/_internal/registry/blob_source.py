@@ -19,7 +19,7 @@ from ..errors import RegistryError
 from ..oci.descriptor import Descriptor
 from ..oci.reference import Reference
 from .client import Manifest, Registry
-from .ranges import blob_in_ranges
+from .ranges import DownloadSlots, blob_in_ranges
 
 if TYPE_CHECKING:
     from ..oci.partial import Source
@@ -27,14 +27,16 @@ if TYPE_CHECKING:
 _MAX_PLACES = 10  # addresses that are tried for one blob
 
 
-def source_of(registry: Registry, repository: str, descriptor: Descriptor, connections: int = 1) -> Source:
+def source_of(
+    registry: Registry, repository: str, descriptor: Descriptor, slots: DownloadSlots | None = None
+) -> Source:
     """Return the source of the content of a descriptor, for ``BlobCache.obtain``.
 
-    :param connections: how many may be used for it at once, where it is large.
+    :param slots: the connections of this run, of which several may be used at once where the content is large.
     """
     if descriptor.data is not None:
         return _of_data(descriptor.data)
-    source = blob_in_ranges(registry, repository, descriptor.digest, descriptor.size, connections)
+    source = blob_in_ranges(registry, repository, descriptor, slots or DownloadSlots(1))
     return _or_elsewhere(registry, source, descriptor) if descriptor.urls else source
 
 

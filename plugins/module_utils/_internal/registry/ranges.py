@@ -9,15 +9,19 @@
 Ranges are fetched ahead into memory and given out in order, so that who writes them down never leaves a hole. That
 costs the processor half as much again as one stream does, and the server more connections. So a quick stream stays
 alone, and ranges that gain nothing, since a link or a disk is full, give way to one stream again.
+
+All downloads of a run share its connections, and one of them at a time comes in ranges: by connections that no other
+download uses. So neither the connections to a registry nor the memory grow with the number of blobs.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -25,6 +29,7 @@ from ..errors import RegistryError, Unreachable
 from .client import Registry
 
 if TYPE_CHECKING:
+    from ..oci.descriptor import Descriptor
     from ..oci.partial import Source
 
 _LARGE = 128 * 2**20  # bytes; below, the connections would hardly get up to speed
@@ -38,32 +43,76 @@ _FALL = 8  # times slower than before: a server throttles who has had much, a li
 _REFUSALS = 2  # some servers, or proxies, allow an address one connection only
 
 
-def blob_in_ranges(registry: Registry, repository: str, digest: str, size: int | None, connections: int) -> Source:
+class DownloadSlots:
+    """The connections for blobs that one run may have open at the same time, shared by its threads."""
+
+    def __init__(self, most: int) -> None:
+        """
+        :param most: how many; as many blobs are fetched at once.
+        """
+        self.most = most
+        self._lock = threading.Lock()
+        self._used = 0
+        self._dividing = False
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Use a connection for a block. Nobody waits for it: ranges of another blob give way as they end."""
+        with self._lock:
+            self._used += 1
+        try:
+            yield
+        finally:
+            self.give_back()
+
+    def take(self) -> bool:
+        """Take one more connection, to be given back, if one is not in use; return whether there was one."""
+        with self._lock:
+            free = self._used < self.most
+            self._used += free
+            return free
+
+    def give_back(self) -> None:
+        """End the use of a connection."""
+        with self._lock:
+            self._used -= 1
+
+    def begin_dividing(self) -> bool:
+        """Tell whether a blob may come in ranges now: there is a connection for them, and no other blob does."""
+        with self._lock:
+            if self._dividing or self._used >= self.most:
+                return False
+            self._dividing = True
+            return True
+
+    def end_dividing(self) -> None:
+        """Let another blob come in ranges."""
+        with self._lock:
+            self._dividing = False
+
+
+def blob_in_ranges(registry: Registry, repository: str, descriptor: Descriptor, slots: DownloadSlots) -> Source:
     """Return the source of one blob for ``BlobCache.obtain``: several requests at once if it is large and comes slowly.
 
-    A registry that does not honour ranges, or refuses them, serves it by one.
+    A registry that does not honour ranges, or refuses them, serves it by one; so does one whose ranges did not give the
+    blob of the digest, when that is begun anew.
 
-    :param size: in bytes, if it is known.
-    :param connections: how many this run may use.
+    :param slots: the connections of this run.
     """
-    ahead = min(_CONNECTIONS, connections)
-    refusals: list[RegistryError] = []
+    reading = _Reading(registry, repository, descriptor.digest, descriptor.size or 0, slots)
 
     @contextmanager
     def source(offset: int) -> Iterator[tuple[int, Iterator[bytes]]]:
-        with registry.blob(repository, digest, offset) as (begin, chunks):
+        with slots.one(), ExitStack() as stream:
+            begin, chunks = stream.enter_context(registry.blob(repository, descriptor.digest, offset))
             # A registry that begins elsewhere than it was asked to knows no ranges.
-            divisible = registry.divisible and begin == offset and len(refusals) < _REFUSALS
-            if not divisible or size is None or size - begin < _LARGE or ahead < 2:
+            divisible = registry.divisible and begin == offset and len(reading.refusals) < _REFUSALS
+            anew = reading.divided and not begin
+            if not divisible or anew or reading.size - begin < _LARGE or slots.most < 2:
                 yield begin, chunks
                 return
-            with ThreadPoolExecutor(ahead) as pool:
-                reading = _Reading(registry, repository, digest, size, pool, ahead, refusals)
-                try:
-                    with closing(reading.chunks(begin, chunks)) as given:
-                        yield begin, given
-                finally:
-                    reading.end()
+            with closing(reading.chunks(begin, chunks, stream.close)) as given:
+                yield begin, given
 
     return source
 
@@ -72,42 +121,40 @@ def blob_in_ranges(registry: Registry, repository: str, digest: str, size: int |
 class _Reading:
     """One blob, as a stream while that is quick, else in ranges: as many are on their way as there are connections.
 
-    ``refusals`` are added to when a range does not come.
+    ``refusals`` are added to when a range does not come. ``divided`` tells whether ranges were asked for.
     """
 
     registry: Registry
     repository: str
     digest: str
     size: int
-    pool: ThreadPoolExecutor
-    ahead: int
-    refusals: list[RegistryError]
+    slots: DownloadSlots
+    refusals: list[RegistryError] = field(default_factory=list)
+    divided: bool = False
     starts: Iterator[int] = field(default_factory=lambda: iter(()))
     coming: deque[Future[list[bytes]]] = field(default_factory=deque)
+    taken: int = 0  # connections, beside the one that each blob has
     ended: bool = False
     alone: float = 0.0  # bytes a second that a stream brought last
     best: float = 0.0  # and ever
     gave_way: bool = False  # whether ranges have gained nothing, once
 
-    def chunks(self, begin: int, stream: Iterator[bytes]) -> Generator[bytes, None, None]:
-        """Yield all of the blob from a byte on, in order.
+    def chunks(self, begin: int, stream: Iterator[bytes], close: Callable[[], None]) -> Generator[bytes, None, None]:
+        """Yield all of the blob from a byte on, in order, and an empty chunk where another request begins.
 
         :param stream: what comes from there.
+        :param close: ends it.
         :raises RegistryError: if something does not come; ``Unreachable`` also if a range does not, or is none.
         """
         position = yield from self._as_stream(begin, stream)
+        close()
         while position < self.size:
-            position = yield from self._in_ranges(position)
+            position = yield from self._divided(position)
             if position < self.size:
+                yield b""
                 with self.registry.blob(self.repository, self.digest, position) as (start, rest):
                     self._need_part(start, position)
                     position = yield from self._as_stream(position, rest)
-
-    def end(self) -> None:
-        """Begin nothing more, and read nothing more of what is on its way."""
-        self.ended = True
-        for future in self.coming:
-            future.cancel()
 
     def _as_stream(self, position: int, stream: Iterator[bytes]) -> Generator[bytes, None, int]:
         """Yield bytes of a stream, until it ends or is so slow that ranges are worth a try; return where that is."""
@@ -125,40 +172,71 @@ class _Reading:
             if tried >= _TRIAL and self.size - position >= _LARGE // 2:
                 self.alone = tried / max(time.monotonic() - since, 1e-9)
                 slow = tried < _QUICK * waited and (not self.best or self.alone < self.best / _FALL)
-                self.best = max(self.best, self.alone)
-                if slow:
+                divides = slow and self.slots.begin_dividing()
+                if divides or not slow:  # else it still counts as slow when others leave connections to it
+                    self.best = max(self.best, self.alone)
+                if divides:
                     return position
                 begin, since, waited = position, time.monotonic(), 0.0
 
-    def _in_ranges(self, position: int) -> Generator[bytes, None, int]:
+    def _divided(self, position: int) -> Generator[bytes, None, int]:
+        """Yield bytes in ranges, by threads of their own, as ``_in_ranges`` does; end what is on its way then."""
+        self.divided, self.ended = True, False
+        try:
+            yield b""
+            with ThreadPoolExecutor(_CONNECTIONS) as pool:
+                try:
+                    return (yield from self._in_ranges(position, pool))
+                finally:
+                    self.ended = True  # what is on its way reads nothing more
+                    for future in self.coming:
+                        future.cancel()
+        finally:
+            self.coming.clear()
+            self._keep_slots()
+            self.slots.end_dividing()
+
+    def _in_ranges(self, position: int, pool: ThreadPoolExecutor) -> Generator[bytes, None, int]:
         """Yield bytes in ranges, to the end or until it is clear that they gain nothing; return where they end.
 
         Whether they gain something is asked once.
         """
         self.starts = iter(range(position, self.size, _RANGE))
-        for _each in range(self.ahead):
-            self._begin()
-        begin, since, asked = position, time.monotonic(), self.gave_way
+        self._begin(pool)
+        begin, since, asked, most = position, time.monotonic(), self.gave_way, len(self.coming)
         while self.coming:
             try:
                 data = self.coming.popleft().result()
             except RegistryError as error:
                 self.refusals.append(error)
                 raise Unreachable(f"a part of {self.digest} did not come: {error}") from error
-            self._begin()
+            self._begin(pool)
+            most = max(most, len(self.coming))
             yield from data
             position += sum(map(len, data))
-            if not asked and position - begin >= _ROUNDS * self.ahead * _RANGE:
+            if not asked and position - begin >= _ROUNDS * most * _RANGE:
                 asked = True
                 if position - begin < _WORTH * self.alone * (time.monotonic() - since):
                     self.gave_way = True
                     self.starts = iter(())  # what is on its way is still taken
         return position
 
-    def _begin(self) -> None:
-        start = next(self.starts, None)
-        if start is not None:
-            self.coming.append(self.pool.submit(self._fetch, start, min(start + _RANGE, self.size)))
+    def _begin(self, pool: ThreadPoolExecutor) -> None:
+        """Ask for more ranges: one by the blob's own connection, others by those that nobody uses."""
+        self._keep_slots()
+        while len(self.coming) < _CONNECTIONS and (not self.coming or self.slots.take()):
+            self.taken += bool(self.coming)
+            start = next(self.starts, None)
+            if start is None:
+                break
+            self.coming.append(pool.submit(self._fetch, start, min(start + _RANGE, self.size)))
+        self._keep_slots()
+
+    def _keep_slots(self) -> None:
+        """Give back the connections that the ranges on their way do not need."""
+        while self.taken > max(0, len(self.coming) - 1):
+            self.taken -= 1
+            self.slots.give_back()
 
     def _fetch(self, start: int, end: int) -> list[bytes]:
         with self.registry.blob(self.repository, self.digest, start, end) as (begin, chunks):

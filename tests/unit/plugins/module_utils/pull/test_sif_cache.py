@@ -30,6 +30,7 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.i
 )
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.location import Location
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.pool import Registries
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.registry.ranges import DownloadSlots
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif.toolchain import sif_inputs
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.keychain import Keychain
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.transport.options import Transport
@@ -81,7 +82,7 @@ def test_the_tag_is_the_same_for_ever() -> None:
 )
 def test_an_entry_has_a_name_that_every_registry_takes(place: str, image: str, expected: str) -> None:
     location = Location.parse(place, "sif_cache")
-    cache = SifCache(location, None, 1, False, False)  # type: ignore[arg-type]
+    cache = SifCache(location, None, DownloadSlots(1), False, False)  # type: ignore[arg-type]
     key = replace(KEY, image=Reference.parse(image))
     name = cache.reference(key).uri
     assert name == f"{expected}:{key.tag}"
@@ -122,7 +123,7 @@ class Case:
         )
         self.key = CacheKey(self.reference, self.image.manifest_digest, AMD64, INPUTS)
         location = Location.parse(f"http://{address}/sif-{uuid.uuid4().hex}", "sif_cache")
-        self.cache = SifCache(location, connect(address, retries=0), 4, fills=True, required=False)
+        self.cache = SifCache(location, connect(address, retries=0), DownloadSlots(4), fills=True, required=False)
 
 
 @pytest.fixture
@@ -230,7 +231,7 @@ def test_a_mirror_of_the_cache_is_asked_first_and_never_written_to(
     location = Location.parse(f"http://{stored.address}/sif-{uuid.uuid4().hex}", "sif_cache")
     mirrors = {stored.address: [Location.parse(f"http://{faulty.address}", "mirror")]}
     registries = Registries(Keychain(), Transport(http=True, timeout=20.0, retries=0), mirrors)
-    cache = SifCache(location, registries.at(location, ()), 4, fills=True, required=False)
+    cache = SifCache(location, registries.at(location, ()), DownloadSlots(4), fills=True, required=False)
     assert cache.put(case.key, case.document, case.file, case.contents)
     assert not faulty.requests
     entry = cache.get([case.key])

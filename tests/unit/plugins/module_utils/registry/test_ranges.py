@@ -6,14 +6,18 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors import Unreachable
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors import DigestMismatch, Unreachable
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.blobs import BlobCache
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.descriptor import Descriptor
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.partial import Source
@@ -47,14 +51,13 @@ class Case:
     def __init__(self, stored: Stored, faulty: FaultyRegistry, connect: Connect, directory: Path) -> None:
         self.content = stored.blob.blob
         self.descriptor = Descriptor(stored.blob.digest, len(self.content))
-        self._registry = connect(faulty.address, retries=0)
+        self.registry = connect(faulty.address, retries=0)
         self.cache = BlobCache(str(directory))
 
     def source(self, connections: int = 4) -> Source:
         """Return the source of the blob."""
-        return ranges.blob_in_ranges(
-            self._registry, "team/big", self.descriptor.digest, self.descriptor.size, connections
-        )
+        slots = ranges.DownloadSlots(connections)
+        return ranges.blob_in_ranges(self.registry, "team/big", self.descriptor, slots)
 
     def obtain(self, connections: int = 4) -> bytes:
         """Return all of it, by way of the cache."""
@@ -203,3 +206,123 @@ def test_a_server_that_refuses_ranges_serves_it_by_one_in_the_end(
 
     faulty.when(BLOB, refuse_parts)
     assert case.obtain() == case.content
+
+
+PART = re.compile(r"bytes=\d+-\d+")
+
+
+def of_parts(fault: Fault) -> Fault:
+    """Return a fault that befalls ranges only."""
+    return lambda request, upstream: (
+        fault(request, upstream) if PART.fullmatch(request.headers.get("range", "")) else upstream(request)
+    )
+
+
+def test_a_range_is_on_its_way_while_another_one_is(case: Case, faulty: FaultyRegistry) -> None:
+    both = threading.Barrier(2, timeout=20)
+
+    def held(request: Request, upstream: Upstream) -> Answer:
+        both.wait()  # until another one is asked for
+        return upstream(request)
+
+    faulty.when(BLOB, of_parts(held), times=2, after=1)
+    assert case.obtain() == case.content
+    assert not both.broken
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [faults.status(200), faults.status(416), faults.status(429, {"Retry-After": "0"}), faults.dropped()],
+)
+def test_what_never_sends_a_range_is_asked_for_the_rest_at_once(
+    case: Case, faulty: FaultyRegistry, fault: Fault
+) -> None:
+    faulty.when(BLOB, of_parts(fault))
+    assert case.obtain() == case.content
+
+
+def test_a_wrong_range_is_found_and_all_begun_anew_as_one_stream(case: Case, faulty: FaultyRegistry) -> None:
+    def wrong(request: Request, upstream: Upstream) -> Answer:
+        answer = upstream(request)
+        return replace(answer, body=bytes(len(answer.body)))
+
+    faulty.when(BLOB, of_parts(wrong), times=1, after=1)
+    assert case.obtain() == case.content
+    given = [one.headers.get("range", "-") for one in faulty.asked(BLOB)]
+    assert (given[0], given[-1]) == ("-", "-")
+    assert given.count("-") == 2
+
+
+def test_a_registry_that_damages_each_answer_is_asked_once_more(case: Case, faulty: FaultyRegistry) -> None:
+    def wrong(request: Request, upstream: Upstream) -> Answer:
+        answer = upstream(request)
+        return replace(answer, body=bytes(len(answer.body)))
+
+    faulty.when(BLOB, wrong)
+    with pytest.raises(DigestMismatch, match="damages it"):
+        case.obtain()
+    assert [one.headers.get("range", "-") for one in faulty.asked(BLOB)].count("-") == 2
+
+
+def test_each_range_is_led_to_an_address_of_its_own(case: Case, faulty: FaultyRegistry) -> None:
+    numbers = itertools.count()
+
+    def led(request: Request, _upstream: Upstream) -> Answer:
+        return Answer(307, {"Location": f"{faulty.url}/signed/{next(numbers)}"})
+
+    spent: set[str] = set()
+
+    def signed(request: Request, _upstream: Upstream) -> Answer:
+        if request.path in spent:
+            return Answer(403)
+        spent.add(request.path)
+        return faults.served(case.content)(request, _upstream)
+
+    faulty.when(BLOB, led)
+    faulty.when("^/signed/", signed)
+    assert case.obtain() == case.content
+    assert len(spent) > 3
+
+
+def test_blobs_of_a_run_share_its_connections_and_one_at_a_time_comes_in_ranges(case: Case) -> None:
+    slots = ranges.DownloadSlots(3)
+    with slots.one():
+        assert slots.begin_dividing()
+        assert not slots.begin_dividing(), "another one does"
+        assert [slots.take(), slots.take(), slots.take()] == [True, True, False]
+        slots.end_dividing()
+        assert not slots.begin_dividing(), "all connections are in use"
+        slots.give_back()
+        assert slots.begin_dividing()
+
+
+def test_a_blob_stays_one_stream_while_others_use_the_connections(case: Case, faulty: FaultyRegistry) -> None:
+    slots = ranges.DownloadSlots(2)
+    other = ranges.blob_in_ranges(case.registry, "team/big", case.descriptor, slots)
+    with slots.one(), other(0) as (_begin, data):
+        assert b"".join(data) == case.content
+    assert asked(faulty) == ["-"]
+    with other(0) as (_begin, data):
+        assert b"".join(data) == case.content
+    assert len(asked(faulty)) > 3
+
+
+def test_ranges_are_given_out_from_the_beginning_without_holes(case: Case, faulty: FaultyRegistry) -> None:
+    with case.source()(0) as (_begin, data):
+        came = b"".join(itertools.islice(data, 12))
+    assert came == case.content[: len(came)]
+    assert case.obtain() == case.content
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_connections_are_given_back(case: Case, faulty: FaultyRegistry, broken: bool) -> None:
+    slots = ranges.DownloadSlots(4)
+    source = ranges.blob_in_ranges(case.registry, "team/big", case.descriptor, slots)
+    if broken:
+        faulty.when(BLOB, of_parts(faults.dropped()))
+    with suppress(Unreachable), source(0) as (_begin, data):
+        for _chunk in data:
+            pass
+    assert [slots.take() for _time in range(5)] == [True] * 4 + [False]
+    slots.give_back()
+    assert slots.begin_dividing()
