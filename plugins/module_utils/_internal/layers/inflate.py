@@ -84,12 +84,14 @@ def _in_parallel(
 
 
 def _has_large_member(source: IO[bytes]) -> bool:
-    """Tell whether a file begins with a valid member that is longer than a piece. Files of many small members, such as
-    eStargz, are not made for what finds its own places to begin at, and how they end does not tell their length.
+    """Tell whether a file begins with a valid member longer than a piece, compressed or not. Files of many small
+    members, such as eStargz, are not made for what finds places of its own to begin at, and how they end does not tell
+    their length.
     """
     decoder = zlib.decompressobj(wbits=31)
     try:
-        return len(decoder.decompress(source.read(CHUNK), CHUNK)) == CHUNK and not decoder.eof
+        decoder.decompress(source.read(CHUNK), CHUNK)
+        return not decoder.eof
     except zlib.error:
         return False
     finally:

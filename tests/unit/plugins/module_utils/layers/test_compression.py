@@ -234,6 +234,13 @@ def test_a_layer_of_real_files_is_the_same_by_each(level: int, inflater: str, in
     assert _names(work) == [inflater]
 
 
+def test_a_layer_of_what_cannot_be_compressed_is_inflated_by_each(inflater: str, inflated: Inflated) -> None:
+    work, content = list[Decompressed](), Random(1).randbytes(3 << 20)
+    with inflated(gzipped(content), None, work) as stream:
+        assert stream.read() == content
+    assert _names(work) == [inflater]
+
+
 @pytest.mark.usefixtures("inflater")
 def test_how_far_a_layer_was_read_only_grows_and_ends_at_its_size(tmp_path: Path) -> None:
     path = tmp_path / "layer"
