@@ -1,7 +1,7 @@
 # Copyright: hpc.sregistry contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``python3 -m tests.bench [run|report]``, from the repository's root; ``make bench`` sets up what it needs."""
+"""``python3 -m tests.bench [report|inflate]``, from the repository's root; ``make bench`` sets up what it needs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from tests import lab
-from tests.bench import chart, contenders, node, playbooks, report
+from tests.bench import chart, contenders, inflate, node, playbooks, report
 from tests.bench.results import Comparison, Image, Results, Sample, Series
 from tests.bench.rounds import rounds
 from tests.lab import laboratory
@@ -26,7 +26,10 @@ def main() -> None:
     """Run one command."""
     arguments = _parser().parse_args()
     with command.run(NAME):
-        measured = record.read(Results, record.last(NAME)) if arguments.report else _run(arguments)
+        if arguments.what == "inflate":
+            print(inflate.run(arguments.runs))
+            return
+        measured = record.read(Results, record.last(NAME)) if arguments.what == "report" else _run(arguments)
         print(report.terminal(measured))
         if arguments.output or _whole(measured):
             _write(measured, arguments.output or command.DOCS)
@@ -52,7 +55,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--no-playbooks", action="store_true", help="leave out what runs through Ansible")
     parser.add_argument("--output", type=Path, metavar="DIRECTORY", help="where to write the report (default: docs)")
-    parser.add_argument("report", nargs="?", choices=["report"], help="only write the report of the last run again")
+    parser.add_argument(
+        "what",
+        nargs="?",
+        choices=["report", "inflate"],
+        help="report: only write the report of the last run again; inflate: only compare what inflates gzip here",
+    )
     return parser
 
 
