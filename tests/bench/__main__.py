@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from tests import lab
-from tests.bench import chart, contenders, inflate, node, playbooks, report
+from tests.bench import chart, contenders, huge, inflate, node, playbooks, report
 from tests.bench.results import Comparison, Image, Results, Sample, Series
 from tests.bench.rounds import rounds
 from tests.lab import laboratory
@@ -26,6 +26,9 @@ def main() -> None:
     """Run one command."""
     arguments = _parser().parse_args()
     with command.run(NAME):
+        if arguments.images in images.HUGE:
+            huge.run(arguments.images)
+            return
         if arguments.what == "inflate":
             print(inflate.run(arguments.runs))
             return
@@ -51,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         "--images",
         default=",".join(images.TITLES),
         metavar="NAME,…",
-        help=f"of {', '.join(images.TITLES)} (default: all)",
+        help=f"of {', '.join(images.TITLES)} (default: all of these), or one of {', '.join(images.HUGE)}",
     )
     parser.add_argument("--no-playbooks", action="store_true", help="leave out what runs through Ansible")
     parser.add_argument("--output", type=Path, metavar="DIRECTORY", help="where to write the report (default: docs)")

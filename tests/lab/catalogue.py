@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from tests.lab import hazards, large, oci, rootfs, tree, workloads
+from tests.lab import hazards, huge, large, oci, rootfs, tree, workloads
 
 Build = Callable[[oci.Client], None]
 
@@ -316,5 +316,7 @@ RECIPES: tuple[Recipe, ...] = (
     _streamed("bench/science:latest", workloads.science),
     _streamed("bench/files:latest", workloads.files),
     _streamed("bench/single:latest", workloads.single),
+    _streamed("bench/huge:latest", huge.layers),
+    _streamed("bench/huge-tenth:latest", lambda: huge.layers(10)),
     Recipe(1, BENCH_TINY, _bench_tiny, on_demand=True),
 )

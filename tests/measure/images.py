@@ -15,6 +15,8 @@ TITLES = {
     "files": "60,000 small files",
     "single": "MPI, HDF5, SciPy and a compiler in one single layer",
 }
+HUGE = ("huge", "huge-tenth")
+"""Images that are measured in another way, see ``tests/bench/huge.py``, and only when they are asked for."""
 
 
 def reference(name: str) -> str:

@@ -4,8 +4,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # Brings the lab up and measures on its first host, see tests/bench. RUNS says how often each command runs, IMAGES which
-# images are taken (compiler,science,files,single); arguments go to tests.bench, "report" writes the last report again,
-# "inflate" compares what inflates gzip.
+# images are taken (compiler,science,files,single, or huge); arguments go to tests.bench, "report" writes the last report
+# again, "inflate" compares what inflates gzip.
 
 set -euo pipefail
 
