@@ -65,3 +65,11 @@ def play(task: Mapping[str, Any], environment: Mapping[str, str], **settings: st
             raise Failed(f"{json.dumps(task)[:500]}\n{done.stdout[-4000:]}{done.stderr[-2000:]}")
         (result,) = playbook.lines()
     return Play(seconds, result["seconds"]), result["changed"]
+
+
+def sent(task: Mapping[str, Any], environment: Mapping[str, str]) -> int:
+    """Run one task as ``play`` does; returns the bytes that travel to the host for it."""
+    with tempfile.TemporaryDirectory() as directory:
+        counts = remote.Counts(Path(directory))
+        play(task, environment, **counts.settings)
+        return counts.sent

@@ -30,13 +30,14 @@ def measure(runs: int) -> dict[str, Plays]:
     """Run the playbooks in turn; each one that pulls has a store of its own, which is filled before."""
     plays: dict[str, list[Play]] = {key: [] for key in TITLES}
     times: dict[str, list[float]] = {key: [] for key in TITLES}
+    sent: dict[str, int] = {}
     for key, title in TITLES.items():
         say(f"  preparing {title}")
         if key in (FACTS, BESIDE):
             node.play(_task(BESIDE), _store(key))
             inventory = f"{_store(key)['SREGISTRY_STORAGE']}/.sregistry"
             node.shell("python3 -", FILL.format(inventory=inventory, count=COPIES))
-        _run(key)
+        sent[key] = node.sent(_task(key), _store(key))
     for number, keys in rounds(times, runs, float("inf")):
         for key in keys:
             play, changed = _run(key)
@@ -45,7 +46,7 @@ def measure(runs: int) -> dict[str, Plays]:
             say(f"  {number}/{runs}  {TITLES[key]:<42} {play.run:6.2f} s, the task {play.task:.2f} s")
             plays[key].append(play)
             times[key].append(play.run)
-    return {key: Plays(TITLES[key], plays[key]) for key in TITLES}
+    return {key: Plays(TITLES[key], plays[key], sent[key]) for key in TITLES}
 
 
 def _run(key: str) -> tuple[Play, bool]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tests.bench import bounds, contenders
 from tests.bench.results import Comparison, Results, Series
-from tests.measure.figures import TIMES, decimal, megabytes
+from tests.measure.figures import KILOBYTE, TIMES, decimal, megabytes
 from tests.measure.table import Table
 
 HEADS = ("runs", "median s", "from … to", f"{TIMES} ours", "CPU s", "process MB", "all MB", "written MB", "result MB")
@@ -85,6 +85,7 @@ def _plays(results: Results) -> Table:
         (f"{TIMES} ping", lambda plays: f"{plays.run / first.run:.2f}"),
         ("task s", lambda plays: decimal(plays.task)),
         (f"{TIMES} ping", lambda plays: f"{plays.task / first.task:.2f}"),
+        ("kB to the host", lambda plays: "" if plays.sent is None else f"{plays.sent / KILOBYTE:.0f}"),
     )
 
 
@@ -155,7 +156,8 @@ No test checks this: a busy machine is no defect. A promise that was missed is a
 _THROUGH_ANSIBLE = """\
 A task that has nothing to do, beside `ansible.builtin.ping` of the same host over the same open SSH connection, with
 pipelining. "Playbook" is a whole run of `ansible-playbook` without gathering facts; "task" is the time from its start
-to its result as the controller sees it. The registry is asked for each image in each run (`pull: always`)."""
+to its result as the controller sees it. The registry is asked for each image in each run (`pull: always`). What
+travels to the host is the commands and the module, before SSH encrypts them."""
 
 _METHOD = """\
 - The commands of an image run in turn, in each round in another order, so that whatever else the machine does meets

@@ -88,10 +88,11 @@ class Play:
 
 @dataclass(frozen=True)
 class Plays:
-    """All runs of one playbook."""
+    """All runs of one playbook; ``sent`` are the bytes that travel to the host, which a run of before may lack."""
 
     title: str
     plays: list[Play]
+    sent: int | None = None
 
     @property
     def run(self) -> float:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+KILOBYTE = 10**3
 MEGABYTE = 10**6
 GIGABYTE = 10**9
 TIMES = "\N{MULTIPLICATION SIGN}"

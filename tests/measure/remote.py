@@ -9,6 +9,7 @@ import json
 import os
 import shlex
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.lab import hosts, paths
 from tests.measure.command import Failed
 
 CALLBACKS = Path(__file__).with_name("callback_plugins")
+COUNTING = Path(__file__).with_name("counting_ssh.py")
 
 
 def shell(host: hosts.Host, script: str, stdin: str = "") -> str:
@@ -45,6 +47,27 @@ class Playbook:
     def lines(self) -> list[dict[str, Any]]:
         """Return the results of each task on each host, see ``callback_plugins/task_results.py``."""
         return [json.loads(line) for line in self.record.read_text(encoding="utf-8").splitlines()]
+
+
+class Counts:
+    """What goes to hosts by SSH, as ``counting_ssh.py`` writes it into a file of a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._file, self._program = directory / "counts", directory / "ssh"
+        self._program.write_text(
+            f'#!/bin/sh\nexec {shlex.join([sys.executable, str(COUNTING)])} "$@"\n', encoding="utf-8"
+        )
+        self._program.chmod(0o700)
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The environment variables of ``ansible-playbook`` that have it counted."""
+        return {"ANSIBLE_SSH_EXECUTABLE": str(self._program), "COUNTED_FILE": str(self._file)}
+
+    @property
+    def sent(self) -> int:
+        """The bytes of all commands and modules, before SSH encrypts them."""
+        return sum(map(int, self._file.read_text(encoding="utf-8").split()))
 
 
 def playbook(directory: Path, plays: Sequence[Mapping[str, Any]], **settings: str) -> Playbook:

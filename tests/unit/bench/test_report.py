@@ -41,7 +41,7 @@ def comparison(name: str = "compiler") -> Comparison:
 
 def everything() -> Results:
     plays = {
-        playbooks.PING: Plays("ping", [Play(0.8, 0.3)]),
+        playbooks.PING: Plays("ping", [Play(0.8, 0.3)], 168_704),
         playbooks.ONE: Plays("one", [Play(1.0, 0.5)]),
         playbooks.HUNDRED: Plays("hundred", [Play(1.6, 1.3)]),
         playbooks.FACTS: Plays("facts", [Play(2.9, 2.4)]),
@@ -102,6 +102,8 @@ def test_the_document_has_all_figures_and_says_what_was_missed() -> None:
     document = report.markdown(everything(), "plot.svg")
     assert "](plot.svg)" in document
     assert "| apptainer build, zstd 3 | 2 | 9.00 | 8.50 \u2026 9.50 | 3.00 |" in document
+    assert "| ping | 1 | 0.80 | 1.00 | 0.30 | 1.00 | 169 |" in document
+    assert "| one | 1 | 1.00 | 1.25 | 0.50 | 1.67 |  |" in document, "a run of before did not count what travels"
     assert document.count("MISSED") == 3
     assert "a \\| b" in document
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -52,3 +53,18 @@ def test_a_line_for_each_task_on_each_host(tmp_path: Path, library: Path) -> Non
     assert (runs["failed"], runs["error"], runs["changed"]) == (False, "", True)
     assert (fails["failed"], fails["error"], fails["images"]) == (True, "no room", [])
     assert all(0 < line["seconds"] < 600 for line in playbook.lines())
+
+
+def test_what_goes_to_a_host_is_counted_and_still_goes_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ssh = tmp_path / "bin" / "ssh"
+    ssh.parent.mkdir()
+    ssh.write_text('#!/bin/sh\nprintf "%s" "$2" && cat && exit 3\n')
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{ssh.parent}:{os.environ['PATH']}")
+    counts = remote.Counts(tmp_path)
+    command = [counts.settings["ANSIBLE_SSH_EXECUTABLE"], "host", "python3"]
+    environment = {**os.environ, **counts.settings}
+    for data in ("a module", ""):
+        done = subprocess.run(command, input=data, env=environment, capture_output=True, text=True, check=False)
+        assert (done.stdout, done.returncode) == (f"python3{data}", 3), done.stderr
+    assert counts.sent == len("python3a module") + len("python3")
