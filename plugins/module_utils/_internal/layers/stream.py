@@ -20,6 +20,7 @@ from typing import IO
 
 from ..errors import InvalidLayer
 from .content import Content
+from .index import Index, Ordinals
 from .tar import DIRECTORY, FILE, Data, Entry, named, read, shown_path
 from .tar_writer import TarWriter
 from .union import Census, Layer, hidden_by, is_whiteout
@@ -81,7 +82,7 @@ class CrowdedDirectory(Exception):
 
 def write_foreseen(
     contents: Sequence[Content], hidden: Iterable[bytes], archive: Archive, limit: int | None, census: Census
-) -> tuple[list[Layer], dict[int, set[int]]]:
+) -> tuple[list[Layer], dict[int, Ordinals]]:
     """Read all layers, and write the files that will survive.
 
     :param contents: from the oldest layer to the newest.
@@ -95,11 +96,11 @@ def write_foreseen(
     """
     foresight = _Foresight(hidden, limit)
     layers: list[Layer] = []
-    written: dict[int, set[int]] = {}
+    written: dict[int, Ordinals] = {}
     for number in reversed(range(len(contents))):
         content = contents[number]
-        entries: list[Entry] = []
-        ordinals = written[number] = set()
+        entries = Index()
+        ordinals = written[number] = Ordinals()
         with content.verified() as blob:
             for entry, data in read(blob, content.what):
                 if entry.kind == FILE and foresight.shows(entry.path):
@@ -118,7 +119,9 @@ class _Foresight:
 
     def __init__(self, hidden: Iterable[bytes], limit: int | None) -> None:
         # What is known of a path: a directory that shows what older layers have in it, or something that shows nothing.
-        self._claims: dict[bytes, bool] = {}
+        # By directory, then by name.
+        self._claims: dict[bytes, dict[bytes, bool]] = {}
+        self._root = _MERGED
         self._open: dict[bytes, bool] = {b"": True}  # of directories of the present layer: whether they show
         self._implied = 0  # bytes of paths that no entry has
         self._limit = limit
@@ -131,42 +134,56 @@ class _Foresight:
 
         :raises CrowdedDirectory: if too many in its directory are.
         """
-        parent = path.rpartition(b"/")[0]
-        if path in self._claims or not path or b".wh." in path or not self._is_open(parent):
+        parent, _slash, name = path.rpartition(b"/")
+        claims = self._claims.get(parent)
+        if (claims and name in claims) or not path or b".wh." in path or not self._is_open(parent):
             return False
         count = self._counts[parent] = self._counts.get(parent, 0) + 1
         if self._limit and count > self._limit:
             raise CrowdedDirectory(parent, self._limit)
         return True
 
-    def add(self, entries: Iterable[Entry]) -> None:
+    def add(self, entries: Index) -> None:
         """Take the entries of the present layer into account, and go on to the next older one.
 
         :raises InvalidLayer: if their paths would fill the memory.
         """
-        for entry in entries:
-            if is_whiteout(entry.path):
-                self._close(hidden_by(entry.path))
-            elif entry.kind == DIRECTORY:
-                self._claims.setdefault(entry.path, _MERGED)
-                self._lead_to(entry.path)
-            else:
-                self._close(entry.path)
-        self._open = {b"": self._claims.get(b"", _MERGED)}
+        known: dict[int, dict[bytes, bool]] = {}  # claims, by number of their directory
+        for place, name, kind in zip(entries.places, entries.names, entries.kinds()):
+            if is_whiteout(name):
+                parent = entries.parents[place]
+                self._close(hidden_by(parent + b"/" + name if parent else name))
+                continue
+            claims = known.get(place)
+            if claims is None:
+                claims = known[place] = self._lead_to(entries.parents[place])
+            if kind != DIRECTORY:
+                claims[name] = _CLOSED
+            elif name:
+                claims.setdefault(name, _MERGED)
+        self._open = {b"": self._root}
 
     def _close(self, path: bytes) -> None:
-        self._claims[path] = _CLOSED
-        self._lead_to(path)
+        parent, _slash, name = path.rpartition(b"/")
+        if name:
+            self._lead_to(parent)[name] = _CLOSED
+        else:
+            self._root = _CLOSED
 
-    def _lead_to(self, path: bytes) -> None:
-        """Note that all above a path are directories."""
-        parent = path.rpartition(b"/")[0]
-        while parent and parent not in self._claims:
-            self._claims[parent] = _MERGED
-            self._implied += len(parent)
-            parent = parent.rpartition(b"/")[0]
+    def _lead_to(self, path: bytes) -> dict[bytes, bool]:
+        """Note that a path and all above it are directories, and return what is known of the names in it."""
+        claims = self._claims.setdefault(path, {})
+        while path:
+            parent, _slash, name = path.rpartition(b"/")
+            siblings = self._claims.setdefault(parent, {})
+            if name in siblings:
+                break
+            siblings[name] = _MERGED
+            self._implied += len(path)
+            path = parent
         if self._implied > _MAX_IMPLIED:
             raise InvalidLayer(f"the paths of this image take more than {_MAX_IMPLIED >> 20} MiB of memory")
+        return claims
 
     def _is_open(self, directory: bytes) -> bool:
         unknown = []
@@ -175,5 +192,6 @@ class _Foresight:
             directory = directory.rpartition(b"/")[0]
         shows = self._open[directory]
         for path in reversed(unknown):
-            shows = self._open[path] = shows and self._claims.get(path, _MERGED)
+            parent, _slash, name = path.rpartition(b"/")
+            shows = self._open[path] = shows and self._claims.get(parent, {}).get(name, _MERGED)
         return shows

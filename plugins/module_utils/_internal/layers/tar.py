@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, NamedTuple
 
 from ..errors import InvalidLayer
@@ -98,20 +98,6 @@ def read(archive: IO[bytes], what: str) -> Iterator[tuple[Entry, Data | None]]:
         yield from _ArchiveReader(archive, what).entries()
     except ValueError as error:
         raise _unsound(what, str(error)) from error
-
-
-def index(archive: IO[bytes], what: str, count: Callable[[Entry], None] | None = None) -> list[Entry]:
-    """Return the entries of an archive without their data.
-
-    :param count: told each entry before it is kept.
-    :raises InvalidLayer: as ``read``, or as the counting raises it.
-    """
-    entries = []
-    for entry, _data in read(archive, what):
-        if count:
-            count(entry)
-        entries.append(entry)
-    return entries
 
 
 _Corrected = tuple[bytes, bytes, int, int, int, int, tuple[tuple[str, bytes], ...]]

@@ -23,8 +23,9 @@ from ..fs.tempdir import temporary_directory
 from ..layers import extract
 from ..layers.content import Content
 from ..layers.decompressed_stream import Decompressed
+from ..layers.index import index
 from ..layers.stream import Archive, CrowdedDirectory, write_foreseen
-from ..layers.tar import DIRECTORY, Entry, index, shown_path
+from ..layers.tar import DIRECTORY, Entry, shown_path
 from ..layers.union import Census, Layer, Misjudged, Union
 from ..oci.blobs import Arrival, BlobCache
 from ..oci.reference import Reference
@@ -197,7 +198,7 @@ class _Tree:
         union = Union(layers)
         self.added.renew(union)
         union.add(self.added.latest.cover(union))
-        union.root.entry = union.root.entry._replace(mtime=self.moment)  # what the engine puts into it changes it
+        union.root = union.root._replace(mtime=self.moment)  # what the engine puts into it changes it
         return union
 
     def write(self, root: str) -> list[str]:
@@ -256,11 +257,11 @@ class _PartitionWriter:
                 hidden, census = self.tree.added.latest.files, self.tree.census()
                 layers, written = write_foreseen(self.tree.contents, hidden, archive, limit, census)
                 union = self.tree.united(layers)
-                newest = max((entry.mtime for layer in layers for entry in layer.entries), default=0)
+                newest = max((layer.entries.newest for layer in layers if layer.entries), default=0)
                 self._require(
-                    packer.refuses(union.root.entry, newest, self.tree.moment if self.toolchain.reproducible else None)
+                    packer.refuses(union.root, newest, self.tree.moment if self.toolchain.reproducible else None)
                 )
-                if union.root.entry != foreseen:
+                if union.root != foreseen:
                     raise Misjudged("root directory")
                 archive.finish(union.entries(written))
         except CrowdedDirectory as crowd:
@@ -268,7 +269,7 @@ class _PartitionWriter:
                 f"{shown_path(crowd.path)} holds more than {crowd.limit} files, which mksquashfs reads faster from disk"
             ) from crowd
         except Misjudged:
-            with packer.packing(self.partition, self.tree.moment, union.root.entry) as pipe:
+            with packer.packing(self.partition, self.tree.moment, union.root) as pipe:
                 archive = Archive(pipe)
                 archive.finish(union.entries())
         return archive.warnings()

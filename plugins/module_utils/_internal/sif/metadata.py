@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..engine.cli import Engine
-from ..layers.tar import DIRECTORY, FILE, SYMLINK, index
+from ..layers.index import index
+from ..layers.tar import DIRECTORY, FILE, SYMLINK
 from ..layers.tar_writer import TarWriter
 from ..layers.union import Layer, Union
 from ..oci.config import Config

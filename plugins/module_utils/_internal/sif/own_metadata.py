@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ..layers.tar import DIRECTORY, FILE, SYMLINK, Entry, named, shown_path
-from ..layers.union import Directory, Node, Union
+from ..layers.union import Inode, Node, Union
 
 PRIVATE = b".singularity.d"
 _APPS = b"scif/apps"
@@ -55,7 +55,7 @@ def metadata_of(union: Union) -> OwnMetadata:
     :raises InvalidLayer, SregistryError: as reading its layers again raises it.
     """
     entries: dict[bytes, Entry] = {}
-    nodes: dict[bytes, Node] = {}
+    inodes: dict[bytes, Inode] = {}
     left_out: list[bytes] = []
     size = 0
     for path, node in _found(union):
@@ -68,46 +68,47 @@ def metadata_of(union: Union) -> OwnMetadata:
             continue
         entries[path] = entry
         if entry.kind == FILE:
-            nodes[path] = node
-    read = {id(node): content for node, content in union.read(nodes.values())}
-    return OwnMetadata(entries, {path: read[id(node)] for path, node in nodes.items()}, tuple(left_out))
+            inodes[path] = node.inode
+    read: dict[Inode, bytes] = dict(union.read(inodes.values()))
+    return OwnMetadata(entries, {path: read[inode] for path, inode in inodes.items()}, tuple(left_out))
 
 
 def _found(union: Union) -> Iterator[tuple[bytes, Node]]:
     private = union.find(PRIVATE)
-    if isinstance(private, Directory):  # the engine makes a directory of anything else
+    if private and private.entry.kind == DIRECTORY:  # the engine makes a directory of anything else
         yield PRIVATE, private
         yield from _below(union, PRIVATE, private)
     apps = union.resolve(_APPS)
-    if not isinstance(apps, Directory) or not apps.children:
+    names = [name for name, _node in union.below(apps)] if apps else []
+    if not names:
         return
     for path in (_OF_APP, _APPS):
         node = union.resolve(path)
         if node:
             yield path, node
-    for name in sorted(apps.children):
+    for name in names:
         path = _APPS + b"/" + name
         application = union.resolve(path)
-        if not isinstance(application, Directory):
+        if not application or application.entry.kind != DIRECTORY:
             continue
         yield path, application
         path += b"/" + _OF_APP
         described = union.resolve(path)
-        if isinstance(described, Directory):
+        if described and described.entry.kind == DIRECTORY:
             yield path, described
             yield from _below(union, path, described)
 
 
-def _below(union: Union, path: bytes, directory: Directory, depth: int = 0) -> Iterator[tuple[bytes, Node]]:
-    for name in sorted(directory.children):
+def _below(union: Union, path: bytes, directory: Node, depth: int = 0) -> Iterator[tuple[bytes, Node]]:
+    for name, node in union.below(directory):
         below = path + b"/" + name
-        child: Node | None = directory.children[name]
-        if isinstance(child, Directory):
+        child: Node | None = node
+        if node.entry.kind == DIRECTORY:
             if depth < _MAX_DEPTH:
-                yield below, child
-                yield from _below(union, below, child, depth + 1)
+                yield below, node
+                yield from _below(union, below, node, depth + 1)
             continue
-        if child and child.entry.kind == SYMLINK:
+        if node.entry.kind == SYMLINK:
             child = union.resolve(below)
         if child and child.entry.kind == FILE:
             yield below, child

@@ -15,7 +15,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.layers.tar import Data, Entry, index
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.layers.index import index
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.layers.tar import Data, Entry
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.layers.union import Layer
 from hypothesis import strategies as st
 

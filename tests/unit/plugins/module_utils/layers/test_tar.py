@@ -21,9 +21,9 @@ from typing import IO, Any, NamedTuple, cast
 
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors import InvalidLayer
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.layers.index import index
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.layers.tar import (
     Entry,
-    index,
     normal,
     read,
 )
@@ -1009,7 +1009,7 @@ def test_data_that_is_not_taken_whole_is_passed_over(taken: int, sparse: bool) -
 
 @pytest.mark.parametrize("nothing", [b"", bytes(512), bytes(1024), bytes(10240)])
 def test_an_archive_of_nothing_holds_nothing(nothing: bytes) -> None:
-    assert index(stream(nothing), WHAT) == []
+    assert list(index(stream(nothing), WHAT)) == []
 
 
 @pytest.mark.parametrize("end", [b"", bytes(512), bytes(1024), bytes(2048), bytes(1024) + b"rubbish" * 500])

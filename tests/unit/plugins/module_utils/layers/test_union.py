@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors import InvalidLayer
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.layers.tar import index
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.layers.index import index
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.layers.union import (
     Layer,
     Misjudged,
