@@ -21,6 +21,7 @@ from typing import Any
 from tests import lab
 from tests.bench import node
 from tests.bench.contenders import REGISTRY
+from tests.lab import laboratory
 from tests.lab.catalogue import BENCH_TINY
 from tests.measure import remote
 from tests.measure.command import Failed, say
@@ -63,6 +64,7 @@ class Cost:
 def run(hosts: int = HOSTS) -> str:
     """Measure in the lab; returns a table."""
     lab.up(host_count=1)
+    laboratory.push_images(BENCH_TINY[:1])
     node.prepare()
     try:
         return table(measure(f"{REGISTRY}/{BENCH_TINY[0]}", hosts))
