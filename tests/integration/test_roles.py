@@ -139,6 +139,7 @@ def wanted(site: Site) -> dict[str, dict[str, Any]]:
             "mirror_service": False,
         },
         site.second.name: {
+            "engine_inflate_packages": ["no-distribution-has-this", "isal"],
             "engine_files": [{"src": str(site.package), "checksum": f"sha256:{sha256(site.package)}"}],
             "engine_settings": {"root default capabilities": "file"},
             "mirror_mode": "store",
@@ -218,6 +219,7 @@ def test_the_engine_comes_from_the_repositories_and_is_set_up(site: Site, runs: 
     host = site.first
     image = host.sregistry("pull", "lab/tiny:1.0")["images"][0]
     assert host.shell(f"apptainer run {image['path']}").stdout == "hello from tiny 1.0\n"
+    assert [each["name"] for each in image["builder"]["decoders"]] == ["isal"], "the distribution has it for Python"
     directives = ["sessiondir max size", "bind path", "mount slave"]
     read = [host.shell(f"apptainer config global --get '{name}'").stdout.strip() for name in directives]
     assert read == ["64", "/srv,/opt,/etc/localtime,/etc/hosts", "no"]
@@ -243,6 +245,13 @@ def test_the_engine_comes_from_a_package_file(site: Site, runs: Runs) -> None:
     assert checksum == sha256(site.package)
     assert of_file == installed
     assert started in installed
+
+
+def test_of_what_inflates_faster_the_first_is_installed_that_there_is(site: Site, runs: Runs) -> None:
+    installed = "dpkg-query --show --showformat '${Package} ' python3-isal isal 2>/dev/null"
+    assert site.first.shell(installed, check=False).stdout.split() == ["python3-isal"]
+    assert site.second.shell(installed, check=False).stdout.split() == ["isal"]
+    assert site.second.shell("igzip --version", check=False).returncode == 0
 
 
 def test_a_package_file_with_another_checksum_is_refused(site: Site, runs: Runs) -> None:
