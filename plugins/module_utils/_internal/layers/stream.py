@@ -45,7 +45,7 @@ class Archive:
 
         :raises OSError: as the target raises it.
         """
-        unfit = [name for name, _value in entry.xattrs if not _fits(name)]
+        unfit = [name for name, _value in entry.xattrs if not _fits(name)] if entry.xattrs else ()
         if unfit:
             self._unfit += [f"{shown_path(entry.path)} ({name})" for name in unfit]
             entry = entry._replace(xattrs=tuple(item for item in entry.xattrs if _fits(item[0])))

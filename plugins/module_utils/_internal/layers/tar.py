@@ -28,9 +28,13 @@ FILE, DIRECTORY, SYMLINK, HARD_LINK, CHARACTER, BLOCK, FIFO = (
     "fifo",
 )
 
+_PLAIN = (FILE, DIRECTORY)
+_NO_DEVICE = (0, 0)
+_NO_NAMES = (b"", b".", b"..")
 BLOCK_SIZE = 512  # bytes of a block
 _ZEROS = bytes(BLOCK_SIZE)
 _ADLER = 65521  # the modulus of Adler-32
+_SPACES = 8 * 32  # the sum of the spaces that stand for a checksum while it is computed
 _CHUNK = 1024 * 1024
 _MAX_EXTENSION = 1024 * 1024  # bytes of one PAX or GNU extension header, as Go's archive/tar
 _MAX_GLOBAL = 100  # records
@@ -116,6 +120,8 @@ class _Extensions:
     def correct(self, path: bytes, target: bytes, uid: int, gid: int, size: int, mtime: int) -> _Corrected:
         """Return what a header says with what the extension headers say instead, and the extended attributes."""
         records = self.records
+        if not records:  # only a long name, as GNU tar writes it
+            return self.name or path, self.link or target, uid, gid, size, mtime, ()
         xattrs = tuple(
             (key[len(XATTR) :].decode("utf-8", "surrogateescape"), value)
             for key, value in sorted(records.items())
@@ -170,6 +176,13 @@ class _ArchiveReader:
                 yield entry, None
                 continue
             padding = -self._left % BLOCK_SIZE
+            end = self._at + self._left
+            if segments is None and end <= len(self._chunk):  # nearly all files: the piece that is there has all of it
+                data = memoryview(self._chunk)[self._at : end] if self._left else None
+                self._at, self._left = end, 0
+                yield entry, (data,) if data else ()
+                self._skip(padding, may_end=True)
+                continue
             yield entry, self._pieces(self._left) if segments is None else self._expanded(segments, entry.size)
             self._skip(self._left)
             self._skip(padding, may_end=True)
@@ -178,12 +191,11 @@ class _ArchiveReader:
         """Parse a header: return its entry, and the segments of a sparse file. The data is left to be read."""
         flag = block[156:157]
         kind = KINDS.get(flag)
-        magic = block[257:265]
-        path, target = _text(block, 0, 100), _text(block, 157, 257)
-        if magic[:6] == _USTAR_MAGIC and block[345]:
+        path, target = _text(block, 0, 100), _text(block, 157, 257) if block[157] else b""
+        if block[345] and block[257:263] == _USTAR_MAGIC:
             star = block[508:512] == b"tar\0"
             path = _text(block, 345, 476 if star else 500) + b"/" + path
-        uid, gid = _parse_usual(block[108:116]), _parse_usual(block[116:124])
+        mode, uid, gid = _access(block[100:124])
         size, mtime = _parse(block[124:136]), _parse_usual(block[136:148])
         segments = None
         xattrs: tuple[tuple[str, bytes], ...] = ()
@@ -202,25 +214,22 @@ class _ArchiveReader:
             kind = DIRECTORY
         if not 0 <= size <= _MAX_FILE:
             raise ValueError(f"{shown_path(path)} has {size} bytes")
-        entry = Entry(
-            self._normal(path),
-            kind,
-            _parse_usual(block[100:108]) & 0o7777,
-            uid,
-            gid,
-            mtime,
-            size if kind == FILE else 0,
-            self._normal(target) if kind == HARD_LINK else target if kind == SYMLINK else b"",
-            (_parse(block[329:337]), _parse(block[337:345])) if kind in (CHARACTER, BLOCK) else (0, 0),
-            xattrs,
-        )
+        device = _NO_DEVICE
+        if kind == FILE:
+            target = b""
+        else:
+            size = 0
+            if kind in (CHARACTER, BLOCK):
+                device = _parse(block[329:337]), _parse(block[337:345])
+            target = self._normal(target) if kind == HARD_LINK else target if kind == SYMLINK else b""
+        entry = Entry(self._normal(path), kind, mode & 0o7777, uid, gid, mtime, size, target, device, xattrs)
         _refuse_impossible(entry)
         return entry, segments
 
     def _normal(self, path: bytes) -> bytes:
         """Normalise a path below the root; files of one directory follow each other, so its path is kept."""
         parent, _slash, name = path.rpartition(b"/")
-        if name in (b"", b".", b".."):
+        if name in _NO_NAMES:
             return normal(path)
         known = self._parents.get(parent)
         if known is None:
@@ -378,10 +387,12 @@ def _verify(block: bytes) -> None:
     """Check a header's checksum; some old programs summed signed characters."""
     if len(block) < BLOCK_SIZE:
         raise ValueError("truncated header")
-    claimed = _parse(block[148:156])
-    rest = block[:148] + b"        " + block[156:]
-    if claimed % _ADLER != checksum(rest) and claimed != sum(byte - 256 * (byte > 127) for byte in rest):
-        raise ValueError("invalid header: bad checksum")
+    field = block[148:156]
+    claimed = _parse(field)
+    if (checksum(block) - sum(field) + _SPACES - claimed) % _ADLER:
+        rest = block[:148] + b"        " + block[156:]
+        if claimed != sum(byte - 256 * (byte > 127) for byte in rest):
+            raise ValueError("invalid header: bad checksum")
 
 
 def checksum(data: bytes) -> int:
@@ -395,6 +406,9 @@ def _parse(field: bytes) -> int:
         bits = 8 * len(field) - 1
         value = int.from_bytes(field, "big") & ((1 << bits) - 1)
         return value - (1 << bits) if field[0] & 0x40 else value
+    digits = field[:-1]
+    if digits.isdigit() and not field[-1]:  # as nearly all programs write it
+        return int(digits, 8)
     digits = field.partition(b"\0")[0].strip(b" ") or field.strip(b" \0")
     if not digits:
         return 0
@@ -404,6 +418,12 @@ def _parse(field: bytes) -> int:
 
 
 _parse_usual = functools.lru_cache(maxsize=1024)(_parse)  # of what most entries have in common
+
+
+@functools.lru_cache(maxsize=1024)
+def _access(fields: bytes) -> tuple[int, int, int]:
+    """Return mode, owner and group, which most entries have in common."""
+    return _parse(fields[:8]), _parse(fields[8:16]), _parse(fields[16:])
 
 
 def _text(block: bytes, begin: int, end: int) -> bytes:
@@ -447,6 +467,9 @@ def _refuse_impossible(entry: Entry) -> None:
     :raises ValueError: naming the entry.
     """
     path, kind, _mode, uid, gid, _mtime, _size, target, device, xattrs = entry
+    owned = 0 <= uid <= _MAX_ID and 0 <= gid <= _MAX_ID
+    if owned and kind in _PLAIN and not xattrs and len(path) <= _MAX_NAME and b"\0" not in path:
+        return  # nearly all
     if kind == SYMLINK and not target:
         raise ValueError(f"a symlink to nothing, {shown_path(path)}")
     for text in (path, target) if target else (path,):
@@ -455,7 +478,7 @@ def _refuse_impossible(entry: Entry) -> None:
         names = kind != SYMLINK or text is path  # the text of a symlink need not be any
         if len(text) > _MAX_NAME and (len(text) > _MAX_PATH or (names and max(map(len, text.split(b"/"))) > _MAX_NAME)):
             raise ValueError(f"a name that is too long, {shown_path(text)}")
-    if not (0 <= uid <= _MAX_ID and 0 <= gid <= _MAX_ID):
+    if not owned:
         raise ValueError(f"the owner {uid}:{gid} of {shown_path(path)}")
     if not (0 <= device[0] <= _MAX_DEVICE[0] and 0 <= device[1] <= _MAX_DEVICE[1]):
         raise ValueError(f"the device number {device} of {shown_path(path)}")

@@ -26,6 +26,8 @@ from .tar import (
 )
 
 _ZEROS = bytes(BLOCK_SIZE)
+_TAIL = struct.Struct("c100s8s64x8s8s167x")
+_SPACES = sum(b" " * 8)
 _TYPES = {kind: flag for flag, kind in KINDS.items() if flag.isdigit() and flag != b"7"}
 _MAX_TIME = 2**32 - 1  # seconds; squashfs knows no other
 
@@ -36,7 +38,6 @@ class TarWriter:
     Extended attributes go into a PAX header in front of their entry, as Linux programs write them.
     """
 
-    _HEAD = struct.Struct("100s8s8s8s12s12s8sc100s8s64x8s8s167x")
     _GATHERED = 256 * 1024  # bytes that are worth a system call
 
     def __init__(self, target: IO[bytes]) -> None:
@@ -91,33 +92,35 @@ class TarWriter:
         self._put(self._header(head, flag))
         self._put(content + bytes(-len(content) % BLOCK_SIZE))
 
-    def _header(self, entry: Entry, flag: bytes | None = None) -> bytes:
+    @staticmethod
+    def _header(entry: Entry, flag: bytes | None = None) -> bytes:
         path, kind, mode, uid, gid, mtime, size, target, device, _xattrs = entry
-        head = self._HEAD.pack(
-            path,
-            _usual_number(mode, 8),
-            _usual_number(uid, 8),
-            _usual_number(gid, 8),
-            _number(size, 12),
-            _usual_number(min(max(mtime, 0), _MAX_TIME), 12),
-            b"        ",
-            flag or _TYPES[kind],
-            target,
-            GNU_MAGIC,
-            _usual_number(device[0], 8),
-            _usual_number(device[1], 8),
-        )
-        return b"%b%06o\0 %b" % (head[:148], checksum(head), head[156:])  # no header made here sums up to the prime
+        time = _usual_number(min(max(mtime, 0), _MAX_TIME), 12)
+        head = b"%b%b%b%b" % (path[:100].ljust(100, b"\0"), _access(mode, uid, gid), _number(size, 12), time)
+        tail, total = _tail(flag or _TYPES[kind], target, device)
+        return b"%b%06o\0 %b" % (head, checksum(head) + total, tail)  # the sum of a header made here is below the prime
 
 
 def _number(value: int, length: int) -> bytes:
     """Write octal digits, or where these do not suffice the GNU format's binary number."""
     if value < 8 ** (length - 1):
-        return b"%0*o" % (length - 1, value)
+        return b"%0*o\0" % (length - 1, value)
     return b"\x80" + value.to_bytes(length - 1, "big")
 
 
 _usual_number = functools.lru_cache(maxsize=1024)(_number)
+
+
+@functools.lru_cache(maxsize=1024)
+def _access(mode: int, uid: int, gid: int) -> bytes:
+    return _number(mode, 8) + _number(uid, 8) + _number(gid, 8)
+
+
+@functools.lru_cache(maxsize=1024)
+def _tail(flag: bytes, target: bytes, device: tuple[int, int]) -> tuple[bytes, int]:
+    """Return what follows the checksum of a header, and the sum of that and of the spaces in the checksum's place."""
+    tail = _TAIL.pack(flag, target, GNU_MAGIC, _number(device[0], 8), _number(device[1], 8))
+    return tail, checksum(tail) + _SPACES
 
 
 def _record(key: bytes, value: bytes) -> bytes:
