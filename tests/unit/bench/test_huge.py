@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.bench.huge import check
+from tests.bench.huge import check, sent
 from tests.lab import huge, large
 from tests.measure.command import Failed
 
@@ -69,3 +69,10 @@ def test_a_progress_that_cannot_be_true_is_no_measurement(states: list[dict[str,
         return
     with pytest.raises(Failed, match=why):
         check(states)
+
+
+def test_what_a_registry_sent_is_in_its_log() -> None:
+    line = '127.0.0.1 - - [01/Dec/2026:03:09:08 +0000] "{} /v2/{}/blobs/sha256:12 HTTP/1.1" {} {} "" "hpc.sregistry"\n'
+    asked = [("GET", "bench/huge", 200, 7), ("GET", "bench/huge", 206, 80), ("GET", "bench/huge", 404, 900)]
+    others = [("HEAD", "bench/huge", 200, 1000), ("GET", "bench/huge-tenth", 200, 10_000)]
+    assert sent("".join(line.format(*each) for each in (*asked, *others)), "bench/huge") == 87
