@@ -26,6 +26,7 @@ help: ## show this help
 	@echo '  RUNS=5 IMAGES=files     bench: how often, and which of compiler,science,files,single, or huge; ARGS=report: no new run'
 	@echo '  ARGS=inflate            bench: only compare what inflates gzip, on one large layer'
 	@echo '  ARGS=unchanged          bench: only measure what a task that changes nothing costs a fleet'
+	@echo '  BEFORE=COMMIT           bench: no report, but the ratios of this code to that of a commit, in one run'
 	@echo '  HOSTS=1,4               fleet: on how many hosts; ARGS=report: no new run'
 	@echo '  JOBS=1                  test: how many phases run side by side, 2 unless given'
 	@echo

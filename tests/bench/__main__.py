@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from tests import lab
-from tests.bench import chart, contenders, huge, inflate, node, playbooks, report, unchanged
+from tests.bench import before, chart, contenders, huge, inflate, node, playbooks, report, unchanged
 from tests.bench.results import Comparison, Image, Results, Sample, Series
 from tests.bench.rounds import rounds
 from tests.lab import laboratory
@@ -26,6 +26,9 @@ def main() -> None:
     """Run one command."""
     arguments = _parser().parse_args()
     with command.run(NAME):
+        if arguments.before:
+            print(_beside(arguments))
+            return
         if arguments.images in images.HUGE:
             huge.run(arguments.images)
             return
@@ -61,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--no-playbooks", action="store_true", help="leave out what runs through Ansible")
     parser.add_argument("--output", type=Path, metavar="DIRECTORY", help="where to write the report (default: docs)")
+    parser.add_argument("--before", metavar="COMMIT", help="only compare with the code of a commit: ratios, no report")
     parser.add_argument(
         "what",
         nargs="?",
@@ -73,15 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(arguments: argparse.Namespace) -> Results:
     """Make what is missing, measure, and keep the samples."""
-    names = [name for name in arguments.images.split(",") if name]
-    if unknown := [name for name in names if name not in images.TITLES]:
-        raise Failed(f"there is no image {unknown[0]}; there are {', '.join(images.TITLES)}")
-    if arguments.runs < 1:
-        raise Failed("each command has to run at least once")
-    say("Bringing up the lab and making the images that are missing, which may take some minutes")
-    lab.up(host_count=1)
-    laboratory.push_images([*(images.reference(name) for name in names), *BENCH_TINY[:1]])
-    node.prepare()
+    names = _prepare(arguments)
     told = f"make bench RUNS={arguments.runs}" + (
         "" if len(names) == len(images.TITLES) else f" IMAGES={','.join(names)}"
     )
@@ -97,6 +93,36 @@ def _run(arguments: argparse.Namespace) -> Results:
     finally:
         node.clear()
     return measured
+
+
+def _prepare(arguments: argparse.Namespace) -> list[str]:
+    """Make what is missing, and return the names of the images."""
+    names = [name for name in arguments.images.split(",") if name]
+    if unknown := [name for name in names if name not in images.TITLES]:
+        raise Failed(f"there is no image {unknown[0]}; there are {', '.join(images.TITLES)}")
+    if arguments.runs < 1:
+        raise Failed("each command has to run at least once")
+    say("Bringing up the lab and making the images that are missing, which may take some minutes")
+    lab.up(host_count=1)
+    laboratory.push_images([*(images.reference(name) for name in names), *BENCH_TINY[:1]])
+    node.prepare()
+    return names
+
+
+def _beside(arguments: argparse.Namespace) -> str:
+    """Return the ratios of the code of now to that of a commit."""
+    names, lines = _prepare(arguments), []
+    try:
+        with before.checked_out(arguments.before) as settings:
+            for name in names:
+                say(f"{name}: preparing")
+                lines += before.pulls(name, arguments.runs, arguments.allowance, settings)
+            if not arguments.no_playbooks:
+                say("Through Ansible")
+                lines += before.plays(arguments.runs, settings)
+    finally:
+        node.clear()
+    return before.table(lines)
 
 
 def _compare(name: str, runs: int, allowance: float) -> Comparison:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tests.bench import node
@@ -80,15 +80,28 @@ def prepare(image: str, layers: Sequence[str]) -> list[Contender]:
     """
     source = f"docker://{REGISTRY}/{image}"
     node.shell(f"rm -rf {_LAYERS}; skopeo copy -q --src-tls-verify=false {source} oci:{_LAYERS}:image")
-    module = _module(image)
     return [
-        Contender(OURS, _fresh(OURS), _start(OURS, f"python3 {module}"), _sif(OURS, image), "pulled"),
-        Contender(WARM, f"rm {_sif(WARM, image)}", _start(WARM, f"python3 {module}"), _sif(WARM, image), "repaired"),
-        Contender(LAYERS, _without_files(image), _start(WARM, f"python3 {module}"), _sif(WARM, image), "repaired"),
+        *ours(image),
         _floor(layers),
         _download(source),
         _apptainer(EXPERT, f"build --no-https --mksquashfs-args '{SQUASHFS}'", source),
         _apptainer(PULL, "pull --no-https", source),
+    ]
+
+
+def ours(image: str, name: str = "", **settings: str) -> list[Contender]:
+    """Bring the module of ours to the host, and return the commands that run it.
+
+    ``settings`` are environment variables of the ``ansible-playbook`` that sends it: with these it may be that of other
+    code, which works in directories of its own, for its ``name``.
+    """
+    fresh, kept = OURS + name, WARM + name
+    module = _module(image, kept, settings)
+    sif, command = _sif(kept, image), _start(kept, f"python3 {module}")
+    return [
+        Contender(OURS, _fresh(fresh), _start(fresh, f"python3 {module}"), _sif(fresh, image), "pulled"),
+        Contender(WARM, f"rm {sif}", command, sif, "repaired"),
+        Contender(LAYERS, _without_files(kept, image), command, sif, "repaired"),
     ]
 
 
@@ -116,13 +129,14 @@ def _listing(contender: Contender) -> set[str]:
     return {name for name in names if name.split("/")[0] not in _ADDED and name not in _ADDED_FILES}
 
 
-def _module(image: str) -> str:
-    """Return the very file that Ansible sends and starts, kept on the host; pull the image for ``WARM``."""
+def _module(image: str, key: str, settings: Mapping[str, str]) -> str:
+    """Return the very file that Ansible sends and starts, kept on the host; pull the image for ``key``."""
     before = set(node.shell(f"mkdir -p {_MODULES}; ls {_MODULES}").split())
     task = {"hpc.sregistry.sregistry_pull": {"name": [f"{REGISTRY}/{image}"], "no_https": True}}
-    node.shell(f"rm -rf {_directory(WARM)}; mkdir -p {_directory(WARM)}")
+    node.shell(f"rm -rf {_directory(key)}; mkdir -p {_directory(key)}")
     # Without pipelining, Ansible copies the module into a directory, and leaves it there when it is told so.
-    node.play(task, _environment(WARM), ANSIBLE_KEEP_REMOTE_FILES="1", ANSIBLE_REMOTE_TMP=_MODULES)
+    keep = {"ANSIBLE_KEEP_REMOTE_FILES": "1", "ANSIBLE_REMOTE_TMP": _MODULES}
+    node.play(task, _environment(key), **keep, **settings)
     (new,) = set(node.shell(f"ls {_MODULES}").split()) - before
     return f"{_MODULES}/{new}/AnsiballZ_sregistry_pull.py"
 
@@ -147,9 +161,9 @@ def _fresh(key: str) -> str:
     return f"rm -rf {_directory(key)}; mkdir {_directory(key)}"
 
 
-def _without_files(image: str) -> str:
+def _without_files(key: str, image: str) -> str:
     """Return a reset that keeps cached layers, but no image, nor what the cache has of it: that is executable."""
-    return f"rm {_sif(WARM, image)}; find {_directory(WARM)}/cache -type f -perm -100 -delete"
+    return f"rm {_sif(key, image)}; find {_directory(key)}/cache -type f -perm -100 -delete"
 
 
 def _sif(key: str, image: str) -> str:

@@ -26,31 +26,45 @@ TITLES = {
 COPIES = 10_000
 
 
+def prepare(name: str = "", **settings: str) -> None:
+    """Fill the stores, and run each playbook once, see ``run``."""
+    for key, title in TITLES.items():
+        say(f"  preparing {title}")
+        if key in (FACTS, BESIDE):
+            store = _store(key + name)
+            node.play(_task(BESIDE), store, **settings)
+            inventory = f"{store['SREGISTRY_STORAGE']}/.sregistry"
+            node.shell("python3 -", FILL.format(inventory=inventory, count=COPIES))
+        node.play(_task(key), _store(key + name), **settings)
+
+
 def measure(runs: int) -> dict[str, Plays]:
     """Run the playbooks in turn; each one that pulls has a store of its own, which is filled before."""
     plays: dict[str, list[Play]] = {key: [] for key in TITLES}
     times: dict[str, list[float]] = {key: [] for key in TITLES}
-    sent: dict[str, int] = {}
-    for key, title in TITLES.items():
-        say(f"  preparing {title}")
-        if key in (FACTS, BESIDE):
-            node.play(_task(BESIDE), _store(key))
-            inventory = f"{_store(key)['SREGISTRY_STORAGE']}/.sregistry"
-            node.shell("python3 -", FILL.format(inventory=inventory, count=COPIES))
-        sent[key] = node.sent(_task(key), _store(key))
+    prepare()
+    sent = {key: node.sent(_task(key), _store(key)) for key in TITLES}
     for number, keys in rounds(times, runs, float("inf")):
         for key in keys:
-            play, changed = _run(key)
-            if changed:
-                raise Failed(f"{TITLES[key]}: the task changed something")
+            play = run(key)
             say(f"  {number}/{runs}  {TITLES[key]:<42} {play.run:6.2f} s, the task {play.task:.2f} s")
             plays[key].append(play)
             times[key].append(play.run)
     return {key: Plays(TITLES[key], plays[key], sent[key]) for key in TITLES}
 
 
-def _run(key: str) -> tuple[Play, bool]:
-    return node.play(_task(key), _store(key))
+def run(key: str, name: str = "", **settings: str) -> Play:
+    """Run a playbook that has nothing to do.
+
+    ``settings`` are environment variables of ``ansible-playbook``: with these it may run other code, which has stores
+    of its own, for its ``name``.
+
+    :raises Failed: it did something.
+    """
+    play, changed = node.play(_task(key), _store(key + name), **settings)
+    if changed:
+        raise Failed(f"{TITLES[key]}: the task changed something")
+    return play
 
 
 def _store(key: str) -> dict[str, str]:

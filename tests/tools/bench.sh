@@ -4,8 +4,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # Brings the lab up and measures on its first host, see tests/bench. RUNS says how often each command runs, IMAGES which
-# images are taken (compiler,science,files,single, or huge); arguments go to tests.bench, "report" writes the last report
-# again, "inflate" compares what inflates gzip, "unchanged" measures what a task that changes nothing costs a fleet.
+# images are taken (compiler,science,files,single, or huge), BEFORE a commit to compare with; arguments go to tests.bench,
+# "report" writes the last report again, "inflate" compares what inflates gzip, "unchanged" measures what a task that
+# changes nothing costs a fleet.
 
 set -euo pipefail
 
@@ -15,4 +16,4 @@ source "$ROOT/tests/tools/tree.sh"
 ANSIBLE_COLLECTIONS_PATH="$(link_tree)"
 export ANSIBLE_COLLECTIONS_PATH
 cd "$ROOT"
-exec python -m tests.bench ${RUNS:+--runs "$RUNS"} ${IMAGES:+--images "$IMAGES"} "$@"
+exec python -m tests.bench ${RUNS:+--runs "$RUNS"} ${IMAGES:+--images "$IMAGES"} ${BEFORE:+--before "$BEFORE"} "$@"
