@@ -14,6 +14,7 @@ LISTS="" source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 source "$ROOT/tests/tools/tree.sh"
 
 ANSIBLE_COLLECTIONS_PATH="$(link_tree)"
+export PYTHONPATH="$ANSIBLE_COLLECTIONS_PATH"
 export ANSIBLE_COLLECTIONS_PATH
 cd "$ROOT"
 exec python -m tests.bench ${RUNS:+--runs "$RUNS"} ${IMAGES:+--images "$IMAGES"} ${BEFORE:+--before "$BEFORE"} "$@"
