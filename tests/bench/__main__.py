@@ -1,7 +1,7 @@
 # Copyright: hpc.sregistry contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``python3 -m tests.bench [report|inflate|unchanged]`` in the root; ``make bench`` sets up what it needs."""
+"""``python3 -m tests.bench [report|inflate|unchanged|entries]`` in the root; ``make bench`` sets up what it needs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from tests import lab
-from tests.bench import before, chart, contenders, huge, inflate, node, playbooks, report, unchanged
+from tests.bench import before, chart, contenders, entries, huge, inflate, node, playbooks, report, unchanged
 from tests.bench.results import Comparison, Image, Results, Sample, Series
 from tests.bench.rounds import rounds
 from tests.lab import laboratory
@@ -37,6 +37,9 @@ def main() -> None:
             return
         if arguments.what == "unchanged":
             print(unchanged.run())
+            return
+        if arguments.what == "entries":
+            print(entries.run())
             return
         measured = record.read(Results, record.last(NAME)) if arguments.what == "report" else _run(arguments)
         print(report.terminal(measured))
@@ -68,9 +71,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "what",
         nargs="?",
-        choices=["report", "inflate", "unchanged"],
+        choices=["report", "inflate", "unchanged", "entries"],
         help="report: only write the report of the last run again; inflate: only compare what inflates gzip here; "
-        "unchanged: only measure what a task that changes nothing costs a fleet",
+        "unchanged: only measure what a task that changes nothing costs a fleet; entries: only measure memory and "
+        "CPU time of layers with many files",
     )
     return parser
 
