@@ -15,7 +15,6 @@ from ..fs.files import make_directory
 from ..inventory.document import File
 from ..inventory.outcome import PRESENT, RECORDED
 from ..late import importing
-from ..oci.blobs import Arrival
 from ..pull.layer_download import LayerDownloads, threads_for
 from ..pull.resolve import is_current, resolve, to_document
 from ..registry.image import ResolvedImage
@@ -91,10 +90,10 @@ class SandboxBuild(BuildRun):
         with self.target.build_directory("", outcome.warnings) as place:
             roots = (os.path.join(place, str(number)) for number in range(1000))
 
-            def write(arrival: Arrival) -> tuple[str, list[str]]:
+            def write() -> tuple[str, list[str]]:
                 root = next(roots)
                 os.mkdir(root)
-                build = ImageBuild(image, session.cache, toolchain, arrival, outcome.clock, session.threads)
+                build = ImageBuild(image, session.cache, toolchain, self._layers, outcome.clock, session.threads)
                 return root, build.write_tree(root)
 
             root, warnings = self._layers.serve(write)

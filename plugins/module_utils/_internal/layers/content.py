@@ -13,12 +13,12 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import IO, cast
+from typing import IO, Protocol, cast
 
 from ..errors import DigestMismatch, InvalidLayer
 from ..fs.digest import matches
 from ..fs.files import storage_error
-from ..oci.blobs import Arrival, BlobCache
+from ..oci.blobs import BlobCache
 from ..oci.descriptor import Descriptor
 from .compression import decompressed
 from .decompressed_stream import Decompressed
@@ -35,6 +35,19 @@ class DamagedBlob(DigestMismatch):
         self.descriptor = descriptor
 
 
+class ArrivingLayers(Protocol):
+    """The layers of an image, while they arrive in the cache."""
+
+    def wait(self, layer: Descriptor) -> None:
+        """Return when a layer is in the cache.
+
+        :raises SregistryError: that tells why it does not come.
+        """
+
+    def note_read(self, layer: Descriptor, position: int) -> None:
+        """Note how many bytes of a layer, as it is compressed, have been read."""
+
+
 class Content:
     """The tar archive of one layer. ``what`` names the layer in errors."""
 
@@ -44,12 +57,12 @@ class Content:
         diff_id: str | None,
         what: str,
         cache: BlobCache,
-        arrival: Arrival,
+        arriving: ArrivingLayers,
         processors: int | None = None,
     ) -> None:
         """
         :param diff_id: the digest of the uncompressed archive, if the image tells it.
-        :param arrival: returns when the blob is in the cache, or raises why it does not come.
+        :param arriving: is waited for until the blob is in the cache, and told how much of it has been read.
         :param processors: that may decompress it; None for all.
         :ivar work: which decoder gave how much of it.
         """
@@ -57,7 +70,7 @@ class Content:
         self._descriptor = descriptor
         self._diff_id = diff_id
         self._cache = cache
-        self._arrival = arrival
+        self._arriving = arriving
         self._path = cache.path(descriptor.digest)
         self._processors = processors
         self._verified: tuple[int, ...] | None = None
@@ -76,10 +89,12 @@ class Content:
         :raises InvalidLayer: if it cannot be decompressed, or the block raises it.
         :raises StorageError: if it cannot be read.
         """
-        tell = self._arrival(self._descriptor)
+        arriving, layer = self._arriving, self._descriptor
+        arriving.wait(layer)
         source, identity = self._source()
         try:
-            hashing = _Hashing(self._decompressed(source), self._diff_id, lambda: tell(source.tell()))
+            plain = self._decompressed(source)
+            hashing = _Hashing(plain, self._diff_id, lambda: arriving.note_read(layer, source.tell()))
             with _Ahead(hashing, self._path) as archive:
                 yield cast("IO[bytes]", archive)
                 while archive.read(_CHUNK):  # padding after the end of the archive belongs to the digest

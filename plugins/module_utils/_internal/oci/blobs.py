@@ -31,10 +31,6 @@ if TYPE_CHECKING:
     from .descriptor import Descriptor
     from .partial import Source
 
-# Returns when a blob is in the cache, or raises why it does not come; gives who is to be told how many of its bytes
-# have been read.
-Arrival = Callable[["Descriptor"], Callable[[int], None]]
-
 ALGORITHMS = ("sha256", "sha512")
 _ENCODED = re.compile("[0-9a-f]+")
 

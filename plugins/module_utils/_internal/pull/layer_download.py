@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from ..fs.files import need_space
 from ..late import importing
-from ..oci.blobs import Arrival, Obtained
+from ..oci.blobs import Obtained
 from ..oci.descriptor import Descriptor
 from ..registry.blob_source import source_of
 from ..registry.image import ResolvedImage
@@ -50,10 +50,10 @@ class LayerDownloads:
         progress.expect_reading(self.image.reference.uri, sum(layer.size or 0 for layer in layers.values()))
         self._begun.update((digest, pool.submit(self._obtain, layer)) for digest, layer in layers.items())
 
-    def serve(self, build: Callable[[Arrival], _Result]) -> _Result:
+    def serve(self, build: Callable[[], _Result]) -> _Result:
         """Build with the layers. What proves to be damaged while it is read is fetched once more, and all begins anew.
 
-        :param build: is given what returns when a layer is in the cache, or raises why it does not come.
+        :param build: waits for each layer (`wait`) before it reads it.
         :raises DamagedBlob: if a layer is damaged again.
         """
         with importing:
@@ -63,7 +63,7 @@ class LayerDownloads:
         try:
             while True:
                 try:
-                    return build(self._arrival)
+                    return build()
                 except DamagedBlob as damage:
                     digest = damage.descriptor.digest
                     if digest in renewed:
@@ -78,7 +78,11 @@ class LayerDownloads:
             obtained.extend(blob.result() for blob in ended if not blob.cancelled() and not blob.exception())
             obtained.extend(self._unforeseen.values())
 
-    def _arrival(self, layer: Descriptor) -> Callable[[int], None]:
+    def wait(self, layer: Descriptor) -> None:
+        """Return when a layer is in the cache. One for which nothing was begun is fetched now.
+
+        :raises SregistryError: that tells why this one, or another of the image, does not come.
+        """
         with self.outcome.clock("fetch"):
             for blob in self._begun.values():
                 if blob.done():
@@ -87,7 +91,10 @@ class LayerDownloads:
                 self._begun[layer.digest].result()
             else:  # the file was to come from the cache, and nothing was begun
                 self._unforeseen.setdefault(layer.digest, self._obtain(layer))
-        return self.session.progress.reading(self.image.reference.uri, layer.digest)
+
+    def note_read(self, layer: Descriptor, position: int) -> None:
+        """Note how many bytes of a layer, as it is compressed, have been read."""
+        self.session.progress.note_read(self.image.reference.uri, layer.digest, position)
 
     def _obtain(self, layer: Descriptor) -> Obtained:
         reference = self.image.reference

@@ -90,7 +90,7 @@ class _LayerProducer:
         toolchain, workers, last = job.request.toolchain, job.session.threads, partial(finish_file, job)
         inputs = toolchain.inputs  # what misses a program ends here
         built = self.downloads.serve(
-            lambda arrival: ImageBuild(image, cache, toolchain, arrival, outcome.clock, workers).write_sif(
+            lambda: ImageBuild(image, cache, toolchain, self.downloads, outcome.clock, workers).write_sif(
                 job.path, last
             )
         )

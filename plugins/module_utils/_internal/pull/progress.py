@@ -82,13 +82,9 @@ class Progress:
         """Note the layers that an image will be built from, as they are compressed."""
         self._to_read[image] = size
 
-    def reading(self, image: str, digest: str) -> Callable[[int], None]:
-        """Return the function that takes how much of a layer has been read for an image."""
-
-        def tell(position: int) -> None:
-            self._read[image, digest] = position
-
-        return tell
+    def note_read(self, image: str, digest: str, position: int) -> None:
+        """Note how many bytes of a layer have been read for an image."""
+        self._read[image, digest] = position
 
     def state(self) -> dict[str, Any]:
         """All of it, as plain data: ``at`` is in seconds from the beginning, ``since`` the seconds that the step has

@@ -21,13 +21,13 @@ from ..fs.digest import CHUNK, hash_of
 from ..fs.files import make_directory, need_space, replacing, storage_error
 from ..fs.tempdir import temporary_directory
 from ..layers import extract
-from ..layers.content import Content
+from ..layers.content import ArrivingLayers, Content
 from ..layers.decompressed_stream import Decompressed
 from ..layers.index import index
 from ..layers.stream import Archive, CrowdedDirectory, write_foreseen
 from ..layers.tar import DIRECTORY, Entry, shown_path
 from ..layers.union import Census, Layer, Misjudged, Union
-from ..oci.blobs import Arrival, BlobCache
+from ..oci.blobs import BlobCache
 from ..oci.reference import Reference
 from ..registry.image import ResolvedImage
 from . import container, metadata
@@ -63,7 +63,7 @@ class Built:
 class ImageBuild:
     """One image on its way from its layers to a SIF file or a directory tree.
 
-    :ivar arrival: returns when a layer's blob is in the cache, or raises why it does not come.
+    :ivar layers: are waited for, each until its blob is in the cache, and told how much of it has been read.
     :ivar clock: measures the time of a named step: metadata, index, unpack, pack, assemble.
     :ivar workers: layers that are read at once.
     """
@@ -71,7 +71,7 @@ class ImageBuild:
     image: ResolvedImage
     cache: BlobCache
     toolchain: Toolchain
-    arrival: Arrival
+    layers: ArrivingLayers
     clock: Clock
     workers: int
 
@@ -126,9 +126,9 @@ class ImageBuild:
         image, digests = self.image, self.image.config.diff_ids
         count = len(image.layers)
         diff_ids: Sequence[str | None] = digests if digests is not None and len(digests) == count else [None] * count
-        cache, arrival, processors = self.cache, self.arrival, self.toolchain.processors
+        cache, layers, processors = self.cache, self.layers, self.toolchain.processors
         return [
-            Content(layer, diff_id, f"the layer {layer.digest} of {image.reference}", cache, arrival, processors)
+            Content(layer, diff_id, f"the layer {layer.digest} of {image.reference}", cache, layers, processors)
             for layer, diff_id in zip(image.layers, diff_ids)
         ]
 

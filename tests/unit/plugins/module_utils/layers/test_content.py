@@ -13,10 +13,10 @@ import os
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
-from typing import IO, Any
+from typing import IO
 
 import pytest
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors import (
@@ -26,7 +26,11 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.errors imp
     Unreachable,
 )
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.layers import content as module
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.layers.content import Content, DamagedBlob
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.layers.content import (
+    ArrivingLayers,
+    Content,
+    DamagedBlob,
+)
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.blobs import BlobCache
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.descriptor import Descriptor
 
@@ -34,8 +38,14 @@ ARCHIVE = Random(1).randbytes(3 << 20) + bytes(3 << 20)  # more than the pieces 
 BLOB = gzip.compress(ARCHIVE, 1)
 
 
-def ignore(_position: int) -> None:
-    """Take no notice of how much has been read."""
+class Arrived:
+    """Layers that are all in the cache; how much of them is read interests nobody."""
+
+    def wait(self, layer: Descriptor) -> None:
+        """Return at once."""
+
+    def note_read(self, layer: Descriptor, position: int) -> None:
+        """Take no notice."""
 
 
 def digest(data: bytes, algorithm: str = "sha256") -> str:
@@ -60,9 +70,9 @@ class Cache:
         self.path.parent.mkdir(parents=True)
         self.path.write_bytes(blob)
 
-    def content(self, diff_id: str | None = None, arrival: Any = lambda _descriptor: ignore) -> Content:
+    def content(self, diff_id: str | None = None, arriving: ArrivingLayers | None = None) -> Content:
         """Return the content, to be verified by its digest."""
-        return Content(self.descriptor, diff_id, "the layer", self.cache, arrival)
+        return Content(self.descriptor, diff_id, "the layer", self.cache, arriving or Arrived())
 
     def damage(self, place: int = 1_000_000) -> None:
         """Change one byte of the blob."""
@@ -246,12 +256,12 @@ def test_what_arrives_is_waited_for(cache: Cache) -> None:
     cache.path.unlink()
     waited: list[Descriptor] = []
 
-    def arrival(descriptor: Descriptor) -> Callable[[int], None]:
-        waited.append(descriptor)
-        cache.path.write_bytes(blob)
-        return ignore
+    class Arriving(Arrived):
+        def wait(self, layer: Descriptor) -> None:
+            waited.append(layer)
+            cache.path.write_bytes(blob)
 
-    content = cache.content(digest(ARCHIVE), arrival)
+    content = cache.content(digest(ARCHIVE), Arriving())
     assert waited == []
     assert read_all(content) == ARCHIVE
     assert waited == [cache.descriptor]
@@ -259,17 +269,24 @@ def test_what_arrives_is_waited_for(cache: Cache) -> None:
 
 def test_how_much_of_the_blob_has_been_read_is_told(cache: Cache) -> None:
     told: list[int] = []
-    assert read_all(cache.content(digest(ARCHIVE), lambda _descriptor: told.append)) == ARCHIVE
+
+    class Told(Arrived):
+        def note_read(self, layer: Descriptor, position: int) -> None:
+            assert layer == cache.descriptor
+            told.append(position)
+
+    assert read_all(cache.content(digest(ARCHIVE), Told())) == ARCHIVE
     assert told == sorted(told)
     assert len(set(told)) > 3
     assert told[-1] == len(BLOB)
 
 
 def test_what_does_not_arrive_says_why(cache: Cache) -> None:
-    def arrival(_descriptor: Descriptor) -> None:
-        raise Unreachable("no route")
+    class Lost(Arrived):
+        def wait(self, layer: Descriptor) -> None:
+            raise Unreachable("no route")
 
-    with pytest.raises(Unreachable, match="no route"), cache.content(None, arrival).verified():
+    with pytest.raises(Unreachable, match="no route"), cache.content(None, Lost()).verified():
         pytest.fail("the block ran")
 
 

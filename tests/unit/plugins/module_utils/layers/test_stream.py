@@ -12,7 +12,7 @@ import re
 import tarfile
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -123,8 +123,14 @@ class Counted(Content):
         return super().open()  # type: ignore[return-value]
 
 
-def ignore(_position: int) -> None:
-    """Take no notice of how much has been read."""
+class Arrived:
+    """Layers that are all in the cache; how much of them is read interests nobody."""
+
+    def wait(self, layer: Descriptor) -> None:
+        """Return at once."""
+
+    def note_read(self, layer: Descriptor, position: int) -> None:
+        """Take no notice."""
 
 
 def stored(directory: str | Path, stack: Sequence[Members]) -> list[Counted]:
@@ -138,7 +144,7 @@ def stored(directory: str | Path, stack: Sequence[Members]) -> list[Counted]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         descriptor = Descriptor(digest, len(content))
-        found.append(Counted(descriptor, digest, f"the layer {number}", cache, lambda _descriptor: ignore))
+        found.append(Counted(descriptor, digest, f"the layer {number}", cache, Arrived()))
     return found
 
 
@@ -348,14 +354,14 @@ def test_data_goes_on_before_an_older_layer_is_there(tmp_path: Path) -> None:
     target = io.BytesIO()
     arrived: list[bytes] = []
 
-    def arrival(_descriptor: Descriptor) -> Callable[[int], None]:
-        arrived.append(target.getvalue())
-        return ignore
+    class Arriving(Arrived):
+        def wait(self, layer: Descriptor) -> None:
+            arrived.append(target.getvalue())
 
     new = of(Member("new", "n" * 10**6))
     contents = stored(tmp_path, [of("old"), new])
     for content in contents:
-        content._arrival = arrival
+        content._arriving = Arriving()
     write_foreseen(contents, (), Archive(target), None, Census(IMAGE))
     assert arrived[0] == b""
     assert arrived[1].count(b"n") > 500_000

@@ -84,7 +84,7 @@ class Runs:
         downloads = LayerDownloads(session, image, outcome)
         with ThreadPoolExecutor(1) as pool:  # what a mirror lacks is known before the next is asked for
             downloads.begin(pool)
-            downloads.serve(lambda arrival: [arrival(layer) for layer in image.layers])
+            downloads.serve(lambda: list(map(downloads.wait, image.layers)))
         session.registries.close()
         blobs = [Path(self.cache.path(layer.digest)).read_bytes() for layer in image.layers]
         assert [oci.digest_of(blob) for blob in blobs] == [layer.digest for layer in image.layers]

@@ -140,9 +140,8 @@ def test_a_layer_counts_for_each_image_that_is_built_from_it() -> None:
     progress = Progress()
     for image in ("org/app:1", "org/app:2"):
         progress.expect_reading(image, 10)
-        tell = progress.reading(image, "sha256:a")
-        tell(3)
-        tell(7)
+        progress.note_read(image, "sha256:a", 3)
+        progress.note_read(image, "sha256:a", 7)
     assert part(progress, "read", "to_read") == (14, 20)
 
 
