@@ -64,7 +64,7 @@ class Cost:
 def run(hosts: int = HOSTS) -> str:
     """Measure in the lab; returns a table."""
     lab.up(host_count=1)
-    laboratory.push_images(BENCH_TINY[:1])
+    laboratory.push_images(list(BENCH_TINY[:1]))
     node.prepare()
     try:
         return table(measure(f"{REGISTRY}/{BENCH_TINY[0]}", hosts))

@@ -32,7 +32,7 @@ class _Manner(NamedTuple):
     xattrs: tuple[tuple[str, bytes], ...]
 
 
-class Index:
+class LayerIndex:
     """The entries of one layer in archive order, each made again from columns when it is asked for.
 
     :ivar names: the last part of each path.
@@ -147,13 +147,13 @@ class Ordinals(AbstractSet[int]):
         return self.marks.count(1)
 
 
-def index(archive: IO[bytes], what: str, count: Callable[[Entry], None] | None = None) -> Index:
+def index(archive: IO[bytes], what: str, count: Callable[[Entry], None] | None = None) -> LayerIndex:
     """Return the entries of an archive without their data.
 
     :param count: told each entry before it is kept.
     :raises InvalidLayer: as ``tar.read``, or as the counting raises it.
     """
-    entries = Index()
+    entries = LayerIndex()
     for entry, _data in read(archive, what):
         if count:
             count(entry)

@@ -20,7 +20,7 @@ from typing import IO
 
 from ..errors import InvalidLayer
 from .content import Content
-from .index import Index, Ordinals
+from .index import LayerIndex, Ordinals
 from .tar import DIRECTORY, FILE, Data, Entry, named, read, shown_path
 from .tar_writer import TarWriter
 from .union import Census, Layer, hidden_by, is_whiteout
@@ -99,7 +99,7 @@ def write_foreseen(
     written: dict[int, Ordinals] = {}
     for number in reversed(range(len(contents))):
         content = contents[number]
-        entries = Index()
+        entries = LayerIndex()
         ordinals = written[number] = Ordinals()
         with content.verified() as blob:
             for entry, data in read(blob, content.what):
@@ -143,7 +143,7 @@ class _Foresight:
             raise CrowdedDirectory(parent, self._limit)
         return True
 
-    def add(self, entries: Index) -> None:
+    def add(self, entries: LayerIndex) -> None:
         """Take the entries of the present layer into account, and go on to the next older one.
 
         :raises InvalidLayer: if their paths would fill the memory.

@@ -23,7 +23,7 @@ from typing import IO, NamedTuple
 from ..errors import InvalidLayer
 from ..text import in_words
 from . import tar
-from .index import Index, Ordinals
+from .index import LayerIndex, Ordinals
 from .tar import DIRECTORY, FILE, HARD_LINK, SYMLINK, Data, Entry, shown_path
 
 _WHITEOUT = b".wh."
@@ -77,7 +77,7 @@ class Layer:
     """One layer: what names it in errors, its entries in archive order, and how to open its tar archive again."""
 
     what: str
-    entries: Index
+    entries: LayerIndex
     open: Callable[[], IO[bytes]]
 
 
@@ -130,7 +130,7 @@ class _Survivors:
         self.names: dict[int, list[bytes]] = {}
         self.elsewhere: dict[int, bytes] = {}
 
-    def take(self, number: int, ordinals: Iterable[int], entries: Index) -> list[int]:
+    def take(self, number: int, ordinals: Iterable[int], entries: LayerIndex) -> list[int]:
         """Take a layer's files that were written under the paths of their entries out of those to be written.
 
         :returns: those that have other names too, by ordinal.

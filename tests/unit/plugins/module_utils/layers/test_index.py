@@ -11,7 +11,7 @@ import tracemalloc
 from collections.abc import Iterator
 
 import pytest
-from ansible_collections.hpc.sregistry.plugins.module_utils._internal.layers.index import Index, Ordinals
+from ansible_collections.hpc.sregistry.plugins.module_utils._internal.layers.index import LayerIndex, Ordinals
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.layers.tar import Entry
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.layers.union import Layer, Union
 from hypothesis import given
@@ -35,9 +35,9 @@ ENTRIES = st.builds(
 MOST = 330  # bytes an entry; objects take three times that
 
 
-def packed(entries: list[Entry]) -> Index:
+def packed(entries: list[Entry]) -> LayerIndex:
     """Return the index of some entries."""
-    index = Index()
+    index = LayerIndex()
     for entry in entries:
         index.append(entry)
     return index
@@ -81,7 +81,7 @@ def test_an_entry_takes_little_memory(foreseen: bool) -> None:
     count = 22_000
     tracemalloc.start()
     try:
-        index, written = Index(), Ordinals()
+        index, written = LayerIndex(), Ordinals()
         for entry in environment(count):
             if foreseen and entry.kind == "file":
                 written.add(len(index))
