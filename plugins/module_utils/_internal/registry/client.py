@@ -6,7 +6,7 @@
 
 """One session to one registry, after the OCI distribution specification 1.1: manifests, blobs and tags.
 
-A request that is refused for want of a login or token is sent again in ``transport/authenticated.py``.
+A request that is refused for want of a login or token is sent again in ``transport/token_retry.py``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..late import importing
 from ..oci.descriptor import Descriptor
 from ..oci.reference import DOCKER_HUB, Reference, is_digest
 from ..text import shown
-from ..transport.authenticated import AuthenticatedConnections, RegistryRequest
+from ..transport.token_retry import AuthenticatedConnections, RegistryRequest
 from ..transport.http import RETRIED, HttpRequest
 from ..transport.response import RANGE_REFUSED, content, content_length, data_from, media_type
 from ..transport.token import Scope

@@ -22,7 +22,7 @@ from ..oci.descriptor import Descriptor
 from ..oci.manifest import manifest_digest
 from ..oci.reference import Reference, is_digest
 from ..text import shown
-from ..transport.authenticated import RegistryRequest
+from ..transport.token_retry import RegistryRequest
 from ..transport.http import MAX_DELAY, RETRIED, retry_delay
 from ..transport.response import content_length
 from ..transport.token import Scope

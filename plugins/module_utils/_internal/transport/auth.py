@@ -4,7 +4,7 @@
 
 """Logins and tokens for one registry: its challenge is remembered, and answered with a login, a token, or neither.
 
-A request is sent again with a new token in ``authenticated.py``; how a token is asked for is in ``token.py``.
+A request is sent again with a new token in ``token_retry.py``; how a token is asked for is in ``token.py``.
 """
 
 from __future__ import annotations

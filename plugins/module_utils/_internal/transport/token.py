@@ -8,7 +8,7 @@ Source: distribution, ``docs/content/spec/auth/token.md`` (GET with Basic) and `
 token, which is an OAuth2 refresh token).
 
 A request for a token is tried again like any other, in ``http.py``. A request to the registry is sent again with a new
-token in ``authenticated.py``. Tokens are kept, and renewed before they end, in ``auth.py``.
+token in ``token_retry.py``. Tokens are kept, and renewed before they end, in ``auth.py``.
 """
 
 from __future__ import annotations
