@@ -88,9 +88,9 @@ _value:
       type: dict
     groups:
       description:
-        - For each group C(led), whether any host of it may go first, its C(leader), the host that did, null if none
-          could, and what the others learn from it. This is C(names), the images that they must try, C(failed), why not
-          the others, C(digests), what the names point at, as the option
+        - For each group C(has_candidates), whether any host of it may go first, its C(leader), the host that did, null
+          if none could, and what the others learn from it. This is C(names), the images that they must try,
+          C(failed), why not the others, C(digests), what the names point at, as the option
           O(hpc.sregistry.sregistry_pull#module:digests) takes it, and C(images), what the leader has in its place.
       type: dict
 """

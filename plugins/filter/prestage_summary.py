@@ -56,7 +56,7 @@ options:
       - Whether images that are not listed were to be removed. The summary then tells where that was left undone.
     type: bool
     default: false
-  doubt:
+  keep_because:
     description:
       - Why it is not known what all hosts of a shared file system must have, so that nothing was removed; empty if it
         is known.
@@ -132,7 +132,7 @@ _value:
     made:
       description: The numbers of hosts that C(built) files, and of those that C(fetched) finished ones.
       type: dict
-    divided:
+    mixed:
       description:
         - Names under which hosts of one platform have different images, as of a tag that moved meanwhile. Each has its
           C(name), C(platform) and C(digests), a list of C(digest), C(count) and C(hosts) in short form.
@@ -152,14 +152,14 @@ _value:
       description: C(what) was kept since a symlink leads to it, on how many hosts (C(count)), and on which C(hosts).
       type: list
       elements: dict
-    doubt:
+    keep_because:
       description: Why nothing was removed anywhere, empty if that was not so.
       type: str
-    spared:
+    not_cleaned:
       description: The names of the hosts from which nothing was removed, as not every image is in its place.
       type: list
       elements: str
-    unled:
+    without_leader:
       description: The names of the hosts for which nobody could go first, where some are to.
       type: list
       elements: str

@@ -23,10 +23,10 @@ from ..late import importing
 from ..oci.descriptor import Descriptor
 from ..oci.reference import DOCKER_HUB, Reference, is_digest
 from ..text import shown
-from ..transport.token_retry import AuthenticatedConnections, RegistryRequest
 from ..transport.http import RETRIED, HttpRequest
 from ..transport.response import RANGE_REFUSED, content, content_length, data_from, media_type
 from ..transport.token import Scope
+from ..transport.token_retry import AuthenticatedConnections, RegistryRequest
 from ..transport.url import host_of, is_web_address, redacted
 
 if TYPE_CHECKING:

@@ -22,10 +22,10 @@ from ..oci.descriptor import Descriptor
 from ..oci.manifest import manifest_digest
 from ..oci.reference import Reference, is_digest
 from ..text import shown
-from ..transport.token_retry import RegistryRequest
 from ..transport.http import MAX_DELAY, RETRIED, retry_delay
 from ..transport.response import content_length
 from ..transport.token import Scope
+from ..transport.token_retry import RegistryRequest
 from ..transport.url import is_web_address, redacted
 from .client import Registry, manifest_path
 

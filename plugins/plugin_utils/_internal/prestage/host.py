@@ -28,14 +28,14 @@ class Cell:
     """One image on one host.
 
     :ivar cause: why it failed; empty if it did not, or if the host as a whole did.
-    :ivar speaker: the host that has failed, if it is another one.
+    :ivar failed_on: the host that has failed, if it is another one.
     :ivar unseen: another host has put a file there which this host does not see.
     """
 
     state: str
     action: str = ""
     cause: str = ""
-    speaker: str = ""
+    failed_on: str = ""
     image: ImageResult | None = None
     unseen: bool = False
 
@@ -49,7 +49,7 @@ class HostOutcome:
     :ivar removed: what the host must not have, and has no longer.
     :ivar kept: what of that stays, as a symlink leads to it.
     :ivar trouble: what went wrong with the removal; None if nothing did.
-    :ivar spared: nothing was removed, as not every image is in its place.
+    :ivar not_cleaned: nothing was removed, as not every image is in its place.
     :ivar store: the directory of its images; empty if it is not known.
     """
 
@@ -60,7 +60,7 @@ class HostOutcome:
     kept: tuple[str, ...] = ()
     trouble: str | None = None
     unreachable: bool = False
-    spared: bool = False
+    not_cleaned: bool = False
     store: str = ""
 
     @classmethod
@@ -82,7 +82,7 @@ class HostOutcome:
             run.removal.trouble,
             unreachable,
             # Where hosts share a file system, only the one that filled it would have removed anything.
-            spared=options.clean and short and (options.strategy != SHARED or run.name == run.group.leader),
+            not_cleaned=options.clean and short and (options.strategy != SHARED or run.name == run.group.leader),
             store=run.pull.store or run.store.store or ("" if unreachable else run.given_store),
         )
 
@@ -127,7 +127,7 @@ class HostOutcome:
         The image is empty for a reason of the host itself.
         """
         whole = [(text, "", "") for text in (self.lost, self.trouble) if text]
-        return whole + [(cell.cause, cell.speaker, name) for name, cell in self.cells.items() if cell.cause]
+        return whole + [(cell.cause, cell.failed_on, name) for name, cell in self.cells.items() if cell.cause]
 
 
 def _cells_of_pull(run: HostRun, foreseen: bool) -> tuple[dict[str, Cell], str | None]:
@@ -153,7 +153,7 @@ def _as_foreseen(image: ImageResult) -> ImageResult:
 
 def _failed_before(group: Group) -> dict[str, Cell]:
     """Return the cells of the images that failed on the host that went first."""
-    return {name: Cell(FAILED, cause=cause, speaker=group.speaker) for name, cause in group.failed.items()}
+    return {name: Cell(FAILED, cause=cause, failed_on=group.failed_on) for name, cause in group.failed.items()}
 
 
 def _cell(image: ImageResult | None) -> Cell:

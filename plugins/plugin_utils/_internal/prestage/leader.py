@@ -35,9 +35,9 @@ class Probe:
 class Group:
     """The hosts that get the same files, and what those that follow learn from the one that went first.
 
-    :ivar led: whether any host of it may go first.
+    :ivar has_candidates: whether any host of it may go first.
     :ivar leader: the host that went first and has images in their place; None if there is none.
-    :ivar speaker: the host that ``failed`` is from, which need not be a leader.
+    :ivar failed_on: the host that ``failed`` is from, which need not be a leader.
     :ivar names: the images that the others must try.
     :ivar failed: by name, why the others must not try an image.
     :ivar digests: by name, the digests that it points at, as ``sregistry_pull`` takes them.
@@ -45,9 +45,9 @@ class Group:
     :ivar images: by name, the images that the leader has in their place.
     """
 
-    led: bool = False
+    has_candidates: bool = False
     leader: str | None = None
-    speaker: str = ""
+    failed_on: str = ""
     names: tuple[str, ...] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
     digests: Mapping[str, Any] = field(default_factory=dict)
@@ -115,10 +115,10 @@ class Election:
         return [group.leader for group in self.groups.values() if group.leader is not None]
 
     @property
-    def unled(self) -> list[str]:
+    def without_leader(self) -> list[str]:
         """The hosts of groups of which no host may go first."""
-        unled = {name for name, group in self.groups.items() if not group.led}
-        return [host for host, group in self.group_of.items() if group in unled]
+        without_leader = {name for name, group in self.groups.items() if not group.has_candidates}
+        return [host for host, group in self.group_of.items() if group in without_leader]
 
     def group(self, host: str) -> Group:
         """Return the group of a host; an empty one if it has none."""
@@ -169,22 +169,22 @@ def elect(
     return Election(tuple(following), tuple(candidates), group_of, groups)
 
 
-def _group(led: bool, tried: Mapping[str, PullResult], names: Sequence[str]) -> Group:
+def _group(has_candidates: bool, tried: Mapping[str, PullResult], names: Sequence[str]) -> Group:
     """Return what the other hosts of a group learn from those that tried."""
     leader = next((host for host, pull in tried.items() if not pull.useless), None)
     pull = tried[leader] if leader is not None else PullResult()
-    speaker = leader or next((host for host, one in tried.items() if one.images), None)
-    if speaker is not None:
-        failed = {image.name: image.error for image in tried[speaker].images.values() if image.error}
+    failed_on = leader or next((host for host, one in tried.items() if one.images), None)
+    if failed_on is not None:
+        failed = {image.name: image.error for image in tried[failed_on].images.values() if image.error}
     else:
-        speaker = fold(tried)
+        failed_on = fold(tried)
         words = "; ".join(dict.fromkeys(str(one.lost) for one in tried.values()))
         failed = dict.fromkeys(names, words) if tried else {}
     there = {name: image for name, image in pull.images.items() if not image.error}
     return Group(
-        led=led,
+        has_candidates=has_candidates,
         leader=leader,
-        speaker=speaker,
+        failed_on=failed_on,
         names=tuple(name for name in names if name not in failed),
         failed=failed,
         digests={name: _pin(image) for name, image in there.items() if _can_be_pinned(image)},

@@ -12,13 +12,13 @@ from ....module_utils._internal.text import in_words
 from ..display.hostlist import fold, shortened
 from .host import CLEANED, CURRENT, LACKING, UNCLEAN, UNREACHABLE, UPDATED
 from .result import BUILT, FETCHED
-from .summary import Division, Summary
+from .summary import MixedImage, Summary
 
 _MAX_VARIANTS = 5
 
 _STATES = (CURRENT, UPDATED, CLEANED, LACKING, UNCLEAN, UNREACHABLE)
 _OF_ROOT = "root's home, which nobody else can read; prestage_storage chooses another store"
-_UNLED = "no host of prestage_leaders with their platform and images took part (hosts:, --limit, serial)"
+_WITHOUT_LEADER = "no host of prestage_leaders with their platform and images took part (hosts:, --limit, serial)"
 
 
 def lines_of(summary: Summary) -> Iterable[str]:
@@ -62,8 +62,8 @@ def _exceptions(summary: Summary) -> Iterable[str]:
     """Return what not every run has: differences, removals, failures, and what was left undone."""
     check = summary.check
     would = "would be " if check else ""
-    for division in summary.divided:
-        yield _division(division, check)
+    for image in summary.mixed:
+        yield _mixed_image(image, check)
     for one in summary.removed:
         yield f"{would}removed from {shortened(one.hosts)}: {one.what}"
     for one in summary.kept:
@@ -74,14 +74,14 @@ def _exceptions(summary: Summary) -> Iterable[str]:
     if summary.locked and check:
         for words, names in summary.differing.items():
             yield f"FAILED on {_counted(len(names), 'host')}, {_hosts(names)}: not as the lock says: {words}"
-    if summary.unled:
-        yield f"nobody went first for {_hosts(summary.unled)}: {_UNLED}"
+    if summary.without_leader:
+        yield f"nobody went first for {_hosts(summary.without_leader)}: {_WITHOUT_LEADER}"
     nothing = f"nothing {'would be' if check else 'was'} removed"
-    if summary.spared:
+    if summary.not_cleaned:
         place = "would be" if check else "is"
-        yield f"{nothing} from {_hosts(summary.spared)}: not every image {place} in its place"
-    elif summary.doubt:
-        yield f"{nothing}: {summary.doubt}"
+        yield f"{nothing} from {_hosts(summary.not_cleaned)}: not every image {place} in its place"
+    elif summary.keep_because:
+        yield f"{nothing}: {summary.keep_because}"
 
 
 def _first(summary: Summary) -> Iterable[str]:
@@ -97,14 +97,14 @@ def _first(summary: Summary) -> Iterable[str]:
         yield "; ".join(filter(None, parts))
 
 
-def _division(division: Division, check: bool) -> str:
+def _mixed_image(image: MixedImage, check: bool) -> str:
     """Return that hosts have different images under one name."""
-    parts = [f"{one.digest} on {_counted(one.count, 'host')}, {shortened(one.hosts, 200)}" for one in division.digests]
+    parts = [f"{one.digest} on {_counted(one.count, 'host')}, {shortened(one.hosts, 200)}" for one in image.digests]
     more = len(parts) - _MAX_VARIANTS
     variants = "; ".join(parts[:_MAX_VARIANTS]) + (f"; and {more} more" if more > 0 else "")
     have = "would have" if check else "have"
-    platform = f" for {division.platform}" if division.platform else ""
-    return f"NOT THE SAME: hosts {have} different images of {division.name}{platform}: {variants}"
+    platform = f" for {image.platform}" if image.platform else ""
+    return f"NOT THE SAME: hosts {have} different images of {image.name}{platform}: {variants}"
 
 
 def _hosts(names: Iterable[str]) -> str:

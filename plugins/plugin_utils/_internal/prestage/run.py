@@ -25,14 +25,15 @@ class Options:
     :ivar check: nothing was done, as in check mode.
     :ivar locked: in check mode, a file that is not as it must be is a failure.
     :ivar clean: what is not listed was to be removed.
-    :ivar doubt: why it is not known what all hosts of a shared store must have, so that nothing was removed there.
+    :ivar keep_because: why it is not known what all hosts of a shared store must have, so that nothing was removed
+        there.
     """
 
     strategy: str = EACH
     check: bool = False
     locked: bool = False
     clean: bool = False
-    doubt: str = ""
+    keep_because: str = ""
 
 
 @dataclass(frozen=True)

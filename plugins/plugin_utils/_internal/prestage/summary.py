@@ -48,7 +48,7 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class Division:
+class MixedImage:
     """A name under which hosts of one platform have different images, as of a tag that moved meanwhile."""
 
     name: str
@@ -100,17 +100,17 @@ class Summary:
     images: Sequence[ImageColumn]
     leaders: Sequence[str]
     made: Mapping[str, int]
-    divided: Sequence[Division]
+    mixed: Sequence[MixedImage]
     causes: Sequence[Cause]
     removed: Sequence[Leftover]
     kept: Sequence[Leftover]
-    doubt: str
-    spared: Sequence[str]
+    keep_because: str
+    not_cleaned: Sequence[str]
     bytes: int
     fetched: int
     failed: Sequence[str]
     differs: Sequence[str]
-    unled: Sequence[str]
+    without_leader: Sequence[str]
     unseen: Sequence[str]
     verdict: str
     states: Mapping[str, int]
@@ -133,17 +133,17 @@ class Summary:
             images=images,
             leaders=sorted(election.leaders, key=natural),
             made={way: sum(way in host.made for host in hosts) for way in (BUILT, FETCHED)},
-            divided=_divided(names, hosts),
+            mixed=_mixed(names, hosts),
             causes=causes,
             removed=_leftovers((host.host, host.removed) for host in hosts),
             kept=_leftovers((host.host, host.kept) for host in hosts),
-            doubt=options.doubt if options.clean else "",
-            spared=[host.host for host in hosts if host.spared],
+            keep_because=options.keep_because if options.clean else "",
+            not_cleaned=[host.host for host in hosts if host.not_cleaned],
             bytes=sum(image.size or 0 for image in images),
             fetched=sum(cell.image.fetched for host in hosts for cell in host.cells.values() if cell.image),
             failed=[host.host for host in hosts if host.failed],
             differs=[host.host for host in hosts if host.differences],
-            unled=sorted(election.unled, key=natural),
+            without_leader=sorted(election.without_leader, key=natural),
             unseen=[name for name in names if any(name in host.cells and host.cells[name].unseen for host in hosts)],
             verdict=_verdict(options, len(names), causes, hosts),
             states=states,
@@ -192,9 +192,9 @@ def _column(name: str, cells: Sequence[Cell]) -> ImageColumn:
     )
 
 
-def _divided(names: Sequence[str], hosts: Sequence[HostOutcome]) -> list[Division]:
+def _mixed(names: Sequence[str], hosts: Sequence[HostOutcome]) -> list[MixedImage]:
     """Return the names under which hosts of one platform have different images."""
-    divided = []
+    mixed = []
     for name in names:
         platforms: dict[str, dict[str, list[str]]] = {}
         for host in hosts:
@@ -206,8 +206,8 @@ def _divided(names: Sequence[str], hosts: Sequence[HostOutcome]) -> list[Divisio
             if len(by_digest) > 1:
                 found = sorted(by_digest.items(), key=lambda one: -len(one[1]))
                 variants = [Variant(digest, len(some), fold(some)) for digest, some in found]
-                divided.append(Division(name, shown(platform, 100), variants))
-    return divided
+                mixed.append(MixedImage(name, shown(platform, 100), variants))
+    return mixed
 
 
 def _content(image: ImageResult) -> str | None:
@@ -227,13 +227,13 @@ def _causes(names: Sequence[str], hosts: Sequence[HostOutcome]) -> list[Cause]:
     found: dict[str, _Reason] = {}
     known: dict[str, str] = {}
     for host in hosts:
-        for why, speaker, name in host.reasons:
-            text = f"{speaker} failed: {why}" if speaker else why
+        for why, failed_on, name in host.reasons:
+            text = f"{failed_on} failed: {why}" if failed_on else why
             # The same words are the same reason for all images, also if they name one of them, such as the largest.
             if text not in known:
-                known[text] = _without_names(why, speaker or host.host, name)
+                known[text] = _without_names(why, failed_on or host.host, name)
             reason = found.setdefault(known[text], _Reason(text))
-            if speaker:  # the host that went first gave the same reason without its own name
+            if failed_on:  # the host that went first gave the same reason without its own name
                 reason.text = text
             reason.hosts.setdefault(host.host, set()).update({name} - {""})
     causes = []

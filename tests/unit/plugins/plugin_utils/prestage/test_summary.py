@@ -100,7 +100,7 @@ def test_chosen_hosts_go_in_their_own_order_and_nobody_else_does() -> None:
     nobody_left = prestage_elect(hosts, {**gone, "n2": UNREACHABLE}, leaders)
     assert nobody_left["next"] == []
     assert nobody_left["groups"]["x86_64"]["failed"] == dict.fromkeys(NAMES, "unreachable: no route to host")
-    assert nobody_left["groups"]["x86_64"]["speaker"] == "n[2-5]"
+    assert nobody_left["groups"]["x86_64"]["failed_on"] == "n[2-5]"
 
 
 def test_without_a_chosen_host_in_the_play_the_others_try_all_and_fetch_what_is_there() -> None:
@@ -279,14 +279,20 @@ def test_it_is_told_from_where_nothing_was_removed_as_something_is_missing() -> 
     assert of(EACH, results, clean=True, check=True)["lines"][-1] == foreseen
     assert not any(line.startswith("nothing") for line in of(EACH, results)["lines"])
     shared, way = followed(result(image(A), failed(B, "no")), {})
-    assert of(SHARED, shared, clean=True, election=way, seen={"n2": {"images": [row(A)]}})["spared"] == ["n1"]
+    assert of(SHARED, shared, clean=True, election=way, seen={"n2": {"images": [row(A)]}})["not_cleaned"] == ["n1"]
 
 
 def test_it_is_told_why_nothing_was_removed_anywhere() -> None:
     results = {"n1": result(image(A))}
-    doubt = "hosts that --limit leaves out may need other images"
-    assert of(SHARED, results, clean=True, doubt=doubt)["lines"][-1] == f"nothing was removed: {doubt}"
-    assert of(SHARED, results, clean=True, doubt=doubt, check=True)["lines"][-1] == f"nothing would be removed: {doubt}"
+    keep_because = "hosts that --limit leaves out may need other images"
+    assert (
+        of(SHARED, results, clean=True, keep_because=keep_because)["lines"][-1]
+        == f"nothing was removed: {keep_because}"
+    )
+    assert (
+        of(SHARED, results, clean=True, keep_because=keep_because, check=True)["lines"][-1]
+        == f"nothing would be removed: {keep_because}"
+    )
     assert not any("removed" in line for line in of(SHARED, results, clean=True)["lines"])
 
 
@@ -434,8 +440,8 @@ def test_in_check_mode_a_miss_is_what_the_real_run_would_fetch() -> None:
     document = of(BUILD_ONCE, results, election=way, check=True)
     assert (numbers(document), document["verdict"]) == ([(0, 2, 0), (2, 0, 0)], "")
     assert of(BUILD_ONCE, results, election=way)["failed"] == ["n2"]
-    unled = prestage_elect(wanted("n2"), {}, leaders=[])
-    assert of(BUILD_ONCE, {"n2": results["n2"]}, election=unled, check=True)["failed"] == ["n2"]
+    without_leader = prestage_elect(wanted("n2"), {}, leaders=[])
+    assert of(BUILD_ONCE, {"n2": results["n2"]}, election=without_leader, check=True)["failed"] == ["n2"]
 
 
 HIT = {"sif_cache": "hit"}
@@ -490,9 +496,9 @@ def test_a_tag_that_moved_while_hosts_pulled_is_told_with_digests_and_hosts() ->
     assert [line for line in document["lines"] if "NOT THE SAME" in line] == [f"NOT THE SAME: {told}"]
     assert document["verdict"] == "unreachable: no route to host"
     for same in ({"n1": result(old), "n2": result(image(A))}, {"n1": result(old), "n4": result(arm)}):
-        assert of(EACH, same, [A])["divided"] == []
+        assert of(EACH, same, [A])["mixed"] == []
     unknown = image(A, "pulled", manifest_digest=None, digest=None)
-    assert of(EACH, {"n1": result(old), "n2": result(unknown)}, [A])["divided"] == []
+    assert of(EACH, {"n1": result(old), "n2": result(unknown)}, [A])["mixed"] == []
 
 
 def test_a_name_whose_hosts_all_differ_is_one_line() -> None:
@@ -597,8 +603,8 @@ def test_who_shares_what_could_not_be_filled_has_the_same_reason() -> None:
         ("n4", "nothing is known of it: it failed or could not be reached before"),
         ("n3", "unreachable: no route to host"),
     ]
-    unled = prestage_elect(wanted("n1"), {}, leaders=[])
-    absent = of(SHARED, {"n1": {}}, election=unled, seen={"n1": {"skipped": True}})
+    without_leader = prestage_elect(wanted("n1"), {}, leaders=[])
+    absent = of(SHARED, {"n1": {}}, election=without_leader, seen={"n1": {"skipped": True}})
     assert absent["causes"][0]["text"] == "there is no host of its platform that went first and filled the store"
     nobody = prestage_elect(wanted("n1", "n2"), {"n1": NOTHING})
     assert of(SHARED, {"n1": NOTHING, "n2": {}}, election=nobody, seen={"n2": {"skipped": True}})["unseen"] == []
