@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import Any
 
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.fs.digest import hash_of
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.layers.content import Content
@@ -79,14 +79,16 @@ def _make(directory: str, number: int, count: int) -> tuple[str, int, str]:
     """Write a layer into a cache. Returns digest and size of the blob, and the digest of its content."""
     path = Path(directory, f"layer{number}")
     with path.open("wb") as blob, gzip.GzipFile(fileobj=blob, mode="wb", compresslevel=1, mtime=0) as target:
-        writer = TarWriter(cast("IO[bytes]", target))
+        stream: Any = target
+        writer = TarWriter(stream)
         for entry in _environment(number, count):
             writer.add(entry, [memoryview(_TEXT)[: entry.size]] if entry.size else None)
         writer.finish()
     with path.open("rb") as compressed:
         digest = hash_of(compressed).hexdigest()
     with gzip.open(path) as content:
-        diff_id = hash_of(cast("IO[bytes]", content)).hexdigest()
+        inflated: Any = content
+        diff_id = hash_of(inflated).hexdigest()
     place = Path(BlobCache(directory).path(f"sha256:{digest}"))
     place.parent.mkdir(parents=True, exist_ok=True)
     path.rename(place)

@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..inventory.database import Inventory
@@ -44,14 +43,17 @@ class Session:
     pins: Pins = field(default_factory=Pins)
     real_cache: BlobCache | None = None
     progress: Progress = field(default_factory=Progress)
+    _slots: list[DownloadSlots] = field(default_factory=list)
 
-    @cached_property
+    @property
     def slots(self) -> DownloadSlots:
         """The connections that all downloads of the run share."""
-        with importing:
+        with importing:  # threads ask for them, and have to get the same
             from ..registry.ranges import DownloadSlots  # most runs download nothing
 
-        return DownloadSlots(self.threads)
+            if not self._slots:
+                self._slots.append(DownloadSlots(self.threads))
+        return self._slots[0]
 
     @property
     def stock(self) -> BlobCache:

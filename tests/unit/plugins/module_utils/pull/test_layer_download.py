@@ -72,3 +72,19 @@ def test_a_large_layer_that_comes_slowly_comes_in_several_ranges_at_once(
     ranges_of_it = [one.headers["range"] for one in faulty.asked(layer.digest) if "range" in one.headers]
     assert len(ranges_of_it) > 2 if threads > 1 else not ranges_of_it
     assert session.progress.state()["fetched"] == layer.size
+
+
+def test_threads_that_download_share_the_connections_of_the_run(registries: Registries, tmp_path: Path) -> None:
+    platform = Platform("linux", "amd64")
+    cache, inventory = BlobCache(str(tmp_path / "cache")), Inventory(str(tmp_path / "inventory"))
+    session = Session(registries, cache, inventory, platform, 4)
+    together = threading.Barrier(4)
+
+    def ask(_number: int) -> ranges.DownloadSlots:
+        together.wait()
+        return session.slots
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(ask, range(4)))
+    assert found[0].most == 4
+    assert all(one is found[0] for one in found)
