@@ -15,6 +15,7 @@ import _imp
 import importlib.util
 import marshal
 import os
+import sys
 import zipimport
 from types import CodeType
 from typing import Any
@@ -48,4 +49,6 @@ def _keep(path: str, code: CodeType) -> None:
         return
 
 
-_archives._compile_source = _compile_once
+# Before 3.10, a thread may find a module half executed: imports as slow as they are show that.
+if sys.version_info >= (3, 10):  # noqa: UP036
+    _archives._compile_source = _compile_once
