@@ -13,10 +13,14 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.fleet import cpu
+from tests.lab import processes
 
 from .playbooks import run_tasks
 from .tags import Tag
@@ -128,6 +132,35 @@ def hosts(worker_id: str) -> Iterator[tuple[Host, Host]]:
     yield both
     for host in both:  # what is measured on a host another time compiles as it does for users
         host.shell(f"rm -rf {_PACKAGES}/compile_once.* {_COMPILED}")
+
+
+@pytest.fixture(autouse=True)
+def cpu_seconds(request: pytest.FixtureRequest, hosts: tuple[Host, Host]) -> Iterator[None]:
+    """With ``--durations``, note the CPU seconds of a test: of this process and its children, and of its two hosts."""
+    if request.config.getoption("durations") is None:
+        yield
+        return
+    running = {host.name: processes.recorded(host.name) for host in hosts}
+    roots = {"controller": os.getpid(), **{name: process.pid for name, process in running.items() if process}}
+    before = cpu.seconds(roots)
+    yield
+    used = {name: after - before[name] for name, after in cpu.seconds(roots).items()}
+    request.node.user_properties.append(("cpu", (used.pop("controller"), sum(used.values()))))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show the CPU seconds of each file of tests, the most first."""
+    files: dict[str, list[tuple[float, float]]] = {}
+    for report in chain.from_iterable(terminalreporter.stats.values()):
+        if getattr(report, "when", "") == "teardown":
+            files.setdefault(report.location[0], []).extend(
+                value for name, value in report.user_properties if name == "cpu"
+            )
+    rows = [(sum(each[0] for each in used), sum(each[1] for each in used), file) for file, used in files.items()]
+    if any(controller for controller, _hosts, _file in rows):
+        terminalreporter.section("CPU seconds: controller, hosts")
+        for controller, of_hosts, file in sorted(rows, key=lambda row: -row[0] - row[1]):
+            terminalreporter.write_line(f"{controller:7.1f} {of_hosts:7.1f}  {file}")
 
 
 @pytest.fixture
