@@ -21,6 +21,7 @@ from .conftest import REGISTRY, Host, run
 from .tags import Tag
 from .trees import scan
 
+BEGAN = "/run/test-build-began"
 SUITES = {"bullseye": "sandbox", "bookworm": "stream", "trixie": "stream", "sid": "stream"}
 
 
@@ -35,9 +36,17 @@ def packer(host: Host, script: str) -> Iterator[None]:
         host.shell(f"mv {place}.away {place}")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def began(hosts: tuple[Host, Host]) -> None:
+    """Note on the hosts when the tests of this file began: what others left there before is not theirs."""
+    for host in hosts:
+        host.shell(f"touch {BEGAN}")
+
+
 def leftovers(host: Host) -> str:
     """List the files that a failed run should not have left."""
-    return host.shell("find /tmp ~ -name '*.tmp' -o -name 'sregistry-*' -o -name '*.sif'").stdout
+    names = "-name '*.tmp' -o -name 'sregistry-*' -o -name '*.sif'"
+    return host.shell(f"find /tmp ~ \\( {names} \\) -newercm {BEGAN}").stdout
 
 
 def test_layers_are_streamed_unless_something_else_is_asked_for(node1: Host, tag: Tag) -> None:
