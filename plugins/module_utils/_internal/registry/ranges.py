@@ -131,9 +131,8 @@ class _Reading:
     slots: DownloadSlots
     refusals: list[RegistryError] = field(default_factory=list)
     divided: bool = False
-    starts: Iterator[int] = field(default_factory=lambda: iter(()))
-    coming: deque[Future[list[bytes]]] = field(default_factory=deque)
-    taken: int = 0  # connections, beside the one that each blob has
+    starts: deque[int] = field(default_factory=deque)
+    coming: deque[Future[list[bytes]]] = field(default_factory=deque)  # each but one by a connection that was taken
     ended: bool = False
     alone: float = 0.0  # bytes a second that a stream brought last
     best: float = 0.0  # and ever
@@ -192,8 +191,9 @@ class _Reading:
                     for future in self.coming:
                         future.cancel()
         finally:
+            for _other in range(1, len(self.coming)):
+                self.slots.give_back()
             self.coming.clear()
-            self._keep_slots()
             self.slots.end_dividing()
 
     def _in_ranges(self, position: int, pool: ThreadPoolExecutor) -> Generator[bytes, None, int]:
@@ -201,15 +201,18 @@ class _Reading:
 
         Whether they gain something is asked once.
         """
-        self.starts = iter(range(position, self.size, _RANGE))
+        self.starts = deque(range(position, self.size, _RANGE))
         self._begin(pool)
         begin, since, asked, most = position, time.monotonic(), self.gave_way, len(self.coming)
         while self.coming:
             try:
-                data = self.coming.popleft().result()
+                data = self.coming[0].result()
             except RegistryError as error:
                 self.refusals.append(error)
                 raise Unreachable(f"a part of {self.digest} did not come: {error}") from error
+            self.coming.popleft()
+            if self.coming:
+                self.slots.give_back()
             self._begin(pool)
             most = max(most, len(self.coming))
             yield from data
@@ -218,25 +221,14 @@ class _Reading:
                 asked = True
                 if position - begin < _WORTH * self.alone * (time.monotonic() - since):
                     self.gave_way = True
-                    self.starts = iter(())  # what is on its way is still taken
+                    self.starts.clear()  # what is on its way is still taken
         return position
 
     def _begin(self, pool: ThreadPoolExecutor) -> None:
         """Ask for more ranges: one by the blob's own connection, others by those that nobody uses."""
-        self._keep_slots()
-        while len(self.coming) < _CONNECTIONS and (not self.coming or self.slots.take()):
-            self.taken += bool(self.coming)
-            start = next(self.starts, None)
-            if start is None:
-                break
+        while self.starts and len(self.coming) < _CONNECTIONS and (not self.coming or self.slots.take()):
+            start = self.starts.popleft()
             self.coming.append(pool.submit(self._fetch, start, min(start + _RANGE, self.size)))
-        self._keep_slots()
-
-    def _keep_slots(self) -> None:
-        """Give back the connections that the ranges on their way do not need."""
-        while self.taken > max(0, len(self.coming) - 1):
-            self.taken -= 1
-            self.slots.give_back()
 
     def _fetch(self, start: int, end: int) -> list[bytes]:
         with self.registry.blob(self.repository, self.digest, start, end) as (begin, chunks):
