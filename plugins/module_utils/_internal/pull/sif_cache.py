@@ -32,10 +32,10 @@ from ..registry.artifact import Artifact, Parcel
 from ..registry.blob_source import source_of
 from ..registry.client import Manifest, Registry
 from ..registry.location import Location
-from ..registry.ranges import DownloadSlots
 
 if TYPE_CHECKING:
     from ..oci.partial import Source
+    from ..registry.ranges import DownloadSlots
 
 _DOCUMENTS = "documents"  # the key of the image's documents in the config of an entry
 _MAX_CONFIG = 16 * 2**20  # bytes
