@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What all readers of compressed layers have in common: pieces of bounded size, and an account of what they took."""
+"""The common part of all readers of compressed layers: pieces of bounded size, and an account of what they took."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class DecompressedStream(io.RawIOBase):
 
 
 class ProgramStream(DecompressedStream):
-    """What a program writes that reads a file. ``failed`` is what it said, once it ended with an error."""
+    """The output of a program that reads a file. ``failed`` is what it said, once it ended with an error."""
 
     def __init__(self, source: IO[bytes], name: str, command: Sequence[str], work: list[Decompressed]) -> None:
         super().__init__(source, name, work)

@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from typing import IO, Any, NamedTuple
 
-from .tar import Entry, read
+from .tar import Entry, joined, read
 
 _LOW = 2**64 - 1  # the bits of a time that a column holds
 
 
 class _Manner(NamedTuple):
-    """What many entries have in common. ``high`` are the bits of a time beyond the lowest 64, of usual times zeros."""
+    """The properties that many entries share. ``high`` are the bits of a time beyond the lowest 64, usually zeros."""
 
     kind: str
     mode: int
@@ -88,8 +88,7 @@ class LayerIndex:
 
     def path(self, ordinal: int) -> bytes:
         """Return the path of an entry."""
-        parent, name = self.parents[self.places[ordinal]], self.names[ordinal]
-        return parent + b"/" + name if parent else name
+        return joined(self.parents[self.places[ordinal]], self.names[ordinal])
 
     def __len__(self) -> int:
         return len(self.names)

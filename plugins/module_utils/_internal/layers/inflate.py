@@ -55,13 +55,13 @@ def inflated(source: IO[bytes], what: object, processors: int | None, work: list
     :param work: gets which decoder gave how much, when the stream is closed.
     """
     size = os.fstat(source.fileno()).st_size
-    if size >= _WORTH_PROCESSORS and _has_large_member(source):
-        stream = _in_parallel(source, what, processors, work)
+    parallel = size >= _WORTH_PROCESSORS
+    igzip = shutil.which("igzip") if size >= _WORTH_A_PROGRAM and _gzip_module is zlib else None
+    if (parallel or igzip) and _has_large_member(source):
+        stream = _in_parallel(source, what, processors, work) if parallel else None
         if stream:
             return stream
-    if size >= _WORTH_A_PROGRAM and _gzip_module is zlib:
-        igzip = shutil.which("igzip")
-        if igzip and _has_large_member(source):
+        if igzip:
             return _ProvenStream(ProgramStream(source, "igzip", [igzip, "-dc"], work), source, what, work)
     return GzipStream(source, what, work)
 
@@ -166,7 +166,7 @@ def damaged(what: object) -> InvalidLayer:
 
 
 class _ParallelStream(ProgramStream):
-    """What ``rapidgzip`` writes. It opens the file anew, so how far it is in it has to be asked."""
+    """The output of ``rapidgzip``. That opens the file anew, so how far it is in it has to be asked."""
 
     def __init__(
         self, source: IO[bytes], command: list[str], work: list[Decompressed], release: Callable[[], None]
@@ -199,7 +199,7 @@ class _ParallelStream(ProgramStream):
 
 
 class _ProvenStream(DecompressedStream):
-    """What a program writes, and, where that is not proven to be all, the rest as ``GzipStream`` reads it."""
+    """The output of a program, and, where that is not proven to be all, the rest as ``GzipStream`` reads it."""
 
     def __init__(self, program: ProgramStream, source: IO[bytes], what: object, work: list[Decompressed]) -> None:
         super().__init__(source, "", [])

@@ -21,7 +21,7 @@ from typing import IO
 from ..errors import InvalidLayer
 from .content import Content
 from .index import LayerIndex, Ordinals
-from .tar import DIRECTORY, FILE, Data, Entry, named, read, shown_path
+from .tar import DIRECTORY, FILE, Data, Entry, joined, named, read, shown_path
 from .tar_writer import TarWriter
 from .union import Census, Layer, hidden_by, is_whiteout
 
@@ -151,8 +151,7 @@ class _Foresight:
         known: dict[int, dict[bytes, bool]] = {}  # claims, by number of their directory
         for place, name, kind in zip(entries.places, entries.names, entries.kinds()):
             if is_whiteout(name):
-                parent = entries.parents[place]
-                self._close(hidden_by(parent + b"/" + name if parent else name))
+                self._close(hidden_by(joined(entries.parents[place], name)))
                 continue
             claims = known.get(place)
             if claims is None:

@@ -34,7 +34,7 @@ _NO_NAMES = (b"", b".", b"..")
 BLOCK_SIZE = 512  # bytes of a block
 _ZEROS = bytes(BLOCK_SIZE)
 _ADLER = 65521  # the modulus of Adler-32
-_SPACES = 8 * 32  # the sum of the spaces that stand for a checksum while it is computed
+SPACES = 8 * 32  # the sum of the spaces that stand for a checksum while it is computed
 _CHUNK = 1024 * 1024
 _MAX_EXTENSION = 1024 * 1024  # bytes of one PAX or GNU extension header, as Go's archive/tar
 _MAX_GLOBAL = 100  # records
@@ -234,7 +234,7 @@ class _ArchiveReader:
         known = self._parents.get(parent)
         if known is None:
             known = self._parents[parent] = normal(parent)
-        return known + b"/" + name if known else name
+        return joined(known, name)
 
     def _extend(self, extensions: _Extensions, block: bytes) -> None:
         size = _parse(block[124:136])
@@ -389,10 +389,15 @@ def _verify(block: bytes) -> None:
         raise ValueError("truncated header")
     field = block[148:156]
     claimed = _parse(field)
-    if (checksum(block) - sum(field) + _SPACES - claimed) % _ADLER:
+    if (checksum(block) - sum(field) + SPACES - claimed) % _ADLER:
         rest = block[:148] + b"        " + block[156:]
         if claimed != sum(byte - 256 * (byte > 127) for byte in rest):
             raise ValueError("invalid header: bad checksum")
+
+
+def joined(directory: bytes, name: bytes) -> bytes:
+    """Return the path of a name in a directory; that of the root is empty."""
+    return directory + b"/" + name if directory else name
 
 
 def checksum(data: bytes) -> int:

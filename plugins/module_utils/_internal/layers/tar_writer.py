@@ -18,6 +18,7 @@ from .tar import (
     LONG_LINK,
     LONG_NAME,
     PAX,
+    SPACES,
     XATTR,
     Data,
     Entry,
@@ -27,7 +28,6 @@ from .tar import (
 
 _ZEROS = bytes(BLOCK_SIZE)
 _TAIL = struct.Struct("c100s8s64x8s8s167x")
-_SPACES = sum(b" " * 8)
 _TYPES = {kind: flag for flag, kind in KINDS.items() if flag.isdigit() and flag != b"7"}
 _MAX_TIME = 2**32 - 1  # seconds; squashfs knows no other
 
@@ -120,7 +120,7 @@ def _access(mode: int, uid: int, gid: int) -> bytes:
 def _tail(flag: bytes, target: bytes, device: tuple[int, int]) -> tuple[bytes, int]:
     """Return what follows the checksum of a header, and the sum of that and of the spaces in the checksum's place."""
     tail = _TAIL.pack(flag, target, GNU_MAGIC, _number(device[0], 8), _number(device[1], 8))
-    return tail, checksum(tail) + _SPACES
+    return tail, checksum(tail) + SPACES
 
 
 def _record(key: bytes, value: bytes) -> bytes:

@@ -24,7 +24,7 @@ from ..errors import InvalidLayer
 from ..text import in_words
 from . import tar
 from .index import LayerIndex, Ordinals
-from .tar import DIRECTORY, FILE, HARD_LINK, SYMLINK, Data, Entry, shown_path
+from .tar import DIRECTORY, FILE, HARD_LINK, SYMLINK, Data, Entry, joined, shown_path
 
 _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
@@ -64,7 +64,7 @@ Inode = typing.Union[int, Directory]
 
 
 class Node(NamedTuple):
-    """What lies at a path of a union: its entry, under the name that it had in its layer, and what it shares with its
+    """The thing at a path of a union: its entry, under the name that it had in its layer, and what it shares with its
     other names.
     """
 
@@ -114,7 +114,7 @@ class Census:
 
 
 class _Survivors:
-    """What of a union is left to be written.
+    """The part of a union that is left to be written.
 
     :ivar directories: in the order of a walk, parents first.
     :ivar others: what is neither a directory nor a file, in the order of a walk.
@@ -239,10 +239,11 @@ class Union:
         left = self._survivors()
         done: list[int] = []
         for number, ordinals in (written or {}).items():
-            if ordinals and number >= len(self._layers):
+            if not ordinals:
+                continue
+            if number >= len(self._layers):
                 raise Misjudged(number)
-            if ordinals:
-                done += left.take(number, ordinals, self._layers[number].entries)
+            done += left.take(number, ordinals, self._layers[number].entries)
         yield self.root, None
         for path, directory in left.directories:
             yield self._entry(directory)._replace(path=path), None
@@ -289,22 +290,22 @@ class Union:
         places = [(layer.entries.places, layer.entries.parents) for layer in self._layers]
         for parent, name, inode in self._walk():
             if isinstance(inode, Directory):
-                left.directories.append((parent + b"/" + name if parent else name, inode))
+                left.directories.append((joined(parent, name), inode))
                 continue
             number, ordinal = inode >> _BITS, inode & _ORDINAL
             if inode in self._linked:
-                path = parent + b"/" + name if parent else name
+                path = joined(parent, name)
                 names = left.names.setdefault(inode, [])
                 names.append(path)
                 if len(names) > 1:
                     continue
             if kinds[number](ordinal) != FILE:
-                left.others.append((parent + b"/" + name if parent else name, inode))
+                left.others.append((joined(parent, name), inode))
                 continue
             left.files[number].marks[ordinal] = 1
             place, parents = places[number]
             if parents[place[ordinal]] != parent and inode not in self._linked:
-                left.elsewhere[inode] = parent + b"/" + name if parent else name
+                left.elsewhere[inode] = joined(parent, name)
         return left
 
     def _walk(self) -> Iterator[tuple[bytes, bytes, Inode]]:
@@ -317,7 +318,7 @@ class Union:
                 inode = children[name]
                 yield parent, name, inode
                 if isinstance(inode, Directory):
-                    path = parent + b"/" + name if parent else name
+                    path = joined(parent, name)
                     stack.append((path, inode, iter(sorted(inode.children))))
                     break
             else:
@@ -389,7 +390,7 @@ class Union:
             for victim in victims:
                 inode = directory.children.pop(victim, None)
                 if inode is not None:
-                    hidden[parent + b"/" + victim if parent else victim] = inode
+                    hidden[joined(parent, victim)] = inode
         return hidden
 
     def _is_replaced(self, path: bytes, own: AbstractSet[bytes]) -> bool:
@@ -503,8 +504,7 @@ def hidden_by(whiteout: bytes) -> bytes:
     parent, name = _split(whiteout)
     if name == _OPAQUE:
         return parent
-    name = name[len(_WHITEOUT) :]
-    return parent + b"/" + name if parent else name
+    return joined(parent, name[len(_WHITEOUT) :])
 
 
 def _split(path: bytes) -> tuple[bytes, bytes]:

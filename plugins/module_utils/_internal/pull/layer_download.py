@@ -53,7 +53,7 @@ class LayerDownloads:
     def serve(self, build: Callable[[], _Result]) -> _Result:
         """Build with the layers. What proves to be damaged while it is read is fetched once more, and all begins anew.
 
-        :param build: waits for each layer (`wait`) before it reads it.
+        :param build: waits for each layer (``wait``) before it reads it.
         :raises DamagedBlob: if a layer is damaged again.
         """
         with importing:
