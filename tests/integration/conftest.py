@@ -135,12 +135,12 @@ def hosts(worker_id: str) -> Iterator[tuple[Host, Host]]:
 
 
 @pytest.fixture(autouse=True)
-def cpu_seconds(request: pytest.FixtureRequest, hosts: tuple[Host, Host]) -> Iterator[None]:
+def cpu_seconds(request: pytest.FixtureRequest) -> Iterator[None]:
     """With ``--durations``, note the CPU seconds of a test: of this process and its children, and of its two hosts."""
     if request.config.getoption("durations") is None:
         yield
         return
-    running = {host.name: processes.recorded(host.name) for host in hosts}
+    running = {host.name: processes.recorded(host.name) for host in request.getfixturevalue("hosts")}
     roots = {"controller": os.getpid(), **{name: process.pid for name, process in running.items() if process}}
     before = cpu.seconds(roots)
     yield
