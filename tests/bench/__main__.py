@@ -7,19 +7,25 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from tests import lab
 from tests.bench import before, chart, contenders, entries, huge, inflate, node, playbooks, report, unchanged
 from tests.bench.results import Comparison, Image, Results, Sample, Series
 from tests.bench.rounds import rounds
-from tests.lab import laboratory
 from tests.lab.catalogue import BENCH_TINY
 from tests.measure import command, images, machine, record
 from tests.measure.command import Failed, say
 
 NAME = "bench"
 RUNS, ALLOWANCE = 5, 90
+ALONE: dict[str, Callable[[argparse.Namespace], str]] = {
+    "inflate": lambda arguments: inflate.run(arguments.runs),
+    "unchanged": lambda _arguments: unchanged.run(),
+    "entries": lambda _arguments: entries.run(),
+}
+"""Measurements that are run alone, by name; each returns its table."""
 
 
 def main() -> None:
@@ -32,14 +38,8 @@ def main() -> None:
         if arguments.images in images.HUGE:
             huge.run(arguments.images)
             return
-        if arguments.what == "inflate":
-            print(inflate.run(arguments.runs))
-            return
-        if arguments.what == "unchanged":
-            print(unchanged.run())
-            return
-        if arguments.what == "entries":
-            print(entries.run())
+        if arguments.what in ALONE:
+            print(ALONE[arguments.what](arguments))
             return
         measured = record.read(Results, record.last(NAME)) if arguments.what == "report" else _run(arguments)
         print(report.terminal(measured))
@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "what",
         nargs="?",
-        choices=["report", "inflate", "unchanged", "entries"],
+        choices=["report", *ALONE],
         help="report: only write the report of the last run again; inflate: only compare what inflates gzip here; "
         "unchanged: only measure what a task that changes nothing costs a fleet; entries: only measure memory and "
         "CPU time of layers with many files",
@@ -81,12 +81,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(arguments: argparse.Namespace) -> Results:
     """Make what is missing, measure, and keep the samples."""
-    names = _prepare(arguments)
+    names = _names(arguments)
     told = f"make bench RUNS={arguments.runs}" + (
         "" if len(names) == len(images.TITLES) else f" IMAGES={','.join(names)}"
     )
-    measured = Results(time.strftime("%Y-%m-%d"), told, machine.machine(node.HOST), [], {})
-    try:
+    with _ready(names):
+        measured = Results(time.strftime("%Y-%m-%d"), told, machine.machine(node.HOST), [], {})
         for name in names:
             measured.comparisons.append(_compare(name, arguments.runs, arguments.allowance))
             record.write(measured, record.last(NAME))
@@ -94,38 +94,38 @@ def _run(arguments: argparse.Namespace) -> Results:
             say("Through Ansible")
             measured.plays.update(playbooks.measure(arguments.runs))
             record.write(measured, record.last(NAME))
-    finally:
-        node.clear()
     return measured
 
 
-def _prepare(arguments: argparse.Namespace) -> list[str]:
-    """Make what is missing, and return the names of the images."""
+def _names(arguments: argparse.Namespace) -> list[str]:
+    """Return the names of the images that are asked for.
+
+    :raises Failed: if there is no such image, or nothing would run.
+    """
     names = [name for name in arguments.images.split(",") if name]
     if unknown := [name for name in names if name not in images.TITLES]:
         raise Failed(f"there is no image {unknown[0]}; there are {', '.join(images.TITLES)}")
     if arguments.runs < 1:
         raise Failed("each command has to run at least once")
-    say("Bringing up the lab and making the images that are missing, which may take some minutes")
-    lab.up(host_count=1)
-    laboratory.push_images([*(images.reference(name) for name in names), *BENCH_TINY[:1]])
-    node.prepare()
     return names
+
+
+def _ready(names: list[str]) -> AbstractContextManager[None]:
+    """Return the context in which the host has what the commands for these images need."""
+    say("Bringing up the lab and making the images that are missing, which may take some minutes")
+    return node.ready([*map(images.reference, names), *BENCH_TINY[:1]])
 
 
 def _beside(arguments: argparse.Namespace) -> str:
     """Return the ratios of the code of now to that of a commit."""
-    names, lines = _prepare(arguments), []
-    try:
-        with before.checked_out(arguments.before) as settings:
-            for name in names:
-                say(f"{name}: preparing")
-                lines += before.pulls(name, arguments.runs, arguments.allowance, settings)
-            if not arguments.no_playbooks:
-                say("Through Ansible")
-                lines += before.plays(arguments.runs, settings)
-    finally:
-        node.clear()
+    names, lines = _names(arguments), []
+    with _ready(names), before.checked_out(arguments.before) as settings:
+        for name in names:
+            say(f"{name}: preparing")
+            lines += before.pulls(name, arguments.runs, arguments.allowance, settings)
+        if not arguments.no_playbooks:
+            say("Through Ansible")
+            lines += before.plays(arguments.runs, settings)
     return before.table(lines)
 
 

@@ -16,12 +16,11 @@ from statistics import median
 
 from tests.bench import contenders, playbooks
 from tests.bench.results import Sample
-from tests.bench.rounds import rounds
+from tests.bench.rounds import rotated, rounds
 from tests.measure import images
-from tests.measure.command import Failed, say
+from tests.measure.command import ROOT, Failed, say
 from tests.measure.table import Table
 
-ROOT = Path(__file__).parents[2]
 NAME = "-before"
 WORSE = 1.03
 """The ratio from which on a line is worse: what is less, this machine does not tell from noise."""
@@ -81,20 +80,19 @@ def checked_out(commit: str) -> Iterator[dict[str, str]]:
 
 def pulls(image: str, runs: int, allowance: float, settings: Mapping[str, str]) -> list[Line]:
     """Run the module of both codes in turn, for one image."""
-    now = {each.key: each for each in contenders.ours(images.reference(image))}
-    before = {each.key: each for each in contenders.ours(images.reference(image), NAME, **settings)}
+    reference = images.reference(image)
+    now = {each.key: each for each in contenders.ours(reference)}
+    before = {each.key: each for each in contenders.ours(reference, NAME, **settings)}
     lines = {(key, figure): Line(f"{image}: {contenders.TITLES[key]}", figure) for key in now for figure in FIGURES}
     times: dict[str, list[float]] = {key: [] for key in now}
     for number, keys in rounds(times, runs, allowance):
         for key in keys:
-            older = number % 2 == 0
-            samples = {
-                first: (now if first else before)[key].run() for first in ((True, False) if older else (False, True))
-            }
-            for figure, value in FIGURES.items():
-                lines[key, figure].now.append(value(samples[True]))
-                lines[key, figure].before.append(value(samples[False]))
-            times[key].append(samples[True].seconds)
+            for code in rotated((now, before), number):
+                sample = code[key].run()
+                for figure, value in FIGURES.items():
+                    line = lines[key, figure]
+                    (line.now if code is now else line.before).append(value(sample))
+            times[key].append(lines[key, "time"].now[-1])
             say(f"  {number}/{runs}  {contenders.TITLES[key]:<30} {lines[key, 'time'].typical:.2f}")
     return list(lines.values())
 
@@ -106,8 +104,8 @@ def plays(runs: int, settings: Mapping[str, str]) -> list[Line]:
     lines: list[Line] = []
     for key, title in playbooks.TITLES.items():
         whole, task = Line(title, "playbook"), Line(title, "task")
-        for _number in range(runs):
-            for older in (True, False):
+        for number in range(runs):
+            for older in rotated((True, False), number):
                 play = playbooks.run(key, NAME, **settings) if older else playbooks.run(key)
                 (whole.before if older else whole.now).append(play.run)
                 (task.before if older else task.now).append(play.task)

@@ -152,8 +152,7 @@ def _environment(key: str) -> dict[str, str]:
 
 
 def _start(key: str, program: str) -> str:
-    exports = "".join(f"export {name}={value}; " for name, value in _environment(key).items())
-    return f"{exports}exec {program}"
+    return f"{node.exports(_environment(key))}exec {program}"
 
 
 def _fresh(key: str) -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import gzip
 import json
 import resource
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -31,14 +30,13 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.oci.descri
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.pull import pull
 from ansible_collections.hpc.sregistry.plugins.module_utils._internal.sif.builder import indexed
 
-from tests.measure.command import say
+from tests.measure.command import in_own_process, say
 from tests.measure.figures import MEGABYTE
 from tests.measure.table import Table
 
 LIMITS = {300_000: 170, 1_000_000: 480}  # MB of the whole process, by number of entries
 STREAM, SANDBOX = "stream", "sandbox"
 LAYERS = 3
-_ROOT = Path(__file__).parents[2]
 _OF_DIRECTORY = 12  # entries
 _TEXT = b"from __future__ import annotations\n" * 12
 
@@ -61,9 +59,7 @@ def run() -> str:
             say(f"Making layers of {count:,} entries")
             layers = [_make(directory, number, count // LAYERS) for number in range(LAYERS)]
             for builder in (STREAM, SANDBOX):
-                command = [sys.executable, "-m", __name__, directory, str(count), builder, json.dumps(layers)]
-                done = subprocess.run(command, stdout=subprocess.PIPE, cwd=_ROOT, check=True)
-                costs.append(Cost(**json.loads(done.stdout)))
+                costs.append(Cost(**in_own_process(__name__, directory, count, builder, json.dumps(layers))))
     return Table.of(
         costs,
         ("builder", lambda cost: cost.builder),

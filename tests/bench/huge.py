@@ -17,9 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests import lab
 from tests.bench import contenders, node
-from tests.lab import laboratory, paths
+from tests.lab import paths
 from tests.measure import images, machine
 from tests.measure.command import DOCS, Failed, say
 from tests.measure.figures import GIGABYTE, MEGABYTE, decimal
@@ -143,13 +142,8 @@ def markdown(measured: Measured) -> str:
 def run(name: str) -> None:
     """Make the image if it is missing, measure, and write the page if it is the whole one."""
     say("Bringing up the lab and making the image if it is missing, which needs 12 GB there and 25 GB on the host")
-    lab.up(host_count=1)
-    laboratory.push_images([images.reference(name)])
-    node.prepare()
-    try:
+    with node.ready([images.reference(name)]):
         page = markdown(measure(name))
-    finally:
-        node.clear()
     print(page)
     if name == images.HUGE[0]:
         (DOCS / "large-image.md").write_text(page, encoding="utf-8")
@@ -195,8 +189,7 @@ def _run(title: str, module: str, kills: Callable[[State], bool] | None) -> Run:
     """Run the module, and kill it in the state that is asked for."""
     say(f"  {title}")
     run = Run(title)
-    exports = "".join(f"export {name}={value}; " for name, value in _ENVIRONMENT.items())
-    command = f"{exports}echo $$ > {_DIRECTORY}/pid; exec python3 {module}"
+    command = f"{node.exports(_ENVIRONMENT)}echo $$ > {_DIRECTORY}/pid; exec python3 {module}"
     task = {"reset": "true", "command": command, "output": f"{_DIRECTORY}/store", "log": f"{node.BENCH}/log"}
 
     def work() -> None:

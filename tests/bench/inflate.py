@@ -14,7 +14,6 @@ import json
 import os
 import resource
 import shutil
-import subprocess
 import sys
 import time
 import zlib
@@ -28,13 +27,12 @@ from ansible_collections.hpc.sregistry.plugins.module_utils._internal.layers.com
 from tests import lab
 from tests.lab import laboratory, paths
 from tests.measure import images
-from tests.measure.command import Failed, say
+from tests.measure.command import Failed, in_own_process, say
 from tests.measure.table import Table
 
 IMAGE = "single"
 BEFORE = "isal, and SHA-256 in its thread"
 MIB = 1024 * 1024
-_ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -116,9 +114,7 @@ def _blob(digest: str) -> Path:
 
 def _inflation(way: Way, layer: Path) -> Inflation:
     """Inflate once in a process of its own."""
-    command = [sys.executable, "-m", __name__, str(layer), way.decoder, str(way.processors), str(int(way.hashes))]
-    done = subprocess.run(command, stdout=subprocess.PIPE, cwd=_ROOT, check=True)
-    told = json.loads(done.stdout)
+    told = in_own_process(__name__, layer, way.decoder, way.processors, int(way.hashes))
     if told.pop("decoders") != [way.decoder]:
         raise Failed(f"{way.title} did not inflate {layer}")
     return Inflation(**told)

@@ -9,12 +9,14 @@ import json
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests import lab
 from tests.bench.results import Play
-from tests.lab import hosts
+from tests.lab import hosts, laboratory
 from tests.measure import remote
 from tests.measure.command import Failed
 
@@ -38,6 +40,26 @@ def prepare() -> None:
 def clear() -> None:
     """Leave nothing behind."""
     shell(f"rm -rf {BENCH}")
+
+
+@contextmanager
+def ready(repositories: Iterable[str]) -> Iterator[None]:
+    """Bring up the lab with this host and with images that are made on demand, and leave nothing behind on the host.
+
+    :param repositories: of the images.
+    """
+    lab.up(host_count=1)
+    laboratory.push_images(list(repositories))
+    prepare()
+    try:
+        yield
+    finally:
+        clear()
+
+
+def exports(environment: Mapping[str, str]) -> str:
+    """Return the beginning of a script of the host that sets variables."""
+    return "".join(f"export {name}={value}; " for name, value in environment.items())
 
 
 def measure(reset: str, command: str, output: str) -> tuple[dict[str, Any], str]:

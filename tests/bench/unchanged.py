@@ -18,10 +18,10 @@ from pathlib import Path
 from resource import RUSAGE_CHILDREN, getrusage
 from typing import Any
 
-from tests import lab
 from tests.bench import node
 from tests.bench.contenders import REGISTRY
-from tests.lab import laboratory
+from tests.fleet import cpu
+from tests.lab import processes
 from tests.lab.catalogue import BENCH_TINY
 from tests.measure import remote
 from tests.measure.command import Failed, say
@@ -31,10 +31,6 @@ from tests.measure.table import Table
 HOSTS, FORKS = 100, 8  # an SSH server takes ten sessions of one connection
 MANY = 1000
 PING, PULL = "ansible.builtin.ping", "1 image, unchanged"
-_CPU = """
-cat /proc/[0-9]*/stat | sed 's/.*) //' | awk '{ticks += $12 + $13 + $14 + $15} END {print ticks}'
-getconf CLK_TCK
-"""
 
 
 @dataclass(frozen=True)
@@ -63,13 +59,8 @@ class Cost:
 
 def run(hosts: int = HOSTS) -> str:
     """Measure in the lab; returns a table."""
-    lab.up(host_count=1)
-    laboratory.push_images(list(BENCH_TINY[:1]))
-    node.prepare()
-    try:
+    with node.ready(BENCH_TINY[:1]):
         return table(measure(f"{REGISTRY}/{BENCH_TINY[0]}", hosts))
-    finally:
-        node.clear()
 
 
 def measure(name: str, hosts: int) -> list[Cost]:
@@ -128,6 +119,8 @@ def _run(title: str, task: Mapping[str, Any], hosts: int) -> tuple[float, float]
 
 
 def _managed() -> float:
-    """Return the CPU seconds of all processes that the host has had; the time of one that ended is its parent's."""
-    ticks, each = node.shell(_CPU).split()
-    return int(ticks) / int(each)
+    """Return the CPU seconds of all processes that the host has had."""
+    first = processes.recorded(node.HOST.name)
+    if not first:
+        raise Failed(f"{node.HOST.name} does not run")
+    return cpu.seconds({node.HOST.name: first.pid})[node.HOST.name]

@@ -5,17 +5,21 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tests.lab.commands import CommandFailed
 from tests.lab.laboratory import NotRoot
 from tests.lab.oci import RegistryRefused
 from tests.lab.processes import DidNotAnswer
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 
 
 class Failed(Exception):
@@ -37,3 +41,14 @@ def run(name: str) -> Iterator[None]:
 def say(text: str) -> None:
     """Tell the user what is being done."""
     print(text, file=sys.stderr, flush=True)
+
+
+def in_own_process(module: str, *arguments: object) -> dict[str, Any]:
+    """Run a module of the tests as a program, and return the JSON object that it prints.
+
+    :raises CalledProcessError: if it ends with an error.
+    """
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, cwd=ROOT, check=True)
+    printed: dict[str, Any] = json.loads(done.stdout)
+    return printed

@@ -13,9 +13,8 @@ import subprocess
 from pathlib import Path
 
 from tests.lab import commands, hosts, paths
+from tests.measure.command import ROOT
 from tests.measure.remote import shell
-
-ROOT = Path(__file__).parents[2]
 
 
 def machine(host: hosts.Host) -> dict[str, str]:

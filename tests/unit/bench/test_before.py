@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.before import ROOT, Line, checked_out, table
-from tests.measure.command import Failed
+from tests.bench.before import Line, checked_out, table
+from tests.measure.command import ROOT, Failed
 
 
 @pytest.mark.parametrize(
